@@ -1,0 +1,1 @@
+"""Runs a site's tasks over hosts; the only room that knows both Lua and SSH."""

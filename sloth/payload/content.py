@@ -1,0 +1,50 @@
+"""A file's content as an attribute: compared by hash, read only when somebody must."""
+
+import hashlib
+
+TEXT_LIMIT = 512 * 1024  # bytes; a longer content is never shown as text
+
+
+class Content(object):
+    """Immutable bytes of known SHA-256 and size. Two are equal when their hashes are."""
+
+    def __init__(self, sha256, size, chunks):
+        """sha256: hex str; size: bytes; chunks: a callable that returns an iterator of bytes."""
+        self.sha256 = sha256
+        self.size = size
+        self._chunks = chunks
+
+    @classmethod
+    def of_bytes(cls, data):
+        return cls(hashlib.sha256(data).hexdigest(), len(data), lambda: iter((data,)))
+
+    def chunks(self):
+        """An iterator of bytes; may be asked for once only when the content comes from the controller."""
+        return self._chunks()
+
+    def data(self):
+        """The whole content as bytes."""
+        return b"".join(self.chunks())
+
+    def __eq__(self, other):
+        return isinstance(other, Content) and self.sha256 == other.sha256
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __hash__(self):
+        return hash(self.sha256)
+
+    def __repr__(self):
+        return "Content(%s, %d bytes)" % (self.sha256[:12], self.size)
+
+
+def plain(value):
+    """Return `value` with every Content in it as {"sha256", "size"}: what is stored and what checksums cover."""
+    if isinstance(value, Content):
+        return {"sha256": value.sha256, "size": value.size}
+    if isinstance(value, dict):
+        return dict((str(key), plain(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Files: their content, their lines, their attributes."""

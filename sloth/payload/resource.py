@@ -1,0 +1,342 @@
+"""What a module author writes: the declaration of a call's arguments and one of three kinds of call.
+
+    Resource   something with a converged state: observe(), desired(now), apply(change)
+    Action     something that is simply done: guard(), run()
+    Query      something that is only looked at: look()
+
+A class declares `name` ("file.copy"), `fields` (its arguments), `returns` (what its result holds besides the common
+fields), a docstring (its documentation) and an `example` in Lua. The kernel (converge.py) does everything else.
+"""
+
+import difflib
+import importlib
+import pkgutil
+
+REQUIRED = object()
+
+_TRUE = ("yes", "true", "on", "1")
+_FALSE = ("no", "false", "off", "0")
+
+
+class Failed(Exception):
+    """A call cannot do what it was asked; `hint` says what the user can do, `detail` what a command printed."""
+
+    def __init__(self, message, hint="", detail=""):
+        Exception.__init__(self, message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+
+class ArgumentError(Failed):
+    """The call's arguments are wrong: nothing was touched."""
+
+
+class Field(object):
+    """One argument, or one value of a result.
+
+    type: "str" "bool" "int" "float" "path" (absolute or ~ on the host) "mode" (octal string or symbolic)
+          "list" (of str) "dict" "argv" (a string or a list of strings) "any"
+    default: used when the argument is not given; REQUIRED makes it obligatory
+    choices: the values that are allowed
+    secret: the value is shown and stored as a keyed hash only
+    aliases: other names for the same argument (Ansible's, mostly)
+    how: the argument says how to do it, not what is wanted; it is no part of the wish's checksum
+    """
+
+    def __init__(self, name, type="str", default=None, choices=None, secret=False, aliases=(), how=False, help=""):
+        self.name = name
+        self.type = type
+        self.default = default
+        self.choices = choices
+        self.secret = secret
+        self.aliases = aliases
+        self.how = how
+        self.help = help
+
+    @property
+    def required(self):
+        return self.default is REQUIRED
+
+    def coerce(self, value):
+        """Return `value` as this field's type; raise ArgumentError, naming the field, when it is not one."""
+        kind = self.type
+        if kind == "any":
+            return value
+        if kind in ("str", "path"):
+            good = isinstance(value, str)
+            if not good and kind == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
+                value, good = _number_text(value), True
+            if good and kind == "path" and not (value.startswith("/") or value.startswith("~")):
+                raise ArgumentError(
+                    "%s must be an absolute path on the host, not %r" % (self.name, value), hint="begin it with / or ~"
+                )
+        elif kind == "bool":
+            if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+                value = value.lower() in _TRUE
+            good = isinstance(value, bool)
+        elif kind == "int":
+            if isinstance(value, float) and value == int(value):
+                value = int(value)
+            if isinstance(value, str) and value.lstrip("-").isdigit():
+                value = int(value)
+            good = isinstance(value, int) and not isinstance(value, bool)
+        elif kind == "float":
+            if isinstance(value, str):
+                try:
+                    value = float(value)
+                except ValueError:
+                    pass
+            good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        elif kind == "mode":
+            good = isinstance(value, str) and value != ""
+            if not good and isinstance(value, (int, float)) and not isinstance(value, bool):
+                raise ArgumentError(
+                    "%s must be a string: the number %s would be read as decimal" % (self.name, _number_text(value)),
+                    hint='write %s = "0644", with quotes' % self.name,
+                )
+        elif kind == "list":
+            if isinstance(value, str):
+                value = [value]
+            good = isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value)
+            if good:
+                value = [item if isinstance(item, str) else _number_text(item) for item in value]
+        elif kind == "argv":
+            good = isinstance(value, str) or (
+                isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value) and value
+            )
+            if good and not isinstance(value, str):
+                value = [item if isinstance(item, str) else _number_text(item) for item in value]
+        elif kind == "dict":
+            if value == []:  # an empty Lua table is both
+                value = {}
+            good = isinstance(value, dict)
+        else:
+            raise ValueError("field %s has the unknown type %r" % (self.name, kind))
+        if not good:
+            raise ArgumentError("%s must be %s, not %s" % (self.name, _WORDS[kind], _word_for(value)))
+        if kind in ("str", "path", "mode") and "\0" in value and kind != "str":
+            raise ArgumentError("%s has a NUL byte in it" % self.name)
+        if self.choices is not None and value not in self.choices:
+            raise ArgumentError(
+                "%s must be one of %s, not %r" % (self.name, ", ".join(str(c) for c in self.choices), value),
+                hint=did_you_mean(str(value), [str(c) for c in self.choices]),
+            )
+        return value
+
+
+_WORDS = {
+    "str": "a string",
+    "path": "a path",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "mode": "a mode such as 0644 or u+x in quotes",
+    "list": "a string or a list of strings",
+    "argv": "a string or a list of strings",
+    "dict": "a table with names",
+}
+
+
+def _number_text(value):
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+
+
+def _word_for(value):
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return "the number %s" % _number_text(value)
+    if isinstance(value, str):
+        return "the string %r" % value[:60]
+    return "a table"
+
+
+def did_you_mean(word, known):
+    """Return 'did you mean "x"?' for the known word nearest to `word`, or ''."""
+    near = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return 'did you mean "%s"?' % near[0] if near else ""
+
+
+class Args(object):
+    """A call's arguments, each an attribute; what was not given has its field's default."""
+
+    def __init__(self, values):
+        self.__dict__.update(values)
+
+    def __contains__(self, name):
+        return self.__dict__.get(name) is not None
+
+
+class Call(object):
+    """Base of the three kinds; `args` is an Args, `host` the payload's Host, `assets` what the controller ships."""
+
+    name = ""
+    fields = ()
+    returns = ()
+    example = ""
+    ships = ""  # "file": the controller resolves `src`/`content` to assets; "template": it renders `src` first
+
+    def __init__(self, args, host, assets=()):
+        self.args = args
+        self.host = host
+        self.assets = list(assets)
+
+    @classmethod
+    def check(cls, given):
+        """Return a dict of all arguments, defaults filled in; raise ArgumentError on unknown, missing or mistyped.
+
+        `given` holds what the user wrote, under names or aliases. A None counts as not given. The only other
+        arguments allowed are those beginning with "_" (the kernel's own).
+        """
+        names = {}
+        for field in cls.fields:
+            names[field.name] = field
+            for alias in field.aliases:
+                names[alias] = field
+        values = {}
+        for key in given:
+            if key not in names:
+                raise ArgumentError(
+                    "%s has no argument %r" % (cls.name, key),
+                    hint=did_you_mean(str(key), names) or "it takes " + ", ".join(sorted(f.name for f in cls.fields)),
+                )
+            if given[key] is None:
+                continue
+            field = names[key]
+            if field.name in values:
+                raise ArgumentError("%s was given %s twice (as %r)" % (cls.name, field.name, key))
+            try:
+                values[field.name] = field.coerce(given[key])
+            except ArgumentError as error:
+                raise ArgumentError("%s: %s" % (cls.name, error.message), hint=error.hint)
+        for field in cls.fields:
+            if field.name not in values:
+                if field.required:
+                    raise ArgumentError("%s needs %s" % (cls.name, field.name), hint=field.help)
+                values[field.name] = field.default
+        cls.check_together(values)
+        return values
+
+    @classmethod
+    def check_together(cls, values):
+        """Hook: raise ArgumentError when arguments contradict one another. `values` is complete."""
+
+    def identity(self):
+        """The last part of the state key: what tells this one from others of its type, as a str."""
+        raise TypeError("%s has no identity" % self.name)
+
+    def key(self):
+        """The state key `{module}:{type}:{id}`."""
+        module, _, kind = self.name.partition(".")
+        return "%s:%s:%s" % (module, kind, self.identity())
+
+
+class Resource(Call):
+    """Something with a converged state: it has converged when desired(observe()) equals observe()."""
+
+    partial = False  # manages a part of what observe() shows; before its first record that part counts as absent
+    removes = False  # its converged state is absence
+
+    def observe(self):
+        """Read the host, change nothing; return a dict of attributes, or None when absent."""
+        raise NotImplementedError(self.name)
+
+    def desired(self, now):
+        """Pure: given what observe() returned, return what should be there (dict), or None: absent."""
+        raise NotImplementedError(self.name)
+
+    def apply(self, change):
+        """Make it so. `change` is a Change. May return a dict of extra result values (say backup_file)."""
+        raise NotImplementedError(self.name)
+
+    def result(self, now):
+        """Extra values of the result, from what is there in the end (dict or None)."""
+        return {}
+
+
+class Action(Call):
+    """Something that is simply done; it never claims to be idempotent."""
+
+    def guard(self):
+        """Return why it need not be done now (str), or '' when it must."""
+        return ""
+
+    def run(self):
+        """Do it; return a dict of result values. The key "changed" (bool) may be among them; True otherwise."""
+        raise NotImplementedError(self.name)
+
+
+class Query(Call):
+    """Something that is only looked at: runs in check mode too, is never a change, leaves no record."""
+
+    def look(self):
+        """Return a dict of result values."""
+        raise NotImplementedError(self.name)
+
+
+class Change(object):
+    """What apply() is to do: `before` and `after` are observed and desired attributes (dict or None: absent)."""
+
+    def __init__(self, before, after):
+        self.before = before
+        self.after = after
+        self.names = difference(before, after)
+
+    def __contains__(self, name):
+        """Whether the attribute `name` differs."""
+        return name in self.names
+
+
+def difference(observed, desired):
+    """Return the sorted names of attributes in which `observed` is not yet as `desired` names it.
+
+    Absence counts as the pseudo attribute "" (one side None and the other not).
+    """
+    if observed is None and desired is None:
+        return []
+    if desired is None:
+        return [""]
+    if observed is None:
+        return ["", *sorted(desired)] if desired else [""]
+    missing = object()
+    return sorted(name for name in desired if observed.get(name, missing) != desired[name])
+
+
+def find(name, package="sloth.payload.modules"):
+    """Return the Call class named `name` ("file.copy"); raise ArgumentError, with the nearest word, when none is.
+
+    `ns.verb` is looked for in the module `ns/verb.py`, then `ns.py`, below `package`.
+    """
+    namespace, _, verb = name.partition(".")
+    for path in ("%s.%s" % (namespace, verb), namespace):
+        if not all(part.isidentifier() for part in path.split(".")):
+            continue
+        full = "%s.%s" % (package, path)
+        try:
+            module = importlib.import_module(full)
+        except ImportError as error:
+            if getattr(error, "name", None) and full.startswith(error.name):
+                continue
+            raise
+        for thing in vars(module).values():
+            if isinstance(thing, type) and issubclass(thing, Call) and thing.name == name:
+                return thing
+    names = [cls.name for cls in registry(package)]
+    hint = did_you_mean(name, names)
+    if not hint and not any(known.startswith(namespace + ".") for known in names):
+        hint = "modules are " + ", ".join(sorted(set(known.partition(".")[0] for known in names)))
+    raise ArgumentError("there is no module %s" % name, hint=hint)
+
+
+def registry(package="sloth.payload.modules"):
+    """Return every Call class below `package`, sorted by name."""
+    classes = {}
+    root = importlib.import_module(package)
+    for info in pkgutil.walk_packages(root.__path__, package + "."):
+        for thing in vars(importlib.import_module(info.name)).values():
+            if isinstance(thing, type) and issubclass(thing, Call) and thing.name:
+                classes[thing.name] = thing
+    return [classes[name] for name in sorted(classes)]

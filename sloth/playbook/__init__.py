@@ -1,0 +1,1 @@
+"""The Lua room: the only place that imports lupa."""

@@ -1,0 +1,1 @@
+"""Turns a run's events into what people and machines read."""

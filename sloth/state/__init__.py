@@ -1,0 +1,1 @@
+"""The controller's own memory: replicas, run records, shared values and locks."""

@@ -1,0 +1,1 @@
+"""The mail room: the only place that imports asyncssh."""

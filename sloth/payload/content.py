@@ -13,18 +13,22 @@ class Content(object):
         self.sha256 = sha256
         self.size = size
         self._chunks = chunks
+        self._data = None
 
     @classmethod
     def of_bytes(cls, data):
         return cls(hashlib.sha256(data).hexdigest(), len(data), lambda: iter((data,)))
 
     def chunks(self):
-        """An iterator of bytes; may be asked for once only when the content comes from the controller."""
-        return self._chunks()
+        """An iterator of bytes. What comes from the controller comes once, unless it was short enough for data()."""
+        return self._chunks() if self._data is None else iter((self._data,))
 
     def data(self):
-        """The whole content as bytes."""
-        return b"".join(self.chunks())
+        """The whole content as bytes; kept when it is at most TEXT_LIMIT long."""
+        data = b"".join(self.chunks())
+        if len(data) <= TEXT_LIMIT:
+            self._data = data
+        return data
 
     def __eq__(self, other):
         return isinstance(other, Content) and self.sha256 == other.sha256

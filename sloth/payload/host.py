@@ -96,3 +96,8 @@ def _read_file(path):
             if not data:
                 return
             yield data
+
+
+def state_directory(home):
+    """Where an account's state files are."""
+    return os.path.join(home, ".sloth-runner", "state")

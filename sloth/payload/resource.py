@@ -268,6 +268,14 @@ class Action(Call):
         """Do it; return a dict of result values. The key "changed" (bool) may be among them; True otherwise."""
         raise NotImplementedError(self.name)
 
+    def unrun(self, why):
+        """Return the result values of a call that its guard stopped; `why` is what guard() returned."""
+        return {}
+
+    def safe_in_check(self):
+        """Whether it changes nothing, so that it may run in a check."""
+        return False
+
 
 class Query(Call):
     """Something that is only looked at: runs in check mode too, is never a change, leaves no record."""

@@ -1,0 +1,269 @@
+"""The guest: takes calls from the wire in order, lets the kernel run them, and answers when what they did is recorded."""
+
+import os
+import signal
+import sys
+import time
+
+from sloth.payload import wire
+from sloth.payload.converge import timed
+from sloth.payload.host import Host, state_directory
+from sloth.payload.link import Gone, Link
+from sloth.payload.lock import Locked, RunLock
+from sloth.payload.resource import Action, Args, ArgumentError, Failed, find
+from sloth.payload.store import Signatures, Store, StoreError
+
+HOLD = 0.05  # seconds that an answer may wait for others to share its commit
+ROWS = 200  # rows of state in one frame
+ABOUT = ("run", "site", "who", "origin")
+
+
+class Guest(object):
+    """One session: one account of one host, one state file."""
+
+    def __init__(self, link, hello):
+        self.link = link
+        self.hello = hello
+        self.check = bool(hello.get("check"))
+        self.failed_epoch = -1
+        self.held = []
+        self.held_since = 0.0
+        self.lock = None
+        self.host = Host(link)
+        path = os.path.join(state_directory(self.host.home), "%s.db" % hello["agent"])
+        self.store = Store(path, readonly=self.check or bool(hello.get("readonly")))
+        self.host.signatures = Signatures(self.store)
+
+    def open(self):
+        """Take the run lock (a check takes none) and say that we are ready. Raises Locked, StoreError."""
+        if not self.store.readonly:
+            self.lock = RunLock(os.path.dirname(state_directory(self.host.home)))
+            holder = dict((name, self.hello.get(name)) for name in ("run", "who", "origin"))
+            self.lock.acquire(
+                holder,
+                float(self.hello.get("lock_wait") or 0),
+                lambda text: self.link.send({"t": "waiting", "holder": text}),
+                self.link.cancelled,
+            )
+            if self.hello.get("site"):
+                self.store.begin_run(*[self.hello.get(name) for name in ABOUT])
+        self.link.send(
+            {
+                "t": "ready",
+                "v": wire.VERSION,
+                "python": "%d.%d.%d" % sys.version_info[:3],
+                "user": self.host.user,
+                "home": self.host.home,
+                "pid": os.getpid(),
+            }
+        )
+
+    def serve(self):
+        """Answer messages until `close` or the end of the link."""
+        while True:
+            message = self.link.next(wait=not self.held)
+            if message is None or (self.held and time.monotonic() - self.held_since > HOLD):
+                self.flush()
+                if message is None:
+                    continue
+            kind = message["t"]
+            if kind == "call":
+                self.call(message)
+            elif kind == "store":
+                self.state(message)
+            elif kind == "close":
+                return self.bye(message)
+            else:
+                raise wire.WireError("unknown message %r" % kind)
+
+    def flush(self):
+        """Commit, then send the answers that waited for it."""
+        self.store.commit()
+        if self.held:
+            frames, self.held = b"".join(self.held), []
+            self.link.write(frames)
+
+    def hold(self, message):
+        if not self.held:
+            self.held_since = time.monotonic()
+        self.held.append(wire.pack(message))
+
+    # Calls
+
+    def call(self, message):
+        epoch = message["epoch"]
+        if epoch <= self.failed_epoch or self.link.cancelled(epoch):
+            self.link.finish(message["id"])
+            self.hold({"t": "reply", "id": message["id"], "status": "skipped"})
+            return
+        self.link.begin(message["id"], epoch)
+        answer = {"t": "reply", "id": message["id"]}
+        try:
+            self.run(message, answer)
+        except Gone:
+            raise
+        except StoreError:
+            raise
+        except Exception as error:
+            self.failed_epoch = max(self.failed_epoch, epoch)
+            answer["status"] = "failed"
+            answer.update(_explain(error, self.host))
+        if self.host.warnings:
+            answer["warnings"], self.host.warnings = self.host.warnings, []
+        self.link.finish(message["id"])
+        self.hold(answer)
+
+    def run(self, message, answer):
+        cls = find(message["name"])
+        call = cls(Args(cls.check(message["args"])), self.host, message.get("assets") or ())
+        answer["key"] = call.key()
+        if isinstance(call, Action):
+            self.flush()  # it may take long, or take the host down
+        about = dict((name, self.hello.get(name)) for name in ABOUT)
+        about.update(task=message.get("task"), place=message.get("where"))
+        outcome, seconds = timed(call, self.store, self.check, about)
+        answer["status"] = outcome.status
+        answer["seconds"] = round(seconds, 4)
+        for name in ("reason", "msg", "diff", "values", "before", "after"):
+            value = getattr(outcome, name)
+            if value:
+                answer[name] = value
+
+    # State
+
+    def state(self, message):
+        """Answer a state command; `op` is the name of one of OPERATIONS."""
+        self.flush()
+        try:
+            rows = operate(self.store, message.get("op"), message.get("args") or {})
+            self.store.commit()
+        except (StoreError, TypeError) as error:
+            self.link.send({"t": "rows", "id": message["id"], "rows": [], "more": False, "error": str(error)})
+            return
+        for start in range(0, max(1, len(rows)), ROWS):
+            more = start + ROWS < len(rows)
+            self.link.send({"t": "rows", "id": message["id"], "rows": rows[start : start + ROWS], "more": more})
+
+    def bye(self, message):
+        self.flush()
+        if self.lock is not None and self.hello.get("site"):
+            self.store.end_run(self.hello.get("run"))
+            self.store.commit()
+        if message.get("replica", True) and not self.check and self.hello.get("site"):
+            changes = self.store.changes_since(self.hello.get("replica"))
+            rows = changes.pop("rows")
+            for start in range(0, len(rows), ROWS):
+                self.link.send({"t": "replica", "rows": rows[start : start + ROWS]})
+            self.link.send({"t": "bye", "replica": dict(changes, rows=[])})
+        else:
+            self.link.send({"t": "bye", "replica": None})
+
+    def close(self):
+        """Whatever happened: keep what was recorded, release the host."""
+        try:
+            self.store.close()
+        finally:
+            if self.lock is not None:
+                self.lock.release()
+
+
+def operate(store, op, args):
+    """Run one state command on `store` and return its rows (list of dicts). Raises StoreError for an unknown one."""
+    if op == "list":
+        return store.list(args.get("module"), args.get("type"))
+    if op == "show":
+        return [dict(store.get(key), history=store.history(key, 10)) for key in store.match(args["key"])]
+    if op == "match":
+        return [{"key": key} for key in store.match(args["key"])]
+    if op == "delete":
+        return [{"key": args["key"], "deleted": store.forget(args["key"])}]
+    if op == "clear":
+        return [{"deleted": store.clear()}]
+    if op == "stats":
+        return [store.stats()]
+    raise StoreError("unknown state command %r" % op)
+
+
+def _explain(error, host):
+    """Return the wire's fields for an exception: error, hint, detail."""
+    if isinstance(error, Failed):
+        kind = "arguments" if isinstance(error, ArgumentError) else ""
+        return {"error": error.message, "hint": error.hint, "detail": error.detail, "kind": kind}
+    if isinstance(error, OSError) and error.errno is not None:
+        subject = " '%s'" % error.filename if error.filename else ""
+        hint = ""
+        if error.errno in (1, 13) and host.uid != 0:
+            hint = "set become = true on the task or the host"
+        elif error.errno == 28:
+            hint = "free some space on the host"
+        return {"error": "%s (errno %d)%s" % (os.strerror(error.errno), error.errno, subject), "hint": hint}
+    import traceback
+
+    text = traceback.format_exc()
+    return {
+        "error": "%s: %s" % (type(error).__name__, error),
+        "hint": "this is a defect of sloth-runner or of a custom module",
+        "detail": text[-8000:],
+    }
+
+
+def _reserve():
+    """Take fd 0 and fd 1 for the wire; what modules and children print goes to stderr, what they read is empty."""
+    reader, writer = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return reader, writer
+
+
+def main():
+    """Serve one session on fd 0 and fd 1; return the exit status."""
+    reader, writer = _reserve()
+    os.umask(0o022)
+    link = Link(reader, writer)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: link.end("ended by signal %d" % number))
+    link.start()
+    guest = None
+    try:
+        hello = link.next()
+        if hello["t"] != "hello" or hello.get("v") != wire.VERSION:
+            raise wire.WireError("the controller speaks version %r, this payload %d" % (hello.get("v"), wire.VERSION))
+        guest = Guest(link, hello)
+        guest.open()
+        guest.serve()
+        return 0
+    except Gone:
+        return 1
+    except Exception as error:
+        return _fail(link, error)
+    finally:
+        if guest is not None:
+            guest.close()
+
+
+def _fail(link, error):
+    """Tell the controller why the session cannot go on."""
+    message = {"t": "fail", "kind": "crash", "error": str(error), "hint": getattr(error, "hint", "")}
+    if isinstance(error, Locked):
+        message["kind"] = "locked"
+        message["hint"] = "wait for it to end, or give --lock-wait SECONDS"
+    elif isinstance(error, StoreError):
+        message["kind"] = "state"
+    elif isinstance(error, wire.WireError):
+        message["kind"] = "protocol"
+    else:
+        import traceback
+
+        message["error"] = "%s: %s" % (type(error).__name__, error)
+        message["detail"] = traceback.format_exc()[-8000:]
+    try:
+        link.send(message)
+    except Gone:
+        pass
+    return 1
+
+
+if __name__ == "__main__":
+    os._exit(main())

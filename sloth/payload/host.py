@@ -76,10 +76,17 @@ class Host(object):
 
 
 def _home(uid):
+    """$HOME where it is ours, else what the account database says: sudo without -H leaves another user's $HOME."""
+    home = os.environ.get("HOME", "")
+    try:
+        if home.startswith("/") and os.stat(home).st_uid == uid:
+            return home
+    except OSError:
+        pass
     try:
         return pwd.getpwuid(uid).pw_dir
     except KeyError:
-        return os.environ.get("HOME", "/")
+        return home or "/"
 
 
 def _hash_file(path):

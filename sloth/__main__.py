@@ -1,0 +1,5 @@
+"""`python -m sloth` is `sloth-runner`."""
+
+from sloth.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""The command line: parses, calls the other rooms, shows their errors; a command's room is imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from sloth import __version__
+
+COMMANDS = {
+    "run": "run",
+    "validate": "validate",
+    "inventory": "inventory",
+    "state": "state",
+    "demo": "demo",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is named, so that `--version` pays for none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sloth.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
+
+
+# Kept here so that --help imports no command; a test compares them with the commands' own.
+SUMMARIES = {
+    "run": "Run a site's tasks over the hosts of an inventory.",
+    "validate": "Find mistakes in a site and its inventory without touching a host.",
+    "inventory": "Look at the inventory.",
+    "state": "Look at and edit what sloth-runner remembers of a host.",
+    "demo": "Show a run over three throw-away SSH servers on this machine.",
+}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sloth-runner")
+def sloth_runner() -> None:
+    """Configure Linux hosts over SSH, with nothing installed on them but Python.
+
+    sloth-runner run -i inventory.toml -f site.sloth
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: run the command and exit with its status; errors that are meant for people go to stderr."""
+    try:
+        status = sloth_runner.main(args=arguments, prog_name="sloth-runner", standalone_mode=False)
+    except click.exceptions.Abort:
+        print("Aborted.", file=sys.stderr)
+        sys.exit(130)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)
+    except Exception as error:
+        sys.exit(_explain(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Show an error of ours and return its exit status; anything else is a defect and keeps its traceback."""
+    from sloth.errors import SlothError, Unreachable, UsageError
+
+    if not isinstance(error, SlothError):
+        raise error
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(str(error), err=True)
+    return 2 if isinstance(error, UsageError) else 4 if isinstance(error, Unreachable) else 1

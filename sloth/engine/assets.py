@@ -1,0 +1,132 @@
+"""Turns what a call wants shipped (`src`, `content`, a template) into assets: hash and size now, bytes when asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sloth.errors import CallError
+from sloth.playbook.template import Renderer
+from sloth.transport import Asset
+
+READ = 1024 * 1024
+_TEMPLATE_OPTIONS = (
+    "trim_blocks", "lstrip_blocks", "newline_sequence", "block_start_string", "block_end_string",
+    "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
+)  # fmt: skip
+
+Variables = Callable[[bool], Awaitable[Mapping[str, Any]]]
+
+
+class Shipper:
+    """Resolves assets for all hosts of a run; a local file is hashed once, not once per host."""
+
+    def __init__(self, site_directory: Path) -> None:
+        self._directory = site_directory
+        self.renderer = Renderer([site_directory, site_directory / "templates"])
+        self._hashes: dict[tuple[str, int, int, int], str] = {}
+
+    async def prepare(
+        self, ships: str, args: dict[str, Any], variables: Variables
+    ) -> tuple[dict[str, Any], list[Asset]]:
+        """Return the arguments to send and the assets that go with them.
+
+        ships: what the call's class declares ("", "file", "template"). `variables(facts)` gives what a template sees,
+        with the host's facts if asked. Raises CallError when a file is missing, unreadable, or does not render.
+        """
+        if ships == "template":
+            return args, [await self._template(args, variables)]
+        if ships != "file" or args.get("remote_src"):
+            return args, []
+        if args.get("content") is not None:
+            data = str(args["content"]).encode("utf-8", "surrogateescape")
+            return {**args, "content": ""}, [of_bytes("", data)]
+        if args.get("src") is None:
+            return args, []
+        source = self.find(args["src"], "files")
+        if source.is_dir():
+            return args, await self._tree(source, args["src"].endswith("/"))
+        return args, [await self._file(source, source.name)]
+
+    def find(self, src: str, beside: str) -> Path:
+        """Return the path of a local file: absolute, below the site's directory, or below its `beside` directory."""
+        path = Path(src).expanduser()
+        places = [path] if path.is_absolute() else [self._directory / path, self._directory / beside / path]
+        for place in places:
+            if place.exists():
+                return place
+        raise CallError(
+            f"there is no file {src} on the controller",
+            hint="looked for " + " and ".join(str(place) for place in places),
+        )
+
+    async def _template(self, args: dict[str, Any], variables: Variables) -> Asset:
+        src = str(args["src"])
+        seen = dict(await variables(self.renderer.needs_facts(src)))
+        seen.update(args.get("vars") or {})
+        options = {name: args[name] for name in _TEMPLATE_OPTIONS if args.get(name) is not None}
+        text = self.renderer.render(src, seen, options)
+        mode = _mode(self.renderer.file(src).stat())
+        return of_bytes(Path(src).name, text.encode("utf-8", "surrogateescape"), mode)
+
+    async def _file(self, path: Path, name: str) -> Asset:
+        try:
+            info = path.stat()
+            if not stat.S_ISREG(info.st_mode):
+                raise CallError(f"{path} is neither a file nor a directory")
+            sha256 = await self._hash(path, info)
+        except OSError as error:
+            raise CallError(f"{path} on the controller cannot be read: {error.strerror}") from error
+        return Asset(name, sha256, info.st_size, _mode(info), open=lambda: read_chunks(path))
+
+    async def _hash(self, path: Path, info: os.stat_result) -> str:
+        key = (str(path), info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        if key not in self._hashes:
+            small = info.st_size < 4 * READ
+            self._hashes[key] = hash_file(path) if small else await asyncio.to_thread(hash_file, path)
+        return self._hashes[key]
+
+    async def _tree(self, source: Path, contents: bool) -> list[Asset]:
+        """Ansible's rule: with a final slash the directory's contents are copied, without it the directory itself."""
+        prefix = "" if contents else source.name + "/"
+        assets = [] if contents else [Asset(source.name, mode=_mode(source.stat()), dir=True)]
+        for root, directories, files in os.walk(source, followlinks=True):
+            directories.sort()
+            inside = Path(root).relative_to(source)
+            for name in directories:
+                info = (Path(root) / name).stat()
+                assets.append(Asset(prefix + str(inside / name), mode=_mode(info), dir=True))
+            for name in sorted(files):
+                assets.append(await self._file(Path(root) / name, prefix + str(inside / name)))
+        return assets
+
+
+def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:
+    """An asset of bytes that are at hand."""
+
+    def chunks() -> Iterator[bytes]:
+        return iter((data,) if data else ())
+
+    return Asset(name, hashlib.sha256(data).hexdigest(), len(data), mode, open=chunks)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a local file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a local file, a piece at a time."""
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(READ):
+            yield data
+
+
+def _mode(info: os.stat_result) -> str:
+    return f"{stat.S_IMODE(info.st_mode):04o}"

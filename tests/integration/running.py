@@ -1,0 +1,39 @@
+"""Runs sites through the real engine and the real payload, for tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
+
+from sloth.engine.events import Event
+from sloth.engine.options import Options
+from sloth.engine.run import Run
+from sloth.inventory import Inventory
+from sloth.playbook import Site
+from sloth.state.memory import Memory
+from sloth.state.shared import Shared
+
+
+async def run_site(
+    site: Path, inventory: Inventory, controller: Path, options: Options | None = None, hosts: str | Sequence[str] = "all"
+) -> list[Event]:
+    """Run the site file over the hosts and return all events; the controller's memory is below `controller`."""
+    events: list[Event] = []
+    memory = Memory(controller)
+    try:
+        shared = Shared(controller / "shared.db")
+        await Run(Site.read(str(site)), inventory, inventory.select(hosts), options or Options(), events.append, memory, shared).run()
+    finally:
+        memory.close()
+    return events
+
+
+async def run_local(source: str, home: Path, options: Options | None = None) -> list[Event]:
+    """Run site text on this machine as agent `local`, with `home` as the account's home."""
+    site = home / ".sloth-runner" / "site.sloth"
+    site.parent.mkdir(mode=0o700, exist_ok=True)
+    site.write_text(source)
+    with mock.patch.dict(os.environ, {"HOME": str(home)}):
+        return await run_site(site, Inventory.local(), home / ".sloth-runner" / "controller", options)

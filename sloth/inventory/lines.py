@@ -1,0 +1,84 @@
+"""Where things stand in a TOML file: tomllib gives values without lines, and an error without a line is half an error."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+_HEADER = re.compile(r"\s*\[{1,2}(?P<name>[^\]#]*(?:\"[^\"]*\"|'[^']*'|[^\]#])*)\]")
+_PART = re.compile(r"""\s*(?:"((?:\\.|[^"\\])*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(\.|$)""")
+_KEY = re.compile(r"""\s*((?:"(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_.\s-])+?)\s*=""")
+
+
+def locate(source: str) -> dict[tuple[str, ...], int]:
+    """Return the line (from 1) on which each table and key of TOML text is first named, by its path.
+
+    The text has been parsed before, so it is well-formed. Keys inside inline tables are given their line when it can
+    be told, which is enough to point at.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    closing = ""
+    for number, line in enumerate(source.splitlines(), 1):
+        if closing:  # inside a multi-line string
+            closing = "" if closing in line else closing
+            continue
+        header = _HEADER.match(line) if line.lstrip().startswith("[") else None
+        path = _header_path(line) if header else None
+        if path is not None:
+            table = path
+            _note(lines, table, number)
+            continue
+        key = _KEY.match(line)
+        if key and not line.lstrip().startswith("#"):
+            path = _path(key[1])
+            if path is not None:
+                _note(lines, table + path, number)
+                rest = line[key.end() :]
+                for inner in re.finditer(r"[{,]\s*([A-Za-z0-9_-]+)\s*=", rest):
+                    lines.setdefault((*table, *path, inner[1]), number)
+        for mark in ('"""', "'''"):
+            if line.count(mark) % 2:
+                closing = mark
+    return lines
+
+
+def _note(lines: dict[tuple[str, ...], int], path: tuple[str, ...], number: int) -> None:
+    for end in range(1, len(path) + 1):
+        lines.setdefault(path[:end], number)
+
+
+def _header_path(line: str) -> tuple[str, ...] | None:
+    """The path of a table header; brackets inside quoted keys are part of the key."""
+    text = line.strip()
+    opening = "[[" if text.startswith("[[") else "["
+    try:
+        parsed = tomllib.loads(text + "\n")
+    except tomllib.TOMLDecodeError:
+        return None
+    if not text.startswith(opening):
+        return None
+    path: list[str] = []
+    node: object = parsed
+    while isinstance(node, (dict, list)) and node:
+        if isinstance(node, list):
+            node = node[0]
+            continue
+        key = next(iter(node))
+        path.append(key)
+        node = node[key]
+    return tuple(path)
+
+
+def _path(text: str) -> tuple[str, ...] | None:
+    parts = []
+    at = 0
+    while at < len(text):
+        match = _PART.match(text, at)
+        if match is None:
+            return None
+        parts.append(next(group for group in match.groups()[:3] if group is not None))
+        at = match.end()
+        if not match[4]:
+            break
+    return tuple(parts) or None

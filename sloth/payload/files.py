@@ -1,0 +1,356 @@
+"""Everything about a file that is not its content, and the one way a file is written: whole, or not at all."""
+
+import errno
+import grp
+import os
+import pwd
+import re
+import stat
+import time
+
+from sloth.payload.modes import parse_mode, umask
+from sloth.payload.resource import ArgumentError, Failed, Field
+
+FIELDS = (
+    Field("owner", help="the user that owns it, by name or number; left as it is when not given"),
+    Field("group", help="the group that owns it, by name or number; left as it is when not given"),
+    Field(
+        "mode",
+        "mode",
+        help='its permissions: octal digits in quotes ("0644") or symbolic ("u+rwx,g-w,o=r", also X, s and t); '
+        "left as they are when not given (a new file gets 0666 less the umask)",
+    ),
+)
+VALIDATE = Field(
+    "validate",
+    how=True,
+    help="a command that must succeed before the new content is put in place; %s stands for the file that holds it "
+    '("visudo -cf %s"); run without a shell, and only when the content changes',
+)
+BACKUP = Field("backup", "bool", False, how=True, help="keep a copy of the old file beside it: PATH.PID.DATE@TIME~")
+
+STALE = 3600.0  # seconds after which the temporary of a writer that may still live is given up
+# Bound to the very bytes of the old content: the kernel, too, drops them when a file is written.
+_BOUND_TO_CONTENT = ("security.capability", "security.ima", "security.evm")
+_TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "link",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def look(path, follow=True):
+    """Return what is at `path`: a dict of type, mode ("0644"), owner, group (and target, of a link), or None.
+
+    type: "file" "directory" "link" "char" "block" "fifo" "socket"; owner and group are names, or the number as a str
+    when it has none. follow: look at what a link points to (a dangling one counts as nothing). Raises OSError.
+    """
+    try:
+        info = os.stat(path) if follow else os.lstat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
+    seen = {
+        "type": _TYPES.get(stat.S_IFMT(info.st_mode), "unknown"),
+        "mode": "%04o" % stat.S_IMODE(info.st_mode),
+        "owner": _user_name(info.st_uid),
+        "group": _group_name(info.st_gid),
+    }
+    if seen["type"] == "link":
+        seen["target"] = os.readlink(path)
+    return seen
+
+
+def wanted(args, now, kind="file"):
+    """Return those of owner, group and mode that `args` asks for, in the form that look() gives.
+
+    now: what look() gave (a dict with at least "mode"), or None when it is yet to be made; kind: "file" or "directory".
+    A symbolic mode is taken relative to now's, or to that of a new file (0666) or directory (0777) less the umask.
+    Raises Failed for an unknown user or group, ArgumentError for a mode that is none.
+    """
+    wish = {}
+    if args.owner is not None:
+        wish["owner"] = _user_name(_uid(args.owner))
+    if args.group is not None:
+        wish["group"] = _group_name(_gid(args.group))
+    if args.mode is not None:
+        old = int(now["mode"], 8) if now is not None else (0o777 if kind == "directory" else 0o666) & ~umask()
+        wish["mode"] = "%04o" % parse_mode(args.mode, old, kind == "directory")
+    return wish
+
+
+def set_attributes(path, change, follow=True):
+    """Give `path` those of owner, group and mode in which the Change differs; raise OSError.
+
+    Not follow: a link itself gets the owner; a link has no mode of its own.
+    """
+    after = change.after or {}
+    uid = _uid(after["owner"]) if "owner" in change and "owner" in after else -1
+    gid = _gid(after["group"]) if "group" in change and "group" in after else -1
+    moved = uid != -1 or gid != -1
+    if moved:
+        os.chown(path, uid, gid, follow_symlinks=follow)
+    # Chown clears set-uid and set-gid, so a wished mode is given again after it.
+    if "mode" in after and ("mode" in change or moved) and (follow or not os.path.islink(path)):
+        os.chmod(path, int(after["mode"], 8))
+
+
+def replace(path, chunks, mode=None, validate=None):
+    """Write `path` anew from `chunks` (iterator of bytes): readers see the old file or the new one, nothing between.
+
+    An existing file's owner, mode, POSIX ACLs, SELinux context and other extended attributes go over to the new one;
+    a file that is new gets `mode` (int or "0644"; None: 0666 less the umask). validate(temporary path) is called before
+    the new file takes its place, and may raise. `path` must not be a link (callers resolve those). On any error the
+    old file stays as it was and no temporary is left. Raises Failed, OSError, and what `chunks` or `validate` raise.
+    """
+    directory = os.path.dirname(path) or "."
+    base = os.path.basename(path)
+    _sweep(directory, base)
+    temporary = os.path.join(directory, _prefix(base) + "%d-%s" % (os.getpid(), os.urandom(6).hex()))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            for data in chunks:
+                _write(descriptor, data)
+            _dress(descriptor, path, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if validate is not None:
+            validate(temporary)
+        os.rename(temporary, path)
+    except BaseException as error:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise _explained(error, path) or error
+    _sync_directory(directory)
+
+
+def _write(descriptor, data):
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(descriptor, view) :]
+
+
+def _dress(descriptor, path, mode, keep_owner=True):
+    """Give the new file the attributes of the old one at `path`; the mode last, since all others can change it."""
+    try:
+        old = os.stat(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        if mode is None:
+            mode = 0o666 & ~umask()
+        os.fchmod(descriptor, int(mode, 8) if isinstance(mode, str) else mode)
+        return
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+            if not keep_owner:  # the copy of somebody else's file is ours, as with cp -p; its set-uid bits go
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
+                return
+            raise Failed(
+                "%s belongs to %s:%s, which we may not keep when we write it anew"
+                % (path, _user_name(old.st_uid), _group_name(old.st_gid)),
+                hint="set become",
+            )
+    _copy_xattrs(path, descriptor)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def _copy_xattrs(source, target):
+    if not hasattr(os, "listxattr"):
+        return
+    try:
+        names = os.listxattr(source)
+    except OSError:  # a filesystem without any
+        return
+    for name in names:
+        if name in _BOUND_TO_CONTENT:
+            continue
+        try:
+            value = os.getxattr(source, name)
+            if _xattr(target, name) != value:
+                os.setxattr(target, name, value)
+        except OSError as error:
+            # Without privilege some namespaces can be seen and not set; what decides access must come along.
+            if name.startswith("system.posix_acl") or error.errno not in (
+                errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENODATA,
+            ):  # fmt: skip
+                raise
+
+
+def _xattr(target, name):
+    try:
+        return os.getxattr(target, name)
+    except OSError:
+        return None
+
+
+def _explained(error, path):
+    """Return a Failed that says what an errno means here, or None."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "no space left on" if error.errno == errno.ENOSPC else "the disk quota is used up on"
+        return Failed("%s the device that holds %s" % (what, path), hint="the old file is untouched; free some space")
+    if error.errno in (errno.EBUSY, errno.EXDEV):
+        return Failed(
+            "%s cannot be replaced: it is a mount point of its own" % path,
+            hint="a file that is bind-mounted (as containers do with /etc/hosts) is changed where it comes from",
+        )
+    return None
+
+
+def _sync_directory(directory):
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network filesystems cannot
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _prefix(base):
+    name = os.fsencode(base)[:200]  # a name may have 255 bytes
+    return ".%s.sloth-" % os.fsdecode(name)
+
+
+def _sweep(directory, base):
+    """Remove the temporaries that killed writers of this file have left: ours by name and owner, their writer dead."""
+    prefix = _prefix(base)
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        found = name.startswith(prefix) and re.match(r"^([0-9]+)-[0-9a-f]{12}$", name[len(prefix) :])
+        if not found:
+            continue
+        path = os.path.join(directory, name)
+        try:
+            info = os.lstat(path)
+            ours = stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid()
+            if ours and (time.time() - info.st_mtime > STALE or not _alive(int(found.group(1)))):
+                os.unlink(path)
+        except OSError:
+            pass
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def check_validate(args):
+    """Raise ArgumentError when args.validate has no %s to put the file's name in."""
+    if args.validate is not None and "%s" not in args.validate:
+        raise ArgumentError(
+            "validate must contain %%s: %s" % args.validate, hint="%s stands for the file to check, as in visudo -cf %s"
+        )
+
+
+def validation(args, host):
+    """Return what replace() takes as `validate`, made from args.validate, or None; raise ArgumentError."""
+    if args.validate is None:
+        return None
+    check_validate(args)
+    import shlex
+
+    try:
+        words = shlex.split(args.validate)
+    except ValueError as error:
+        raise ArgumentError("validate cannot be read: %s: %s" % (error, args.validate))
+
+    def validate(path):
+        argv = []
+        for word in words:
+            word = os.path.expanduser(os.path.expandvars(word))
+            argv.append(re.sub("%[s%]", lambda found: path if found.group() == "%s" else "%", word))
+        try:
+            done = host.run(argv)
+        except OSError as error:
+            raise Failed("failed to validate: cannot run %s: %s" % (argv[0], error.strerror))
+        if done.exit_code != 0:
+            said = done.stderr.decode("utf-8", "replace")
+            raise Failed(
+                "failed to validate: rc:%d error:%s" % (done.exit_code, said),
+                hint="the old file is untouched",
+                detail=done.stdout.decode("utf-8", "replace") + said,
+            )
+
+    return validate
+
+
+def back_up(path):
+    """Copy `path`, content and attributes, to PATH.PID.YYYY-mm-dd@HH:MM:SS~ (Ansible's name) and return that name."""
+    when = time.time()
+    while True:
+        name = "%s.%d.%s" % (path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S~", time.localtime(when)))
+        if not os.path.lexists(name):  # a payload lives on: two edits of one second must not share a copy
+            break
+        when += 1
+    info = os.stat(path)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            with open(path, "rb", buffering=0) as old:
+                for data in iter(lambda: old.read(1024 * 1024), b""):
+                    _write(descriptor, data)
+            _dress(descriptor, path, None, keep_owner=False)
+        finally:
+            os.close(descriptor)
+    except BaseException as error:
+        os.unlink(name)
+        raise _explained(error, name) or error
+    os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns))
+    return name
+
+
+def _uid(owner):
+    if owner.isdigit():
+        return int(owner)
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise Failed("there is no user %s on this host" % owner, hint="make it first with user.create")
+
+
+def _gid(group):
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Failed("there is no group %s on this host" % group, hint="make it first with group.create")
+
+
+def _user_name(uid):
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def _group_name(gid):
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, OverflowError):
+        return str(gid)

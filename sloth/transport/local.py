@@ -1,0 +1,71 @@
+"""The link to this machine: the payload runs as a subprocess of the controller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+from sloth.transport.link import Stderr
+
+
+class LocalChannel:
+    """A command of this machine."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._stderr = Stderr()
+        self._collector = asyncio.create_task(self._collect())
+
+    async def _collect(self) -> None:
+        assert self._process.stderr is not None
+        while data := await self._process.stderr.read(4096):
+            self._stderr.feed(data)
+        self._stderr.feed(b"")
+
+    async def write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        await self._process.stdin.drain()
+
+    async def read(self, limit: int) -> bytes:
+        assert self._process.stdout is not None
+        return await self._process.stdout.read(limit)
+
+    def stderr_tail(self) -> str:
+        return self._stderr.tail()
+
+    async def stderr_contains(self, text: str, after: int) -> int:
+        return await self._stderr.contains(text, after)
+
+    async def wait(self) -> int | None:
+        status = await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._collector), 1)
+        return status
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._collector.cancel()
+
+
+class LocalLink:
+    """Starts commands on this machine."""
+
+    async def start(self, command: str) -> LocalChannel:
+        """Start `command` by /bin/sh in a process group of its own: our terminal's Ctrl-C is not for it."""
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return LocalChannel(process)
+
+    async def close(self) -> None:
+        """Nothing to close: each command ends with its session."""

@@ -1,0 +1,129 @@
+"""Throw-away SSH servers on 127.0.0.1: real ones for the demo, the tests and the benchmark, without root or hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class LoopbackFleet:
+    """An async context: one SSH server a name, each with a home of its own, all in this process.
+
+    Commands run as the user who started it, by /bin/sh, with HOME set. `directory` holds homes, keys and known_hosts.
+    """
+
+    def __init__(self, names: Sequence[str], directory: Path) -> None:
+        self.names = tuple(names)
+        self.directory = directory
+        self.homes = {name: directory / "homes" / name for name in names}
+        self.ports: dict[str, int] = {}
+        self.key_file = directory / "id_ed25519"
+        self.known_hosts = directory / "known_hosts"
+        self.environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
+        self._servers: dict[str, Any] = {}
+        self._connections: dict[str, set[Any]] = {name: set() for name in names}
+
+    async def __aenter__(self) -> LoopbackFleet:
+        import asyncssh
+
+        client = asyncssh.generate_private_key("ssh-ed25519")
+        self.host_key = asyncssh.generate_private_key("ssh-ed25519")
+        client.write_private_key(self.key_file)
+        self.key_file.chmod(0o600)
+        self._authorized = asyncssh.import_authorized_keys(client.export_public_key().decode())
+        for name in self.names:
+            self.homes[name].mkdir(parents=True, mode=0o700)
+            await self.start(name)
+        public = " ".join(self.host_key.export_public_key().decode().split()[:2])
+        self.known_hosts.write_text("".join(f"[127.0.0.1]:{port} {public}\n" for port in self.ports.values()))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for name in list(self._servers):
+            await self.stop(name)
+
+    async def start(self, name: str) -> None:
+        """Start the server of `name`, on the port it had before if it had one."""
+        import asyncssh
+
+        self._servers[name] = await asyncssh.listen(
+            "127.0.0.1",
+            self.ports.get(name, 0),
+            server_factory=lambda: _server(self._connections[name]),
+            server_host_keys=[self.host_key],
+            authorized_client_keys=self._authorized,
+            process_factory=lambda process: self._serve(name, process),
+            encoding=None,
+            line_editor=False,
+        )
+        self.ports[name] = self._servers[name].get_port()
+
+    async def stop(self, name: str) -> None:
+        """Stop the server of `name` and cut its connections."""
+        server = self._servers.pop(name)
+        server.close()
+        self.cut(name)
+        await server.wait_closed()
+
+    def cut(self, name: str) -> None:
+        """Cut every connection to `name`, without a word."""
+        for connection in list(self._connections[name]):
+            connection.abort()
+
+    def inventory_toml(self) -> str:
+        """An inventory of the fleet: [defaults] and [hosts]."""
+        lines = [
+            "[defaults]",
+            f'identity_file = "{self.key_file}"',
+            f'known_hosts = "{self.known_hosts}"',
+            "ssh_config = false",
+            "",
+        ]
+        for name in self.names:
+            lines += [f"[hosts.{name}]", 'address = "127.0.0.1"', f"port = {self.ports[name]}", ""]
+        return "\n".join(lines)
+
+    async def _serve(self, name: str, process: Any) -> None:
+        """Run one command as sshd would."""
+        child = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            process.command or "exit 1",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**self.environment, "HOME": str(self.homes[name])},
+            cwd=self.homes[name],
+            start_new_session=True,
+        )
+        try:
+            await process.redirect(child.stdin, child.stdout, child.stderr)
+            status = await child.wait()
+            with contextlib.suppress(Exception):  # the client may be gone
+                await process.stdout.drain()
+            process.exit(status if status >= 0 else 128 - status)
+        finally:
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGHUP)
+
+
+def _server(connections: set[Any]) -> Any:
+    import asyncssh
+
+    class Server(asyncssh.SSHServer):
+        """Keeps track of its connections, so that they can be cut."""
+
+        def connection_made(self, conn: Any) -> None:
+            self._connection = conn
+            connections.add(conn)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connections.discard(self._connection)
+
+    return Server()

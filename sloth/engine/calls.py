@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Result
@@ -33,6 +34,7 @@ class Pending:
     epoch: int
     reply: asyncio.Future[Reply]
     begun: float = field(default_factory=time.monotonic)
+    destination: Path | None = None  # where a file.fetch goes on the controller
 
 
 class Calls:
@@ -68,6 +70,10 @@ class Calls:
         self._order.append(call)
         call.reply.add_done_callback(lambda _: self._settle())
         return call.number
+
+    def expect_file(self, number: int, path: Path) -> None:
+        """Call `number` fetches a file that goes to `path`."""
+        self._all[number].destination = path
 
     def _settle(self) -> None:
         """Report answered calls, oldest first; what a failed one made the host skip is no result."""

@@ -300,8 +300,10 @@ class HostRun:
         except CallError as error:
             error.call = error.call or f"{request.name} {subject}".rstrip()
             raise
+        fetched = None
         if request.name == "file.fetch":
-            given["_local"] = await asyncio.to_thread(destination(self._run.site.directory, self._host.name, args).look)
+            fetched = destination(self._run.site.directory, self._host.name, args)
+            given["_local"] = await asyncio.to_thread(fetched.look)
         session = await self._session()
         sent = await session.submit(
             request.name,
@@ -314,6 +316,8 @@ class HostRun:
         )
         self._shipped.update(asset.sha256 for asset in assets if not asset.dir)
         number = self._calls.add(request.name, subject, request.where, self._task, session, sent)
+        if fetched is not None:
+            self._calls.expect_file(number, fetched.path)
         if self._eager or request.protected:
             await self._calls.result(number, "status")
         return number
@@ -394,8 +398,11 @@ class HostRun:
             self._emit(CallOutput(time.time(), self._host.name, call.task, name, stream, data))
 
     def on_fetch(self, session: Session, wire_id: int) -> FileSink:
-        """The host begins to send the file of a file.fetch."""
-        raise NotImplementedError
+        """The host begins to send the file of a file.fetch. Raises OSError when it cannot be stored."""
+        call = self._calls.on_wire(session, wire_id)
+        if call is None or call.destination is None:
+            raise HostError(f"{self._host.name} sends a file that nobody asked for")
+        return FileSink(call.destination)
 
     async def _close(self, interrupted: bool) -> None:
         for account, session in self._sessions.items():

@@ -93,7 +93,7 @@ class Run:
         names = tuple(host.name for host in self._hosts)
         self.emit(RunStarted(time.time(), self.run_id, self.site.path, self.options.check, names, ()))
         if not self.options.check:
-            self._memory.begin_run(self.run_id, self.site.path, False, len(names), self.who)
+            self._memory.begin_run(self.run_id, self.site.path, self.who, len(names))
         self._tasks = [asyncio.create_task(self._host(host), name=host.name) for host in self._hosts]
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._connector.close()
@@ -102,8 +102,7 @@ class Run:
         self.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         status = self.exit_status()
         if not self.options.check:
-            self._memory.end_run(self.run_id, summary, seconds, status)
-            self._memory.commit()
+            self._memory.end_run(self.run_id, self._counts[CHANGED], self._counts[FAILED], seconds, status)
         return status
 
     async def _host(self, host: Host) -> None:
@@ -165,7 +164,7 @@ class Run:
 
     def matches(self, pattern: str | Sequence[str], host: Host, where: str) -> bool:
         """Whether a task's `hosts` names `host`."""
-        return host in self._inventory.select(pattern, where)
+        return self._inventory.contains(pattern, host, where)
 
     def known(self, name: str) -> Known:
         """What the controller remembers of an agent."""

@@ -1,0 +1,137 @@
+"""What the controller remembers of hosts between runs: which payload and contents they have, and replicas of their state."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sloth.errors import StateError
+from sloth.payload.store import Store, StoreError
+
+VERSION = 1
+SCHEMA = (
+    "CREATE TABLE agents (name TEXT PRIMARY KEY, payload TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
+    " seen_at INTEGER NOT NULL)",
+    "CREATE TABLE assets (name TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (name, sha256))",
+    "CREATE TABLE runs (run TEXT PRIMARY KEY, site TEXT NOT NULL, who TEXT NOT NULL, hosts INTEGER NOT NULL,"
+    " started REAL NOT NULL, seconds REAL, changed INTEGER, failed INTEGER, status INTEGER)",
+)
+
+
+def sloth_home() -> Path:
+    """The controller's directory: $SLOTH_HOME, else ~/.sloth-runner."""
+    return Path(os.environ.get("SLOTH_HOME") or Path.home() / ".sloth-runner")
+
+
+def open_database(path: Path, schema: Iterable[str], version: int) -> sqlite3.Connection:
+    """Open (or create, mode 0600) one of the controller's SQLite files. Raises StateError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        database = sqlite3.connect(path, timeout=30, isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("BEGIN IMMEDIATE")
+        have = database.execute("PRAGMA user_version").fetchone()[0]
+        if have == 0:
+            for statement in schema:
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version={version}")
+        database.execute("COMMIT")
+    except OSError as error:
+        raise StateError(f"{path} cannot be opened: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise StateError(f"{path} cannot be used: {error}", hint="move it away: it is only a memory") from error
+    if have > version:
+        database.close()
+        raise StateError(f"{path} has format {have}, this sloth-runner knows up to {version}", hint="upgrade it")
+    return database
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one agent; `payload` and `assets` are hashes, `store_id` and `seq` name its replica."""
+
+    payload: str = ""
+    store_id: str = ""
+    seq: int = 0
+    assets: frozenset[str] = frozenset()
+
+
+class Memory:
+    """The controller's `controller.db` and `replicas/`."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """Raises StateError."""
+        self._directory = directory or sloth_home()
+        self._database = open_database(self._directory / "controller.db", SCHEMA, VERSION)
+
+    def replica_path(self, name: str) -> Path:
+        """The replica of an agent's state file."""
+        return self._directory / "replicas" / f"{name}.db"
+
+    def known(self, names: Iterable[str]) -> dict[str, Known]:
+        """What is known of all agents, and of their other accounts (as "agent@account")."""
+        wanted = set(names)
+        assets: dict[str, set[str]] = {}
+        for name, sha256 in self._database.execute("SELECT name, sha256 FROM assets"):
+            assets.setdefault(name, set()).add(sha256)
+        rows = self._database.execute("SELECT name, payload, store, seq FROM agents")
+        return {
+            name: Known(payload, store, seq, frozenset(assets.get(name, ())))
+            for name, payload, store, seq in rows
+            if name.partition("@")[0] in wanted
+        }
+
+    def remember(self, name: str, *, payload: str, assets: frozenset[str], replica: dict[str, Any] | None) -> None:
+        """Keep what a session taught; `replica` is what Store.changes_since() of the host said. Raises StateError."""
+        path = self.replica_path(name)
+        if replica and (replica["rows"] or replica["gone"] or replica["whole"] or not path.exists()):
+            try:
+                copy = Store(str(path))
+                copy.absorb(replica)
+                copy.close()
+            except (StoreError, KeyError, TypeError) as error:
+                raise StateError(f"the replica {path} cannot be written: {error}") from error
+        store, seq = (str(replica["id"]), int(replica["seq"])) if replica else ("", 0)
+        with self._transaction():
+            if replica:
+                values = (name, payload, store, seq, int(time.time()))
+                self._database.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?)", values)
+            self._database.execute("DELETE FROM assets WHERE name=?", (name,))
+            rows = [(name, sha256) for sha256 in assets]
+            self._database.executemany("INSERT INTO assets VALUES (?, ?)", rows)
+
+    def begin_run(self, run: str, site: str, who: str, hosts: int) -> None:
+        """Record that a run began."""
+        values = (run, site, who, hosts, time.time())
+        self._database.execute("INSERT INTO runs (run, site, who, hosts, started) VALUES (?, ?, ?, ?, ?)", values)
+
+    def end_run(self, run: str, changed: int, failed: int, seconds: float, status: int) -> None:
+        """Record how it ended; `status` is the exit status."""
+        values = (changed, failed, seconds, status, run)
+        self._database.execute("UPDATE runs SET changed=?, failed=?, seconds=?, status=? WHERE run=?", values)
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._database)
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK on an error."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._database
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._database.execute("ROLLBACK" if kind else "COMMIT")

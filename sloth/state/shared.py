@@ -1,0 +1,129 @@
+"""The shared values and locks behind state.set/get/lock/unlock, in SQLite: one controller's runs see the same ones."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from sloth.errors import StateError
+from sloth.state.memory import _Transaction, open_database, sloth_home
+
+VERSION = 1
+SCHEMA = (
+    "CREATE TABLE shared (name TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL)",
+    "CREATE TABLE locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, taken REAL NOT NULL, expires REAL NOT NULL)",
+)
+
+
+class Shared:
+    """Values are any plain data; an expired value or lock is as if it were not there. Times are epoch seconds."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Opens nothing yet: most runs share nothing."""
+        self._path = path or sloth_home() / "shared.db"
+        self._opened: Any = None
+
+    @property
+    def _database(self) -> Any:
+        if self._opened is None:
+            self._opened = open_database(self._path, SCHEMA, VERSION)
+        return self._opened
+
+    def call(self, op: str, args: list[Any]) -> Any:
+        """Run the operation `op` of Lua's `state` table. Raises StateError for wrong arguments and for its refusals."""
+        if op == "holder":
+            return uuid.uuid4().hex
+        method = {
+            "get": self.get, "set": self.set, "delete": self.delete, "list": self.list, "incr": self.incr,
+            "lock": self.lock, "unlock": self.unlock, "try_lock": self.try_lock,
+        }.get(op)  # fmt: skip
+        if method is None:
+            raise StateError(f"there is no state.{op}")
+        if args and not isinstance(args[0], str):
+            raise StateError(f"state.{op}: the name must be a string")
+        try:
+            return method(*args)
+        except TypeError as error:
+            raise StateError(f"state.{op} was called with wrong arguments", hint=str(error).partition(") ")[2]) from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        row = self._database.execute(
+            "SELECT value FROM shared WHERE name=? AND (expires IS NULL OR expires>?)", (name, time.time())
+        ).fetchone()
+        return json.loads(row[0]) if row else default
+
+    def set(self, name: str, value: Any, options: Any = None) -> Any:
+        """Set a value (None deletes); options: {"ttl": seconds}."""
+        if value is None:
+            self.delete(name)
+            return None
+        ttl = options.get("ttl") if isinstance(options, dict) else None
+        expires = time.time() + float(ttl) if ttl else None
+        self._database.execute("INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, json.dumps(value), expires))
+        return value
+
+    def delete(self, name: str) -> bool:
+        return bool(self._database.execute("DELETE FROM shared WHERE name=?", (name,)).rowcount)
+
+    def list(self, prefix: str = "") -> list[str]:
+        rows = self._database.execute(
+            "SELECT name FROM shared WHERE expires IS NULL OR expires>? ORDER BY name", (time.time(),)
+        )
+        return [row[0] for row in rows if row[0].startswith(prefix)]
+
+    def incr(self, name: str, by: float = 1) -> Any:
+        """Add to a number (0 when there is none), atomically; return the sum."""
+        with _Transaction(self._database):
+            value = self.get(name, 0)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise StateError(f"state.incr: {name} is not a number")
+            return self.set(name, value + by)
+
+    def try_lock(self, name: str, holder: str, ttl: float = 300) -> bool:
+        """Take or renew a lock for `ttl` seconds; False when another holder has it."""
+        now = time.time()
+        with _Transaction(self._database) as database:
+            row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
+            if row and row[0] != holder and row[1] > now:
+                return False
+            database.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?)", (name, holder, now, now + float(ttl)))
+            return True
+
+    def lock(self, name: str, holder: str, ttl: float = 300) -> bool:
+        """try_lock, or a StateError that names the holder and the time left."""
+        if self.try_lock(name, holder, ttl):
+            return True
+        row = self._database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
+        left = max(0.0, row[1] - time.time()) if row else 0.0
+        raise StateError(
+            f"the lock {name} is held by {row[0] if row else '?'} for another {left:.0f} seconds",
+            hint=f"sloth-runner state unlock {name}",
+        )
+
+    def unlock(self, name: str, holder: str) -> bool:
+        """Give a lock back; False when it was not held. Raises StateError when another holder has it."""
+        with _Transaction(self._database) as database:
+            row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
+            if row is None or row[1] <= time.time():
+                return False
+            if row[0] != holder:
+                raise StateError(f"the lock {name} is held by {row[0]}, not by {holder}")
+            database.execute("DELETE FROM locks WHERE name=?", (name,))
+            return True
+
+    def break_lock(self, name: str) -> str | None:
+        """Take a lock from whoever holds it; return the holder, None when nobody did."""
+        with _Transaction(self._database) as database:
+            row = database.execute("SELECT holder FROM locks WHERE name=?", (name,)).fetchone()
+            database.execute("DELETE FROM locks WHERE name=?", (name,))
+            return str(row[0]) if row else None
+
+    def locks(self) -> list[dict[str, Any]]:
+        """The locks that are held: name, holder, taken, expires."""
+        rows = self._database.execute(
+            "SELECT name, holder, taken, expires FROM locks WHERE expires>? ORDER BY name", (time.time(),)
+        )
+        return [dict(zip(("name", "holder", "taken", "expires"), row, strict=True)) for row in rows]

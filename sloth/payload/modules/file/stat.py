@@ -1,0 +1,57 @@
+"""file.stat: what is at a path."""
+
+import os
+
+from sloth.payload import files
+from sloth.payload.resource import REQUIRED, Field, Query
+
+
+class Stat(Query):
+    """Look at a path; changes nothing, and runs in a check, too."""
+
+    name = "file.stat"
+    fields = (
+        Field("path", "path", REQUIRED, aliases=("dest", "name"), help="what to look at"),
+        Field("follow", "bool", False, help="look at what a link points to"),
+        Field("get_checksum", "bool", True, help="read a regular file's SHA-256"),
+    )
+    returns = (
+        Field("exists", "bool", help="whether there is anything"),
+        Field("type", help="file, directory, link, char, block, fifo or socket"),
+        Field("mode", help='such as "0644"'),
+        Field("owner", help="name, or number when it has none"),
+        Field("group", help="name, or number when it has none"),
+        Field("size", "int", help="bytes"),
+        Field("mtime", "float", help="time of the last change, epoch seconds"),
+        Field("target", help="what a link points to"),
+        Field("sha256", help="of a regular file"),
+    )
+    example = """task({name = "look", run = function()
+    if file.stat({path = "/etc/motd"}).exists then print("there is a motd") end
+end})"""
+
+    def identity(self):
+        return self.host.expand(self.args.path)
+
+    def look(self):
+        path = self.host.expand(self.args.path)
+        seen = files.look(path, self.args.follow)
+        if seen is None:
+            return {"exists": False}
+        info = os.stat(path) if self.args.follow else os.lstat(path)
+        seen.update(
+            exists=True,
+            size=info.st_size,
+            uid=info.st_uid,
+            gid=info.st_gid,
+            inode=info.st_ino,
+            mtime=info.st_mtime,
+            atime=info.st_atime,
+            ctime=info.st_ctime,
+            isreg=seen["type"] == "file",
+            isdir=seen["type"] == "directory",
+            islnk=seen["type"] == "link",
+        )
+        if seen["type"] == "file" and self.args.get_checksum:
+            seen["sha256"] = seen["checksum"] = self.host.content(path).sha256
+        return seen

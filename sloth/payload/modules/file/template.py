@@ -1,0 +1,46 @@
+"""file.template: a Jinja2 template, rendered on the controller, as a file on the host."""
+
+from sloth.payload import files
+from sloth.payload.modules.file.copy import DEST, FOLLOW, FORCE, Copy
+from sloth.payload.resource import REQUIRED, Field
+
+
+class Template(Copy):
+    """Render a Jinja2 template on the controller and write the text to the host.
+
+    It sees the host's variables by name, and `vars`, `host`, `groups`, `facts`. What is undefined is an error with the
+    template's file and line.
+    """
+
+    name = "file.template"
+    ships = "template"
+    fields = (
+        Field("src", "str", REQUIRED, how=True, help="the template: absolute, beside the site, or in its templates/"),
+        DEST,
+        Field("vars", "dict", how=True, help="further variables for this template"),
+        *files.FIELDS,
+        FORCE,
+        FOLLOW,
+        files.BACKUP,
+        files.VALIDATE,
+        Field("trim_blocks", "bool", True, how=True, help="drop the newline after a block"),
+        Field("lstrip_blocks", "bool", False, how=True, help="drop blanks before a block"),
+        Field("newline_sequence", "str", "\n", ("\n", "\r\n", "\r"), how=True, help="what ends a line"),
+        Field("block_start_string", "str", "{%", how=True, help="begins a block"),
+        Field("block_end_string", "str", "%}", how=True, help="ends a block"),
+        Field("variable_start_string", "str", "{{", how=True, help="begins an expression"),
+        Field("variable_end_string", "str", "}}", how=True, help="ends an expression"),
+        Field("comment_start_string", "str", "{#", how=True, help="begins a comment"),
+        Field("comment_end_string", "str", "#}", how=True, help="ends a comment"),
+    )
+    example = """task({name = "config", run = function()
+    file.template({src = "app.conf.j2", dest = "/etc/app.conf", mode = "0640"})
+end})"""
+
+    @classmethod
+    def check_together(cls, values):
+        Copy.check_together.__func__(cls, dict(values, content=None))
+
+    def __init__(self, args, host, assets=()):
+        args.__dict__.update(content=None, remote_src=False, checksum=None, directory_mode=None)
+        Copy.__init__(self, args, host, assets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -38,11 +39,14 @@ def demo(keep: bool) -> int:
 
     The servers listen on 127.0.0.1 only, run as you, have homes of their own, and are gone in the end.
     """
-    with tempfile.TemporaryDirectory(prefix="sloth-demo-", delete=not keep) as name:
-        status = asyncio.run(_demo(Path(name)))
+    directory = Path(tempfile.mkdtemp(prefix="sloth-demo-"))
+    try:
+        return asyncio.run(_demo(directory))
+    finally:
         if keep:
-            click.echo(f"\nkept: {name}")
-    return status
+            click.echo(f"\nkept: {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _demo(directory: Path) -> int:

@@ -1,0 +1,76 @@
+"""The report on a terminal: the plain lines in colour, above a live view of how far the hosts are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from sloth.engine.events import Event, HostFinished, HostPhase, HostStarted, RunFinished, RunStarted, TaskStarted
+from sloth.report.people import Plain
+from sloth.report.text import neutral
+
+SLOW = 5  # running hosts that are shown
+
+
+class Live(Plain):
+    """Colour and a progress view; the lines are Plain's."""
+
+    def __init__(self, out: TextIO, *, diff: bool, verbosity: int, mask: Callable[[str], str]) -> None:
+        super().__init__(out, diff=diff, verbosity=verbosity, mask=mask)
+        self._console = Console(file=out, highlight=False, soft_wrap=True)
+        self._total = 0
+        self._running: dict[str, tuple[float, str]] = {}
+        self._last_flush = 0.0
+        self._live = RichLive(
+            console=self._console, transient=True, refresh_per_second=8, get_renderable=self._view, auto_refresh=True
+        )
+
+    def line(self, text: str, style: str = "") -> None:
+        try:
+            self._console.print(Text(neutral(self._mask(text)).replace("\\x0d", ""), style=style))
+        except BrokenPipeError:
+            self._dead = True
+
+    def emit(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._total = len(event.hosts)
+                self._live.start()
+            case HostStarted():
+                self._running[event.host] = (time.monotonic(), "starting")
+            case HostPhase():
+                self._running[event.host] = (self._running.get(event.host, (time.monotonic(), ""))[0], event.phase)
+            case TaskStarted():
+                self._running[event.host] = (self._running.get(event.host, (time.monotonic(), ""))[0], event.task)
+            case HostFinished():
+                self._running.pop(event.host, None)
+            case RunFinished():
+                self._live.stop()
+        super().emit(event)
+        now = time.monotonic()
+        if now - self._last_flush > 1:
+            self._last_flush = now
+            self._flush()
+
+    def close(self) -> None:
+        self._live.stop()
+        super().close()
+
+    def _view(self) -> Group:
+        done, failed = len(self._ended), len(self._failed)
+        head = Text.assemble(
+            (f"{done}/{self._total} hosts", "bold"),
+            f"  {len(self._running)} running  ",
+            (f"{sum(self._changed.values())} changed  ", "yellow"),
+            (f"{failed} failed" if failed else "", "red"),
+        )
+        now = time.monotonic()
+        slow = sorted(self._running.items(), key=lambda item: item[1][0])[:SLOW]
+        rows = [Text(neutral(f"  {host}  {phase}  {now - since:.0f} s"), style="dim") for host, (since, phase) in slow]
+        return Group(ProgressBar(total=max(1, self._total), completed=done, width=40), head, *rows)

@@ -1,0 +1,53 @@
+"""Text from hosts and files, made safe to show; host names, made short."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)\Z")
+
+
+def neutral(text: str) -> str:
+    """`text` with nothing in it that a terminal would act on: control characters and raw bytes are written out."""
+    text = _SURROGATE.sub(lambda match: f"\\x{ord(match.group()) & 0xFF:02x}", text)
+    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}" if match.group() < "\x80" else "?", text)
+
+
+def fold_names(names: Iterable[str]) -> str:
+    """Host names as people write them: web01, web02, web03 is web[01:03]. Sorted, each name once."""
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    plain = []
+    for name in sorted(set(names)):
+        match = _NUMBERED.match(name)
+        if match is None:
+            plain.append((name, name))
+            continue
+        digits = match[2]
+        width = len(digits) if digits.startswith("0") or len(digits) > 1 else 0
+        groups.setdefault((match[1], match[3], width if digits[0] == "0" else -len(digits)), []).append(int(digits))
+    parts = plain
+    for (head, tail, width), numbers in groups.items():
+        numbers.sort()
+        start = 0
+        for at in range(1, len(numbers) + 1):
+            if at < len(numbers) and numbers[at] == numbers[at - 1] + 1:
+                continue
+            first, last = (str(number).zfill(max(width, 0)) for number in (numbers[start], numbers[at - 1]))
+            run = f"{head}{first}{tail}"
+            if at - start > 2:
+                run = f"{head}[{first}:{last}]{tail}"
+            elif at - start == 2:
+                run = f"{run}, {head}{last}{tail}"
+            parts.append((f"{head}{first.zfill(12)}{tail}", run))
+            start = at
+    return ", ".join(text for _, text in sorted(parts))
+
+
+def hosts(names: Iterable[str]) -> str:
+    """fold_names, with the count when there are many."""
+    found = set(names)
+    folded = fold_names(found)
+    return f"{folded} ({len(found)} hosts)" if len(found) > 2 else folded

@@ -1,21 +1,21 @@
 """The exceptions that users read; each carries what went wrong, where, and what to do about it.
 
-    SlothError
-    ├── UsageError             exit 2: nothing was touched
-    │   ├── InventoryError     the inventory file is wrong (file:line)
-    │   └── SiteError          the site is wrong (file:line)
-    ├── StateError             a state file cannot be read, or a key is not there
-    ├── HostError              one host cannot go on; the others do (exit 1)
-    │   ├── Unreachable        no connection, or it was lost (exit 4)
-    │   │   ├── ConnectError   name resolution, refused, timeout
-    │   │   ├── AuthError      the host does not accept our keys or password
-    │   │   ├── HostKeyError   the host's key is unknown or has changed
-    │   │   └── LinkLost       the connection ended in mid-run
-    │   ├── BootstrapError     no usable Python, no space, the payload does not start
-    │   ├── BecomeError        sudo refuses, or wants a password
-    │   ├── LockedError        another run holds the host
-    │   └── ProtocolError      the other end speaks nonsense
-    └── CallError              one call failed on one host (surfaces in Lua as an error)
+SlothError
+├── UsageError             exit 2: nothing was touched
+│   ├── InventoryError     the inventory file is wrong (file:line)
+│   └── SiteError          the site is wrong (file:line)
+├── StateError             a state file cannot be read, or a key is not there
+├── HostError              one host cannot go on; the others do (exit 1)
+│   ├── Unreachable        no connection, or it was lost (exit 4)
+│   │   ├── ConnectError   name resolution, refused, timeout
+│   │   ├── AuthError      the host does not accept our keys or password
+│   │   ├── HostKeyError   the host's key is unknown or has changed
+│   │   └── LinkLost       the connection ended in mid-run
+│   ├── BootstrapError     no usable Python, no space, the payload does not start
+│   ├── BecomeError        sudo refuses, or wants a password
+│   ├── LockedError        another run holds the host
+│   └── ProtocolError      the other end speaks nonsense
+└── CallError              one call failed on one host (surfaces in Lua as an error)
 """
 
 from __future__ import annotations

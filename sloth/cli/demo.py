@@ -81,7 +81,9 @@ async def _run(inventory: Inventory, directory: Path, check: bool) -> int:
     command = "sloth-runner run -i inventory.toml -f site.sloth" + (" --check --diff" if check else "")
     click.secho(f"$ {command}", dim=True)
     try:
-        return await Run(Site.read(os.fspath(SITE)), inventory, hosts, Options(check=check), reporter.emit, memory, shared).run()
+        return await Run(
+            Site.read(os.fspath(SITE)), inventory, hosts, Options(check=check), reporter.emit, memory, shared
+        ).run()
     finally:
         reporter.close()
         memory.close()

@@ -26,16 +26,24 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
 @click.command()
 @click.option("-f", "--file", "site", required=True, metavar="SITE", help="The site: a .sloth file.")
 @click.option(
-    "-i", "--inventory", metavar="FILE", help="The inventory (TOML). Without one, the site runs on this machine, as agent `local`."
+    "-i",
+    "--inventory",
+    metavar="FILE",
+    help="The inventory (TOML). Without one, the site runs on this machine, as agent `local`.",
 )
-@click.option("-l", "--limit", multiple=True, metavar="PATTERN", help="Only these hosts: web*, @group, !name, comma lists.")
+@click.option(
+    "-l", "--limit", multiple=True, metavar="PATTERN", help="Only these hosts: web*, @group, !name, comma lists."
+)
 @click.option("-t", "--tags", multiple=True, metavar="TAGS", help="Only tasks with one of these tags.")
 @click.option("--skip-tags", multiple=True, metavar="TAGS", help="No task with one of these tags.")
 @click.option("-C", "--check", is_flag=True, help="Say what would change, and change nothing.")
 @click.option("-D", "--diff", is_flag=True, help="Show what changes in files and attributes.")
 @click.option("--forks", type=click.IntRange(1), default=50, show_default=True, help="Hosts worked on at once.")
 @click.option(
-    "-o", "--output", type=click.Choice(["rich", "plain", "json", "ndjson"]), help="Default: rich on a terminal, else plain."
+    "-o",
+    "--output",
+    type=click.Choice(["rich", "plain", "json", "ndjson"]),
+    help="Default: rich on a terminal, else plain.",
 )
 @click.option("-v", "--verbose", count=True, help="Show unchanged calls and skipped tasks too; -vv: times and places.")
 @click.option("-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable (above all others).")
@@ -43,7 +51,11 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--eager", is_flag=True, help="Wait for every call's answer before the next one (for debugging).")
 @click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password of sudo, once for all hosts.")
 @click.option(
-    "--lock-wait", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS",
+    "--lock-wait",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
     help="How long to wait for a host on which another run is at work.",
 )
 @click.option("--exit-code", is_flag=True, help="With --check: exit with 3 when changes are pending.")

@@ -1,4 +1,4 @@
-"""Turns what a call wants shipped (`src`, `content`, a template) into assets: hash and size now, bytes when asked for."""
+"""Turns what a call wants shipped (`src`, `content`, a template) into assets: hash and size now, bytes when asked."""
 
 from __future__ import annotations
 

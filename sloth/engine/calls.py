@@ -173,6 +173,7 @@ def _result(call: Pending, reply: Reply, failure: CallError | None) -> Result:
         status=reply.status,
         reason=reply.reason,
         msg=reply.msg,
+        subject=call.subject,
         diff=reply.diff,
         where=call.where,
         seconds=reply.seconds,

@@ -28,6 +28,7 @@ class Result:
     status: str
     reason: str = ""
     msg: str = ""
+    subject: str = ""  # what the call is about, as the site wrote it
     diff: dict[str, Any] | None = None
     where: str = ""
     seconds: float = 0.0

@@ -164,7 +164,9 @@ class HostRun:
 
     def _skip(self, task: Task, why: str) -> None:
         self._statuses.append(SKIPPED)
-        self._emit(TaskFinished(time.time(), self._host.name, task.name, SKIPPED, 0.0, handler=task.handler, reason=why))
+        self._emit(
+            TaskFinished(time.time(), self._host.name, task.name, SKIPPED, 0.0, handler=task.handler, reason=why)
+        )
 
     async def _attempt(self, program: Program, task: Task) -> bool:
         """Run a task or handler with its retries; return whether it succeeded (or was skipped)."""
@@ -262,9 +264,7 @@ class HostRun:
                 await self._sync()
             case Output():
                 await self._sync()
-                self._emit(
-                    Log(time.time(), self._host.name, self._task, request.level, request.text, request.where)
-                )
+                self._emit(Log(time.time(), self._host.name, self._task, request.level, request.text, request.where))
             case Facts():
                 return await self._gather()
             case Shared():

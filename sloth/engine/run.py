@@ -25,7 +25,6 @@ from sloth.engine.events import (
     CallFinished,
     Event,
     HostFinished,
-    HostPhase,
     Log,
     RunFinished,
     RunStarted,

@@ -81,9 +81,10 @@ def scan(source: str, path: str, modules: Mapping[str, Sequence[str]]) -> Iterat
 
 def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterator[Problem]:
     """Check the names, and the values that are plain literals, of the table constructor at `start`."""
-    fields = {name: field for field in cls.fields for name in (field.name, *field.aliases)}
-    named = {field.name: field for field in cls.fields}
-    given = set()
+    declared: Sequence[Any] = cls.fields
+    fields = {name: field for field in declared for name in (field.name, *field.aliases)}
+    named = {field.name: field for field in declared}
+    given: set[str] = set()
     literal = True
     depth = 0
     for at in range(start, len(text)):
@@ -113,7 +114,7 @@ def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterat
             except ArgumentError as error:
                 yield Problem(where, f"{cls.name}: {error.message}", error.hint)
     if literal and text[start + 1].text != "}":
-        for field in cls.fields:
+        for field in declared:
             if field.required and field.name not in given and _all_named(text, start):
                 yield Problem(f"{path}:{text[start].line}", f"{cls.name} needs {field.name}", field.help)
 
@@ -164,7 +165,13 @@ def _load(
     """Load the site as for `host`, then walk through its tasks with answers that we invent."""
     program = Program(
         site,
-        host={"name": host.name, "address": host.address, "port": host.port, "user": host.user, "groups": list(host.groups)},
+        host={
+            "name": host.name,
+            "address": host.address,
+            "port": host.port,
+            "user": host.user,
+            "groups": list(host.groups),
+        },
         groups=groups,
         vars={**host.vars, **extra},
         modules=modules,

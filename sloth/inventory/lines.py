@@ -1,4 +1,4 @@
-"""Where things stand in a TOML file: tomllib gives values without lines, and an error without a line is half an error."""
+"""Where things stand in a TOML file: tomllib gives values without lines, an error needs both."""
 
 from __future__ import annotations
 

@@ -101,7 +101,10 @@ class _Reader:
         position = {name: number for number, name in enumerate(own)}
         groups = {
             draft.name: Group(
-                draft.name, tuple(sorted(draft.members, key=position.__getitem__)), tuple(draft.groups), draft.settings.vars
+                draft.name,
+                tuple(sorted(draft.members, key=position.__getitem__)),
+                tuple(draft.groups),
+                draft.settings.vars,
             )
             for draft in drafts.values()
         }
@@ -122,7 +125,9 @@ class _Reader:
             for name, address in zip(names, addresses, strict=True):
                 if not _NAME.match(name):
                     raise self.error(
-                        f"'{name}' is no name for a host", *path, hint="use letters, digits, '.', '_' and '-'; no dash or dot first"
+                        f"'{name}' is no name for a host",
+                        *path,
+                        hint="use letters, digits, '.', '_' and '-'; no dash or dot first",
                     )
                 if name in found:
                     raise self.error(f"the host {name} is named twice", *path)

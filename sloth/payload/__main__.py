@@ -1,4 +1,4 @@
-"""The guest: takes calls from the wire in order, lets the kernel run them, and answers when what they did is recorded."""
+"""The guest: takes calls from the wire in order, lets the kernel run them, answers once it is recorded."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Runs a command on the host: its output streams to the report, a deadline or a cancelled run ends it with its children."""
+"""Runs a command on the host: its output streams to the report, a deadline or a cancelled run ends it."""
 
 import os
 import select
@@ -49,7 +49,7 @@ def run(argv, link, stdin=None, env=None, cwd=None, timeout=None, stream=False, 
         stderr=subprocess.PIPE,
         env=environment,
         cwd=cwd,
-        preexec_fn=prepare,  # noqa: PLW1509 - the child only calls setsid and umask; one reader thread holds no lock
+        preexec_fn=prepare,  # calls setsid and umask only, so it is safe beside the reader thread
     )
     try:
         return _converse(child, link, stdin or b"", timeout, stream)

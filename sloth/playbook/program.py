@@ -241,7 +241,7 @@ class Program:
         return Error(message, where, _trimmed(traceback))
 
     def _to_lua(self, value: Any) -> Any:
-        """Plain data as Lua's: tables and byte strings. None in a list or a dict is left out (Lua has no such thing)."""
+        """Plain data as Lua's: tables and byte strings. None is left out: Lua has no such thing."""
         if value is None or isinstance(value, (bool, float, bytes)):
             return value
         if isinstance(value, str):

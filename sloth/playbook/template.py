@@ -1,4 +1,4 @@
-"""Templates: Jinja2 as Ansible sets it up, strict about what is undefined, its errors with the template's file and line."""
+"""Templates: Jinja2 as Ansible sets it up, strict about the undefined, its errors with file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report for machines: one JSON document at the end, or one JSON line an event; see the schemas beside this file."""
+"""The report for machines: one JSON document at the end, or one JSON line an event; schemas are beside it."""
 
 from __future__ import annotations
 

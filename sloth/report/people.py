@@ -26,7 +26,14 @@ from sloth.engine.events import (
 from sloth.report.text import fold_names, hosts, neutral
 
 DETAIL = 12  # lines of a failed call's output that are shown
-COLOURS = {CHANGED: "yellow", FAILED: "red", UNREACHABLE: "red", UNKNOWN: "magenta", SKIPPED: "cyan", UNCHANGED: "green"}
+COLOURS = {
+    CHANGED: "yellow",
+    FAILED: "red",
+    UNREACHABLE: "red",
+    UNKNOWN: "magenta",
+    SKIPPED: "cyan",
+    UNCHANGED: "green",
+}
 
 
 class Plain:
@@ -97,7 +104,10 @@ class Plain:
         if result.status == CHANGED:
             self._changed[host] = self._changed.get(host, 0) + 1
         for warning in result.warnings:
-            self._fold(host, task, Result(result.key, result.module, "warning", msg=warning, where=result.where))
+            shown = Result(
+                result.key, result.module, "warning", msg=warning, subject=result.subject, where=result.where
+            )
+            self._fold(host, task, shown)
         if result.status == FAILED:
             self._failed.setdefault(host, result.error)
             self._show(result, [host])
@@ -106,7 +116,7 @@ class Plain:
 
     def _fold(self, host: str, task: str, result: Result) -> None:
         diff = json.dumps(result.diff, sort_keys=True) if self._diff else ""
-        key = (task, result.key, result.status, result.reason, result.msg, diff)
+        key = (task, result.module, result.subject or result.key, result.status, result.reason, result.msg, diff)
         self._folded.setdefault(key, (result, []))[1].append(host)
 
     def _flush(self) -> None:
@@ -115,7 +125,7 @@ class Plain:
             self._show(result, names)
 
     def _show(self, result: Result, names: list[str]) -> None:
-        subject = result.key.split(":", 2)[-1]
+        subject = result.subject or result.key.split(":", 2)[-1]
         why = f" ({result.reason})" if result.reason else ""
         said = f": {result.msg}" if result.msg and result.status != FAILED else ""
         word = "would change" if self._check and result.status == CHANGED else result.status
@@ -172,12 +182,11 @@ class Plain:
         for (status, text), names in groups.items():
             shown = text.replace("HOST", names[0] if len(names) == 1 else "the host")
             self.line(f"{status:<11}  {hosts(names)}: {shown}", "red")
-        changed = [host for host, ended in self._ended.items() if ended.status == CHANGED]
-        if changed and len(self._ended) > 1:
-            self.line(f"{'would change' if self._check else 'changed':<11}  {hosts(changed)}", "yellow")
         counts = event.summary
         word = "would change" if self._check else "changed"
-        parts = [f"{counts.get(CHANGED, 0)} {word}", f"{counts.get(UNCHANGED, 0)} unchanged"]
+        changed_hosts = sum(ended.status == CHANGED for ended in self._ended.values())
+        on = f" on {changed_hosts} of them" if len(self._ended) > 1 and changed_hosts else ""
+        parts = [f"{counts.get(CHANGED, 0)} {word}{on}", f"{counts.get(UNCHANGED, 0)} unchanged"]
         parts += [f"{counts[name]} {name}" for name in (FAILED, UNKNOWN, SKIPPED, UNREACHABLE) if counts.get(name)]
         count = counts["hosts"]
         end = "interrupted: " if event.interrupted else ""

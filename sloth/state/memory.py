@@ -1,4 +1,4 @@
-"""What the controller remembers of hosts between runs: which payload and contents they have, and replicas of their state."""
+"""What the controller remembers of hosts between runs: their payload, contents and state."""
 
 from __future__ import annotations
 

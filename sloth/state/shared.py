@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sloth.errors import StateError
 from sloth.state.memory import _Transaction, open_database, sloth_home
 
 VERSION = 1
+Rows = list[dict[str, Any]]  # outside the class, in which `list` is an operation
 SCHEMA = (
     "CREATE TABLE shared (name TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL)",
     "CREATE TABLE locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, taken REAL NOT NULL, expires REAL NOT NULL)",
@@ -36,10 +38,11 @@ class Shared:
         """Run the operation `op` of Lua's `state` table. Raises StateError for wrong arguments and for its refusals."""
         if op == "holder":
             return uuid.uuid4().hex
-        method = {
+        methods: dict[str, Callable[..., Any]] = {
             "get": self.get, "set": self.set, "delete": self.delete, "list": self.list, "incr": self.incr,
             "lock": self.lock, "unlock": self.unlock, "try_lock": self.try_lock,
-        }.get(op)  # fmt: skip
+        }  # fmt: skip
+        method = methods.get(op)
         if method is None:
             raise StateError(f"there is no state.{op}")
         if args and not isinstance(args[0], str):
@@ -47,7 +50,9 @@ class Shared:
         try:
             return method(*args)
         except TypeError as error:
-            raise StateError(f"state.{op} was called with wrong arguments", hint=str(error).partition(") ")[2]) from None
+            raise StateError(
+                f"state.{op} was called with wrong arguments", hint=str(error).partition(") ")[2]
+            ) from None
 
     def get(self, name: str, default: Any = None) -> Any:
         row = self._database.execute(
@@ -121,7 +126,7 @@ class Shared:
             database.execute("DELETE FROM locks WHERE name=?", (name,))
             return str(row[0]) if row else None
 
-    def locks(self) -> list[dict[str, Any]]:
+    def locks(self) -> Rows:
         """The locks that are held: name, holder, taken, expires."""
         rows = self._database.execute(
             "SELECT name, holder, taken, expires FROM locks WHERE expires>? ORDER BY name", (time.time(),)

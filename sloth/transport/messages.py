@@ -13,7 +13,7 @@ STATUSES = ("changed", "unchanged", "failed", "skipped", "unknown")
 
 @dataclass(frozen=True)
 class Asset:
-    """A file (or, with `dir`, a directory) that goes with a call. open() gives its bytes as an iterator, anew each time."""
+    """A file (or, with `dir`, a directory) that goes with a call. open() gives its bytes, each time anew."""
 
     name: str
     sha256: str = ""

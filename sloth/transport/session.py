@@ -132,7 +132,9 @@ class Session:
                 with contextlib.suppress(OSError):
                     await channel.write((self._password or "").encode() + b"\n")
                 again = asyncio.ensure_future(channel.stderr_contains(prompt, prompted.result()))
-                done, _ = await asyncio.wait({again, spoken}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(
+                    {again, spoken}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
+                )
                 again.cancel()
                 if again in done:
                     channel.kill()
@@ -439,7 +441,8 @@ class Session:
                 sent.reply.set_exception(error)
         self._sent.clear()
         self._room.set()
-        for future in (self.ready, self._bye, *(future for future, _ in self._rows.values())):
+        waiting: list[asyncio.Future[Any]] = [self.ready, self._bye, *(future for future, _ in self._rows.values())]
+        for future in waiting:
             if not future.done():
                 future.set_exception(error)
         for task in self._tasks:
@@ -482,5 +485,3 @@ def _seen(future: asyncio.Future[Any]) -> None:
     """An error that nobody waits for is no defect: the same error reaches the user another way."""
     if not future.cancelled():
         future.exception()
-
-

@@ -1,4 +1,4 @@
-"""Connections by asyncssh: the user's own SSH configuration is honoured, every hop's key is checked, nothing waits for ever."""
+"""Connections by asyncssh: ~/.ssh/config is honoured, every hop's key checked, and nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Connector:
                         f"{dial.target} closes the connection before it says anything: {error}",
                         hint="is it an SSH server, and is its MaxStartups large enough?",
                     ) from None
-                await asyncio.sleep(random.uniform(0.1, 0.4) * attempt)  # noqa: S311 - jitter, not a secret
+                await asyncio.sleep(random.uniform(0.1, 0.4) * attempt)
         raise AssertionError("unreachable")
 
     def known_hosts(self, files: tuple[str, ...]) -> Any:
@@ -366,7 +366,9 @@ class _Dial:
     def _denied(self, error: Exception) -> Unreachable:
         tried = [f"the key{'s' * (len(self._host.identity_files) > 1)} {', '.join(self._host.identity_files)}"]
         if not self._host.identity_files:
-            tried = ["the keys of ~/.ssh and of the agent"] if os.environ.get("SSH_AUTH_SOCK") else ["the keys of ~/.ssh"]
+            tried = (
+                ["the keys of ~/.ssh and of the agent"] if os.environ.get("SSH_AUTH_SOCK") else ["the keys of ~/.ssh"]
+            )
         if self._host.password_env:
             known = os.environ.get(self._host.password_env)
             tried.append("the password" if known else f"no password, since ${self._host.password_env} is not set")
@@ -401,7 +403,7 @@ def _client_class() -> Any:
     return Client
 
 
-def _Client(dial: _Dial) -> Any:  # noqa: N802 - stands for a class that can only be made once asyncssh is imported
+def _Client(dial: _Dial) -> Any:
     global _class
     if _class is None:
         _class = _client_class()
@@ -438,7 +440,7 @@ def _configured_jump(host: Host) -> str | None:
     from asyncssh.config import SSHClientConfig
 
     arguments = (None, [path], True, False, False, getpass.getuser(), host.user or (), host.address, host.port or ())
-    config = SSHClientConfig.load(*arguments)  # type: ignore[arg-type] # its own callers pass () for "not given", too
+    config = SSHClientConfig.load(*arguments)
     jump = config.get("ProxyJump")
     return str(jump) if jump else None
 

@@ -17,14 +17,26 @@ from sloth.state.shared import Shared
 
 
 async def run_site(
-    site: Path, inventory: Inventory, controller: Path, options: Options | None = None, hosts: str | Sequence[str] = "all"
+    site: Path,
+    inventory: Inventory,
+    controller: Path,
+    options: Options | None = None,
+    hosts: str | Sequence[str] = "all",
 ) -> list[Event]:
     """Run the site file over the hosts and return all events; the controller's memory is below `controller`."""
     events: list[Event] = []
     memory = Memory(controller)
     try:
         shared = Shared(controller / "shared.db")
-        await Run(Site.read(str(site)), inventory, inventory.select(hosts), options or Options(), events.append, memory, shared).run()
+        await Run(
+            Site.read(str(site)),
+            inventory,
+            inventory.select(hosts),
+            options or Options(),
+            events.append,
+            memory,
+            shared,
+        ).run()
     finally:
         memory.close()
     return events

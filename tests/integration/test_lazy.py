@@ -42,7 +42,15 @@ def _show(event: object, home: Path) -> tuple[Any, ...] | None:
     match event:
         case CallFinished():
             result = event.result
-            return ("call", event.task, clean(result.key), result.status, result.reason, clean(result.error), result.where[-3:])
+            return (
+                "call",
+                event.task,
+                clean(result.key),
+                result.status,
+                result.reason,
+                clean(result.error),
+                result.where[-3:],
+            )
         case TaskFinished():
             return ("task", event.task, event.status, clean(event.error), event.ignored)
         case Log():

@@ -33,7 +33,9 @@ class BlockInFile(TextEdit):
         Field("insertafter", help='where to add a new block: a regular expression or "EOF" (the default)'),
         Field("insertbefore", help='where to add a new block: a regular expression or "BOF"'),
         Field("append_newline", "bool", False, help="see to an empty line after the block, unless the file ends there"),
-        Field("prepend_newline", "bool", False, help="see to an empty line before the block, unless the file begins there"),
+        Field(
+            "prepend_newline", "bool", False, help="see to an empty line before the block, unless the file begins there"
+        ),
     )
     returns = RETURNS
     example = """\

@@ -172,7 +172,9 @@ end})"""
         if make_parent and not os.path.isdir(parent):
             os.makedirs(parent)
         if not os.path.isdir(parent):
-            raise Failed("the directory %s does not exist" % parent, hint="make it with file.directory, or end dest with /")
+            raise Failed(
+                "the directory %s does not exist" % parent, hint="make it with file.directory, or end dest with /"
+            )
         if change.before is None or "content" in change or "type" in change:
             if change.before is not None and self.args.backup and change.before["type"] == "file":
                 values["backup_file"] = files.back_up(path)

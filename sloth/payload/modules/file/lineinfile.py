@@ -30,7 +30,12 @@ class LineInFile(TextEdit):
         Field("state", default="present", choices=("present", "absent"), help="whether the line is to be there"),
         Field("insertafter", help='where to add a new line: a regular expression, "EOF" (the default) or "BOF"'),
         Field("insertbefore", help='where to add a new line: a regular expression or "BOF"'),
-        Field("backrefs", "bool", False, help=r"expand \1 or \g<name> in line from what regexp matched; no match: no change"),
+        Field(
+            "backrefs",
+            "bool",
+            False,
+            help=r"expand \1 or \g<name> in line from what regexp matched; no match: no change",
+        ),
         Field("firstmatch", "bool", False, help="the first match counts, not the last"),
     )
     returns = RETURNS

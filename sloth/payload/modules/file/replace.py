@@ -21,7 +21,12 @@ class Replace(TextEdit):
     name = "file.replace"
     fields = (
         *EDIT_FIELDS,
-        Field("regexp", default=REQUIRED, aliases=("regex",), help="what to replace: Python's regular expression, multi-line"),
+        Field(
+            "regexp",
+            default=REQUIRED,
+            aliases=("regex",),
+            help="what to replace: Python's regular expression, multi-line",
+        ),
         Field("replace", default="", help=r"what to put there; \1 and \g<name> are what groups matched; empty: remove"),
         Field("after", help="regular expression: only what follows it is edited"),
         Field("before", help="regular expression: only what comes before it is edited"),
@@ -38,7 +43,9 @@ file.replace({
 
     def part(self):
         parts = [self.args.regexp]
-        parts += [" %s %s" % (name, text) for name, text in (("after", self.args.after), ("before", self.args.before)) if text]
+        parts += [
+            " %s %s" % (name, text) for name, text in (("after", self.args.after), ("before", self.args.before)) if text
+        ]
         return "".join(parts)
 
     def desired(self, now):

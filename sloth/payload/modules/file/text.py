@@ -9,7 +9,9 @@ from sloth.payload.content import Content
 from sloth.payload.modes import umask
 from sloth.payload.resource import REQUIRED, Failed, Field, Resource
 
-PATH = Field("path", "path", REQUIRED, aliases=("dest", "destfile", "name"), help="the file to edit; links are followed")
+PATH = Field(
+    "path", "path", REQUIRED, aliases=("dest", "destfile", "name"), help="the file to edit; links are followed"
+)
 CREATE = Field("create", "bool", False, help="make the file, and its directory, when it is not there")
 KEY = 200  # characters of an identity at most
 

@@ -75,7 +75,7 @@ class Barriers:
                     if self._stuck():
                         raise HostError(
                             f"task {task.name} waits for other hosts, and every host waits for another",
-                            hint="look at depends_on, run_once and serial: do hosts run these tasks in different orders?",
+                            hint="do hosts run tasks with depends_on, run_once or serial in different orders?",
                         )
                 finally:
                     del self._waiting[host]

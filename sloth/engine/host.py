@@ -218,10 +218,8 @@ class HostRun:
     def _finish(self, task: Task, begun: float, error: SlothError | None, changed: bool = False) -> bool:
         """Report the end of a task; return whether it succeeded."""
         unknown = isinstance(error, UnknownResult)
-        if error is not None:
-            status = UNKNOWN if unknown else FAILED
-        else:
-            status = CHANGED if changed else UNCHANGED
+        succeeded = CHANGED if changed else UNCHANGED
+        status = UNKNOWN if unknown else FAILED if error is not None else succeeded
         ignored = status == FAILED and task.ignore_errors
         text = str(error) if error is not None else None
         self._emit(

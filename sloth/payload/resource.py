@@ -280,6 +280,9 @@ class Action(Call):
 class Query(Call):
     """Something that is only looked at: runs in check mode too, is never a change, leaves no record."""
 
+    def identity(self):
+        return ""
+
     def look(self):
         """Return a dict of result values."""
         raise NotImplementedError(self.name)

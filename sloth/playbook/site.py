@@ -102,9 +102,9 @@ _HANDLER_OPTIONS = ("become", "timeout", "retries", "delay", "ignore_errors")
 def declared(what: str, options: Mapping[str, Any], functions: Mapping[str, Any], where: str, index: int) -> Task:
     """Return the Task of `task{...}` or `handler{...}`; raise SiteError for anything that is wrong with it."""
     known = ["name", "run", *(_OPTIONS if what == "task" else _HANDLER_OPTIONS)] + (["when"] if what == "task" else [])
-    for name in [*options, *functions]:
-        if name not in known:
-            raise SiteError(f"{what} has no option '{name}'", hint=_near(name, known), where=where)
+    for option in [*options, *functions]:
+        if option not in known:
+            raise SiteError(f"{what} has no option '{option}'", hint=_near(option, known), where=where)
     name = options.get("name")
     if not isinstance(name, str) or not name.strip():
         raise SiteError(f'{what} needs a name, such as name = "setup"', where=where)

@@ -31,6 +31,7 @@ class LoopbackFleet:
     async def __aenter__(self) -> LoopbackFleet:
         import asyncssh
 
+        self.directory.mkdir(parents=True, exist_ok=True)
         client = asyncssh.generate_private_key("ssh-ed25519")
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
         client.write_private_key(self.key_file)

@@ -44,7 +44,9 @@ def execute(call, store, check=False, about=None):
 def converge(resource, store, check, about):
     """Bring one Resource to its fixed point: desired(observe()) == observe()."""
     key = resource.key()
-    before = resource.observe()
+    place = resource.place() if check else None
+    predicted = place in resource.host.predicted if place else False
+    before = resource.host.predicted[place] if predicted else resource.observe()
     desired = resource.desired(before)
     change = Change(before, desired)
     checksum = _wish(resource, store)
@@ -59,6 +61,8 @@ def converge(resource, store, check, about):
     reason = _reason(resource, before, recorded, checksum)
     diff = _diff(change, seal)
     if check:
+        if place:
+            resource.host.predicted[place] = _predict(before, desired, resource.host)
         return Outcome(
             CHANGED, reason, diff=diff, values=resource.result(desired), before=seal(before), after=seal(desired)
         )
@@ -75,6 +79,19 @@ def converge(resource, store, check, about):
     values = dict(resource.result(after), **extra)
     msg = values.pop("msg", "")
     return Outcome(CHANGED, reason, msg, diff, values, seal(before), seal(after))
+
+
+def _predict(before, desired, host):
+    """What observe() would return once `desired` is applied; a content that comes only once is kept while it is here."""
+    if desired is None:
+        return None
+    kind = desired.get("type", "file")
+    base = {"type": kind, "mode": "0755" if kind == "directory" else "0644", "owner": host.user, "group": host.group}
+    after = dict(base, **dict(before or {}, **desired))
+    content = after.get("content")
+    if isinstance(content, Content) and content.size <= TEXT_LIMIT:
+        content.data()
+    return after
 
 
 def _act(action, store, check, about):

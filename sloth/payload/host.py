@@ -23,6 +23,16 @@ class Host(object):
         self.uid = os.geteuid()
         self.home = home or _home(self.uid)
         self.warnings = []
+        self.predicted = {}  # in a check: path -> what earlier calls would leave there (attributes, or None)
+
+    @property
+    def group(self):
+        import grp
+
+        try:
+            return grp.getgrgid(os.getegid()).gr_name
+        except KeyError:
+            return str(os.getegid())
 
     @property
     def user(self):

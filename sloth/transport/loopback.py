@@ -102,16 +102,26 @@ class LoopbackFleet:
             cwd=self.homes[name],
             start_new_session=True,
         )
+        feeding = asyncio.create_task(_pump(process.stdin, child.stdin, True))
         try:
-            await process.redirect(child.stdin, child.stdout, child.stderr)
+            await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
             status = await child.wait()
-            with contextlib.suppress(Exception):  # the client may be gone
-                await process.stdout.drain()
             process.exit(status if status >= 0 else 128 - status)
         finally:
+            feeding.cancel()
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGHUP)
+
+
+async def _pump(source: Any, target: Any, close: bool = False) -> None:
+    """Copy a stream until either end is gone."""
+    with contextlib.suppress(Exception):  # what is gone is seen by whoever waits for the process
+        while data := await source.read(256 * 1024):
+            target.write(data)
+            await target.drain()
+    if close:
+        target.close()
 
 
 def _server(connections: set[Any]) -> Any:

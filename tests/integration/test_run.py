@@ -58,6 +58,12 @@ def ended(events: list[Event]) -> dict[str, HostFinished]:
     return {event.host: event for event in events if isinstance(event, HostFinished)}
 
 
+async def appears(path: Path) -> None:
+    """Wait until a command on a host has made `path`: there is no event to wait for."""
+    while not path.exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     path = tmp_path / "site.sloth"
@@ -128,7 +134,9 @@ async def test_hosts_that_cannot_be_reached_do_not_stop_the_others(
 ) -> None:
     await fleet.stop("web2")
     fleet.known_hosts.write_text(
-        "".join(line for line in fleet.known_hosts.open() if f"]:{fleet.ports['db1']} " not in line)
+        "".join(
+            line + "\n" for line in fleet.known_hosts.read_text().splitlines() if f"]:{fleet.ports['db1']} " not in line
+        )
     )
     events = await run_site(site, inventory, tmp_path / "controller")
     found = ended(events)
@@ -168,8 +176,7 @@ task({ name = "slow", run = function()
 end })
 """)
     running = asyncio.create_task(run_site(site, inventory, tmp_path / "controller"))
-    while not (fleet.homes["web1"] / "begun").exists():
-        await asyncio.sleep(0.02)
+    await appears(fleet.homes["web1"] / "begun")
     fleet.cut("web1")
     found = ended(await running)
     assert found["web1"].status == "unreachable"
@@ -193,8 +200,7 @@ async def test_a_second_controller_waits_then_names_the_holder(
         Shared(tmp_path / "shared.db"),
     )  # fmt: skip
     running = asyncio.create_task(job.run())
-    while not (fleet.homes["web1"] / "begun").exists():
-        await asyncio.sleep(0.02)
+    await appears(fleet.homes["web1"] / "begun")
     blocked = await run_site(quick, inventory, tmp_path / "second", Options(lock_wait=0.2), "web1")
     error = str(ended(blocked)["web1"].error)
     assert "web1 is held by" in error
@@ -215,8 +221,7 @@ async def test_a_payload_that_is_killed_releases_the_host(
     )
     running = asyncio.create_task(run_site(site, inventory, tmp_path / "controller", None, "web1"))
     pid = fleet.homes["web1"] / "pid"
-    while not pid.exists():
-        await asyncio.sleep(0.02)
+    await appears(pid)
     os.kill(int(pid.read_text()), signal.SIGKILL)
     assert ended(await running)["web1"].status == "unreachable"
     site.write_text('task({ name = "s", run = function() file.copy({ dest = "~/x", content = "x" }) end })')

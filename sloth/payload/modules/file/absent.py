@@ -26,6 +26,9 @@ end})"""
     def identity(self):
         return self.path
 
+    def place(self):
+        return self.path
+
     def observe(self):
         if self.path in KEPT or self.path == self.host.home:
             raise ArgumentError("file.absent does not remove %s" % self.path, hint="name what is to go in it")

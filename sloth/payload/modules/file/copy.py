@@ -93,6 +93,9 @@ end})"""
             entries.append((os.path.join(self.dest, asset["name"]), index, asset["mode"], asset["dir"]))
         return entries
 
+    def place(self):
+        return None if self._is_tree() else self._target()
+
     def _look(self, path):
         seen = files.look(path, self.args.follow)
         if seen is None:
@@ -102,14 +105,11 @@ end})"""
         return seen
 
     def observe(self):
-        entries = self._entries()
-        if len(entries) == 1 and not self._is_tree():
-            return self._look(entries[0][0])
+        if not self._is_tree():
+            return self._look(self._target())
         now = {}
-        for path, _, _, _ in entries:
-            seen = self._look(path)
-            if seen is not None:
-                now[path] = seen
+        for path, _, _, _ in self._entries():
+            now.update(_named(path, self._look(path)))
         return now or None
 
     def desired(self, now):
@@ -118,9 +118,7 @@ end})"""
             return self._wish(now, path, index, mode, False)
         wish = {}
         for path, index, mode, directory in self._entries():
-            seen = (now or {}).get(path)
-            asked = self._wish(seen, path, index, mode, directory)
-            wish[path] = dict(seen or {}, **asked) if asked is not seen else seen
+            wish.update(_named(path, self._wish(_of(path, now), path, index, mode, directory)))
         return wish
 
     def _wish(self, now, path, index, mode, directory):
@@ -155,7 +153,7 @@ end})"""
 
         values = {}
         for path, _, _, directory in self._entries():
-            one = Change((change.before or {}).get(path), change.after[path])
+            one = Change(_of(path, change.before), _of(path, change.after))
             if not one.names:
                 continue
             if directory:
@@ -185,6 +183,21 @@ end})"""
 
     def result(self, now):
         return {"dest": self.dest if self._is_tree() else self._target()}
+
+
+def _named(path, attributes):
+    """The attributes of one path of a tree, each under a name of its own."""
+    return dict(("%s %s" % (name, path), value) for name, value in (attributes or {}).items())
+
+
+def _of(path, attributes):
+    """The reverse of _named: the attributes of `path`, or None when it has none."""
+    found = {}
+    for key, value in (attributes or {}).items():
+        name, _, where = key.partition(" ")
+        if where == path:
+            found[name] = value
+    return found or None
 
 
 class _Asked(object):

@@ -27,6 +27,9 @@ end})"""
     def identity(self):
         return self.path
 
+    def place(self):
+        return self.path
+
     def observe(self):
         seen = files.look(self.path, self.args.follow)
         if seen is None or not self.args.recurse or seen["type"] != "directory":
@@ -44,7 +47,8 @@ end})"""
         wish = {"type": "directory"}
         wish.update(files.wanted(self.args, now, "directory"))
         if now is not None and self.args.recurse:
-            wish["inside"] = dict((path, self._member(seen)) for path, seen in now["inside"].items())
+            members = now.get("inside", {})
+            wish["inside"] = dict((path, self._member(seen)) for path, seen in members.items())
         return wish
 
     def _member(self, seen):

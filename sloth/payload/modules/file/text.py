@@ -46,6 +46,9 @@ class TextEdit(Resource):
     def path(self):
         return self.host.expand(self.args.path)
 
+    def place(self):
+        return os.path.realpath(self.path)
+
     def identity(self):
         part = self.part()
         text = "%s:%s" % (self.path, part) if part else self.path

@@ -13,6 +13,7 @@ import click
 
 from sloth.engine.options import Options
 from sloth.engine.run import Run
+from sloth.engine.validate import preflight
 from sloth.errors import UsageError
 from sloth.inventory import Inventory, extra_vars, find_inventory
 from sloth.playbook import Site, check_syntax
@@ -101,6 +102,7 @@ def run(
         extra=extra_vars(extra, [Path(name) for name in values]),
         become_password=_password() if ask_become_pass else None,
     )
+    preflight(program, hosts_file, hosts[0], options.extra)
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
     return asyncio.run(_run(program, hosts_file, hosts, options, kind, diff, verbose, exit_code))
 

@@ -149,6 +149,17 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Any]) -> list
     return sorted(dict.fromkeys(problems), key=_place)
 
 
+def preflight(site: Site, inventory: Inventory, host: Host, extra: Mapping[str, Any]) -> None:
+    """Raise SiteError for what can be seen to be wrong before a run: the text of calls, the tasks as `host` has them."""
+    modules = module_names()
+    problems = list(scan(site.source.decode("utf-8", "surrogateescape"), site.path, modules))
+    groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
+    problems += _load(site, inventory, host, groups, modules, extra, tasks=False)
+    for problem in sorted(problems, key=_place):
+        more = f" ({len(problems) - 1} more: see sloth-runner validate)" if len(problems) > 1 else ""
+        raise SiteError(problem.message + more, hint=problem.hint, where=problem.where)
+
+
 def _place(problem: Problem) -> tuple[str, int, str]:
     path, _, line = problem.where.rpartition(":")
     return (path, int(line) if line.isdigit() else 0, problem.message)
@@ -161,8 +172,9 @@ def _load(
     groups: Mapping[str, list[str]],
     modules: Mapping[str, Sequence[str]],
     extra: Mapping[str, Any],
+    tasks: bool = True,
 ) -> Iterator[Problem]:
-    """Load the site as for `host`, then walk through its tasks with answers that we invent."""
+    """Load the site as for `host`, then (with `tasks`) walk through its tasks with answers that we invent."""
     program = Program(
         site,
         host={
@@ -186,7 +198,7 @@ def _load(
                 yield _problem(end)
             return
         yield from _declared(site, inventory, program.tasks)
-        for task in (*program.tasks, *program.handlers):
+        for task in (*program.tasks, *program.handlers) if tasks else ():
             problems = []
             end, guessed = _walk(program, program.start(task), problems)
             yield from problems

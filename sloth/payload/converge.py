@@ -82,7 +82,7 @@ def converge(resource, store, check, about):
 
 
 def _predict(before, desired, host):
-    """What observe() would return once `desired` is applied; a content that comes only once is kept while it is here."""
+    """What observe() would return once `desired` is applied; keeps a content that comes only once."""
     if desired is None:
         return None
     kind = desired.get("type", "file")

@@ -29,7 +29,8 @@ def sloth(home: Path, *arguments: str, **more: Any) -> subprocess.CompletedProce
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "site.sloth").write_text(
-        'task({ name = "t", run = function() file.copy({ dest = "~/a", content = "a\\n" }) exec.run("echo \\27[31m") end })'
+        'task({ name = "t", run = function() file.copy({ dest = "~/a", content = "a\\n" }) '
+        'exec.run("echo \\27[31m") end })'
         '\ntask({ name = "u", run = function() print(exec.run("echo x").stdout) end })\n'
     )
     return tmp_path
@@ -73,8 +74,8 @@ def test_a_terminal_escape_from_a_host_is_not_shown(home: Path) -> None:
     [
         ("task({", [], 2, "site.sloth:1: "),
         ('task({ name = "x", hosts = "nope", run = function() end })', [], 2, "no host matches nope"),
-        ('task({ name = "x", run = function() file.copy({ dset = "/x" }) end })', [], 1, 'did you mean "dest"?'),
-        ('task({ name = "x", run = function() exec.run("exit 7") end })', [], 1, "site.sloth:1: exec.run exit 7 on local"),
+        ('task({ name = "x", run = function() file.copy({ dset = "/x" }) end })', [], 2, 'did you mean "dest"?'),
+        ('task({ name = "x", run = function() exec.run("exit 7") end })', [], 1, "1: exec.run exit 7 on local"),
         ('task({ name = "x", run = function() end })', ["--limit", "nope"], 2, "no host matches nope"),
         ('task({ name = "x", run = function() file.copy({ dest = "~/n", content = "" }) end })',
          ["--check", "--exit-code"], 3, "would change"),

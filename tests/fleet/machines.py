@@ -1,0 +1,204 @@
+"""Boots real Debian hosts with systemd and sshd, on loopback addresses, from one cached root and an overlay each."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SUITE = "bookworm"
+PACKAGES = "systemd,systemd-sysv,openssh-server,python3,sudo,dbus"
+MASKED = [
+    "systemd-remount-fs.service",
+    "systemd-udevd.service",
+    "systemd-logind.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "getty.target",
+    "console-getty.service",
+]
+READY = 90.0  # seconds that a host has to boot
+TOOLS = ("debootstrap", "systemd-nspawn", "mount", "ssh-keygen")
+
+
+def cannot() -> str:
+    """Why there can be no fleet here, or ""."""
+    if os.geteuid() != 0:
+        return "the fleet needs root"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    return f"the fleet needs {', '.join(missing)}" if missing else ""
+
+
+def run(*command: str) -> str:
+    """Run a command; its output, or a RuntimeError that holds it."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def mirror() -> str:
+    """The Debian mirror that this machine itself uses."""
+    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
+        text = path.read_text() if path.is_file() else ""
+        found = re.search(r"^(?:deb\s+(?:\[[^]]*\]\s+)?|URIs:\s*)(\S+)", text, re.MULTILINE)
+        if found:
+            return found[1]
+    raise RuntimeError("this machine names no Debian mirror")
+
+
+def base(cache: Path) -> Path:
+    """The root that all hosts share, built once (a minute or two) and kept under `cache`."""
+    recipe = hashlib.sha256(f"1 {SUITE} {PACKAGES} {MASKED}".encode()).hexdigest()[:12]
+    root = cache / f"base-{recipe}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if root.is_dir():
+            return root
+        building = cache / "building"
+        shutil.rmtree(building, ignore_errors=True)
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(building), mirror())
+        units = building / "etc/systemd/system"
+        for unit in MASKED:
+            (units / unit).unlink(missing_ok=True)
+            (units / unit).symlink_to("/dev/null")
+        for name in building.glob("etc/ssh/ssh_host_*"):
+            name.unlink()
+        run("chroot", str(building), "useradd", "-m", "-s", "/bin/bash", "deploy")
+        run("chroot", str(building), "useradd", "-m", "-s", "/bin/bash", "ops")
+        run("chroot", str(building), "sh", "-c", "echo ops:secret | chpasswd")
+        (building / "etc/sudoers.d/fleet").write_text("deploy ALL=(ALL) NOPASSWD: ALL\nops ALL=(ALL) ALL\n")
+        building.rename(root)
+    return root
+
+
+class Fleet:
+    """A context: `names` are up when it is entered, gone when it is left."""
+
+    def __init__(self, directory: Path, names: Sequence[str] = ("host1", "host2", "host3", "host4", "host5")) -> None:
+        """directory: for keys, overlays and logs; on a file system that can hold an overlay's upper layer."""
+        self.directory = directory
+        self.addresses = {name: f"127.0.1.{number}" for number, name in enumerate(names, 1)}
+        self.roots = {name: directory / name / "root" for name in names}
+        self.key = directory / "id_ed25519"
+        self.known_hosts = directory / "known_hosts"
+        self._machines: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Fleet:
+        cache = Path(os.environ.get("SLOTH_FLEET_DIR", "/var/cache/sloth-fleet"))
+        root = base(cache)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "size=2g,mode=0755", "tmpfs", str(self.directory))
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
+        try:
+            for name in self.addresses:
+                self._boot(name, root)
+            self.known_hosts.write_text("".join(self._ready(name) for name in self.addresses))
+        except BaseException:
+            self._down()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._down()
+
+    def _boot(self, name: str, lower: Path) -> None:
+        place = self.directory / name
+        for part in ("upper", "work", "root"):
+            (place / part).mkdir(parents=True)
+        layers = f"lowerdir={lower},upperdir={place}/upper,workdir={place}/work"
+        root = self.roots[name]
+        run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
+        (root / "etc/hostname").write_text(f"{name}\n")
+        (root / "etc/machine-id").write_text("")
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / "etc/ssh/ssh_host_ed25519_key"))
+        (root / "etc/ssh/sshd_config.d/fleet.conf").write_text(
+            f"ListenAddress {self.addresses[name]}\nUseDNS no\nMaxStartups 100\nPermitRootLogin prohibit-password\n"
+        )
+        public = self.key.with_suffix(".pub").read_text()
+        for home, owner in (("root", 0), ("home/deploy", 1000), ("home/ops", 1001)):
+            directory = root / home / ".ssh"
+            directory.mkdir(mode=0o700, exist_ok=True)
+            (directory / "authorized_keys").write_text(public)
+            for path in (directory, directory / "authorized_keys"):
+                os.chown(path, owner, owner)
+        log = (place / "console.log").open("wb")
+        self._machines[name] = subprocess.Popen(
+            [
+                # It dies with us, however we end.
+                "setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "-q", "-D", str(root), "--register=no", "--keep-unit",
+                "--boot", f"--machine={name}", "--resolv-conf=off", "--timezone=off",
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+
+    def _ready(self, name: str) -> str:
+        """Wait until sshd answers; the host's line for known_hosts."""
+        end = time.monotonic() + READY
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((self.addresses[name], 22), 2) as link:
+                if link.recv(4) == b"SSH-":
+                    break
+            if time.monotonic() > end or self._machines[name].poll() is not None:
+                console = (self.directory / name / "console.log").read_text(errors="replace")
+                raise RuntimeError(f"{name} does not boot; its console:\n{console[-3000:]}")
+            time.sleep(0.1)
+        public = (self.roots[name] / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()
+        return f"{self.addresses[name]} {public[0]} {public[1]}\n"
+
+    def _down(self) -> None:
+        for machine in self._machines.values():
+            machine.send_signal(signal.SIGTERM)
+        for machine in self._machines.values():
+            try:
+                machine.wait(20)
+            except subprocess.TimeoutExpired:
+                machine.kill()
+                machine.wait()
+        self._machines.clear()
+        for root in self.roots.values():
+            subprocess.run(["umount", "-l", str(root)], stderr=subprocess.DEVNULL)
+        subprocess.run(["umount", "-l", str(self.directory)], stderr=subprocess.DEVNULL)
+
+    def inventory(self, user: str = "deploy", become: str = "true") -> str:
+        """The fleet's inventory, as TOML."""
+        lines = [
+            "[defaults]", f'user = "{user}"', f"become = {become}", f'identity_file = "{self.key}"',
+            f'known_hosts = "{self.known_hosts}"', "ssh_config = false",
+        ]  # fmt: skip
+        for name, address in self.addresses.items():
+            lines += [f"[hosts.{name}]", f'address = "{address}"']
+        return "\n".join(lines) + "\n"
+
+    def tree(self, name: str) -> dict[str, tuple[int, int, int, str]]:
+        """What a run could change on a host: mode, owner, group and hash of every file that is no log or run-time state."""
+        root = self.roots[name]
+        return {str(path.relative_to(root)): _look(path) for path in _walk(root)}
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    skipped = {"proc", "sys", "dev", "run", "tmp", "var/log", "var/lib/systemd", "var/tmp", "var/cache"}
+    for directory, names, files in os.walk(root):
+        inside = Path(directory).relative_to(root)
+        names[:] = [name for name in names if str(inside / name) not in skipped and name != ".sloth-runner"]
+        yield from (Path(directory) / name for name in (*names, *files))
+
+
+def _look(path: Path) -> tuple[int, int, int, str]:
+    info = path.lstat()
+    data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+    return info.st_mode, info.st_uid, info.st_gid, hashlib.sha256(data).hexdigest()

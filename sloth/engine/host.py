@@ -71,6 +71,7 @@ class HostRun:
         self._eager = run.options.eager
         self._notified: set[str] = set()
         self._statuses: list[str] = []
+        self._first_error: str | None = None
         self._shipped: set[str] = set()
         self.status = SKIPPED
         self.error: str | None = None
@@ -95,7 +96,11 @@ class HostRun:
             self.status = _worst(self._statuses, interrupted)
         await self._close(interrupted)
         await self._run.barriers.ended(self._host.name)
-        self._emit(HostFinished(time.time(), self._host.name, self.status, time.monotonic() - begun, self.error))
+        self._emit(
+            HostFinished(
+                time.time(), self._host.name, self.status, time.monotonic() - begun, self.error or self._first_error
+            )
+        )
 
     async def _work(self) -> None:
         program = Program(
@@ -229,6 +234,8 @@ class HostRun:
             )
         )  # fmt: skip
         self._statuses.append(UNCHANGED if ignored else status)
+        if status == FAILED and not ignored:
+            self._first_error = self._first_error or text
         if changed:
             self._notified.update(task.notify)
         return status != FAILED

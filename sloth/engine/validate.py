@@ -150,7 +150,7 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Any]) -> list
 
 
 def preflight(site: Site, inventory: Inventory, host: Host, extra: Mapping[str, Any]) -> None:
-    """Raise SiteError for what can be seen to be wrong before a run: the text of calls, the tasks as `host` has them."""
+    """Raise SiteError for what is seen to be wrong before a run: in the text of calls, in the tasks of `host`."""
     modules = module_names()
     problems = list(scan(site.source.decode("utf-8", "surrogateescape"), site.path, modules))
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}

@@ -17,18 +17,10 @@ from pathlib import Path
 
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,openssh-server,python3,sudo,dbus"
-MASKED = [
-    "systemd-remount-fs.service",
-    "systemd-udevd.service",
-    "systemd-logind.service",
-    "systemd-networkd.service",
-    "systemd-resolved.service",
-    "systemd-timesyncd.service",
-    "apt-daily.timer",
-    "apt-daily-upgrade.timer",
-    "getty.target",
-    "console-getty.service",
-]
+MASKED = (
+    *(f"systemd-{name}.service" for name in ("remount-fs", "udevd", "logind", "networkd", "resolved", "timesyncd")),
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "getty.target", "console-getty.service"),
+)
 READY = 90.0  # seconds that a host has to boot
 TOOLS = ("debootstrap", "systemd-nspawn", "mount", "ssh-keygen")
 
@@ -139,8 +131,8 @@ class Fleet:
         self._machines[name] = subprocess.Popen(
             [
                 # It dies with us, however we end.
-                "setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "-q", "-D", str(root), "--register=no", "--keep-unit",
-                "--boot", f"--machine={name}", "--resolv-conf=off", "--timezone=off",
+                "setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "-q", "-D", str(root), "--register=no",
+                "--keep-unit", "--boot", f"--machine={name}", "--resolv-conf=off", "--timezone=off",
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
@@ -185,7 +177,7 @@ class Fleet:
         return "\n".join(lines) + "\n"
 
     def tree(self, name: str) -> dict[str, tuple[int, int, int, str]]:
-        """What a run could change on a host: mode, owner, group and hash of every file that is no log or run-time state."""
+        """What a run could change on a host: mode, owner, group and hash of every file but logs and run-time state."""
         root = self.roots[name]
         return {str(path.relative_to(root)): _look(path) for path in _walk(root)}
 

@@ -21,7 +21,9 @@ task({ name = "directories", run = function()
     for i = 1, 8 do file.directory({ path = "/srv/app/" .. i, mode = "0750", owner = "deploy", group = "deploy" }) end
 end })
 task({ name = "files", run = function()
-    for i = 1, 8 do file.copy({ dest = "/srv/app/" .. i .. "/conf", content = "GREETING " .. i .. "\\n", mode = "0640" }) end
+    for i = 1, 8 do
+        file.copy({ dest = "/srv/app/" .. i .. "/conf", content = "GREETING " .. i .. "\\n", mode = "0640" })
+    end
 end })
 task({ name = "lines", run = function()
     for i = 1, 8 do file.lineinfile({ path = "/etc/hosts", line = "10.9.0." .. i .. " peer" .. i }) end
@@ -34,6 +36,11 @@ end })
 task({ name = "links", run = function()
     for i = 1, 8 do file.link({ path = "/srv/app/link" .. i, src = i .. "/conf" }) end
 end })
+"""
+
+
+PRINT = """
+task({ name = "t", run = function() print(exec.run({ cmd = "COMMAND", read_only = true }).stdout) end })
 """
 
 
@@ -50,7 +57,7 @@ def test_forty_resources_on_five_hosts(fleet: Fleet, tmp_path: Path) -> None:
         return Counter((result.module, result.key, result.status, result.reason) for result in results(events))
 
     def why(told: Counter[tuple[str, str, str, str]]) -> Counter[tuple[str, str]]:
-        return Counter(dict.fromkeys((), 0)) + sum((Counter({key[2:]: n}) for key, n in told.items()), Counter())
+        return sum((Counter({key[2:]: n}) for key, n in told.items()), Counter())
 
     before = {name: fleet.tree(name) for name in fleet.addresses}
     predicted = go(check=True)
@@ -73,9 +80,7 @@ def test_sudo_with_a_password(fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "inventory.toml").write_text(fleet.inventory(user="ops"))
     inventory = Inventory.read(tmp_path / "inventory.toml")
     site = tmp_path / "site.sloth"
-    site.write_text(
-        'task({ name = "t", run = function() print(exec.run({ cmd = "id -u", read_only = true }).stdout) end })'
-    )
+    site.write_text(PRINT.replace("COMMAND", "id -u"))
 
     def go(password: str | None) -> tuple[str, str]:
         options = Options(become_password=password)
@@ -106,8 +111,6 @@ task({ name = "after", run = function() exec.run("true") end })
     errors = [result.error for result in results(events) if result.status == "failed"]
     assert len(errors) == 2
     assert all("no space left" in error.lower() for error in errors)
-    site.write_text(
-        'task({ name = "t", run = function() print(exec.run({ cmd = "cat /mnt/small/file; ls -A /mnt/small" }).stdout) end })'
-    )
+    site.write_text(PRINT.replace("COMMAND", "cat /mnt/small/file; ls -A /mnt/small"))
     events = asyncio.run(run_site(site, inventory, tmp_path / "controller", None, "host1"))
     assert results(events)[0].values["stdout"] == "old\nfile"

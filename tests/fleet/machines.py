@@ -115,6 +115,7 @@ class Fleet:
         root = self.roots[name]
         run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
         (root / "etc/hostname").write_text(f"{name}\n")
+        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         (root / "etc/machine-id").write_text("")
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / "etc/ssh/ssh_host_ed25519_key"))
         (root / "etc/ssh/sshd_config.d/fleet.conf").write_text(

@@ -1,0 +1,66 @@
+"""A TCP proxy that adds delay and counts turns: how often one end had to wait for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class DelayProxy:
+    """Forwards 127.0.0.1:port to a target, holding every byte back for `delay` seconds each way.
+
+    turns: how often the client spoke after the server had; with a delay above the ends' own thinking time this is the
+    number of round trips.
+    """
+
+    def __init__(self, target: int, delay: float) -> None:
+        self._target = target
+        self._delay = delay
+        self._last = "server"
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.turns = 0
+        self.port = 0
+
+    async def __aenter__(self) -> DelayProxy:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        for source, target, side in ((reader, there_writer, "client"), (there_reader, writer, "server")):
+            task = asyncio.create_task(self._forward(source, target, side))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, side: str) -> None:
+        loop = asyncio.get_running_loop()
+        line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+        async def deliver() -> None:
+            while True:
+                due, data = await line.get()
+                await asyncio.sleep(due - loop.time())
+                if not data:
+                    target.close()
+                    return
+                if side == "server":
+                    self._last = "server"  # the client has heard it from now on
+                target.write(data)
+
+        delivering = asyncio.create_task(deliver())
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if side == "client":
+                    self.turns += self._last == "server"
+                    self._last = "client"
+                await line.put((loop.time() + self._delay, data))
+        await line.put((loop.time() + self._delay, b""))
+        with contextlib.suppress(OSError):
+            await delivering

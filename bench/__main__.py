@@ -40,7 +40,8 @@ def site(copies: int, lines: int) -> str:
     """A site of `copies` files and `lines` lines."""
     return f"""
 task({{ name = "bench", run = function()
-    for i = 1, {copies} do file.copy({{ dest = "~/file" .. i, content = string.rep("0123456789abcde\\n", 256) .. i }}) end
+    local text = string.rep("0123456789abcde\\n", 256)
+    for i = 1, {copies} do file.copy({{ dest = "~/file" .. i, content = text .. i }}) end
     for i = 1, {lines} do file.lineinfile({{ path = "~/lines", line = "line " .. i, create = true }}) end
 end }})
 """

@@ -31,6 +31,8 @@ class DelayProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        await asyncio.sleep(0)  # aborted transports close in the loop's next turn
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
@@ -55,12 +57,16 @@ class DelayProxy:
                 target.write(data)
 
         delivering = asyncio.create_task(deliver())
-        with contextlib.suppress(OSError):
-            while data := await source.read(65536):
-                if side == "client":
-                    self.turns += self._last == "server"
-                    self._last = "client"
-                await line.put((loop.time() + self._delay, data))
-        await line.put((loop.time() + self._delay, b""))
-        with contextlib.suppress(OSError):
-            await delivering
+        try:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    if side == "client":
+                        self.turns += self._last == "server"
+                        self._last = "client"
+                    await line.put((loop.time() + self._delay, data))
+            await line.put((loop.time() + self._delay, b""))
+            with contextlib.suppress(OSError):
+                await delivering
+        finally:
+            delivering.cancel()
+            target.transport.abort()

@@ -69,7 +69,9 @@ local function encode_table(value, path, seen)
     else
         for key, item in next, value do
             if type(key) ~= "string" then
-                if length > 0 then error(path .. " mixes a list with names", 0) end
+                for other in next, value do
+                    if type(other) == "string" then error(path .. " mixes a list with names", 0) end
+                end
                 if math_type(key) == "integer" then error(path .. " is a list with holes (nil in it)", 0) end
                 error(path .. " has a " .. type(key) .. " as a name", 0)
             end

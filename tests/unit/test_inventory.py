@@ -1,0 +1,109 @@
+"""The inventory: what a file comes to, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sloth.errors import InventoryError, UsageError
+from sloth.inventory import Inventory, expand, extra_vars
+from sloth.report.text import fold_names
+
+TEXT = """\
+[defaults]
+user = "deploy"
+[defaults.vars]
+ntp = "pool"
+[hosts."web[01:03]"]
+address = "{name}.example.org"
+[hosts]
+db1 = "10.0.0.9"
+[groups.web]
+hosts = ["web*"]
+user = "www"
+[groups.web.vars]
+ntp = "near"
+[groups.all-of-them]
+groups = ["web"]
+hosts = ["db1"]
+vars = { depth = 1 }
+"""
+
+
+def read(tmp_path: Path, text: str) -> Inventory:
+    path = tmp_path / "inventory.toml"
+    path.write_text(text)
+    return Inventory.read(path)
+
+
+def test_settings_vars_and_origins(tmp_path: Path) -> None:
+    inventory = read(tmp_path, TEXT)
+    web = inventory.hosts["web02"]
+    assert (web.address, web.user, web.groups) == ("web02.example.org", "www", ("all-of-them", "web"))
+    assert web.vars == {"ntp": "near", "depth": 1}
+    assert web.origins["vars.ntp"] == f"{tmp_path}/inventory.toml:13 (group web)"
+    assert inventory.hosts["db1"].user == "deploy"
+    assert inventory.groups["all-of-them"].hosts == ("web01", "web02", "web03", "db1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("all", ["web01", "web02", "web03", "db1"]),
+        ("web*,!web02", ["web01", "web03"]),
+        ("@web", ["web01", "web02", "web03"]),
+        ("!@web", ["db1"]),
+        ("web[01:02],db1", ["web01", "web02", "db1"]),
+        ("db1,web01", ["web01", "db1"]),
+    ],
+)
+def test_patterns(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    assert [host.name for host in read(tmp_path, TEXT).select(pattern)] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ('[hosts.a]\nadress = "x"', 2, 'did you mean "address"?'),
+        ('[hosts.a]\nport = "x"', 2, "port must be a port number"),
+        ("[hosts.a]\nbecome_method = 'su'", 2, "not supported yet"),
+        ("[hosts\n", 1, "Expected"),
+        ('[groups.x]\nhosts = ["nope"]\n[hosts]\nnope1 = "h"', 2, 'did you mean "nope1"?'),
+        ('[groups.x]\ngroups = ["y"]\n[groups.y]\ngroups = ["x"]', 2, "x -> y -> x"),
+        ("[host.a]", 1, 'did you mean "hosts"?'),
+        ('[hosts]\na = { adres = "x" }', 2, "unknown key 'adres'"),
+        ("[hosts.-x]", 1, "no name for a host"),
+        ("[hosts.a]\n[groups.a]", 2, "host and of a group"),
+        ('[hosts."a[3:1]"]', 1, "is empty"),
+        ("[hosts.a]\n[hosts.'a[1:1]']\n[hosts.a1]", 3, "named twice"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, line: int, said: str) -> None:
+    with pytest.raises(InventoryError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/inventory.toml:{line}: ")
+    assert said in str(caught.value)
+
+
+def test_unknown_patterns_name_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match='did you mean "web0'):
+        read(tmp_path, TEXT).select("wbe01")
+    with pytest.raises(InventoryError, match='did you mean "@web"'):
+        read(tmp_path, TEXT).select("web")
+
+
+@given(st.sets(st.builds("{}{}".format, st.sampled_from(("web", "db-", "x")), st.integers(0, 300)), min_size=1))
+def test_folded_names_expand_to_the_same(names: set[str]) -> None:
+    folded = fold_names(names)
+    assert {name for part in folded.split(", ") for name in expand(part)} == names
+
+
+def test_extra_variables(tmp_path: Path) -> None:
+    (tmp_path / "v.toml").write_text('a = 1\nb = "file"\n')
+    values = extra_vars(["b=text with blanks", "c.d=true", 'e=["x"]'], [tmp_path / "v.toml"])
+    assert values == {"a": 1, "b": "text with blanks", "c": {"d": True}, "e": ["x"]}
+    with pytest.raises(UsageError):
+        extra_vars(["nothing"], [])

@@ -1,0 +1,180 @@
+"""The host's memory: reasons, replicas, refusals, and what survives a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sloth.payload.converge import NotConverged, converge
+from sloth.payload.host import Host
+from sloth.payload.resource import REQUIRED, Args, Field, Resource
+from sloth.payload.store import Signatures, Store, StoreError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Note(Resource):
+    """A dict that stands for a host."""
+
+    name = "test.note"
+    fields = (Field("id", "str", REQUIRED), Field("text", "str"), Field("token", "str", secret=True))
+    world: dict[str, dict[str, Any]] = {}
+    works = True
+
+    def identity(self) -> str:
+        return str(self.args.id)
+
+    def observe(self) -> Any:
+        found = self.world.get(self.args.id)
+        return dict(found) if found is not None else None
+
+    def desired(self, now: Any) -> Any:
+        return {"text": self.args.text, **({"token": self.args.token} if self.args.token else {})}
+
+    def apply(self, change: Any) -> None:
+        if self.works:
+            self.world[self.args.id] = dict(change.after)
+
+
+@pytest.fixture(autouse=True)
+def fresh_world() -> None:
+    Note.world = {}
+    Note.works = True
+
+
+def go(store: Any, check: bool = False, **given_args: Any) -> tuple[str, str]:
+    outcome = converge(Note(Args(Note.check(given_args)), Host(None)), store, check, {})
+    store.commit()
+    return outcome.status, outcome.reason
+
+
+def test_why_a_resource_changed() -> None:
+    store = Store(None)
+    assert go(store, id="a", text="1", check=True) == ("changed", "new")
+    assert go(store, id="a", text="1") == ("changed", "new")
+    assert go(store, id="a", text="1") == ("unchanged", "")
+    assert go(store, id="a", text="2") == ("changed", "updated")
+    Note.world["a"]["text"] = "by hand"
+    assert go(store, id="a", text="2", check=True) == ("changed", "drift")
+    assert go(store, id="a", text="2") == ("changed", "drift")
+    Note.world["b"] = {"text": "there"}
+    assert go(store, id="b", text="there") == ("unchanged", "adopted")
+    assert [row["reason"] for row in store.history("test:note:a")] == ["drift", "updated", "new"]
+
+
+def test_a_change_that_does_not_hold_is_an_error_and_not_recorded() -> None:
+    store = Store(None)
+    Note.works = False
+    with pytest.raises(NotConverged):
+        go(store, id="a", text="1")
+    assert store.list() == []
+
+
+def test_a_secret_is_stored_as_a_keyed_hash_only(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "x.db"
+    store = Store(str(path))
+    assert go(store, id="a", text="1", token="hunter2") == ("changed", "new")
+    store.close()
+    assert not any(b"hunter2" in file.read_bytes() for file in path.parent.iterdir())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+_operation = st.tuples(
+    st.sampled_from(("record", "forget", "clear", "sync")), st.sampled_from("abc"), st.integers(0, 2)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_operation, max_size=25))
+def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -> None:
+    store, replica = Store(None), Store(None)
+    seen: dict[str, Any] | None = None
+    for operation, name, value in [*operations, ("sync", "a", 0)]:
+        key = f"m:t:{name}"
+        if operation == "record":
+            store.record(key, str(value), {"v": value}, {"v": value}, value > 0)
+        elif operation == "forget":
+            store.forget(key)
+        elif operation == "clear":
+            store.clear()
+        else:
+            changes = store.changes_since(seen)
+            replica.absorb(changes)
+            seen = {"id": changes["id"], "seq": changes["seq"]}
+        store.commit()
+    hidden = ("checked_at",)
+
+    def rows(of: Any) -> list[dict[str, Any]]:
+        return [{name: value for name, value in row.items() if name not in hidden} for row in of.list()]
+
+    assert rows(replica) == rows(store)
+
+
+def test_a_newer_file_is_refused_politely_and_a_damaged_one_clearly(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.db")
+    Store(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version=99")
+    database.close()
+    with pytest.raises(StoreError, match="format 99"):
+        Store(path)
+    Path(path).write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match="damaged"):
+        Store(path)
+
+
+def test_looking_creates_nothing(tmp_path: Path) -> None:
+    assert Store(str(tmp_path / "none" / "x.db"), readonly=True).list() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_loses_no_committed_row(tmp_path: Path) -> None:
+    script = """
+import sys
+from sloth.payload.store import Store
+store = Store(sys.argv[1])
+for number in range(100000):
+    store.record("m:t:%d" % number, "c", {}, {}, True)
+    store.commit()
+    print(number, flush=True)
+"""
+    for _ in range(3):
+        path = str(tmp_path / "x.db")
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, path],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert child.stdout is not None
+        told = [int(child.stdout.readline()) for _ in range(20)]
+        child.send_signal(signal.SIGKILL)
+        told += [int(line) for line in child.stdout if line.endswith("\n")]
+        child.wait()
+        child.stdout.close()
+        store = Store(path)
+        assert {f"m:t:{number}" for number in told} <= {row["key"] for row in store.list()}
+        store.close()
+
+
+def test_a_changed_file_is_never_taken_for_unchanged(tmp_path: Path) -> None:
+    store = Store(None)
+    host = Host(None, Signatures(store))
+    path = tmp_path / "f"
+    for number in range(200):
+        path.write_text(f"{number:04d}")
+        first = host.content(str(path)).sha256
+        assert host.content(str(path)).sha256 == first
+        path.write_text(f"{number + 5000:04d}")
+        assert host.content(str(path)).sha256 != first

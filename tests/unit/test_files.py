@@ -1,0 +1,123 @@
+"""Files are written whole or not at all, whoever is killed when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sloth.payload import files
+from sloth.payload.converge import execute
+from sloth.payload.host import Host
+from sloth.payload.resource import Args, ArgumentError, Failed, find, registry
+from sloth.payload.store import Store
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def call(name: str, store: Store | None = None, check: bool = False, **given: object) -> tuple[str, dict[str, object]]:
+    cls = find(name)
+    outcome = execute(cls(Args(cls.check(given)), Host(None)), store or Store(None), check)
+    return outcome.status, outcome.values
+
+
+def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    script = """
+import sys
+from sloth.payload import files
+def chunks():
+    yield b"new" * 100000
+    print("half", flush=True)
+    sys.stdin.read()
+    yield b"rest"
+files.replace(sys.argv[1], chunks())
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(target)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout.readline() == b"half\n"
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert target.read_text() == "old"
+    files.replace(str(target), iter([b"new"]))
+    assert target.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_old_file_s_mode_is_kept_and_links_survive_an_edit(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.write_text("a\n")
+    real.chmod(0o640)
+    (tmp_path / "link").symlink_to("real")
+    assert call("file.lineinfile", path=str(tmp_path / "link"), line="b")[0] == "changed"
+    assert (tmp_path / "link").is_symlink()
+    assert real.read_text() == "a\nb\n"
+    assert real.stat().st_mode & 0o7777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("file.directory", {"path": "FILE"}, "is no directory"),
+        ("file.link", {"path": "FILE", "src": "x"}, "is no link"),
+        ("file.absent", {"path": "/etc"}, "does not remove /etc"),
+        ("file.copy", {"dest": "/x"}, "src or content"),
+        ("file.copy", {"dest": "x", "content": ""}, "absolute path"),
+        ("file.copy", {"dest": "/x", "content": "", "mode": 644}, "decimal"),
+        ("file.copy", {"dest": "/x", "content": "", "mode": "rw"}, "is not a mode"),
+        ("file.replace", {"path": "FILE", "regexp": "("}, "regexp"),
+        ("file.lineinfile", {"path": "MISSING", "line": "x"}, "does not exist"),
+        ("exec.run", {"cmd": ""}, "cmd is empty"),
+        ("exec.run", {"cmd": ["/no/such/command"]}, "no command"),
+        ("exec.run", {"cmd": "sleep 5", "timeout": 0.2}, "0.2 seconds"),
+    ],
+)
+def test_refusals_are_clear(tmp_path: Path, name: str, given: dict[str, object], said: str) -> None:
+    (tmp_path / "file").write_text("x")
+    places = {"FILE": str(tmp_path / "file"), "MISSING": str(tmp_path / "missing")}
+    words = {key: places.get(str(value), value) for key, value in given.items()}
+
+    class Quiet:
+        def cancelled(self) -> bool:
+            return False
+
+        def output(self, stream: str, data: bytes) -> None:
+            return None
+
+    with pytest.raises(Failed, match=said) as caught:
+        cls = find(name)
+        execute(cls(Args(cls.check(words)), Host(Quiet())), Store(None))
+    assert isinstance(caught.value, ArgumentError) or (tmp_path / "file").read_text() == "x"
+
+
+def test_tree_of_links_directories_and_absence(tmp_path: Path) -> None:
+    store = Store(None)
+    assert call("file.directory", store, path=str(tmp_path / "a/b"), mode="0700")[0] == "changed"
+    assert call("file.directory", store, path=str(tmp_path / "a/b"), mode="0700")[0] == "unchanged"
+    assert call("file.link", store, path=str(tmp_path / "l"), src="a")[0] == "changed"
+    assert call("file.link", store, path=str(tmp_path / "l"), src="a")[0] == "unchanged"
+    assert call("file.absent", store, path=str(tmp_path / "l"))[0] == "changed"
+    assert call("file.absent", store, path=str(tmp_path / "l"))[0] == "unchanged"
+    assert (tmp_path / "a/b").is_dir()
+    assert call("file.absent", store, check=True, path=str(tmp_path / "a"))[0] == "changed"
+    assert (tmp_path / "a/b").is_dir()
+    assert call("file.stat", path=str(tmp_path / "a"))[1]["isdir"] is True
+    assert call("file.stat", path=str(tmp_path / "none"))[1] == {"exists": False}
+
+
+@pytest.mark.parametrize("cls", registry(), ids=lambda cls: cls.name)
+def test_every_module_is_documented(cls: type) -> None:
+    assert cls.__doc__
+    assert all(field.help for field in cls.fields + cls.returns)  # type: ignore[attr-defined]
+    assert cls.example, "an example in Lua"  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from tests.integration.test_contracts import sloth
 from tests.integration.test_run import SITE, ended, reasons
 
 TRUE = 'task({ name = "t", run = function() exec.run("true") end })'
-PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")) + [Path("/usr/bin/python3")]
+PYTHONS = [*sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")), Path("/usr/bin/python3")]
 
 
 @pytest.fixture

@@ -95,9 +95,12 @@ def test_refusals_are_clear(tmp_path: Path, name: str, given: dict[str, object],
         def output(self, stream: str, data: bytes) -> None:
             return None
 
-    with pytest.raises(Failed, match=said) as caught:
+    def refused() -> None:
         cls = find(name)
         execute(cls(Args(cls.check(words)), Host(Quiet())), Store(None))
+
+    with pytest.raises(Failed, match=said) as caught:
+        refused()
     assert isinstance(caught.value, ArgumentError) or (tmp_path / "file").read_text() == "x"
 
 

@@ -103,7 +103,7 @@ class TextEdit(Resource):
             if new:
                 _make_directory(os.path.dirname(path))
             elif self.args.backup:
-                values["backup_file"] = files.back_up(path)
+                values["backup_file"] = files.back_up(self.path)  # by the name that was asked for, also of a link
             mode = change.after.get("mode") if new else None
             files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))
         files.set_attributes(path, change)

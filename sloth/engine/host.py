@@ -48,6 +48,7 @@ from sloth.transport import Session
 if TYPE_CHECKING:
     from sloth.engine.run import Run
 
+LOCK_POLL = 0.2  # seconds between two tries at a shared lock
 GRACE = 10.0  # seconds that a cancelled call has to answer
 SITE = "(site)"  # the task that calls at the top level of a site belong to
 
@@ -349,7 +350,19 @@ class HostRun:
             rows = await session.store("delete", {"key": str(request.args[0])})
             if rows and rows[0].get("deleted"):
                 return True
+        if request.op == "lock" and len(request.args) > 3:
+            return await self._wait_for_lock(request.args)
         return self._run.shared.call(request.op, request.args)
+
+    async def _wait_for_lock(self, args: list[Any]) -> object:
+        """state.lock with a fourth argument: how many seconds to wait for the holder to give it back."""
+        *lock, wait = args[:4]
+        end = time.monotonic() + (float(wait) if isinstance(wait, (int, float)) else 0.0)
+        while time.monotonic() < end:
+            if self._run.shared.call("try_lock", lock):
+                return True
+            await asyncio.sleep(LOCK_POLL)
+        return self._run.shared.call("lock", lock)
 
     # Variables
 

@@ -51,6 +51,7 @@ class Plain:
         self._changed: dict[str, int] = {}
         self._failed: dict[str, str] = {}
         self._dead = False
+        self._shown_error = ""
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line."""
@@ -133,6 +134,7 @@ class Plain:
         style = COLOURS.get(result.status, "yellow")
         self.line(f"{word:<9}  {result.module} {subject}{why}{said}  {hosts(names)}{more}", style)
         if result.status == FAILED:
+            self._shown_error = result.error
             self.line(f"           {result.error}", "red")
             for text in result.detail.splitlines()[-DETAIL:]:
                 self.line(f"           | {text}", "dim")
@@ -163,6 +165,7 @@ class Plain:
             if event.error and known != event.error:
                 self._failed.setdefault(event.host, event.error)
                 self.line(f"failed     task {event.task}  {event.host}", "red")
+                self._shown_error = event.error
                 self.line(f"           {event.error}", "red")
             if event.ignored:
                 self._failed.pop(event.host, None)
@@ -179,7 +182,10 @@ class Plain:
             if ended.status in (UNREACHABLE, FAILED):
                 text = self._failed.get(host, "").replace(host, "HOST")
                 groups.setdefault((ended.status, text), []).append(host)
+        alone = len(self._ended) == 1  # its failure stands just above
         for (status, text), names in groups.items():
+            if alone and status == FAILED and text == self._shown_error.replace(names[0], "HOST"):
+                continue
             shown = text.replace("HOST", names[0] if len(names) == 1 else "the host")
             self.line(f"{status:<11}  {hosts(names)}: {shown}", "red")
         counts = event.summary
@@ -188,6 +194,9 @@ class Plain:
         on = f" on {changed_hosts} of them" if len(self._ended) > 1 and changed_hosts else ""
         parts = [f"{counts.get(CHANGED, 0)} {word}{on}", f"{counts.get(UNCHANGED, 0)} unchanged"]
         parts += [f"{counts[name]} {name}" for name in (FAILED, UNKNOWN, SKIPPED, UNREACHABLE) if counts.get(name)]
+        broken = sum(ended.status == FAILED for ended in self._ended.values())
+        if broken and not counts.get(FAILED):
+            parts.append(f"{broken} host{'s' * (broken != 1)} failed")
         count = counts["hosts"]
         end = "interrupted: " if event.interrupted else ""
         self.line(f"{end}{count} host{'s' * (count != 1)}: {', '.join(parts)} in {event.seconds:.1f} s", "bold")

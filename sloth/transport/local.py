@@ -49,6 +49,14 @@ class LocalChannel:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._collector.cancel()
+        close_pipes(self._process)
+
+
+def close_pipes(process: asyncio.subprocess.Process) -> None:
+    """Close our ends of a subprocess's pipes: what it left running may hold the others for ever."""
+    transport = getattr(process, "_transport", None)  # asyncio has no public way to it
+    if transport is not None:
+        transport.close()
 
 
 class LocalLink:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sloth.transport.local import close_pipes
+
 
 class LoopbackFleet:
     """An async context: one SSH server a name, each with a home of its own, all in this process.
@@ -112,6 +114,7 @@ class LoopbackFleet:
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGHUP)
+            close_pipes(child)
 
 
 async def _pump(source: Any, target: Any, close: bool = False) -> None:

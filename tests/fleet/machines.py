@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -140,18 +138,28 @@ class Fleet:
         log.close()
 
     def _ready(self, name: str) -> str:
-        """Wait until sshd answers; the host's line for known_hosts."""
+        """Wait until the host has booted and lets us in; its line for known_hosts."""
         end = time.monotonic() + READY
         while True:
-            with contextlib.suppress(OSError), socket.create_connection((self.addresses[name], 22), 2) as link:
-                if link.recv(4) == b"SSH-":
-                    break
+            if self._booted(name):
+                break
             if time.monotonic() > end or self._machines[name].poll() is not None:
                 console = (self.directory / name / "console.log").read_text(errors="replace")
                 raise RuntimeError(f"{name} does not boot; its console:\n{console[-3000:]}")
             time.sleep(0.1)
         public = (self.roots[name] / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()
         return f"{self.addresses[name]} {public[0]} {public[1]}\n"
+
+    def _booted(self, name: str) -> bool:
+        """Whether systemd says that it is up: until then sshd may be restarted, and pam_nologin shuts people out."""
+        options = ["BatchMode=yes", "ConnectTimeout=5", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
+        command = ["ssh", "-F", "none", "-i", str(self.key), *(word for option in options for word in ("-o", option))]
+        command += [f"deploy@{self.addresses[name]}", "systemctl is-system-running --wait"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.stdout.strip() in ("running", "degraded")
 
     def _down(self) -> None:
         for machine in self._machines.values():

@@ -29,7 +29,6 @@ class Copy(Resource):
         Field("directory_mode", "mode", help="the mode of directories that are made"),
         FORCE,
         FOLLOW,
-        Field("local_follow", "bool", True, how=True, help="follow links on the controller"),
         Field("checksum", "str", how=True, help="the SHA-256 that the content must have"),
         files.BACKUP,
         files.VALIDATE,

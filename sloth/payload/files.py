@@ -32,6 +32,7 @@ BACKUP = Field("backup", "bool", False, how=True, help="keep a copy of the old f
 STALE = 3600.0  # seconds after which the temporary of a writer that may still live is given up
 # Bound to the very bytes of the old content: the kernel, too, drops them when a file is written.
 _BOUND_TO_CONTENT = ("security.capability", "security.ima", "security.evm")
+_NOT_OURS_TO_SET = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENODATA)
 _TYPES = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -180,22 +181,11 @@ def _copy_xattrs(source, target):
         if name in _BOUND_TO_CONTENT:
             continue
         try:
-            value = os.getxattr(source, name)
-            if _xattr(target, name) != value:
-                os.setxattr(target, name, value)
+            os.setxattr(target, name, os.getxattr(source, name))
         except OSError as error:
             # Without privilege some namespaces can be seen and not set; what decides access must come along.
-            if name.startswith("system.posix_acl") or error.errno not in (
-                errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENODATA,
-            ):  # fmt: skip
+            if name.startswith("system.posix_acl") or error.errno not in _NOT_OURS_TO_SET:
                 raise
-
-
-def _xattr(target, name):
-    try:
-        return os.getxattr(target, name)
-    except OSError:
-        return None
 
 
 def _explained(error, path):
@@ -325,21 +315,20 @@ def back_up(path):
 
 
 def _uid(owner):
-    if owner.isdigit():
-        return int(owner)
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except KeyError:
-        raise Failed("there is no user %s on this host" % owner, hint="make it first with user.create")
+    return _number("user", owner, lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def _gid(group):
-    if group.isdigit():
-        return int(group)
+    return _number("group", group, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(kind, text, look_up):
+    if text.isdigit():
+        return int(text)
     try:
-        return grp.getgrnam(group).gr_gid
+        return look_up(text)
     except KeyError:
-        raise Failed("there is no group %s on this host" % group, hint="make it first with group.create")
+        raise Failed("there is no %s %s on this host" % (kind, text), hint="make it first with %s.create" % kind)
 
 
 def _user_name(uid):

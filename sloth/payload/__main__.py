@@ -33,6 +33,7 @@ class Guest(object):
         path = os.path.join(state_directory(self.host.home), "%s.db" % hello["agent"])
         self.store = Store(path, readonly=self.check or bool(hello.get("readonly")))
         self.host.signatures = Signatures(self.store)
+        self.host.upcoming = lambda: [(m["name"], m["args"]) for m in link.waiting() if m["t"] == "call"]
 
     def open(self):
         """Take the run lock (a check takes none) and say that we are ready. Raises Locked, StoreError."""

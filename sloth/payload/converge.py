@@ -4,7 +4,7 @@ import hashlib
 import time
 
 from sloth.payload.content import TEXT_LIMIT, Content, plain
-from sloth.payload.resource import Action, Change, Failed, Query, difference
+from sloth.payload.resource import Action, Change, Failed, Missing, Query, difference
 from sloth.payload.store import canonical
 
 CHANGED, UNCHANGED = "changed", "unchanged"
@@ -36,9 +36,20 @@ def execute(call, store, check=False, about=None):
     about = about or {}
     if isinstance(call, Query):
         return Outcome(UNCHANGED, values=call.look())
-    if isinstance(call, Action):
-        return _act(call, store, check, about)
-    return converge(call, store, check, about)
+    kind = _act if isinstance(call, Action) else converge
+    try:
+        outcome = kind(call, store, check, about)
+    except Missing as error:
+        if not (check and call.host.pending):
+            raise
+        return _unknown("new", "not known before the run: %s" % error.message)
+    except Exception:
+        call.host.changed()
+        raise
+    if outcome.status == CHANGED:
+        call.host.pending = check
+        call.host.changed()
+    return outcome
 
 
 def converge(resource, store, check, about):
@@ -50,28 +61,34 @@ def converge(resource, store, check, about):
     desired = resource.desired(before)
     change = Change(before, desired)
     checksum = _wish(resource, store)
-    recorded = store.get(key)
     seal = _Seal(resource, store)
+    recorded = store.get(key)
+    wish = seal(desired)
+    if resource.merged:
+        wish, checksum, drifted = _merge(store, key, recorded, wish, change)
+    else:
+        drifted = recorded is not None and recorded["checksum"] == checksum
     if not change.names:
         reason = "" if recorded else "adopted"
         if not check:
-            _record(store, key, checksum, seal(desired), seal(_only(before, desired)), False, about)
+            _record(store, key, checksum, wish, seal(_only(before, wish)), False, about)
         shown = seal(before)
         return Outcome(UNCHANGED, reason, values=resource.result(before), before=shown, after=shown)
-    reason = _reason(resource, before, recorded, checksum)
+    reason = _reason(resource, before, recorded, drifted)
     diff = _diff(change, seal)
     if check:
         if place:
-            resource.host.predicted[place] = _predict(before, desired, resource.host)
+            resource.host.predicted[place] = _predict(place, before, desired, resource.host)
         return Outcome(
             CHANGED, reason, diff=diff, values=resource.result(desired), before=seal(before), after=seal(desired)
         )
     extra = resource.apply(change) or {}
+    resource.host.changed()
     after = resource.observe()
     left = difference(after, desired)
     if left:
         raise NotConverged(_not_converged(after, desired, left, seal))
-    _record(store, key, checksum, seal(desired), seal(_only(after, desired)), True, about)
+    _record(store, key, checksum, wish, seal(_only(after, wish)), True, about)
     store.remember(
         key, reason, seal(before), seal(after), diff,
         about.get("run"), about.get("site"), about.get("task"), about.get("who"), about.get("origin"),
@@ -81,10 +98,12 @@ def converge(resource, store, check, about):
     return Outcome(CHANGED, reason, msg, diff, values, seal(before), seal(after))
 
 
-def _predict(before, desired, host):
+def _predict(place, before, desired, host):
     """What observe() would return once `desired` is applied; keeps a content that comes only once."""
     if desired is None:
         return None
+    if not place.startswith("/"):
+        return dict(before or {}, **desired)
     kind = desired.get("type", "file")
     base = {"type": kind, "mode": "0755" if kind == "directory" else "0644", "owner": host.user, "group": host.group}
     after = dict(base, **dict(before or {}, **desired))
@@ -94,12 +113,17 @@ def _predict(before, desired, host):
     return after
 
 
+def _unknown(reason, msg):
+    """A change in a check of which the values are not known."""
+    return Outcome(CHANGED, reason, msg, values={"_unknown": True})
+
+
 def _act(action, store, check, about):
     needless = action.guard()
     if needless:
         return Outcome(UNCHANGED, "", needless, values=action.unrun(needless))
     if check and not action.safe_in_check():
-        return Outcome(CHANGED, "run", "would run", values={"_unknown": True})
+        return _unknown("run", "would run")
     values = action.run()
     if not values.pop("changed", True):
         return Outcome(UNCHANGED, values=values)
@@ -118,11 +142,27 @@ def _record(store, key, checksum, desired, observed, changed, about):
     )  # fmt: skip
 
 
-def _reason(resource, before, recorded, checksum):
+def _reason(resource, before, recorded, drifted):
     """Why it differs: recorded (last applied) x observed x desired."""
     if recorded is None:
         return "new" if before is None or resource.partial or resource.removes else "updated"
-    return "drift" if recorded["checksum"] == checksum else "updated"
+    return "drift" if drifted else "updated"
+
+
+def _merge(store, key, recorded, wish, change):
+    """What a run's calls ask of one resource together: (wish, its checksum, whether what differs is drift).
+
+    A run's first call of it begins the wish anew, so that what the site no longer names is forgotten; what was asked
+    before tells drift from an update, attribute by attribute.
+    """
+    earlier, merged = store.merged.get(key) or ((recorded or {}).get("desired"), {})
+    merged = None if wish is None else dict(merged or {}, **wish)
+    store.merged[key] = (earlier, merged)
+    if wish is None or earlier is None or change.after is None:
+        drifted = recorded is not None and wish == earlier
+    else:
+        drifted = all(name == "" or (name in earlier and earlier[name] == wish[name]) for name in change.names)
+    return merged, hashlib.sha256(canonical(merged).encode("ascii")).hexdigest(), drifted
 
 
 def _wish(resource, store):

@@ -9,7 +9,7 @@ import stat
 import time
 
 from sloth.payload.modes import parse_mode, umask
-from sloth.payload.resource import ArgumentError, Failed, Field
+from sloth.payload.resource import ArgumentError, Failed, Field, Missing
 
 FIELDS = (
     Field("owner", help="the user that owns it, by name or number; left as it is when not given"),
@@ -67,18 +67,20 @@ def look(path, follow=True):
     return seen
 
 
-def wanted(args, now, kind="file"):
+def wanted(host, args, now, kind="file"):
     """Return those of owner, group and mode that `args` asks for, in the form that look() gives.
 
     now: what look() gave (a dict with at least "mode"), or None when it is yet to be made; kind: "file" or "directory".
     A symbolic mode is taken relative to now's, or to that of a new file (0666) or directory (0777) less the umask.
-    Raises Failed for an unknown user or group, ArgumentError for a mode that is none.
+    Raises Missing for an unknown user or group, ArgumentError for a mode that is none.
     """
     wish = {}
     if args.owner is not None:
-        wish["owner"] = _user_name(_uid(args.owner))
+        made = "user:%s" % args.owner in host.predicted
+        wish["owner"] = args.owner if made else _user_name(_uid(args.owner))
     if args.group is not None:
-        wish["group"] = _group_name(_gid(args.group))
+        made = "group:%s" % args.group in host.predicted
+        wish["group"] = args.group if made else _group_name(_gid(args.group))
     if args.mode is not None:
         old = int(now["mode"], 8) if now is not None else (0o777 if kind == "directory" else 0o666) & ~umask()
         wish["mode"] = "%04o" % parse_mode(args.mode, old, kind == "directory")
@@ -328,7 +330,7 @@ def _number(kind, text, look_up):
     try:
         return look_up(text)
     except KeyError:
-        raise Failed("there is no %s %s on this host" % (kind, text), hint="make it first with %s.create" % kind)
+        raise Missing("there is no %s %s on this host" % (kind, text), hint="make it first with %s.create" % kind)
 
 
 def _user_name(uid):

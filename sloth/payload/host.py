@@ -5,7 +5,7 @@ import os
 import pwd
 
 from sloth.payload.content import Content
-from sloth.payload.resource import Failed
+from sloth.payload.resource import Missing
 
 READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
 
@@ -23,7 +23,10 @@ class Host(object):
         self.uid = os.geteuid()
         self.home = home or _home(self.uid)
         self.warnings = []
-        self.predicted = {}  # in a check: path -> what earlier calls would leave there (attributes, or None)
+        self.predicted = {}  # in a check: place -> what earlier calls would leave there (attributes, or None)
+        self.pending = False  # in a check: whether an earlier call would have changed something
+        self.upcoming = lambda: []  # the kernel sets it: calls that wait behind this one, as (name, arguments)
+        self._once = {}
 
     @property
     def group(self):
@@ -41,6 +44,50 @@ class Host(object):
         except KeyError:
             return str(self.uid)
 
+    def account(self, name):
+        """Return the account `name` (pwd's pw_name, pw_uid, pw_gid, pw_dir, pw_shell), or None when there is none.
+
+        In a check, one that an earlier call would make counts; its numbers are -1 where the system would choose them.
+        """
+        place = "user:%s" % name
+        if place in self.predicted:
+            seen = self.predicted[place]
+            if seen is None:
+                return None
+            numbers = [int(seen[key]) if str(seen.get(key, "")).isdigit() else -1 for key in ("uid", "gid")]
+            home = seen.get("home") or "/home/%s" % name
+            return pwd.struct_passwd((name, "x", numbers[0], numbers[1], "", home, seen.get("shell") or ""))
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            return None
+
+    def has_group(self, name):
+        """Whether there is a group `name`, or in a check an earlier call would make it."""
+        import grp
+
+        place = "group:%s" % name
+        if place in self.predicted:
+            return self.predicted[place] is not None
+        try:
+            return grp.getgrnam(name) is not None
+        except KeyError:
+            return False
+
+    def once(self, name, make, stamp=None):
+        """Return make(), called once until something changes on the host, or (with `stamp`) until the stamp differs.
+
+        name: str, begins with the module's name; stamp: any plain value, such as a file's size and times.
+        """
+        known = self._once.get(name)
+        if known is None or known[0] != stamp:
+            known = self._once[name] = (stamp, make())
+        return known[1]
+
+    def changed(self):
+        """The kernel's word that something on the host has changed: what once() holds without a stamp is stale."""
+        self._once = dict((name, known) for name, known in self._once.items() if known[0] is not None)
+
     def warn(self, text):
         """Tell the user something that is no failure; shown with the call's result."""
         self.warnings.append(text)
@@ -51,10 +98,10 @@ class Host(object):
             path = self.home + path[1:]
         elif path.startswith("~"):
             name, _, rest = path[1:].partition("/")
-            try:
-                path = os.path.join(pwd.getpwnam(name).pw_dir, rest)
-            except KeyError:
-                raise Failed("there is no user %s (in the path %s)" % (name, path))
+            account = self.account(name)
+            if account is None:
+                raise Missing("there is no user %s (in the path %s)" % (name, path))
+            path = os.path.join(account.pw_dir, rest)
         return os.path.normpath(path)
 
     def content(self, path):

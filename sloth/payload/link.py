@@ -100,6 +100,11 @@ class Link(object):
                 self._condition.wait(1)  # a bounded wait lets signals through
             return self._messages.popleft()
 
+    def waiting(self):
+        """The messages that have come and wait behind the present one, as a list."""
+        with self._condition:
+            return list(self._messages)
+
     # The call that is running
 
     def begin(self, call, epoch):

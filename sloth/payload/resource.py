@@ -28,6 +28,13 @@ class Failed(Exception):
         self.detail = detail
 
 
+class Missing(Failed):
+    """Something is not there that an earlier call of the site may bring: a user, a file, a command, a unit.
+
+    In a check, where earlier calls have brought nothing, it is no failure: what the call would do is not known.
+    """
+
+
 class ArgumentError(Failed):
     """The call's arguments are wrong: nothing was touched."""
 
@@ -239,9 +246,13 @@ class Resource(Call):
 
     partial = False  # manages a part of what observe() shows; before its first record that part counts as absent
     removes = False  # its converged state is absence
+    merged = False  # several calls of a run describe it under one key, each some of its attributes
 
     def place(self):
-        """The path of the file that observe() shows, or None: so that a check sees what earlier calls would do."""
+        """What observe() shows: a file's path, "user:NAME" or "group:NAME"; None when it is none of these.
+
+        It lets a check see what earlier calls would have done.
+        """
         return None
 
     def observe(self):

@@ -61,6 +61,7 @@ class Store(object):
         """Open (and create, unless `readonly`) the file at `path`; None: in memory. Raises StoreError."""
         self.path = path
         self.readonly = readonly
+        self.merged = {}  # the kernel's: key -> what calls of this run have asked of one resource together
         self._dirty = False
         self._changed = False
         try:

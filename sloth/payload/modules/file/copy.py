@@ -4,7 +4,7 @@ import os
 
 from sloth.payload import files
 from sloth.payload.modes import parse_mode
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 
 DEST = Field("dest", "path", REQUIRED, help="where it goes on the host; with a final / below it, by its own name")
 FORCE = Field("force", "bool", True, how=True, help="false: only when there is nothing at dest")
@@ -130,14 +130,15 @@ end})"""
             wish["content"] = self._content(index)
         args = self.args
         chosen = args.directory_mode if directory else mode if args.mode == "preserve" else args.mode
-        wish.update(files.wanted(_Asked(args.owner, args.group, chosen), now, "directory" if directory else "file"))
+        asked = _Asked(args.owner, args.group, chosen)
+        wish.update(files.wanted(self.host, asked, now, "directory" if directory else "file"))
         return wish
 
     def _content(self, index):
         if index is None:
             path = self.host.expand(self.args.src)
             if not os.path.isfile(path):
-                raise Failed("there is no file %s on the host to copy" % path)
+                raise Missing("there is no file %s on the host to copy" % path)
             content = self.host.content(path)
         else:
             content = self.host.asset(self, index)

@@ -45,7 +45,7 @@ end})"""
         if now is not None and now["type"] != "directory":
             raise Failed("%s is there and is no directory but a %s" % (self.path, now["type"]))
         wish = {"type": "directory"}
-        wish.update(files.wanted(self.args, now, "directory"))
+        wish.update(files.wanted(self.host, self.args, now, "directory"))
         if now is not None and self.args.recurse:
             members = now.get("inside", {})
             wish["inside"] = dict((path, self._member(seen)) for path, seen in members.items())
@@ -54,7 +54,7 @@ end})"""
     def _member(self, seen):
         if seen is None or seen["type"] == "link":
             return seen
-        return dict(seen, **files.wanted(self.args, seen, seen["type"]))
+        return dict(seen, **files.wanted(self.host, self.args, seen, seen["type"]))
 
     def apply(self, change):
         if change.before is None:

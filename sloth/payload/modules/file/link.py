@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload import files
-from sloth.payload.resource import REQUIRED, Failed, Field, Resource
+from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
 
 
 class Link(Resource):
@@ -52,13 +52,13 @@ end})"""
                 raise Failed("%s is there and is no link but a %s" % (self.path, now["type"]), hint="set force = true")
         if self.args.hard:
             if not os.path.exists(place):
-                raise Failed("there is no %s to link to" % place)
+                raise Missing("there is no %s to link to" % place)
             info = os.stat(place)
             wish = {"inode": [info.st_dev, info.st_ino]}
             if now is not None and now["inode"] != wish["inode"] and not self.args.force:
                 raise Failed("%s is there and is another file" % self.path, hint="set force = true")
             return wish
-        return dict({"type": "link", "target": source}, **files.wanted(_Owner(self.args), now))
+        return dict({"type": "link", "target": source}, **files.wanted(self.host, _Owner(self.args), now))
 
     def apply(self, change):
         if "target" in change or "type" in change or "inode" in change or change.before is None:

@@ -7,7 +7,7 @@ import os
 from sloth.payload import files
 from sloth.payload.content import Content
 from sloth.payload.modes import umask
-from sloth.payload.resource import REQUIRED, Failed, Field, Resource
+from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
 
 PATH = Field(
     "path", "path", REQUIRED, aliases=("dest", "destfile", "name"), help="the file to edit; links are followed"
@@ -76,7 +76,7 @@ class TextEdit(Resource):
                 return None
             if not getattr(self.args, "create", False):
                 hint = "set create = true" if hasattr(self.args, "create") else "make it first, with file.copy"
-                raise Failed(self.missing % self.path, hint=hint)
+                raise Missing(self.missing % self.path, hint=hint)
         old = b"" if now is None else now["content"].data()
         text, done = self.edit(old, now is None)
         if now is None and not done:
@@ -88,7 +88,7 @@ class TextEdit(Resource):
                     "%s of %s is not idempotent: applied to its own result it changes the file again, so every run will"
                     % (self.name, self.path)
                 )
-        wish = files.wanted(self.args, now)
+        wish = files.wanted(self.host, self.args, now)
         # An edit that changes nothing keeps the very content that was read.
         wish["content"] = now["content"] if now is not None and text == old else Content.of_bytes(text)
         return wish

@@ -1,0 +1,118 @@
+"""systemd.unit: a unit's file, and a manager that has read it."""
+
+import os
+
+from sloth.payload import files
+from sloth.payload.modules.systemd import manager
+from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+
+
+class Unit(Resource):
+    """Install the file of a unit, or a drop-in for one, and have the manager read it when it has changed.
+
+    A file that the manager cannot load is a failure. Without content or src, `state = "absent"` removes it. For a
+    unit made from a template give `content = template("app.service.j2")`.
+    """
+
+    name = "systemd.unit"
+    ships = "file"
+    fields = (
+        Field("name", "str", REQUIRED, aliases=("unit",), help="the unit; without a suffix it is a service"),
+        Field("content", "str", how=True, help="the text of the file"),
+        Field("src", "str", how=True, help="the file on the controller, instead of content"),
+        Field("dropin", help='write NAME.d/DROPIN: settings that add to the unit\'s own, such as "limits.conf"'),
+        Field("state", choices=("present", "absent"), default="present", help="whether the file is there"),
+        Field("mode", "mode", "0644", help="the file's mode"),
+        manager.SCOPE,
+        manager.USER,
+    )
+    returns = (Field("path", help="the unit's file"),)
+    example = """task({name = "app", become = true, run = function()
+    systemd.unit({name = "app", content = "[Service]\\nExecStart=/bin/sleep infinity\\n"})
+    systemd.start({name = "app"})
+end})"""
+
+    @classmethod
+    def check_together(cls, values):
+        manager.full_name(values["name"])
+        given = [name for name in ("content", "src") if values.get(name) is not None]
+        if values["state"] == "absent" and given:
+            raise ArgumentError("%s: a file that shall not be there has no %s" % (cls.name, given[0]))
+        if values["state"] == "present" and len(given) != 1:
+            raise ArgumentError("%s needs content or src, and not both" % cls.name)
+        dropin = values.get("dropin")
+        if dropin is not None and ("/" in dropin or not dropin.endswith(".conf")):
+            raise ArgumentError("%s: dropin must be the name of a file that ends in .conf: %r" % (cls.name, dropin))
+        if values.get("user") and values["scope"] != "user":
+            raise ArgumentError('%s: user is for scope = "user"' % cls.name)
+
+    @property
+    def unit(self):
+        return manager.full_name(self.args.name)
+
+    @property
+    def path(self):
+        args = self.args
+        directory = "/etc/systemd/system"
+        if args.scope == "user":
+            directory = self.host.expand("~%s/.config/systemd/user" % (args.user or ""))
+        return os.path.join(directory, "%s.d/%s" % (self.unit, args.dropin) if args.dropin else self.unit)
+
+    def identity(self):
+        name = "%s/%s" % (self.unit, self.args.dropin) if self.args.dropin else self.unit
+        return "%s/%s" % (self.args.user or "~", name) if self.args.scope == "user" else name
+
+    def _loaded(self):
+        """Whether the manager has read the file as it is; a template is seen by an instance of it."""
+        unit = self.unit.replace("@.", "@sloth.")
+        properties = manager.show(self.host, self.args, unit)
+        if properties.get("NeedDaemonReload") == "yes":
+            return "stale"
+        state = properties.get("LoadState", "")
+        if state == "not-found" and not self.args.dropin:
+            return "stale"
+        return "loaded" if state in ("loaded", "masked", "not-found") else state
+
+    def observe(self):
+        seen = files.look(self.path, False)
+        if seen is None:
+            return None
+        if seen["type"] != "file":
+            raise Failed("%s is there and is no file but a %s" % (self.path, seen["type"]))
+        return {"content": self.host.content(self.path), "mode": seen["mode"], "manager": self._loaded()}
+
+    def desired(self, now):
+        if self.args.state == "absent":
+            return None
+        mode = "%04o" % files.parse_mode(self.args.mode, 0o644, False)
+        return {"content": self.host.asset(self, 0), "mode": mode, "manager": "loaded"}
+
+    def apply(self, change):
+        path = self.path
+        if change.after is None:
+            os.unlink(path)
+            if self.args.dropin and not os.listdir(os.path.dirname(path)):
+                os.rmdir(os.path.dirname(path))
+        else:
+            if "content" in change:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                files.replace(path, change.after["content"].chunks(), change.after["mode"])
+            if "mode" in change:
+                os.chmod(path, int(change.after["mode"], 8))
+            if change.before is None and self.args.scope == "user" and self.args.user:
+                self._give_to_user(path)
+        manager.systemctl(self.host, self.args, ["daemon-reload"])
+        self.host.changed()
+        if change.after is not None and self._loaded() not in ("loaded", "stale"):
+            journal = manager.journal(self.host, self.args, self.unit)
+            raise Failed("systemd cannot load %s: %s" % (self.unit, self._loaded()), detail=journal)
+
+    def _give_to_user(self, path):
+        """What root made below a user's home is the user's."""
+        account = self.host.account(self.args.user)
+        while path != account.pw_dir and os.lstat(path).st_uid == self.host.uid:
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+            path = os.path.dirname(path)
+
+    def result(self, now):
+        return {"path": self.path}

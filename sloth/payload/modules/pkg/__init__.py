@@ -1,0 +1,1 @@
+"""Packages: what is installed, by the system's own package manager."""

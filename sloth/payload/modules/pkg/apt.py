@@ -1,0 +1,183 @@
+"""Debian's apt and dpkg. What is installed is read from dpkg's own file, without a command."""
+
+import glob
+import os
+import re
+
+from sloth.payload.modules.pkg.backend import Backend, Database, look
+
+STATUS = "/var/lib/dpkg/status"
+LISTS = "/var/lib/apt/lists"
+_INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
+
+
+def parse_status(text):
+    """Return the Database that dpkg's status file (str) tells of.
+
+    A package that waits for a trigger counts as installed, one that is unpacked or half configured as broken.
+    """
+    packages, provides = {}, {}
+    native = ""
+    for paragraph in text.split("\n\n"):
+        paragraph = "\n" + paragraph
+        state = _field(paragraph, "\nStatus: ").rpartition(" ")[2]
+        if state in ("", "not-installed"):
+            continue
+        name = _field(paragraph, "\nPackage: ")
+        architecture = _field(paragraph, "\nArchitecture: ")
+        good = state in _INSTALLED
+        entry = (_field(paragraph, "\nVersion: "), architecture, "" if good else state)
+        packages.setdefault(name, []).append(entry)
+        if name == "dpkg" and good:
+            native = architecture
+        if good and "\nProvides: " in paragraph:
+            for virtual in _field(paragraph, "\nProvides: ").split(","):
+                provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
+    return Database(packages, provides, native)
+
+
+def _field(paragraph, label):
+    start = paragraph.find(label)
+    if start < 0:
+        return ""
+    start += len(label)
+    end = paragraph.find("\n", start)
+    return (paragraph[start:] if end < 0 else paragraph[start:end]).strip()
+
+
+def parse_policy(text):
+    """Return a dict name -> candidate version ("": none, it is only virtual) from what `apt-cache policy` prints."""
+    found, name = {}, ""
+    for line in text.splitlines():
+        if line and not line.startswith(" ") and line.endswith(":"):
+            name = line[:-1]
+            found[name] = ""
+        elif line.startswith("  Candidate: ") and name:
+            version = line[len("  Candidate: ") :].strip()
+            found[name] = "" if version == "(none)" else version
+    return found
+
+
+class Apt(Backend):
+    """apt-get, always unattended; a changed configuration file of the user's is kept."""
+
+    name = "apt"
+    tool = "apt-get"
+    kind = "deb"
+    environment = {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "DEBIAN_PRIORITY": "critical",
+        "NEEDRESTART_MODE": "l",
+        "APT_LISTCHANGES_FRONTEND": "none",
+        "APT_LISTBUGS_FRONTEND": "none",
+        "UCF_FORCE_CONFFOLD": "1",
+    }
+    lock_files = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock")
+    index_locks = (LISTS + "/lock",)
+    index = LISTS
+    nowhere = (
+        r"^E: Unable to locate package (\S+)",
+        r"^E: Package '?(\S+?)'? has no installation candidate",
+        r"^E: Couldn't find any package by (?:glob|regex) '(\S+)'",
+    )
+    errors = (
+        (r"^E: dpkg was interrupted.*", "run `dpkg --configure -a` on the host, say with exec.run"),
+        (r"^E: Unmet dependencies\..*", "run `apt-get --fix-broken install` on the host"),
+        (r"^E: Version '[^']*' for '[^']*' was not found", "run pkg.update first, or look at `apt-cache madison`"),
+        (r"^E: (Packages were downgraded|The following packages will be DOWNGRADED).*", "set allow_downgrade = true"),
+        (r"^E: Held packages were changed.*", "release the hold with `apt-mark unhold`"),
+        (r"^E: Essential packages were removed.*", "apt holds it for essential, and we do not force it"),
+        (r"^E: There were unauthenticated packages.*", "install the repository's key"),
+        (r"^E: You don't have enough free space.*", "free some space on the host"),
+        (r"^(E|W): Failed to fetch.*", "can the host reach its mirror? Or is its index old: pkg.update"),
+    )
+    busy = re.compile(
+        r"^E: (?:Could not get lock|Unable to lock directory) (?P<path>[^\s.]+)[^\n]*?"
+        r"(?:held by process (?P<pid>[0-9]+)[^\n]*)?$",
+        re.MULTILINE,
+    )
+
+    def stamp(self):
+        return look(self.path(STATUS))
+
+    def read(self):
+        try:
+            with open(self.path(STATUS), encoding="utf-8", errors="surrogateescape") as file:
+                database = parse_status(file.read())
+        except FileNotFoundError:
+            return Database({})
+        if not database.native and database.packages:
+            database.native = self.ask(["dpkg", "--print-architecture"]).strip()
+        return database
+
+    def split(self, name, database):
+        bare, _, architecture = name.partition(":")
+        return bare, database.native if architecture == "native" else architecture
+
+    def label(self, name, architecture, database):
+        return name if architecture in ("all", database.native) else "%s:%s" % (name, architecture)
+
+    def version(self, package):
+        found = Backend.version(self, package)
+        if found is not None or package.version:
+            return found
+        provider = self.providers(package.name)
+        # A name that is both a package's own and provided by another means the package itself, as with Ansible.
+        if provider is None or self.offers([package.name]).get(package.name):
+            return None
+        return "%s=%s" % provider
+
+    def look_up(self, names):
+        return parse_policy(self.ask(["apt-cache"] + self.options + ["policy", "--"] + names))
+
+    def near(self, name):
+        return self.ask(["apt-cache"] + self.options + ["pkgnames", name[:2]]).split()
+
+    def file_argv(self, path):
+        return ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", path]
+
+    def index_files(self):
+        names = glob.glob(os.path.join(self.path(LISTS), "*"))
+        return [name for name in names if os.path.basename(name) not in ("lock", "partial", "auxfiles")]
+
+    def _argv(self, args):
+        return [self.tool] + self.options + [
+            "-y", "-q",
+            "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+            "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=%d" % args.lock_timeout,
+        ]  # fmt: skip
+
+    def install_commands(self, packages, args):
+        argv = self._argv(args)
+        if args.install_recommends is not None:
+            argv += ["-o", "APT::Install-Recommends=%s" % ("yes" if args.install_recommends else "no")]
+        if args.default_release:
+            argv += ["-t", args.default_release]
+        if args.allow_downgrade:
+            argv.append("--allow-downgrades")
+        return [argv + ["install", "--"] + [self._word(package) for package in packages]]
+
+    @staticmethod
+    def _word(package):
+        if package.path:
+            return package.path
+        return "%s=%s" % (package.name, package.version) if package.version else package.name
+
+    def remove_commands(self, names, args):
+        argv = self._argv(args) + (["--auto-remove"] if args.autoremove else [])
+        return [argv + ["purge" if args.purge else "remove", "--"] + names]
+
+    def refresh_commands(self, args):
+        return [self._argv(args) + ["-o", "APT::Update::Error-Mode=any", "update"]]
+
+    def complaint(self, text):
+        """An apt before 2.1 calls it success when a repository cannot be read."""
+        found = re.search(r"^W: Failed to fetch .*", text, re.MULTILINE)
+        return found.group(0) if found else ""
+
+    def upgrade_commands(self, how, args):
+        argv = self._argv(args) + (["--auto-remove"] if args.autoremove else [])
+        return [argv + (["dist-upgrade"] if how == "dist" else ["--with-new-pkgs", "upgrade"])]
+
+
+BACKEND = Apt

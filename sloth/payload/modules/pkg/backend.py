@@ -1,0 +1,461 @@
+"""What install, remove and update ask of any package manager; its own class in a file of its own answers."""
+
+import hashlib
+import importlib
+import os
+import re
+import time
+
+from sloth.payload.modules.facts import os_release
+from sloth.payload.modules.pkg import locks
+from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing
+
+ORDER = ("apt", "dnf", "yum", "zypper", "pacman", "apk")
+FAMILY = {
+    "debian": "apt", "ubuntu": "apt", "fedora": "dnf", "rhel": "dnf", "centos": "dnf", "amzn": "dnf",
+    "suse": "zypper", "opensuse": "zypper", "sles": "zypper", "arch": "pacman", "alpine": "apk",
+}  # fmt: skip
+SMALL = 1024 * 1024  # bytes; an index file up to this size is compared by content
+KEY = 200  # characters of an identity
+SHOWN = 4000  # characters of a command's output in an error
+
+NAME = Field(
+    "name",
+    "list",
+    REQUIRED,
+    aliases=("pkg", "package", "packages"),
+    help="a package, or a list of packages",
+)
+LOCK_TIMEOUT = Field("lock_timeout", "float", 120.0, how=True, help="seconds to wait while others use the database")
+USE = Field("use", choices=ORDER, how=True, help="the package manager; found out by /etc/os-release when not given")
+CACHE_VALID_TIME = Field(
+    "cache_valid_time", "int", 0, how=True, help="seconds for which a refreshed index counts as fresh"
+)
+TRANSACTION = Field("packages", "list", help='what came, went and changed, dependencies too: "nginx 1.22 -> 1.24"')
+
+_NAME = re.compile(r"^[A-Za-z0-9/][A-Za-z0-9+._:~()/-]*$")
+_GLOB = re.compile(r"^[A-Za-z0-9*?\[][A-Za-z0-9+._:~*?\[\]-]*$")
+_VERSION = re.compile(r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$")
+
+
+class Wanted(object):
+    """One package that is asked for: its name, a version or "", and the path of a local file that holds it or ""."""
+
+    def __init__(self, name, version="", path=""):
+        self.name = name
+        self.version = version
+        self.path = path
+
+
+class Version(str):
+    """A version as it is wished: it is shown as its text, and equal to every version that `good` accepts."""
+
+    def __new__(cls, text, good):
+        self = str.__new__(cls, text)
+        self.good = good
+        return self
+
+    def __eq__(self, other):
+        return isinstance(other, str) and bool(self.good(other))
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+class Database(object):
+    """What is installed. packages: name -> list of (version, architecture, state), state "" when all is well.
+
+    provides: virtual name -> list of names of installed packages that provide it.
+    """
+
+    def __init__(self, packages, provides=None, native=""):
+        self.packages = packages
+        self.provides = provides or {}
+        self.native = native
+
+
+def words(values):
+    """The names of a call: the given ones, also as "a, b" the way Ansible takes them, without doubles."""
+    names = []
+    for text in values:
+        for name in text.split(","):
+            if name.strip() not in names:
+                names.append(name.strip())
+    return names
+
+
+def parse(text, path=False):
+    """Return the Wanted of "name", "name=version", or (path) "/a/file.deb"; raise ArgumentError."""
+    if path and text.startswith(("/", "~")) and file_kind(text):
+        return Wanted("", "", text)
+    name, equals, version = text.partition("=")
+    if not _NAME.match(name):
+        raise ArgumentError("%r cannot be the name of a package" % text)
+    if equals and not _VERSION.match(version):
+        raise ArgumentError("%r cannot be a version (in %r)" % (version, text), hint='write "name=version"')
+    return Wanted(name, version)
+
+
+def check_glob(text):
+    """Raise ArgumentError when `text` is neither a name nor a pattern of names."""
+    if not _NAME.match(text) and not _GLOB.match(text):
+        raise ArgumentError("%r cannot be the name of a package" % text)
+
+
+def file_kind(path):
+    """ "deb", "rpm" or "pkg" when `path` is named like a package file, else ""."""
+    if path.endswith((".deb", ".rpm")):
+        return path[-3:]
+    return "pkg" if ".pkg.tar" in os.path.basename(path) else ""
+
+
+def identity(names):
+    """A stable id of the sorted names, shortened with a hash when it is long."""
+    text = ",".join(sorted(names))
+    if len(text) <= KEY:
+        return text
+    return "%s~%s" % (text[: KEY - 14], hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
+
+
+def choose(host, use=None):
+    """Return the host's Backend: `use`, or what fits /etc/os-release and is there; raise Failed when none is."""
+    return host.once("pkg.backend %s" % use, lambda: _choose(host, use), "for good")
+
+
+def _choose(host, use):
+    release = os_release()
+    likely = [FAMILY[word] for word in [release.get("ID", "")] + release.get("ID_LIKE", "").split() if word in FAMILY]
+    for name in [use] if use else likely + list(ORDER):
+        backend = create(name, host)
+        if backend.is_there():
+            return backend
+    if use:
+        raise Missing("this host has no %s" % create(use, host).tool, hint="leave out use, or name another")
+    raise Failed("this host has none of the package managers %s" % ", ".join(ORDER))
+
+
+def create(name, host, **given):
+    """Return the Backend called `name` ("apt"); given: its further arguments."""
+    file = "dnf" if name == "yum" else name
+    cls = importlib.import_module("sloth.payload.modules.pkg.%s" % file).BACKEND
+    return cls(host, tool="yum", **given) if name == "yum" else cls(host, **given)
+
+
+class Backend(object):
+    """One package manager. root: where its files are below; options: words put behind the tool's name (both: tests)."""
+
+    name = ""
+    tool = ""
+    kind = ""  # of package files that it can install: see file_kind()
+    environment = {}
+    good_codes = (0,)
+    lock_files = ()  # POSIX locks that a change needs
+    index_locks = ()  # and those that a refresh needs
+    index = ""  # the directory whose mtime says when the index was last refreshed
+    errors = ()  # (regular expression of what it prints, hint)
+    nowhere = ()  # regular expressions: group 1 is the package that it does not know
+    busy = None  # a regular expression: it prints this when the lock was taken from under our eyes
+
+    def __init__(self, host, root="", options=(), tool=""):
+        self.host = host
+        self.root = root
+        self.options = list(options)
+        self.tool = tool or self.tool
+
+    # What a backend says
+
+    def stamp(self):
+        """A plain value that differs when the database does."""
+        raise NotImplementedError(self.name)
+
+    def read(self):
+        """Return the Database."""
+        raise NotImplementedError(self.name)
+
+    def look_up(self, names):
+        """Ask the index: return a dict of those of `names` that can be installed -> the version (str, "" unknown)."""
+        raise NotImplementedError(self.name)
+
+    def install_commands(self, packages, args):
+        """The argv lists that install `packages` (list of Wanted); args: of pkg.install."""
+        raise NotImplementedError(self.name)
+
+    def remove_commands(self, names, args):
+        raise NotImplementedError(self.name)
+
+    def refresh_commands(self, args):
+        raise NotImplementedError(self.name)
+
+    def upgrade_commands(self, how, args):
+        """how: "safe" or "dist"."""
+        raise NotImplementedError(self.name)
+
+    def file_argv(self, path):
+        """The command that prints "name version architecture" of a package file."""
+        raise NotImplementedError(self.name)
+
+    def index_files(self):
+        """Paths of the files of which the index consists."""
+        raise NotImplementedError(self.name)
+
+    def near(self, name):
+        """Names of the index that may be meant by `name`."""
+        return []
+
+    def providers(self, name):
+        """(provider, version) of an installed package that provides the virtual `name`, or None."""
+        database = self.database()
+        for provider in database.provides.get(name, ()):
+            for version, _, state in database.packages.get(provider, ()):
+                if not state:
+                    return provider, version
+        return None
+
+    def fits(self, version, wish):
+        """Whether the installed `version` is what `wish` (an exact version, or a pattern such as 1.2*) asks for."""
+        from fnmatch import fnmatchcase
+
+        return version == wish or fnmatchcase(version, wish)
+
+    def newer(self, one, other):
+        """Whether version `one` is later than `other`."""
+        return False
+
+    # What all share
+
+    def path(self, path):
+        return self.root + path
+
+    def is_there(self):
+        from shutil import which
+
+        return which(self.tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin") is not None
+
+    def database(self):
+        return self.host.once("pkg.%s%s" % (self.name, self.root), self.read, self.stamp())
+
+    def split(self, name, database):
+        """(name, architecture or "") of a name that may end with an architecture."""
+        return name, ""
+
+    def entries(self, name):
+        """The entries of the database for `name`: those of its architecture, else of the native one."""
+        database = self.database()
+        bare, architecture = self.split(name, database)
+        found = database.packages.get(bare, [])
+        if architecture:
+            return [entry for entry in found if entry[1] == architecture]
+        native = [entry for entry in found if entry[1] in ("all", "noarch", database.native)]
+        return native if database.native else found
+
+    def version(self, package):
+        """What is installed of the Wanted: its version, "VERSION broken" when half, or None."""
+        found = self.entries(package.name)
+        whole = [version for version, _, state in found if not state]
+        for version in whole:
+            if package.version and self.fits(version, package.version):
+                return version
+        if whole:
+            best = whole[0]
+            for version in whole[1:]:
+                best = version if self.newer(version, best) else best
+            return best
+        for version, _, state in found:
+            if state != "config-files":
+                return "%s %s" % (version, state)
+        return None
+
+    def present(self, names, purge):
+        """What is installed of `names` (patterns, too), even half: {name to remove it by: version and state}.
+
+        purge: also what is removed, but has left its configuration.
+        """
+        from fnmatch import fnmatchcase
+
+        database = self.database()
+        found = {}
+        for name in names:
+            bare, architecture = self.split(name, database)
+            known = [bare] if bare in database.packages else []
+            if any(char in bare for char in "*?["):
+                known = [one for one in database.packages if fnmatchcase(one, bare)]
+            for one in known:
+                for version, its, state in database.packages[one]:
+                    if architecture in ("", its) and (state != "config-files" or purge):
+                        found[self.label(one, its, database)] = ("%s %s" % (version, state)).strip()
+        return found
+
+    def label(self, name, architecture, database):
+        """What to call the installed package `name` of `architecture` when it is to be removed."""
+        return name
+
+    def offers(self, names):
+        """look_up(), asked once for all the names of this call and of those that wait behind it."""
+        seen = (self.stamp(), [_look(path) for path in self.index_files()])
+        known = self.host.once("pkg.offers %s%s" % (self.name, self.root), dict, seen)
+        if any(name not in known for name in names):
+            ask = [name for name in names if name not in known]
+            for call, given in self.host.upcoming():
+                if call == "pkg.install" and given.get("state") == "latest":
+                    ask += [name for name in _plain_names(given) if name not in known and name not in ask]
+            answers = self.look_up(ask)
+            known.update((name, answers.get(name)) for name in ask)
+        return dict((name, known[name]) for name in names if known[name] is not None)
+
+    def from_file(self, path):
+        """Return the Wanted that the package file `path` holds; raise Missing when it is not there."""
+        path = self.host.expand(path)
+        if file_kind(path) != self.kind:
+            raise Failed("%s cannot install %s" % (self.tool, path))
+        seen = _look(path)
+        if seen is None:
+            raise Missing("there is no file %s on the host" % path, hint="copy it there first, with file.copy")
+        text = self.host.once("pkg.file %s" % path, lambda: self.ask(self.file_argv(path)), seen)
+        parts = text.split()
+        if len(parts) < 2:
+            raise Failed("%s is no package that %s can read" % (path, self.tool))
+        return Wanted(parts[0], parts[1], path)
+
+    def fingerprint(self):
+        """A plain value that differs when what the index says does."""
+        found = []
+        for path in sorted(self.index_files()):
+            seen = _look(path)
+            if seen is not None and seen[1] <= SMALL:
+                with open(path, "rb") as file:
+                    seen = hashlib.sha256(file.read()).hexdigest()
+            found.append([path, seen])
+        return found
+
+    def age(self):
+        """Seconds since the index was refreshed, or None when there is none."""
+        last = locks.newest([self.path(self.index)])
+        return max(0.0, time.time() - last) if last and self.index_files() else None
+
+    def is_fresh(self, args):
+        age = self.age()
+        return bool(args.cache_valid_time and age is not None and age <= args.cache_valid_time)
+
+    def ask(self, argv, good=(0,)):
+        """Run a command that only looks; return its output (str), "" when it fails."""
+        try:
+            done = self.host.run(argv, env=dict(self.environment, LC_ALL="C"), timeout=300)
+        except FileNotFoundError:
+            raise Missing("this host has no %s" % argv[0])
+        return done.stdout.decode("utf-8", "replace") if done.exit_code in good else ""
+
+    def refresh(self, args):
+        """Refresh the index; return whether what it says has changed."""
+        before = self.fingerprint()
+        self.run(self.refresh_commands(args), args, self.index_locks)
+        try:
+            os.utime(self.path(self.index), None)  # when nothing is new the tools leave no trace of having looked
+        except OSError:
+            pass
+        return self.fingerprint() != before
+
+    def run(self, commands, args, lock_files=None):
+        """Run commands that change something, each once nobody else has the database; raise Failed."""
+        if self.host.uid != 0:
+            raise Failed("only root may change packages", hint="set become = true on the task or the host")
+        for argv in commands:
+            patience = locks.Patience(self.host, args.lock_timeout)
+            while True:
+                self.wait(patience, self.lock_files if lock_files is None else lock_files)
+                done = self.start(argv, args)
+                text = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+                if done.exit_code in self.good_codes and not done.ended and not self.complaint(text):
+                    break
+                found = self.busy.search(text) if self.busy else None
+                if not found or done.ended:
+                    raise self.explain(argv, done, text)
+                patience.pause(*self.lock_in(found))
+
+    def wait(self, patience, lock_files):
+        patience.wait([self.path(path) for path in lock_files])
+
+    def lock_in(self, found):
+        """(lock, who holds it) from the match of `busy`."""
+        path = found.groupdict().get("path") or "the package database"
+        pid = found.groupdict().get("pid")
+        return path, locks.process(int(pid)) if pid else ""
+
+    def start(self, argv, args):
+        environment = dict(self.environment, LC_ALL="C", LANGUAGE="C")
+        try:
+            return self.host.run(argv, env=environment, stream=True)
+        except FileNotFoundError:
+            raise Missing("this host has no %s" % argv[0])
+
+    def complaint(self, text):
+        """What it prints that means failure though its exit code does not (str), or ""."""
+        return ""
+
+    def explain(self, argv, done, text):
+        """The Failed for a command that did not succeed."""
+        detail = text.strip()[-SHOWN:]
+        if done.ended:
+            return Failed("%s was ended: the run was %s" % (self.tool, done.ended), detail=detail)
+        for expression in self.nowhere:
+            found = re.search(expression, text, re.MULTILINE)
+            if found:
+                return self.unknown([found.group(1)], detail)
+        for expression, hint in self.errors:
+            found = re.search(expression, text, re.MULTILINE)
+            if found:
+                return Failed("%s: %s" % (self.tool, found.group(0).strip()), hint=hint, detail=detail)
+        said = [line for line in text.splitlines() if re.match(r"(E|error|Error|ERROR)\b", line.strip())]
+        lines = said or [line for line in text.splitlines() if line.strip()] or [""]
+        return Failed("%s: exit code %d: %s" % (self.tool, done.exit_code, lines[-1].strip()), detail=detail)
+
+    def unknown(self, names, detail=""):
+        """The Missing for packages that the index does not know."""
+        import difflib
+
+        near = []
+        for name in names[:3]:
+            near += difflib.get_close_matches(name, self.near(name), 1, 0.7)
+        hint = "run pkg.update first, or set update_cache = true"
+        if self.age() is not None and near:
+            hint = "did you mean %s? Otherwise %s" % (", ".join('"%s"' % name for name in near), hint)
+        one = "package" if len(names) == 1 else "packages"
+        return Missing("%s knows no %s %s" % (self.name, one, ", ".join(names)), hint=hint, detail=detail)
+
+
+def _plain_names(given):
+    """The package names of a call that waits, as far as they can be told from raw arguments."""
+    for key in (NAME.name,) + NAME.aliases:
+        value = given.get(key)
+        if value:
+            values = [value] if isinstance(value, str) else value
+            return [name for name in words([v for v in values if isinstance(v, str)]) if _NAME.match(name)]
+    return []
+
+
+def _look(path):
+    """What tells that a file is another: (inode, size, mtime in ns), or None when there is none."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return [info.st_ino, info.st_size, info.st_mtime_ns]
+
+
+def look(*paths):
+    """_look() of several files, as a stamp."""
+    return [_look(path) for path in paths]
+
+
+def transaction(before, after):
+    """What changed between two Databases: sorted list of "name old -> new", "name new" or "name old -> gone"."""
+    told = []
+    for name in sorted(set(before.packages) | set(after.packages)):
+        old, new = (
+            ",".join(sorted(version for version, _, state in database.packages.get(name, ()) if not state))
+            for database in (before, after)
+        )
+        if old != new:
+            told.append("%s %s" % (name, new) if not old else "%s %s -> %s" % (name, old, new or "gone"))
+    return told

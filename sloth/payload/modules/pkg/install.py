@@ -1,0 +1,155 @@
+"""pkg.install: packages are there, at any version, at a certain one, or at the latest."""
+
+from sloth.payload.modules.pkg import backend as managers
+from sloth.payload.modules.pkg.backend import Version
+from sloth.payload.resource import ArgumentError, Failed, Field, Resource
+
+
+class Install(Resource):
+    """Make sure that packages are installed; all that are missing come in one transaction.
+
+    Each may be "name", "name=version" (also a pattern, "name=1.2*"), or the path of a package file on the host. A name
+    that only other packages provide counts as installed when one of them is. With state "latest" the newest version
+    that the index offers is wanted. `update_cache` refreshes the index before something is installed, unless it is
+    younger than `cache_valid_time`; with "latest" before looking, too, in a check as well (no package is touched).
+    A refresh alone is no change.
+    """
+
+    name = "pkg.install"
+    fields = (
+        Field(
+            "name",
+            "list",
+            aliases=managers.NAME.aliases,
+            help='a package or a list: "name", "name=version", or the path of a .deb, .rpm or .pkg.tar.* on the host',
+        ),
+        Field("deb", "path", help="the path of a package file on the host, instead of name"),
+        Field("state", default="present", choices=("present", "latest"), help="present: any version will do"),
+        Field("update_cache", "bool", False, how=True, aliases=("update-cache",), help="refresh the index first"),
+        managers.CACHE_VALID_TIME,
+        Field("allow_downgrade", "bool", False, how=True, aliases=("allow-downgrade",), help="to an earlier version"),
+        Field(
+            "install_recommends", "bool", how=True, aliases=("install-recommends",),
+            help="also what is only recommended; as the host is set up when not given",
+        ),
+        Field("default_release", how=True, aliases=("default-release",), help="apt's -t: the release to prefer"),
+        managers.LOCK_TIMEOUT,
+        managers.USE,
+    )  # fmt: skip
+    returns = (
+        Field("versions", "dict", help="the version of each package that was asked for"),
+        managers.TRANSACTION,
+    )
+    example = """task({name = "web server", become = true, run = function()
+    pkg.install({name = {"nginx", "curl"}, update_cache = true, cache_valid_time = 3600})
+end})"""
+
+    @classmethod
+    def check_together(cls, values):
+        if (values["name"] is None) == (values["deb"] is None):
+            raise ArgumentError("%s needs name or deb, and not both" % cls.name)
+        given = [values["deb"]] if values["deb"] else managers.words(values["name"])
+        if not given:
+            raise ArgumentError("%s: the list of names is empty" % cls.name)
+        seen = set()
+        for text in given:
+            package = managers.parse(text, path=True)
+            if values["deb"] and not package.path:
+                raise ArgumentError("%s: deb must be the path of a package file: %s" % (cls.name, text))
+            if package.version and values["state"] == "latest":
+                raise ArgumentError("%s: %s cannot be the latest and a certain version" % (cls.name, text))
+            if package.name and package.name in seen:
+                raise ArgumentError("%s: %s is named twice" % (cls.name, package.name))
+            seen.add(package.name)
+
+    def __init__(self, args, host, assets=()):
+        Resource.__init__(self, args, host, assets)
+        self._given = [
+            managers.parse(text, path=True) for text in ([args.deb] if args.deb else managers.words(args.name))
+        ]
+        self._backend = None
+        self._packages = None  # the Wanted that are asked for, files read
+        self._offers = {}  # what observe() learned of the index: name -> version
+        self._refreshed = False
+
+    @property
+    def backend(self):
+        if self._backend is None:
+            self._backend = managers.choose(self.host, self.args.use)
+        return self._backend
+
+    def identity(self):
+        return managers.identity(package.name or self.host.expand(package.path) for package in self._given)
+
+    def _wanted(self):
+        if self._packages is None:
+            self._packages = [self.backend.from_file(one.path) if one.path else one for one in self._given]
+        return self._packages
+
+    def observe(self):
+        latest = self.args.state == "latest"
+        refresh = self.args.update_cache and not self._refreshed and not self.backend.is_fresh(self.args)
+        if latest and refresh:
+            self._refresh()
+            refresh = False
+        wanted = self._wanted()
+        now = dict((package.name, self.backend.version(package)) for package in wanted)
+        ask = [p.name for p in wanted if not p.path and (latest or not _whole(now[p.name]))]
+        # An index that apply() will refresh has nothing to say yet.
+        if ask and not refresh:
+            self._offers = self.backend.offers(ask)
+            unknown = [name for name in ask if name not in self._offers and now[name] is None]
+            if unknown:
+                raise self.backend.unknown(unknown)
+        return now if any(version is not None for version in now.values()) else None
+
+    def desired(self, now):
+        return dict((package.name, self._wish(package, (now or {}).get(package.name))) for package in self._wanted())
+
+    def _wish(self, package, now):
+        name = package.name
+        if package.version:
+            if _whole(now) and self.backend.fits(now, package.version):
+                return now
+            return Version(package.version, lambda found: _whole(found) and self.backend.fits(found, package.version))
+        if self.args.state == "latest":
+            if self._is_latest(name, now):
+                return now
+            return Version(self._offers.get(name) or "latest", lambda found: self._is_latest(name, found))
+        return now if _whole(now) else Version(self._offers.get(name) or "installed", _whole)
+
+    def _is_latest(self, name, version):
+        """By the index as it was when observe() last looked."""
+        offer = self._offers.get(name)
+        return _whole(version) and (not offer or version == offer or self.backend.newer(version, offer))
+
+    def apply(self, change):
+        backend = self.backend
+        before = backend.database()
+        if self.args.update_cache and not self._refreshed and not backend.is_fresh(self.args):
+            self._refresh()
+        packages = [package for package in self._wanted() if package.name in change]
+        if not self.args.allow_downgrade:
+            for package in packages:
+                self._refuse_downgrade(package, (change.before or {}).get(package.name))
+        backend.run(backend.install_commands(packages, self.args), self.args)
+        return {"packages": managers.transaction(before, backend.database())}
+
+    def _refresh(self):
+        self.backend.refresh(self.args)
+        self._refreshed = True
+
+    def _refuse_downgrade(self, package, now):
+        if package.version and _whole(now) and self.backend.newer(now, package.version):
+            raise Failed(
+                "%s %s is installed, which is later than %s" % (package.name, now, package.version),
+                hint="set allow_downgrade = true",
+            )
+
+    def result(self, now):
+        return {"versions": dict((name, str(version)) for name, version in (now or {}).items() if version)}
+
+
+def _whole(version):
+    """Whether it is installed, and not half: "1.2 half-configured" is."""
+    return version is not None and " " not in version

@@ -1,0 +1,55 @@
+"""pkg.remove: packages are not there."""
+
+from sloth.payload.modules.pkg import backend as managers
+from sloth.payload.resource import ArgumentError, Field, Resource
+
+
+class Remove(Resource):
+    """Make sure that packages are not installed; what depends on them goes with them, all in one transaction.
+
+    A name may be a pattern, such as "php7*", of installed packages. With `purge` their configuration goes, too, also
+    that of packages that are removed already (apt, pacman, apk; rpm's packages have no such state).
+    """
+
+    name = "pkg.remove"
+    removes = True
+    fields = (
+        managers.NAME,
+        Field("purge", "bool", False, help="also its configuration files"),
+        Field(
+            "autoremove", "bool", False, how=True, help="also what was only installed for it, and nothing else needs"
+        ),
+        managers.LOCK_TIMEOUT,
+        managers.USE,
+    )
+    returns = (managers.TRANSACTION,)
+    example = """task({name = "no telnet", become = true, run = function()
+    pkg.remove({name = {"telnet", "rsh-client"}, purge = true})
+end})"""
+
+    @classmethod
+    def check_together(cls, values):
+        names = managers.words(values["name"])
+        if not names:
+            raise ArgumentError("%s: the list of names is empty" % cls.name)
+        for name in names:
+            managers.check_glob(name)
+
+    @property
+    def backend(self):
+        return managers.choose(self.host, self.args.use)
+
+    def identity(self):
+        return managers.identity(managers.words(self.args.name))
+
+    def observe(self):
+        return self.backend.present(managers.words(self.args.name), self.args.purge) or None
+
+    def desired(self, now):
+        return None
+
+    def apply(self, change):
+        backend = self.backend
+        before = backend.database()
+        backend.run(backend.remove_commands(sorted(change.before), self.args), self.args)
+        return {"packages": managers.transaction(before, backend.database())}

@@ -1,0 +1,1 @@
+"""Small packages and repositories, built on the spot for tests of the real package managers."""

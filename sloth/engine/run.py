@@ -250,12 +250,12 @@ class Run:
             self.emit(Log(time.time(), host.name, "", "warn", f"the controller cannot remember this run: {error}"))
 
 
-def module_names() -> dict[str, list[str]]:
-    """The namespaces of Lua and their functions."""
-    names: dict[str, list[str]] = {}
+def module_names() -> dict[str, dict[str, str]]:
+    """The namespaces of Lua, their functions, and of each the argument that may be given alone."""
+    names: dict[str, dict[str, str]] = {}
     for cls in registry():
         namespace, _, verb = cls.name.partition(".")
-        names.setdefault(namespace, []).append(verb)
+        names.setdefault(namespace, {})[verb] = cls.positional()
     names.pop("facts", None)  # the global `facts` is a value
     return names
 

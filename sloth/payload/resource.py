@@ -192,6 +192,12 @@ class Call(object):
         self.assets = list(assets)
 
     @classmethod
+    def positional(cls):
+        """The name of the argument that may be given alone, without its name: the only required one, or ""."""
+        required = [field.name for field in cls.fields if field.required]
+        return required[0] if len(required) == 1 else ""
+
+    @classmethod
     def check(cls, given):
         """Return a dict of all arguments, defaults filled in; raise ArgumentError on unknown, missing or mistyped.
 

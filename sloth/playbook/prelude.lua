@@ -177,15 +177,15 @@ end
 
 -- Modules
 
-local function stub(name)
+local function stub(name, positional)
     return function(args, ...)
         must_yield(name)
         local where = caller()
         if type(args) == "string" or (type(args) == "table" and args[1] ~= nil) then
-            if name ~= "exec.run" then
+            if positional == "" then
                 error(where .. ": " .. name .. " takes a table with names, such as " .. name .. "({name = value})", 0)
             end
-            args = { cmd = args }
+            args = { [positional] = args }
         elseif args == nil then
             args = {}
         elseif type(args) ~= "table" then
@@ -201,7 +201,7 @@ end
 
 local function module(namespace, verbs)
     local known = {}
-    for verb in pairs(verbs) do known[verb] = stub(namespace .. "." .. verb) end
+    for verb, positional in pairs(verbs) do known[verb] = stub(namespace .. "." .. verb, positional) end
     return setmetatable(known, {
         __index = function(_, verb)
             error(caller() .. ": there is no " .. namespace .. "." .. tostring(verb) .. near(tostring(verb), known), 0)

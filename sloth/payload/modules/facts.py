@@ -2,9 +2,9 @@
 
 import os
 import platform
-import socket
 import sys
 
+from sloth.payload.modules import network
 from sloth.payload.resource import Field, Query
 
 _FAMILIES = (
@@ -33,12 +33,19 @@ class Gather(Query):
         Field("fqdn", help="the full host name, as far as /etc/hosts and the name say"),
         Field("cpus", "int", help="processors that can be used"),
         Field("memory_mb", "int", help="memory in MiB"),
+        Field("swap_mb", "int", help="swap space in MiB"),
+        Field("uptime_seconds", "int", help="seconds since the boot"),
+        Field("virtualization", help="none, or what it runs in: docker, lxc, systemd-nspawn, kvm, vmware, xen, ..."),
+        Field("selinux", help="enforcing, permissive or disabled"),
         Field("python", help="version of the Python that runs the payload"),
+        Field("python_path", help="where that Python is"),
         Field("user", help="the account that the payload runs as"),
         Field("home", help="its home directory"),
         Field("init", help="the name of process 1, such as systemd"),
         Field("mounts", "list", help="tables with device, path, type of what is mounted from a device"),
-        Field("interfaces", "list", help="names of the network interfaces"),
+        Field("interfaces", "list", help="tables with name, up, mac, addresses (such as 10.0.0.1/24)"),
+        Field("address", help="the IPv4 address that the rest of the world would see, as far as routes tell"),
+        Field("users", "list", help="tables with name, uid, home, shell of the accounts in /etc/passwd"),
     )
     example = 'task({name = "show", run = function() print(facts.distribution, facts.version) end})'
 
@@ -46,6 +53,7 @@ class Gather(Query):
         release = os_release()
         kernel = os.uname()
         name = release.get("ID", "linux")
+        memory = _memory()
         return {
             "os_family": _family([name] + release.get("ID_LIKE", "").split()),
             "distribution": name,
@@ -56,14 +64,20 @@ class Gather(Query):
             "hostname": kernel.nodename.partition(".")[0],
             "fqdn": _fqdn(kernel.nodename),
             "cpus": len(os.sched_getaffinity(0)),
-            "memory_mb": _memory(),
+            "memory_mb": memory.get("MemTotal", 0) // 1024,
+            "swap_mb": memory.get("SwapTotal", 0) // 1024,
+            "uptime_seconds": int(float((_first_line("/proc/uptime") or "0").split()[0])),
+            "virtualization": virtualization(),
+            "selinux": _selinux(),
             "python": platform.python_version(),
             "python_path": sys.executable,
             "user": self.host.user,
             "home": self.host.home,
             "init": _first_line("/proc/1/comm"),
             "mounts": _mounts(),
-            "interfaces": _interfaces(),
+            "interfaces": network.interfaces(),
+            "address": network.source_address(),
+            "users": _users(),
         }
 
 
@@ -108,9 +122,67 @@ def _fqdn(nodename):
 
 
 def _memory():
-    line = _first_line("/proc/meminfo")
-    words = line.split()
-    return int(words[1]) // 1024 if len(words) > 1 and words[1].isdigit() else 0
+    """/proc/meminfo in KiB."""
+    sizes = {}
+    for line in _lines("/proc/meminfo"):
+        words = line.replace(":", " ").split()
+        if len(words) > 1 and words[1].isdigit():
+            sizes[words[0]] = int(words[1])
+    return sizes
+
+
+_VENDORS = (
+    ("kvm", "kvm"), ("qemu", "kvm"), ("amazon ec2", "kvm"), ("google", "kvm"), ("openstack", "kvm"), ("bhyve", "bhyve"),
+    ("vmware", "vmware"), ("virtualbox", "virtualbox"), ("innotek", "virtualbox"), ("microsoft", "hyperv"),
+    ("xen", "xen"), ("parallels", "parallels"),
+)  # fmt: skip
+
+
+def virtualization():
+    """What the machine runs in: a container before the hypervisor below it; "none" when nothing says otherwise."""
+    container = _first_line("/run/systemd/container")
+    if not container:
+        try:
+            with open("/proc/1/environ", "rb") as file:
+                for entry in file.read().split(b"\0"):
+                    if entry.startswith(b"container="):
+                        container = entry[10:].decode("utf-8", "replace")
+        except OSError:
+            pass
+    if container:
+        return container
+    for path, name in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/proc/vz", "openvz")):
+        if os.path.exists(path):
+            return name
+    names = " ".join(_first_line("/sys/class/dmi/id/%s" % name) for name in ("sys_vendor", "product_name"))
+    for word, name in _VENDORS:
+        if word in names.lower():
+            return name
+    if any(line.startswith("flags") and " hypervisor" in line for line in _lines("/proc/cpuinfo")):
+        return "vm"
+    return "none"
+
+
+def _selinux():
+    mode = _first_line("/sys/fs/selinux/enforce")
+    return {"1": "enforcing", "0": "permissive"}.get(mode, "disabled")
+
+
+def _users():
+    users = []
+    for line in _lines("/etc/passwd"):
+        fields = line.split(":")
+        if len(fields) == 7 and fields[2].isdigit():
+            users.append({"name": fields[0], "uid": int(fields[2]), "home": fields[5], "shell": fields[6]})
+    return users
+
+
+def _lines(path):
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
 
 
 def _first_line(path):
@@ -123,12 +195,7 @@ def _first_line(path):
 
 def _mounts():
     mounts = []
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return mounts
-    for line in lines:
+    for line in _lines("/proc/self/mounts"):
         words = line.split()
         if len(words) > 2 and words[0].startswith("/"):
             mounts.append({"device": _unescape(words[0]), "path": _unescape(words[1]), "type": words[2]})
@@ -139,10 +206,3 @@ def _unescape(text):
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, char)
     return text
-
-
-def _interfaces():
-    try:
-        return sorted(name for _, name in socket.if_nameindex())
-    except OSError:
-        return []

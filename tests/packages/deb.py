@@ -41,7 +41,7 @@ def index(directory: Path) -> None:
 
 
 def root(directory: Path, repository: Path) -> list[str]:
-    """Make an empty root in `directory` that has `repository` for its only source; the options for apt to work there."""
+    """Make an empty root in `directory` that has `repository` for its only source; the options that apt needs there."""
     for part in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/dpkg/updates", "var/lib/dpkg/info",
                  "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/log/apt", "tmp"):  # fmt: skip
         (directory / part).mkdir(parents=True)

@@ -4,7 +4,8 @@ import glob
 import os
 import re
 
-from sloth.payload.modules.pkg.backend import Backend, Database, look
+from sloth.payload.modules.pkg.backend import Backend, look
+from sloth.payload.modules.pkg.names import Database
 
 STATUS = "/var/lib/dpkg/status"
 LISTS = "/var/lib/apt/lists"

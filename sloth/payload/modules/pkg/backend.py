@@ -8,115 +8,15 @@ import time
 
 from sloth.payload.modules.facts import os_release
 from sloth.payload.modules.pkg import locks
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing
+from sloth.payload.modules.pkg.names import MANAGERS, Wanted, file_kind, plain_names
+from sloth.payload.resource import Failed, Missing
 
-ORDER = ("apt", "dnf", "yum", "zypper", "pacman", "apk")
 FAMILY = {
     "debian": "apt", "ubuntu": "apt", "fedora": "dnf", "rhel": "dnf", "centos": "dnf", "amzn": "dnf",
     "suse": "zypper", "opensuse": "zypper", "sles": "zypper", "arch": "pacman", "alpine": "apk",
 }  # fmt: skip
 SMALL = 1024 * 1024  # bytes; an index file up to this size is compared by content
-KEY = 200  # characters of an identity
 SHOWN = 4000  # characters of a command's output in an error
-
-NAME = Field(
-    "name",
-    "list",
-    REQUIRED,
-    aliases=("pkg", "package", "packages"),
-    help="a package, or a list of packages",
-)
-LOCK_TIMEOUT = Field("lock_timeout", "float", 120.0, how=True, help="seconds to wait while others use the database")
-USE = Field("use", choices=ORDER, how=True, help="the package manager; found out by /etc/os-release when not given")
-CACHE_VALID_TIME = Field(
-    "cache_valid_time", "int", 0, how=True, help="seconds for which a refreshed index counts as fresh"
-)
-TRANSACTION = Field("packages", "list", help='what came, went and changed, dependencies too: "nginx 1.22 -> 1.24"')
-
-_NAME = re.compile(r"^[A-Za-z0-9/][A-Za-z0-9+._:~()/-]*$")
-_GLOB = re.compile(r"^[A-Za-z0-9*?\[][A-Za-z0-9+._:~*?\[\]-]*$")
-_VERSION = re.compile(r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$")
-
-
-class Wanted(object):
-    """One package that is asked for: its name, a version or "", and the path of a local file that holds it or ""."""
-
-    def __init__(self, name, version="", path=""):
-        self.name = name
-        self.version = version
-        self.path = path
-
-
-class Version(str):
-    """A version as it is wished: it is shown as its text, and equal to every version that `good` accepts."""
-
-    def __new__(cls, text, good):
-        self = str.__new__(cls, text)
-        self.good = good
-        return self
-
-    def __eq__(self, other):
-        return isinstance(other, str) and bool(self.good(other))
-
-    def __ne__(self, other):
-        return not self == other
-
-    __hash__ = str.__hash__
-
-
-class Database(object):
-    """What is installed. packages: name -> list of (version, architecture, state), state "" when all is well.
-
-    provides: virtual name -> list of names of installed packages that provide it.
-    """
-
-    def __init__(self, packages, provides=None, native=""):
-        self.packages = packages
-        self.provides = provides or {}
-        self.native = native
-
-
-def words(values):
-    """The names of a call: the given ones, also as "a, b" the way Ansible takes them, without doubles."""
-    names = []
-    for text in values:
-        for name in text.split(","):
-            if name.strip() not in names:
-                names.append(name.strip())
-    return names
-
-
-def parse(text, path=False):
-    """Return the Wanted of "name", "name=version", or (path) "/a/file.deb"; raise ArgumentError."""
-    if path and text.startswith(("/", "~")) and file_kind(text):
-        return Wanted("", "", text)
-    name, equals, version = text.partition("=")
-    if not _NAME.match(name):
-        raise ArgumentError("%r cannot be the name of a package" % text)
-    if equals and not _VERSION.match(version):
-        raise ArgumentError("%r cannot be a version (in %r)" % (version, text), hint='write "name=version"')
-    return Wanted(name, version)
-
-
-def check_glob(text):
-    """Raise ArgumentError when `text` is neither a name nor a pattern of names."""
-    if not _NAME.match(text) and not _GLOB.match(text):
-        raise ArgumentError("%r cannot be the name of a package" % text)
-
-
-def file_kind(path):
-    """ "deb", "rpm" or "pkg" when `path` is named like a package file, else ""."""
-    if path.endswith((".deb", ".rpm")):
-        return path[-3:]
-    return "pkg" if ".pkg.tar" in os.path.basename(path) else ""
-
-
-def identity(names):
-    """A stable id of the sorted names, shortened with a hash when it is long."""
-    text = ",".join(sorted(names))
-    if len(text) <= KEY:
-        return text
-    return "%s~%s" % (text[: KEY - 14], hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
 
 
 def choose(host, use=None):
@@ -127,13 +27,13 @@ def choose(host, use=None):
 def _choose(host, use):
     release = os_release()
     likely = [FAMILY[word] for word in [release.get("ID", "")] + release.get("ID_LIKE", "").split() if word in FAMILY]
-    for name in [use] if use else likely + list(ORDER):
+    for name in [use] if use else likely + list(MANAGERS):
         backend = create(name, host)
         if backend.is_there():
             return backend
     if use:
         raise Missing("this host has no %s" % create(use, host).tool, hint="leave out use, or name another")
-    raise Failed("this host has none of the package managers %s" % ", ".join(ORDER))
+    raise Failed("this host has none of the package managers %s" % ", ".join(MANAGERS))
 
 
 def create(name, host, **given):
@@ -299,7 +199,7 @@ class Backend(object):
             ask = [name for name in names if name not in known]
             for call, given in self.host.upcoming():
                 if call == "pkg.install" and given.get("state") == "latest":
-                    ask += [name for name in _plain_names(given) if name not in known and name not in ask]
+                    ask += [name for name in plain_names(given) if name not in known and name not in ask]
             answers = self.look_up(ask)
             known.update((name, answers.get(name)) for name in ask)
         return dict((name, known[name]) for name in names if known[name] is not None)
@@ -424,16 +324,6 @@ class Backend(object):
         return Missing("%s knows no %s %s" % (self.name, one, ", ".join(names)), hint=hint, detail=detail)
 
 
-def _plain_names(given):
-    """The package names of a call that waits, as far as they can be told from raw arguments."""
-    for key in (NAME.name,) + NAME.aliases:
-        value = given.get(key)
-        if value:
-            values = [value] if isinstance(value, str) else value
-            return [name for name in words([v for v in values if isinstance(v, str)]) if _NAME.match(name)]
-    return []
-
-
 def _look(path):
     """What tells that a file is another: (inode, size, mtime in ns), or None when there is none."""
     try:
@@ -446,16 +336,3 @@ def _look(path):
 def look(*paths):
     """_look() of several files, as a stamp."""
     return [_look(path) for path in paths]
-
-
-def transaction(before, after):
-    """What changed between two Databases: sorted list of "name old -> new", "name new" or "name old -> gone"."""
-    told = []
-    for name in sorted(set(before.packages) | set(after.packages)):
-        old, new = (
-            ",".join(sorted(version for version, _, state in database.packages.get(name, ()) if not state))
-            for database in (before, after)
-        )
-        if old != new:
-            told.append("%s %s" % (name, new) if not old else "%s %s -> %s" % (name, old, new or "gone"))
-    return told

@@ -1,7 +1,8 @@
 """pkg.install: packages are there, at any version, at a certain one, or at the latest."""
 
-from sloth.payload.modules.pkg import backend as managers
-from sloth.payload.modules.pkg.backend import Version
+from sloth.payload.modules.pkg import names
+from sloth.payload.modules.pkg.backend import choose
+from sloth.payload.modules.pkg.names import Version, Wanted
 from sloth.payload.resource import ArgumentError, Failed, Field, Resource
 
 
@@ -20,25 +21,25 @@ class Install(Resource):
         Field(
             "name",
             "list",
-            aliases=managers.NAME.aliases,
+            aliases=names.NAME.aliases,
             help='a package or a list: "name", "name=version", or the path of a .deb, .rpm or .pkg.tar.* on the host',
         ),
         Field("deb", "path", help="the path of a package file on the host, instead of name"),
         Field("state", default="present", choices=("present", "latest"), help="present: any version will do"),
         Field("update_cache", "bool", False, how=True, aliases=("update-cache",), help="refresh the index first"),
-        managers.CACHE_VALID_TIME,
+        names.CACHE_VALID_TIME,
         Field("allow_downgrade", "bool", False, how=True, aliases=("allow-downgrade",), help="to an earlier version"),
         Field(
             "install_recommends", "bool", how=True, aliases=("install-recommends",),
             help="also what is only recommended; as the host is set up when not given",
         ),
         Field("default_release", how=True, aliases=("default-release",), help="apt's -t: the release to prefer"),
-        managers.LOCK_TIMEOUT,
-        managers.USE,
+        names.LOCK_TIMEOUT,
+        names.USE,
     )  # fmt: skip
     returns = (
         Field("versions", "dict", help="the version of each package that was asked for"),
-        managers.TRANSACTION,
+        names.TRANSACTION,
     )
     example = """task({name = "web server", become = true, run = function()
     pkg.install({name = {"nginx", "curl"}, update_cache = true, cache_valid_time = 3600})
@@ -48,12 +49,12 @@ end})"""
     def check_together(cls, values):
         if (values["name"] is None) == (values["deb"] is None):
             raise ArgumentError("%s needs name or deb, and not both" % cls.name)
-        given = [values["deb"]] if values["deb"] else managers.words(values["name"])
+        given = [values["deb"]] if values["deb"] else names.words(values["name"])
         if not given:
             raise ArgumentError("%s: the list of names is empty" % cls.name)
         seen = set()
         for text in given:
-            package = managers.parse(text, path=True)
+            package = names.parse(text, path=True)
             if values["deb"] and not package.path:
                 raise ArgumentError("%s: deb must be the path of a package file: %s" % (cls.name, text))
             if package.version and values["state"] == "latest":
@@ -64,9 +65,7 @@ end})"""
 
     def __init__(self, args, host, assets=()):
         Resource.__init__(self, args, host, assets)
-        self._given = [
-            managers.parse(text, path=True) for text in ([args.deb] if args.deb else managers.words(args.name))
-        ]
+        self._given = [names.parse(text, path=True) for text in ([args.deb] if args.deb else names.words(args.name))]
         self._backend = None
         self._packages = None  # the Wanted that are asked for, files read
         self._offers = {}  # what observe() learned of the index: name -> version
@@ -75,11 +74,11 @@ end})"""
     @property
     def backend(self):
         if self._backend is None:
-            self._backend = managers.choose(self.host, self.args.use)
+            self._backend = choose(self.host, self.args.use)
         return self._backend
 
     def identity(self):
-        return managers.identity(package.name or self.host.expand(package.path) for package in self._given)
+        return names.identity(package.name or self.host.expand(package.path) for package in self._given)
 
     def _wanted(self):
         if self._packages is None:
@@ -129,18 +128,25 @@ end})"""
         if self.args.update_cache and not self._refreshed and not backend.is_fresh(self.args):
             self._refresh()
         packages = [package for package in self._wanted() if package.name in change]
+        if self.args.state == "latest":
+            packages = [Wanted(p.name, p.version, p.path, self._offers.get(p.name, "")) for p in packages]
         if not self.args.allow_downgrade:
             for package in packages:
                 self._refuse_downgrade(package, (change.before or {}).get(package.name))
         backend.run(backend.install_commands(packages, self.args), self.args)
-        return {"packages": managers.transaction(before, backend.database())}
+        return {"packages": names.transaction(before, backend.database())}
 
     def _refresh(self):
         self.backend.refresh(self.args)
         self._refreshed = True
 
     def _refuse_downgrade(self, package, now):
-        if package.version and _whole(now) and self.backend.newer(now, package.version):
+        if (
+            package.version
+            and _whole(now)
+            and not _pattern(package.version)
+            and self.backend.newer(now, package.version)
+        ):
             raise Failed(
                 "%s %s is installed, which is later than %s" % (package.name, now, package.version),
                 hint="set allow_downgrade = true",
@@ -153,3 +159,7 @@ end})"""
 def _whole(version):
     """Whether it is installed, and not half: "1.2 half-configured" is."""
     return version is not None and " " not in version
+
+
+def _pattern(version):
+    return any(char in version for char in "*?[")

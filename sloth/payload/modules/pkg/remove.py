@@ -1,6 +1,7 @@
 """pkg.remove: packages are not there."""
 
-from sloth.payload.modules.pkg import backend as managers
+from sloth.payload.modules.pkg import names
+from sloth.payload.modules.pkg.backend import choose
 from sloth.payload.resource import ArgumentError, Field, Resource
 
 
@@ -14,36 +15,36 @@ class Remove(Resource):
     name = "pkg.remove"
     removes = True
     fields = (
-        managers.NAME,
+        names.NAME,
         Field("purge", "bool", False, help="also its configuration files"),
         Field(
             "autoremove", "bool", False, how=True, help="also what was only installed for it, and nothing else needs"
         ),
-        managers.LOCK_TIMEOUT,
-        managers.USE,
+        names.LOCK_TIMEOUT,
+        names.USE,
     )
-    returns = (managers.TRANSACTION,)
+    returns = (names.TRANSACTION,)
     example = """task({name = "no telnet", become = true, run = function()
     pkg.remove({name = {"telnet", "rsh-client"}, purge = true})
 end})"""
 
     @classmethod
     def check_together(cls, values):
-        names = managers.words(values["name"])
-        if not names:
+        wanted = names.words(values["name"])
+        if not wanted:
             raise ArgumentError("%s: the list of names is empty" % cls.name)
-        for name in names:
-            managers.check_glob(name)
+        for name in wanted:
+            names.check_glob(name)
 
     @property
     def backend(self):
-        return managers.choose(self.host, self.args.use)
+        return choose(self.host, self.args.use)
 
     def identity(self):
-        return managers.identity(managers.words(self.args.name))
+        return names.identity(names.words(self.args.name))
 
     def observe(self):
-        return self.backend.present(managers.words(self.args.name), self.args.purge) or None
+        return self.backend.present(names.words(self.args.name), self.args.purge) or None
 
     def desired(self, now):
         return None
@@ -52,4 +53,4 @@ end})"""
         backend = self.backend
         before = backend.database()
         backend.run(backend.remove_commands(sorted(change.before), self.args), self.args)
-        return {"packages": managers.transaction(before, backend.database())}
+        return {"packages": names.transaction(before, backend.database())}

@@ -1,6 +1,7 @@
 """pkg.update: the index of what can be installed is refreshed, and, if asked, everything upgraded."""
 
-from sloth.payload.modules.pkg import backend as managers
+from sloth.payload.modules.pkg import names
+from sloth.payload.modules.pkg.backend import choose
 from sloth.payload.resource import Action, ArgumentError, Field
 
 _UPGRADES = {
@@ -20,17 +21,17 @@ class Update(Action):
 
     name = "pkg.update"
     fields = (
-        managers.CACHE_VALID_TIME,
+        names.CACHE_VALID_TIME,
         Field(
             "upgrade", "any", False, help='true (or "safe") upgrades all packages; "dist" (or "full") may remove some'
         ),
         Field("autoremove", "bool", False, how=True, help="with upgrade: remove what nothing needs any more"),
-        managers.LOCK_TIMEOUT,
-        managers.USE,
+        names.LOCK_TIMEOUT,
+        names.USE,
     )
     returns = (
         Field("index_changed", "bool", help="whether the index says something new"),
-        managers.TRANSACTION,
+        names.TRANSACTION,
     )
     example = """task({name = "up to date", become = true, run = function()
     pkg.update({cache_valid_time = 3600, upgrade = true})
@@ -43,7 +44,7 @@ end})"""
 
     @property
     def backend(self):
-        return managers.choose(self.host, self.args.use)
+        return choose(self.host, self.args.use)
 
     @property
     def _how(self):
@@ -67,5 +68,5 @@ end})"""
         if self._how:
             before = backend.database()
             backend.run(backend.upgrade_commands(self._how, self.args), self.args)
-            changes = managers.transaction(before, backend.database())
+            changes = names.transaction(before, backend.database())
         return {"changed": new or bool(changes), "index_changed": new, "packages": changes}

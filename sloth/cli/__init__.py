@@ -13,10 +13,16 @@ from sloth import __version__
 COMMANDS = {
     "run": "run",
     "validate": "validate",
+    "call": "adhoc",
+    "exec": "adhoc",
+    "facts": "facts",
+    "doc": "doc",
     "inventory": "inventory",
     "state": "state",
     "demo": "demo",
 }
+
+FUNCTIONS = {"exec": "execute"}  # where a command's function cannot bear its name
 
 
 class LazyGroup(click.Group):
@@ -29,7 +35,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"sloth.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -41,6 +47,10 @@ class LazyGroup(click.Group):
 SUMMARIES = {
     "run": "Run a site's tasks over the hosts of an inventory.",
     "validate": "Find mistakes in a site and its inventory without touching a host.",
+    "call": "Make one call on some hosts, and remember it like a site's.",
+    "exec": "Run a command on some hosts; hosts that answer the same are shown together.",
+    "facts": "Show what hosts say of themselves; in a site it is the global `facts`.",
+    "doc": "Show the documentation of modules.",
     "inventory": "Look at the inventory.",
     "state": "Look at and edit what sloth-runner remembers of a host.",
     "demo": "Show a run over three throw-away SSH servers on this machine.",

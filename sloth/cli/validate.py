@@ -7,26 +7,37 @@ from pathlib import Path
 
 import click
 
+from sloth.cli import options as shared
+from sloth.engine import custom
 from sloth.engine.validate import validate as find_problems
-from sloth.inventory import Inventory, extra_vars, find_inventory
+from sloth.inventory import extra_vars
 from sloth.playbook import Site
 
 
 @click.command()
 @click.option("-f", "--file", "site", required=True, metavar="SITE", help="The site: a .sloth file.")
-@click.option("-i", "--inventory", metavar="FILE", help="The inventory (TOML).")
-@click.option("-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable (above all others).")
-@click.option("--values", multiple=True, metavar="FILE", help="Set variables from a TOML or JSON file.")
+@shared.INVENTORY
+@shared.EXTRA
+@shared.VALUES
+@shared.MODULES
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def validate(site: str, inventory: str | None, extra: tuple[str, ...], values: tuple[str, ...], output: str) -> int:
+def validate(
+    site: str,
+    inventory: str | None,
+    extra: tuple[str, ...],
+    values: tuple[str, ...],
+    modules: str | None,
+    output: str,
+) -> int:
     """Find mistakes in a site and its inventory without touching a host.
 
     Finds syntax errors, unknown modules, unknown or mistyped arguments, unknown hosts, groups and tasks. Exit status 0:
     none found, 2: some.
     """
-    found = find_inventory(inventory)
-    hosts = Inventory.read(found) if found else Inventory.local()
-    problems = find_problems(Site.read(site), hosts, extra_vars(extra, [Path(name) for name in values]))
+    hosts = shared.read_inventory(inventory)
+    program = Site.read(site)
+    custom.load(shared.modules_directory(modules, program.directory))
+    problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]))
     if output == "json":
         click.echo(json.dumps([vars(problem) for problem in problems], indent=2))
     else:

@@ -18,6 +18,7 @@ class Options:
     skip_tags: tuple[str, ...] = ()
     lock_wait: float = 10.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # what custom.load() returned
     become_password: str | None = field(default=None, repr=False)
 
     def selects(self, tags: tuple[str, ...]) -> bool:

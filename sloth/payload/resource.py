@@ -51,6 +51,19 @@ class Field(object):
     how: the argument says how to do it, not what is wanted; it is no part of the wish's checksum
     """
 
+    TYPES = {
+        "any": "anything",
+        "str": "a string",
+        "path": "a path",
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a number",
+        "mode": "a mode such as 0644 or u+x in quotes",
+        "list": "a string or a list of strings",
+        "argv": "a string or a list of strings",
+        "dict": "a table with names",
+    }
+
     def __init__(self, name, type="str", default=None, choices=None, secret=False, aliases=(), how=False, help=""):
         self.name = name
         self.type = type
@@ -121,7 +134,7 @@ class Field(object):
         else:
             raise ValueError("field %s has the unknown type %r" % (self.name, kind))
         if not good:
-            raise ArgumentError("%s must be %s, not %s" % (self.name, _WORDS[kind], _word_for(value)))
+            raise ArgumentError("%s must be %s, not %s" % (self.name, self.TYPES[kind], _word_for(value)))
         if kind in ("str", "path", "mode") and "\0" in value and kind != "str":
             raise ArgumentError("%s has a NUL byte in it" % self.name)
         if self.choices is not None and value not in self.choices:
@@ -130,19 +143,6 @@ class Field(object):
                 hint=did_you_mean(str(value), [str(c) for c in self.choices]),
             )
         return value
-
-
-_WORDS = {
-    "str": "a string",
-    "path": "a path",
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "mode": "a mode such as 0644 or u+x in quotes",
-    "list": "a string or a list of strings",
-    "argv": "a string or a list of strings",
-    "dict": "a table with names",
-}
 
 
 def _number_text(value):

@@ -1,5 +1,6 @@
 """The Lua room: the only place that imports lupa. Lua is a generator of calls; the engine answers them."""
 
+from sloth.playbook.adhoc import arguments, one_call
 from sloth.playbook.program import Limits, Program, check_syntax
 from sloth.playbook.requests import (
     Done,
@@ -34,5 +35,7 @@ __all__ = [
     "Site",
     "Sync",
     "Task",
+    "arguments",
     "check_syntax",
+    "one_call",
 ]

@@ -117,7 +117,16 @@ class Plain:
 
     def _fold(self, host: str, task: str, result: Result) -> None:
         diff = json.dumps(result.diff, sort_keys=True) if self._diff else ""
-        key = (task, result.module, result.subject or result.key, result.status, result.reason, result.msg, diff)
+        key = (
+            task,
+            result.module,
+            result.subject or result.key,
+            result.where,
+            result.status,
+            result.reason,
+            result.msg,
+            diff,
+        )
         self._folded.setdefault(key, (result, []))[1].append(host)
 
     def _flush(self) -> None:

@@ -182,7 +182,9 @@ local function stub(name, positional)
         must_yield(name)
         local where = caller()
         if type(args) == "string" or (type(args) == "table" and args[1] ~= nil) then
-            if positional == "" then
+            local mixed = false
+            for key in next, type(args) == "table" and args or {} do mixed = mixed or type(key) == "string" end
+            if positional == "" or mixed then
                 error(where .. ": " .. name .. " takes a table with names, such as " .. name .. "({name = value})", 0)
             end
             args = { [positional] = args }

@@ -1,6 +1,6 @@
 """What is told to the manager and simply done: restart, reload, read the unit files again."""
 
-from sloth.payload.modules.systemd import manager
+from sloth.payload.modules.systemd import units
 from sloth.payload.resource import REQUIRED, Action, ArgumentError, Failed, Field
 
 _NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the unit; without a suffix it is a service")
@@ -9,16 +9,16 @@ _NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the un
 class _OnUnit(Action):
     @classmethod
     def check_together(cls, values):
-        manager.full_name(values["name"])
+        units.full_name(values["name"])
         if values.get("user") and values["scope"] != "user":
             raise ArgumentError('%s: user is for scope = "user"' % cls.name)
 
     def identity(self):
-        return manager.identity(self.args)
+        return units.identity(self.args)
 
     @property
     def unit(self):
-        return manager.full_name(self.args.name)
+        return units.full_name(self.args.name)
 
 
 class Restart(_OnUnit):
@@ -31,9 +31,9 @@ class Restart(_OnUnit):
     fields = (
         _NAME,
         Field("only_if_active", "bool", False, how=True, help="leave a unit that is down alone"),
-        manager.SCOPE,
-        manager.USER,
-        manager.SETTLE,
+        units.SCOPE,
+        units.USER,
+        units.SETTLE,
     )
     example = """handler({name = "restart ssh", become = true, run = function() systemd.restart({name = "ssh"}) end})
 task({name = "sshd", become = true, notify = "restart ssh", run = function()
@@ -42,13 +42,13 @@ end})"""
 
     def guard(self):
         if self.args.only_if_active:
-            if not manager.is_active(manager.found(self.host, self.args, self.unit)):
+            if not units.is_active(units.found(self.host, self.args, self.unit)):
                 return "%s is not active" % self.unit
         return ""
 
     def run(self):
-        manager.found(self.host, self.args, self.unit)
-        manager.begin(self.host, self.args, "restart", self.unit)
+        units.found(self.host, self.args, self.unit)
+        units.begin(self.host, self.args, "restart", self.unit)
         return {}
 
 
@@ -56,17 +56,17 @@ class Reload(_OnUnit):
     """Tell a unit to read its configuration again; one that is down is started, as Ansible's `reloaded` does."""
 
     name = "systemd.reload"
-    fields = (_NAME, manager.SCOPE, manager.USER, manager.SETTLE)
+    fields = (_NAME, units.SCOPE, units.USER, units.SETTLE)
     example = 'handler({name = "reload ssh", become = true, run = function() systemd.reload({name = "ssh"}) end})'
 
     def run(self):
-        properties = manager.found(self.host, self.args, self.unit)
-        if not manager.is_active(properties):
-            manager.begin(self.host, self.args, "start", self.unit)
+        properties = units.found(self.host, self.args, self.unit)
+        if not units.is_active(properties):
+            units.begin(self.host, self.args, "start", self.unit)
         elif properties.get("CanReload") == "no":
             raise Failed("%s cannot reload" % self.unit, hint="use systemd.restart")
         else:
-            manager.begin(self.host, self.args, "reload", self.unit)
+            units.begin(self.host, self.args, "reload", self.unit)
         return {}
 
 
@@ -74,12 +74,12 @@ class DaemonReload(Action):
     """Have the manager read all unit files again. systemd.unit does it by itself when a file has changed."""
 
     name = "systemd.daemon_reload"
-    fields = (manager.SCOPE, manager.USER)
+    fields = (units.SCOPE, units.USER)
     example = 'task({name = "reread", become = true, run = function() systemd.daemon_reload() end})'
 
     def identity(self):
         return "manager" if self.args.scope == "system" else "%s/manager" % (self.args.user or "~")
 
     def run(self):
-        manager.systemctl(self.host, self.args, ["daemon-reload"])
+        units.systemctl(self.host, self.args, ["daemon-reload"])
         return {}

@@ -1,6 +1,6 @@
 """Whether units are enabled, active and masked: several verbs, one resource a unit."""
 
-from sloth.payload.modules.systemd import manager
+from sloth.payload.modules.systemd import units
 from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 
 _NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the unit; without a suffix it is a service")
@@ -22,38 +22,38 @@ class _Service(Resource):
 
     @classmethod
     def check_together(cls, values):
-        manager.full_name(values["name"])
+        units.full_name(values["name"])
         if values.get("user") and values["scope"] != "user":
             raise ArgumentError('%s: user is for scope = "user"' % cls.name)
 
     @property
     def unit(self):
-        return manager.full_name(self.args.name)
+        return units.full_name(self.args.name)
 
     def identity(self):
-        return manager.identity(self.args)
+        return units.identity(self.args)
 
     def key(self):
-        return manager.key(self.args)
+        return units.key(self.args)
 
     def wish(self):
         """The attributes that are asked for: a dict of enabled, active, masked (bool)."""
         raise NotImplementedError(self.name)
 
     def observe(self):
-        look = manager.show if self.wish().get("masked") is not None else manager.found
+        look = units.show if self.wish().get("masked") is not None else units.found
         properties = look(self.host, self.args, self.unit)
         state = properties.get("UnitFileState", "")
         if properties.get("LoadState") in ("bad-setting", "error") and self.wish().get("active"):
             raise Failed("systemd cannot load %s: %s" % (self.unit, properties.get("LoadError") or "bad setting"))
-        if self.wish().get("active") and manager.leaves_nothing(properties):
+        if self.wish().get("active") and units.leaves_nothing(properties):
             raise Failed(
                 "%s runs to its end and is down again: it cannot be kept up" % self.unit,
                 hint="systemd.restart runs it; RemainAfterExit=yes in it would keep it up",
             )
         return {
             "enabled": "static" if state in _STATIC else state in ("enabled", "enabled-runtime", "linked"),
-            "active": manager.is_active(properties),
+            "active": units.is_active(properties),
             "masked": state in ("masked", "masked-runtime") or properties.get("LoadState") == "masked",
         }
 
@@ -67,7 +67,7 @@ class _Service(Resource):
         return wish
 
     def apply(self, change):
-        tell = lambda verb: manager.systemctl(self.host, self.args, [verb, "--", self.unit], self.unit)  # noqa: E731
+        tell = lambda verb: units.systemctl(self.host, self.args, [verb, "--", self.unit], self.unit)  # noqa: E731
         after = change.after
         if "masked" in change and not after["masked"]:
             tell("unmask")
@@ -78,7 +78,7 @@ class _Service(Resource):
         if "enabled" in change:
             tell("enable" if after["enabled"] else "disable")
         if "active" in change and after["active"]:
-            manager.begin(self.host, self.args, "start", self.unit)
+            units.begin(self.host, self.args, "start", self.unit)
 
     def result(self, now):
         return dict(now or {})
@@ -97,9 +97,9 @@ class Service(_Service):
         Field("enabled", "bool", help="it starts at boot"),
         Field("state", choices=("started", "stopped"), help="it is up, or down, now"),
         Field("masked", "bool", help="nothing can start it"),
-        manager.SCOPE,
-        manager.USER,
-        manager.SETTLE,
+        units.SCOPE,
+        units.USER,
+        units.SETTLE,
     )
     example = """task({name = "ssh", become = true, run = function()
     systemd.service({name = "ssh", enabled = true, state = "started"})
@@ -122,7 +122,7 @@ class Enable(_Service):
     """See that a unit starts at boot; with `now` it is started, too."""
 
     name = "systemd.enable"
-    fields = (_NAME, _NOW, manager.SCOPE, manager.USER, manager.SETTLE)
+    fields = (_NAME, _NOW, units.SCOPE, units.USER, units.SETTLE)
     example = 'task({name = "ssh", become = true, run = function() systemd.enable({name = "ssh", now = true}) end})'
 
     def wish(self):
@@ -133,7 +133,7 @@ class Disable(_Service):
     """See that a unit does not start at boot; with `now` it is stopped, too."""
 
     name = "systemd.disable"
-    fields = (_NAME, _NOW, manager.SCOPE, manager.USER)
+    fields = (_NAME, _NOW, units.SCOPE, units.USER)
     example = """task({name = "no timer", become = true, run = function()
     systemd.disable({name = "fstrim.timer", now = true})
 end})"""
@@ -146,7 +146,7 @@ class Start(_Service):
     """See that a unit is up. One that dies at once is a failure, shown with the last lines of its journal."""
 
     name = "systemd.start"
-    fields = (_NAME, manager.SCOPE, manager.USER, manager.SETTLE)
+    fields = (_NAME, units.SCOPE, units.USER, units.SETTLE)
     example = 'task({name = "ssh", become = true, run = function() systemd.start({name = "ssh"}) end})'
 
     def wish(self):
@@ -157,7 +157,7 @@ class Stop(_Service):
     """See that a unit is down."""
 
     name = "systemd.stop"
-    fields = (_NAME, manager.SCOPE, manager.USER)
+    fields = (_NAME, units.SCOPE, units.USER)
     example = 'task({name = "quiet", become = true, run = function() systemd.stop({name = "fstrim.timer"}) end})'
 
     def wish(self):
@@ -168,7 +168,7 @@ class Mask(_Service):
     """See that nothing can start a unit; with `now` it is stopped, too."""
 
     name = "systemd.mask"
-    fields = (_NAME, _NOW, manager.SCOPE, manager.USER)
+    fields = (_NAME, _NOW, units.SCOPE, units.USER)
     example = 'task({name = "never", become = true, run = function() systemd.mask({name = "ctrl-alt-del.target"}) end})'
 
     def wish(self):
@@ -179,7 +179,7 @@ class Unmask(_Service):
     """See that a unit is not masked."""
 
     name = "systemd.unmask"
-    fields = (_NAME, manager.SCOPE, manager.USER)
+    fields = (_NAME, units.SCOPE, units.USER)
     example = 'task({name = "again", become = true, run = function() systemd.unmask({name = "ssh"}) end})'
 
     def wish(self):

@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload import files
-from sloth.payload.modules.systemd import manager
+from sloth.payload.modules.systemd import units
 from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 
 
@@ -23,8 +23,8 @@ class Unit(Resource):
         Field("dropin", help='write NAME.d/DROPIN: settings that add to the unit\'s own, such as "limits.conf"'),
         Field("state", choices=("present", "absent"), default="present", help="whether the file is there"),
         Field("mode", "mode", "0644", help="the file's mode"),
-        manager.SCOPE,
-        manager.USER,
+        units.SCOPE,
+        units.USER,
     )
     returns = (Field("path", help="the unit's file"),)
     example = """task({name = "app", become = true, run = function()
@@ -34,7 +34,7 @@ end})"""
 
     @classmethod
     def check_together(cls, values):
-        manager.full_name(values["name"])
+        units.full_name(values["name"])
         given = [name for name in ("content", "src") if values.get(name) is not None]
         if values["state"] == "absent" and given:
             raise ArgumentError("%s: a file that shall not be there has no %s" % (cls.name, given[0]))
@@ -48,7 +48,7 @@ end})"""
 
     @property
     def unit(self):
-        return manager.full_name(self.args.name)
+        return units.full_name(self.args.name)
 
     @property
     def path(self):
@@ -65,7 +65,7 @@ end})"""
     def _loaded(self):
         """Whether the manager has read the file as it is; a template is seen by an instance of it."""
         unit = self.unit.replace("@.", "@sloth.")
-        properties = manager.show(self.host, self.args, unit)
+        properties = units.show(self.host, self.args, unit)
         if properties.get("NeedDaemonReload") == "yes":
             return "stale"
         state = properties.get("LoadState", "")
@@ -101,10 +101,10 @@ end})"""
                 os.chmod(path, int(change.after["mode"], 8))
             if change.before is None and self.args.scope == "user" and self.args.user:
                 self._give_to_user(path)
-        manager.systemctl(self.host, self.args, ["daemon-reload"])
+        units.systemctl(self.host, self.args, ["daemon-reload"])
         self.host.changed()
         if change.after is not None and self._loaded() not in ("loaded", "stale"):
-            journal = manager.journal(self.host, self.args, self.unit)
+            journal = units.journal(self.host, self.args, self.unit)
             raise Failed("systemd cannot load %s: %s" % (self.unit, self._loaded()), detail=journal)
 
     def _give_to_user(self, path):

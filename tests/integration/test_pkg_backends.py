@@ -1,0 +1,240 @@
+"""pkg.* with the real package managers, each in an empty root of its own with a repository that is built here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sloth.payload.command import Completed
+from sloth.payload.converge import Outcome, execute
+from sloth.payload.host import Host
+from sloth.payload.modules.pkg import backend as backends
+from sloth.payload.modules.pkg import install, remove, update
+from sloth.payload.resource import Args, Failed, Missing, find
+from sloth.payload.store import Store
+from tests.packages import arch, deb, rpm
+
+pytestmark = pytest.mark.timeout(300)
+
+HOLD = """
+import fcntl, os, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write(str(os.getpid())); file.flush()
+print("held", flush=True)
+sys.stdin.readline()
+os.unlink(sys.argv[1]) if len(sys.argv) > 2 else None
+"""
+
+
+class Quiet:
+    """The link of a host that nobody watches; it keeps what commands print."""
+
+    def __init__(self) -> None:
+        self.printed = b""
+
+    def cancelled(self) -> bool:
+        return False
+
+    def output(self, stream: str, data: bytes) -> None:
+        self.printed += data
+
+
+class Machine(Host):
+    """A Host that counts the commands it runs."""
+
+    def __init__(self, home: Path) -> None:
+        Host.__init__(self, Quiet(), home=str(home))
+        self.commands: list[list[str]] = []
+
+    def run(self, argv: list[str], *args: Any, **given: Any) -> Completed:
+        self.commands.append(argv)
+        done = Host.run(self, argv, *args, **given)
+        assert isinstance(done, Completed)
+        return done
+
+
+class World:
+    """One package manager, its root and its repository. `old`: whether its repository holds old versions, too."""
+
+    def __init__(self, name: str, tmp_path: Path) -> None:
+        self.name = name
+        self.repository = tmp_path / "repository"
+        self.repository.mkdir()
+        self.root = tmp_path / "root"
+        self.kind = {"apt": deb, "dnf": rpm, "zypper": rpm, "pacman": arch}[name]
+        self.old = name != "pacman"
+        self.release = {"apt": "", "dnf": "-1", "zypper": "-1", "pacman": "-1"}[name]
+        self.host = Machine(tmp_path)
+        self.store = Store(None)
+        self.backend: Any = None
+
+    def open(self) -> None:
+        make: dict[str, Callable[[Path, Path], list[str]]] = {
+            "apt": deb.root, "dnf": rpm.dnf_root, "zypper": rpm.zypper_root, "pacman": arch.root,
+        }  # fmt: skip
+        options = make[self.name](self.root, self.repository)
+        self.backend = backends.create(self.name, self.host, root=str(self.root), options=options)
+
+    def publish(self, *packages: tuple[str, str], needs: str = "") -> None:
+        """Put packages into the repository; the last one needs `needs`."""
+        key = {"apt": "Depends", "dnf": "Requires", "zypper": "Requires", "pacman": "depend"}[self.name]
+        for name, version in packages:
+            fields = {key: needs} if needs and (name, version) == packages[-1] else {}
+            self.kind.build(self.repository, name, version, **fields)  # type: ignore[attr-defined]
+        self.kind.index(self.repository)  # type: ignore[attr-defined]
+
+    def call(self, verb: str, check: bool = False, **given: Any) -> Outcome:
+        cls = find("pkg." + verb)
+        self.host.commands = []
+        return execute(cls(Args(cls.check(given)), self.host), self.store, check)
+
+    def changes(self, text: str) -> list[str]:
+        """ "one 1.0, two 2.0 -> gone" as the result says it, with releases."""
+        words = [
+            word + self.release if word[0].isdigit() else word
+            for word in text.replace(",", " ,").split()
+        ]  # fmt: skip
+        return " ".join(words).replace(" ,", ",").split(", ")
+
+
+TOOLS = {"apt": deb.TOOLS, "dnf": rpm.DNF_TOOLS, "zypper": rpm.ZYPPER_TOOLS, "pacman": arch.TOOLS}
+
+
+@pytest.fixture(params=sorted(TOOLS))
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    name = request.param
+    missing = [tool for tool in TOOLS[name] if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"{name} cannot be tried without {', '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("package managers want root, even for a root of their own")
+    monkeypatch.setenv("HOME", str(rpm.home(tmp_path / "home")))
+    made = World(name, tmp_path)
+    made.publish(("one", "1.0"), ("library", "5.0"), ("two", "3.0"), needs="library")
+    made.open()
+    for module in (install, remove, update):
+        monkeypatch.setattr(module, "choose", lambda host, use=None: made.backend)
+    return made
+
+
+def test_a_package_s_life(world: World) -> None:
+    assert world.call("update").values["index_changed"] is True
+    assert world.call("update").status == "unchanged", "an index that says nothing new is no change"
+    assert world.call("update", cache_valid_time=600).status == "unchanged"
+    assert world.host.commands == []
+
+    planned = world.call("install", check=True, name=["one", "two"])
+    assert (planned.status, planned.reason) == ("changed", "new")
+    assert planned.values["versions"] == {"one": "1.0" + world.release, "two": "3.0" + world.release}
+    assert world.backend.database().packages == {}
+
+    done = world.call("install", name=["one", "two"])
+    assert (done.status, done.reason, done.diff) == ("changed", "new", planned.diff)
+    assert sorted(done.values["packages"]) == world.changes("library 5.0, one 1.0, two 3.0")
+    streamed = [argv for argv in world.host.commands if {"install", "-S"} & set(argv)]
+    assert len(streamed) == 1, "one transaction"
+
+    again = world.call("install", name=["two", "one"])
+    assert again.status == "unchanged"
+    assert [argv for argv in world.host.commands if argv[0] != "rpm"] == []
+    world.call("install", name=["one"])
+    assert world.host.commands == [], "the database is read once"
+
+    world.publish(("one", "1.5"))
+    done = world.call("install", name="one", state="latest", update_cache=True)
+    assert (done.status, done.values["packages"]) == ("changed", world.changes("one 1.0 -> 1.5"))
+    assert world.call("install", name="one", state="latest").status == "unchanged"
+
+    world.publish(("one", "1.6"))
+    assert world.call("update", upgrade=True).values["packages"] == world.changes("one 1.5 -> 1.6")
+    assert world.call("update", upgrade=True).status == "unchanged"
+
+    done = world.call("remove", name="lib*", check=True)
+    assert (done.status, done.reason) == ("changed", "new")
+    assert "library" in world.backend.database().packages
+    if world.name == "pacman":  # it does not take along what depends on it
+        world.call("remove", name=["two", "library"])
+    else:
+        done = world.call("remove", name="lib*", purge=True)
+        assert done.values["packages"] == world.changes("library 5.0 -> gone, two 3.0 -> gone")
+    assert world.call("remove", name=["two", "library"]).status == "unchanged"
+    assert list(world.backend.database().packages) == ["one"]
+
+
+def test_versions_and_files(world: World) -> None:
+    world.publish(("one", "1.4"))
+    world.call("update")
+    if world.old:
+        world.call("install", name="one=1.0")
+        assert world.call("install", name="one=1.0").status == "unchanged"
+    pinned = world.call("install", name="one=1.4*")
+    assert pinned.values["versions"] == {"one": "1.4" + world.release}
+    assert world.call("install", name="one=1.4*").status == "unchanged"
+    assert world.call("install", name="one").status == "unchanged"
+    if world.old:
+        with pytest.raises(Failed) as caught:
+            world.call("install", name="one=1.0")
+        assert caught.value.hint == "set allow_downgrade = true"
+        done = world.call("install", name="one=1.0", allow_downgrade=True)
+        assert done.values["packages"] == world.changes("one 1.4 -> 1.0")
+
+    file = str(world.kind.build(world.repository, "local", "7.0"))  # type: ignore[attr-defined]
+    done = world.call("install", name=file)
+    assert done.values["versions"] == {"local": "7.0" + world.release}
+    assert world.call("install", name=file).status == "unchanged"
+
+
+def test_what_is_not_there(world: World) -> None:
+    with pytest.raises(Missing, match="knows no package one") as caught:
+        world.call("install", name="one")
+    assert "pkg.update" in caught.value.hint
+    assert world.call("install", name="one", update_cache=True).status == "changed"
+    with pytest.raises(Missing, match="knows no package onne") as caught:
+        world.call("install", name=["one", "onne"])
+    assert 'did you mean "one"?' in caught.value.hint
+    with pytest.raises(Failed) as failed:
+        world.call("install", name="one=99")
+    assert "one" in failed.value.message
+    with pytest.raises(Missing, match="no file"):
+        world.call("install", name=f"/nowhere/x.{'pkg.tar.gz' if world.name == 'pacman' else world.backend.kind}")
+
+
+@pytest.fixture
+def held(world: World) -> Iterator[tuple[World, subprocess.Popen[str]]]:
+    """The world while somebody else has its database."""
+    path = {
+        "apt": "var/lib/dpkg/lock-frontend", "dnf": "var/lib/rpm/.rpm.lock",
+        "zypper": "run/zypp.pid", "pacman": "var/lib/pacman/db.lck",
+    }[world.name]  # fmt: skip
+    world.call("install", name="one", update_cache=True)
+    place = world.root / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-c", HOLD, str(place), *(["unlink"] if world.name == "pacman" else [])]
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    yield world, holder
+    holder.communicate()
+
+
+def test_a_lock_is_waited_for_and_its_holder_named(held: tuple[World, subprocess.Popen[str]]) -> None:
+    world, holder = held
+    with pytest.raises(Failed, match=f"locked by .*{holder.pid}") as caught:
+        world.call("install", name="two", lock_timeout=1)
+    assert str(world.root) in caught.value.message
+    assert "lock_timeout" in caught.value.hint
+    assert holder.stdin is not None
+    go = threading.Timer(0.5, lambda: (holder.stdin.write("\n"), holder.stdin.flush()))  # type: ignore[union-attr]
+    go.start()
+    assert world.call("install", name="two", lock_timeout=60).status == "changed"
+    go.join()

@@ -184,6 +184,7 @@ class Call(object):
     fields = ()
     returns = ()
     example = ""
+    alone = ""  # the argument that may be given without its name, where there is not exactly one required one
     ships = ""  # "file": the controller resolves `src`/`content` to assets; "template": it renders `src` first
 
     def __init__(self, args, host, assets=()):
@@ -193,9 +194,9 @@ class Call(object):
 
     @classmethod
     def positional(cls):
-        """The name of the argument that may be given alone, without its name: the only required one, or ""."""
+        """The argument that may be given alone, without its name: `alone`, else the only required one, else ""."""
         required = [field.name for field in cls.fields if field.required]
-        return required[0] if len(required) == 1 else ""
+        return cls.alone or (required[0] if len(required) == 1 else "")
 
     @classmethod
     def check(cls, given):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SUITE = "bookworm"
-PACKAGES = "systemd,systemd-sysv,openssh-server,python3,sudo,dbus"
+PACKAGES = "systemd,systemd-sysv,openssh-server,python3,sudo,dbus,cron,git"
 MASKED = (
     *(f"systemd-{name}.service" for name in ("remount-fs", "udevd", "logind", "networkd", "resolved", "timesyncd")),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "getty.target", "console-getty.service"),
@@ -186,8 +186,11 @@ class Fleet:
         return "\n".join(lines) + "\n"
 
     def tree(self, name: str) -> dict[str, tuple[int, int, int, str]]:
-        """What a run could change on a host: mode, owner, group and hash of every file but logs and run-time state."""
-        root = self.roots[name]
+        """What has changed on a host since it was made: mode, owner, group and hash of every file in its own layer.
+
+        A file that was removed is there, too: as a whiteout. Logs and run-time state are left out.
+        """
+        root = self.directory / name / "upper"
         return {str(path.relative_to(root)): _look(path) for path in _walk(root)}
 
 

@@ -27,11 +27,13 @@ pytestmark = pytest.mark.timeout(300)
 HOLD = """
 import fcntl, os, sys
 file = open(sys.argv[1], "w")
-fcntl.lockf(file, fcntl.LOCK_EX)
+if sys.argv[2] != "zypper":  # whose lock is the number in the file
+    fcntl.lockf(file, fcntl.LOCK_EX)
 file.write(str(os.getpid())); file.flush()
 print("held", flush=True)
 sys.stdin.readline()
-os.unlink(sys.argv[1]) if len(sys.argv) > 2 else None
+if sys.argv[2] == "pacman":
+    os.unlink(sys.argv[1])
 """
 
 
@@ -194,9 +196,10 @@ def test_versions_and_files(world: World) -> None:
 
 
 def test_what_is_not_there(world: World) -> None:
-    with pytest.raises(Missing, match="knows no package one") as caught:
-        world.call("install", name="one")
-    assert "pkg.update" in caught.value.hint
+    if world.name in ("apt", "pacman"):  # dnf and zypper fetch an index that is not there
+        with pytest.raises(Missing, match="knows no package one") as caught:
+            world.call("install", name="one")
+        assert "pkg.update" in caught.value.hint
     assert world.call("install", name="one", update_cache=True).status == "changed"
     with pytest.raises(Missing, match="knows no package onne") as caught:
         world.call("install", name=["one", "onne"])
@@ -218,13 +221,16 @@ def held(world: World) -> Iterator[tuple[World, subprocess.Popen[str]]]:
     world.call("install", name="one", update_cache=True)
     place = world.root / path
     place.parent.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-c", HOLD, str(place), *(["unlink"] if world.name == "pacman" else [])]
+    words = [sys.executable, "-c", HOLD, str(place), world.name]
     holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdin is not None
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     yield world, holder
-    holder.communicate()
+    if holder.poll() is None:
+        holder.communicate()
+    for pipe in (holder.stdin, holder.stdout):
+        pipe.close()
 
 
 def test_a_lock_is_waited_for_and_its_holder_named(held: tuple[World, subprocess.Popen[str]]) -> None:
@@ -233,8 +239,14 @@ def test_a_lock_is_waited_for_and_its_holder_named(held: tuple[World, subprocess
         world.call("install", name="two", lock_timeout=1)
     assert str(world.root) in caught.value.message
     assert "lock_timeout" in caught.value.hint
-    assert holder.stdin is not None
-    go = threading.Timer(0.5, lambda: (holder.stdin.write("\n"), holder.stdin.flush()))  # type: ignore[union-attr]
+
+    def end() -> None:
+        assert holder.stdin is not None
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        holder.wait()
+
+    go = threading.Timer(0.5, end)
     go.start()
     assert world.call("install", name="two", lock_timeout=60).status == "changed"
     go.join()

@@ -93,7 +93,7 @@ class Apk(Backend):
         )
 
     def install_commands(self, packages, args):
-        names = ["%s=%s" % (p.name, p.version) if p.version else p.name for p in packages]
+        names = [self._word(package) for package in packages]
         upgrade = ["--upgrade"] if any(package.offer for package in packages) else []
         return [self._argv("add", args, *(upgrade + names))]
 

@@ -158,12 +158,6 @@ class Apt(Backend):
             argv.append("--allow-downgrades")
         return [argv + ["install", "--"] + [self._word(package) for package in packages]]
 
-    @staticmethod
-    def _word(package):
-        if package.path:
-            return package.path
-        return "%s=%s" % (package.name, package.version) if package.version else package.name
-
     def remove_commands(self, names, args):
         argv = self._argv(args) + (["--auto-remove"] if args.autoremove else [])
         return [argv + ["purge" if args.purge else "remove", "--"] + names]

@@ -8,7 +8,7 @@ import time
 
 from sloth.payload.modules.facts import os_release
 from sloth.payload.modules.pkg import locks
-from sloth.payload.modules.pkg.names import MANAGERS, Wanted, file_kind, plain_names
+from sloth.payload.modules.pkg.names import MANAGERS, Wanted, file_kind, is_pattern, plain_names
 from sloth.payload.resource import Failed, Missing
 
 FAMILY = {
@@ -238,13 +238,20 @@ class Backend(object):
         age = self.age()
         return bool(args.cache_valid_time and age is not None and age <= args.cache_valid_time)
 
-    def ask(self, argv, good=(0,)):
+    def _word(self, package):
+        """How the tool's install command takes the Wanted `package`; most know no patterns of versions."""
+        version = package.version
+        if is_pattern(version) and package.offer and self.fits(package.offer, version):
+            version = package.offer
+        return package.path or ("%s=%s" % (package.name, version) if version else package.name)
+
+    def ask(self, argv):
         """Run a command that only looks; return its output (str), "" when it fails."""
         try:
             done = self.host.run(argv, env=dict(self.environment, LC_ALL="C"), timeout=300)
         except FileNotFoundError:
             raise Missing("this host has no %s" % argv[0])
-        return done.stdout.decode("utf-8", "replace") if done.exit_code in good else ""
+        return done.stdout.decode("utf-8", "replace") if done.exit_code == 0 else ""
 
     def refresh(self, args):
         """Refresh the index; return whether what it says has changed."""

@@ -102,8 +102,7 @@ class Dnf(Rpm):
             argv.append("--setopt=install_weak_deps=%d" % args.install_recommends)
         return [argv + ["install"] + [self._word(package) for package in packages]]
 
-    @staticmethod
-    def _word(package):
+    def _word(self, package):
         # dnf leaves what is installed as it is, unless it is given the version to come to.
         version = package.version or package.offer
         return package.path or ("%s-%s" % (package.name, version) if version else package.name)

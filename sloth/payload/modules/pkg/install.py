@@ -2,7 +2,7 @@
 
 from sloth.payload.modules.pkg import names
 from sloth.payload.modules.pkg.backend import choose
-from sloth.payload.modules.pkg.names import Version, Wanted
+from sloth.payload.modules.pkg.names import Version, is_pattern
 from sloth.payload.resource import ArgumentError, Failed, Field, Resource
 
 
@@ -93,7 +93,7 @@ end})"""
             refresh = False
         wanted = self._wanted()
         now = dict((package.name, self.backend.version(package)) for package in wanted)
-        ask = [p.name for p in wanted if not p.path and (latest or not _whole(now[p.name]))]
+        ask = [p.name for p in wanted if not p.path and (latest or not self._is_met(p, now[p.name]))]
         # An index that apply() will refresh has nothing to say yet.
         if ask and not refresh:
             self._offers = self.backend.offers(ask)
@@ -108,14 +108,17 @@ end})"""
     def _wish(self, package, now):
         name = package.name
         if package.version:
-            if _whole(now) and self.backend.fits(now, package.version):
-                return now
-            return Version(package.version, lambda found: _whole(found) and self.backend.fits(found, package.version))
+            met = self._is_met(package, now)
+            return now if met else Version(package.version, lambda found: self._is_met(package, found))
         if self.args.state == "latest":
             if self._is_latest(name, now):
                 return now
             return Version(self._offers.get(name) or "latest", lambda found: self._is_latest(name, found))
         return now if _whole(now) else Version(self._offers.get(name) or "installed", _whole)
+
+    def _is_met(self, package, version):
+        """Whether the installed `version` is one that the Wanted `package` asks for."""
+        return _whole(version) and (not package.version or self.backend.fits(version, package.version))
 
     def _is_latest(self, name, version):
         """By the index as it was when observe() last looked."""
@@ -128,8 +131,9 @@ end})"""
         if self.args.update_cache and not self._refreshed and not backend.is_fresh(self.args):
             self._refresh()
         packages = [package for package in self._wanted() if package.name in change]
-        if self.args.state == "latest":
-            packages = [Wanted(p.name, p.version, p.path, self._offers.get(p.name, "")) for p in packages]
+        latest = self.args.state == "latest"
+        for package in packages:
+            package.offer = self._offers.get(package.name, "") if latest or is_pattern(package.version) else ""
         if not self.args.allow_downgrade:
             for package in packages:
                 self._refuse_downgrade(package, (change.before or {}).get(package.name))
@@ -144,7 +148,7 @@ end})"""
         if (
             package.version
             and _whole(now)
-            and not _pattern(package.version)
+            and not is_pattern(package.version)
             and self.backend.newer(now, package.version)
         ):
             raise Failed(
@@ -159,7 +163,3 @@ end})"""
 def _whole(version):
     """Whether it is installed, and not half: "1.2 half-configured" is."""
     return version is not None and " " not in version
-
-
-def _pattern(version):
-    return any(char in version for char in "*?[")

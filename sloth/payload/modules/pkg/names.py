@@ -92,6 +92,10 @@ def parse(text, path=False):
     return Wanted(name, version)
 
 
+def is_pattern(version):
+    return any(char in version for char in "*?[")
+
+
 def check_glob(text):
     """Raise ArgumentError when `text` is neither a name nor a pattern of names."""
     if not _NAME.match(text) and not _GLOB.match(text):

@@ -124,11 +124,7 @@ class Pacman(Backend):
 
     def install_commands(self, packages, args):
         files = [package.path for package in packages if package.path]
-        names = [
-            "%s=%s" % (package.name, package.version) if package.version else package.name
-            for package in packages
-            if not package.path
-        ]
+        names = [self._word(package) for package in packages if not package.path]
         commands = [self._argv("-S") + ["--"] + names] if names else []
         return commands + ([self._argv("-U") + ["--"] + files] if files else [])
 

@@ -34,6 +34,7 @@ class Zypper(Rpm):
 
     name = "zypper"
     tool = "zypper"
+    environment = {"ZYPP_READONLY_HACK": "1"}  # of commands that only look: they need no lock
     index = RAW
     good_codes = (0, 100, 101, 102, 103)  # beyond 99: done, and there is something to know (say, a reboot is needed)
     nowhere = (
@@ -93,12 +94,6 @@ class Zypper(Rpm):
         if any(package.path for package in packages):
             argv.append("--allow-unsigned-rpm")
         return [argv + ["--"] + [self._word(package) for package in packages]]
-
-    @staticmethod
-    def _word(package):
-        if package.path:
-            return package.path
-        return "%s=%s" % (package.name, package.version) if package.version else package.name
 
     def remove_commands(self, names, args):
         return [self._argv() + ["remove"] + (["--clean-deps"] if args.autoremove else []) + ["--"] + names]

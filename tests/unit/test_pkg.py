@@ -1,0 +1,283 @@
+"""pkg.*: what the databases say, and the commands that each package manager would be given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sloth.payload.converge import execute
+from sloth.payload.host import Host
+from sloth.payload.modules.pkg import apk, apt, backend, dnf, install, locks, pacman, rpm, zypper
+from sloth.payload.modules.pkg.names import Database, Version, Wanted
+from sloth.payload.resource import Args, ArgumentError, Failed, find
+from sloth.payload.store import Store
+
+STATUS = """Package: dpkg
+Status: install ok installed
+Architecture: amd64
+Version: 1.21.22
+
+Package: mawk
+Status: install ok installed
+Architecture: amd64
+Multi-Arch: foreign
+Version: 1.3.4-3.1
+Provides: awk (= 1), other-awk
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: all
+Version: 1
+
+Package: half
+Status: install ok half-configured
+Architecture: all
+Version: 2
+
+Package: waits
+Status: hold ok triggers-pending
+Architecture: all
+Version: 3
+
+Package: libc6
+Status: install ok installed
+Architecture: i386
+Version: 2.36-9
+"""
+
+APK = """C:Q1abc=
+P:musl
+V:1.2.4-r2
+A:x86_64
+p:so:libc.musl-x86_64.so.1=1
+
+C:Q1def=
+P:busybox
+V:1.36.1-r5
+A:x86_64
+p:cmd:sh=1.36.1-r5 /bin/sh
+F:bin
+"""
+
+
+class Bare(Host):
+    """A host on which no command may run."""
+
+    def run(self, argv: Any, *args: Any, **given: Any) -> Any:
+        raise AssertionError(argv)
+
+
+def manager(name: str, tmp_path: Path) -> Any:
+    return backend.create(name, Bare(None, home=str(tmp_path)), root=str(tmp_path))
+
+
+def test_dpkg_status(tmp_path: Path) -> None:
+    place = tmp_path / "var/lib/dpkg/status"
+    place.parent.mkdir(parents=True)
+    place.write_text(STATUS)
+    debian = manager("apt", tmp_path)
+    debian.offers = lambda names: {}
+    seen = {name: debian.version(Wanted(name)) for name in ("mawk", "awk", "gone", "half", "waits", "none")}
+    assert seen == {
+        "mawk": "1.3.4-3.1", "awk": "mawk=1.3.4-3.1", "gone": None, "half": "2 half-configured", "waits": "3",
+        "none": None,
+    }  # fmt: skip
+    assert debian.version(Wanted("libc6")) is None, "a foreign architecture's is not ours"
+    assert debian.version(Wanted("libc6:i386")) == "2.36-9"
+    assert debian.version(Wanted("mawk:native")) == "1.3.4-3.1"
+    assert debian.present(["gone", "half", "lib*"], False) == {"half": "2 half-configured", "libc6:i386": "2.36-9"}
+    assert debian.present(["gone"], True) == {"gone": "1 config-files"}
+    place.write_text("")
+    assert debian.version(Wanted("mawk")) is None, "a file that differs is read again"
+
+
+def test_the_other_databases(tmp_path: Path) -> None:
+    found = apk.parse_installed(APK)
+    assert found.packages["busybox"] == [("1.36.1-r5", "x86_64", "")]
+    assert found.provides["cmd:sh"] == ["busybox"]
+    assert apk.parse_search("busybox-1.36.1-r6\nbusybox-extras-1.36.1-r6\n", ["busybox"]) == {"busybox": "1.36.1-r6"}
+    assert rpm.parse_query("bash\t5.2-1\tx86_64\nfoo\t1:2-3\tnoarch\n").packages["foo"] == [("1:2-3", "noarch", "")]
+    assert pacman.parse_names(["bash-completion-2.11-3", "a-1:2.0-1", "ALPM_DB_VERSION"]).packages == {
+        "bash-completion": [("2.11-3", "", "")], "a": [("1:2.0-1", "", "")],
+    }  # fmt: skip
+    assert pacman.parse_provides("%NAME%\nx\n\n%PROVIDES%\nsh\nlibz=1\n\n%DEPENDS%\ny\n") == ["sh", "libz"]
+    assert pacman.parse_list("core bash 5.2-1 [installed]\nextra bash 5.1-1\n") == {"bash": "5.2-1"}
+    assert apt.parse_policy("awk:\n  Installed: (none)\n  Candidate: (none)\nbash:\n  Candidate: 5.2\n") == {
+        "awk": "", "bash": "5.2",
+    }  # fmt: skip
+    assert dnf.parse_offers("a 0:1-1 noarch\na 0:1-2 noarch\nb 2:1-1 i686\n") == {
+        "a": "1-2", "a.noarch": "1-2", "b": "2:1-1", "b.i686": "2:1-1",
+    }  # fmt: skip
+    yum = "Available Packages\na.noarch      1-2    base\na-very-long-name.x86_64\n      2:3-4   updates\n"
+    assert dnf.parse_list(yum)["a-very-long-name"] == "2:3-4"
+    update = '<update kind="package" name="one" edition="1.2-1" arch="noarch" edition-old="1.0-1">'
+    assert zypper.parse_updates(update) == {"one": "1.2-1"}
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("1.0-1", "1.0-2"), ("1.9", "1.10"), ("1.0~rc1-1", "1.0-1"), ("1.0", "1.0.1"), ("1.0-1", "1.0^git1-1"),
+        ("9.0-1", "1:1.0-1"), ("1.0a", "1.0.1"), ("1.0", "1.0a"), ("1.0^git1", "1.0.1"), ("1.01", "1.2"),
+    ],
+)  # fmt: skip
+def test_order_of_rpm_versions(older: str, newer: str) -> None:
+    assert rpm.newer(newer, older)
+    assert not rpm.newer(older, newer)
+    assert not rpm.newer(older, older)
+
+
+def test_what_fits_a_wish() -> None:
+    for wish in ("1.2", "1.2-3", "4:1.2-3", "4:1.2", "1.*"):
+        assert rpm.fits("4:1.2-3", wish), wish
+    for wish in ("1", "1.2-4", "5:1.2-3", "2*"):
+        assert not rpm.fits("4:1.2-3", wish), wish
+    wish = Version("any", lambda found: found != "x")
+    assert wish == "1.0"
+    assert "1.0" == wish  # noqa: SIM300
+    assert wish != None  # noqa: E711
+    assert wish != "x"
+
+
+APT = (
+    "apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 "
+    "-o DPkg::Lock::Timeout=9"
+)
+PACMAN = "--noconfirm --noprogressbar --color never"
+INSTALL: dict[str, Any] = {
+    "lock_timeout": 9, "allow_downgrade": False, "install_recommends": None, "default_release": None,
+}  # fmt: skip
+REMOVE: dict[str, Any] = {"lock_timeout": 9, "purge": False, "autoremove": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("apt", {}, f"{APT} install -- a b=1"),
+        ("apt", {"install_recommends": False}, f"{APT} -o APT::Install-Recommends=no install -- a b=1"),
+        ("apt", {"allow_downgrade": True, "default_release": "sid"},
+         f"{APT} -t sid --allow-downgrades install -- a b=1"),
+        ("dnf", {}, "dnf -y --setopt=exit_on_lock=1 install a b-1"),
+        ("dnf", {"install_recommends": False},
+         "dnf -y --setopt=exit_on_lock=1 --setopt=install_weak_deps=0 install a b-1"),
+        ("yum", {}, "yum -y --setopt=exit_on_lock=1 install a b-1"),
+        ("zypper", {}, "zypper --non-interactive install --auto-agree-with-licenses -- a b=1"),
+        ("zypper", {"allow_downgrade": True, "install_recommends": True},
+         "zypper --non-interactive install --auto-agree-with-licenses --recommends --oldpackage -- a b=1"),
+        ("pacman", {}, f"pacman -S {PACMAN} -- a b=1"),
+        ("apk", {}, "apk --no-progress --wait 9 add a b=1"),
+    ],
+)  # fmt: skip
+def test_install_commands(tmp_path: Path, name: str, given: dict[str, Any], expected: str) -> None:
+    commands = manager(name, tmp_path).install_commands([Wanted("a"), Wanted("b", "1")], Args({**INSTALL, **given}))
+    assert [" ".join(argv) for argv in commands] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("apt", {}, f"{APT} remove -- a"),
+        ("apt", {"purge": True, "autoremove": True}, f"{APT} --auto-remove purge -- a"),
+        ("dnf", {}, "dnf -y --setopt=exit_on_lock=1 --setopt=clean_requirements_on_remove=0 remove a"),
+        ("zypper", {"autoremove": True}, "zypper --non-interactive remove --clean-deps -- a"),
+        ("pacman", {"purge": True, "autoremove": True}, f"pacman -Rsn {PACMAN} -- a"),
+        ("apk", {"purge": True}, "apk --no-progress --wait 9 del --purge a"),
+    ],
+)
+def test_remove_commands(tmp_path: Path, name: str, given: dict[str, Any], expected: str) -> None:
+    commands = manager(name, tmp_path).remove_commands(["a"], Args({**REMOVE, **given}))
+    assert [" ".join(argv) for argv in commands] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "said"),
+    [
+        ("install", {}, "name or deb"),
+        ("install", {"name": []}, "empty"),
+        ("install", {"name": "--purge"}, "cannot be the name"),
+        ("install", {"name": "a=1", "state": "latest"}, "latest"),
+        ("install", {"name": ["a=1", "a=2"]}, "twice"),
+        ("install", {"name": "a=;b"}, "cannot be a version"),
+        ("install", {"name": "a", "use": "pkgsrc"}, "must be one of"),
+        ("remove", {"name": "a=1"}, "cannot be the name"),
+        ("update", {"upgrade": "maybe"}, "upgrade must be"),
+    ],
+)
+def test_arguments_that_are_refused(verb: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        find("pkg." + verb).check(given)
+
+
+def key(verb: str, **given: Any) -> str:
+    cls = find("pkg." + verb)
+    return str(cls(Args(cls.check(given)), Host(None)).key())
+
+
+def test_keys() -> None:
+    assert key("install", name="nginx") == "pkg:install:nginx"
+    assert key("install", package="nginx=1.2") == "pkg:install:nginx"
+    assert key("install", packages=["b", "a"]) == key("install", name="a, b") == "pkg:install:a,b"
+    long = key("install", name=[f"package{number}" for number in range(60)])
+    assert len(long) < 230
+    assert long != key("install", name=[f"package{number}" for number in range(61)])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message", "hint"),
+    [
+        ("apt", "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.",
+         "dpkg was interrupted", "dpkg --configure -a"),
+        ("apt", "E: Unable to locate package nope", "knows no package nope", "pkg.update"),
+        ("dnf", "Error: Unable to find a match: nope", "knows no package nope", "pkg.update"),
+        ("zypper", "No provider of 'nope' found.", "knows no package nope", "pkg.update"),
+        ("pacman", "error: target not found: nope", "knows no package nope", "pkg.update"),
+        ("apk", "  nope (no such package):\n    required by: world[nope]", "knows no package nope", "pkg.update"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_to_do(tmp_path: Path, name: str, text: str, message: str, hint: str) -> None:
+    one = manager(name, tmp_path)
+    one.near = lambda word: []
+    done = type("Done", (), {"ended": "", "exit_code": 1})()
+    error = one.explain([one.tool], done, text)
+    assert message in error.message
+    assert hint in error.hint
+
+
+def test_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = manager("apt", tmp_path)
+    one.offers = lambda names: dict.fromkeys(names, "1")
+    one.host.uid = 1000
+    monkeypatch.setattr(install, "choose", lambda host, use=None: one)
+    cls = find("pkg.install")
+    with pytest.raises(Failed, match="only root") as caught:
+        execute(cls(Args(cls.check({"name": "a"})), one.host), Store(None))
+    assert "become" in caught.value.hint
+
+
+def test_the_holder_of_a_lock_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("")
+    assert locks.holder(str(path)) is None
+    assert locks.holder(str(tmp_path / "none")) is None
+    text = "import fcntl,sys;f=open(sys.argv[1],'w');fcntl.lockf(f,fcntl.LOCK_EX);print(1,flush=True);sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", text, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert locks.holder(str(path)) == child.pid
+        assert f"pid {child.pid}" in locks.process(child.pid)
+        child.communicate()
+    assert locks.holder(str(path)) is None
+
+
+def test_a_transaction_is_told() -> None:
+    from sloth.payload.modules.pkg.names import transaction
+
+    before = Database({"a": [("1", "all", "")], "b": [("1", "all", "")]})
+    after = Database({"a": [("2", "all", "")], "c": [("1", "all", "")]})
+    assert transaction(before, after) == ["a 1 -> 2", "b 1 -> gone", "c 1"]

@@ -82,6 +82,7 @@ class Apt(Backend):
         r"^E: Couldn't find any package by (?:glob|regex) '(\S+)'",
     )
     errors = (
+        (r"^dpkg: error processing .*", "its own script failed: see the output; `dpkg --configure -a` tries again"),
         (r"^E: dpkg was interrupted.*", "run `dpkg --configure -a` on the host, say with exec.run"),
         (r"^E: Unmet dependencies\..*", "run `apt-get --fix-broken install` on the host"),
         (r"^E: Version '[^']*' for '[^']*' was not found", "run pkg.update first, or look at `apt-cache madison`"),

@@ -17,6 +17,7 @@ class Install(Resource):
     """
 
     name = "pkg.install"
+    alone = "name"
     fields = (
         Field(
             "name",

@@ -59,7 +59,7 @@ def look(path, follow=True):
     seen = {
         "type": _TYPES.get(stat.S_IFMT(info.st_mode), "unknown"),
         "mode": "%04o" % stat.S_IMODE(info.st_mode),
-        "owner": _user_name(info.st_uid),
+        "owner": user_name(info.st_uid),
         "group": _group_name(info.st_gid),
     }
     if seen["type"] == "link":
@@ -77,7 +77,7 @@ def wanted(host, args, now, kind="file"):
     wish = {}
     if args.owner is not None:
         made = "user:%s" % args.owner in host.predicted
-        wish["owner"] = args.owner if made else _user_name(_uid(args.owner))
+        wish["owner"] = args.owner if made else user_name(_uid(args.owner))
     if args.group is not None:
         made = "group:%s" % args.group in host.predicted
         wish["group"] = args.group if made else _group_name(_gid(args.group))
@@ -132,7 +132,7 @@ def replace(path, chunks, mode=None, validate=None):
             os.unlink(temporary)
         except OSError:
             pass
-        raise _explained(error, path) or error
+        raise explained(error, path) or error
     _sync_directory(directory)
 
 
@@ -165,7 +165,7 @@ def _dress(descriptor, path, mode, keep_owner=True):
                 return
             raise Failed(
                 "%s belongs to %s:%s, which we may not keep when we write it anew"
-                % (path, _user_name(old.st_uid), _group_name(old.st_gid)),
+                % (path, user_name(old.st_uid), _group_name(old.st_gid)),
                 hint="set become",
             )
     _copy_xattrs(path, descriptor)
@@ -190,7 +190,7 @@ def _copy_xattrs(source, target):
                 raise
 
 
-def _explained(error, path):
+def explained(error, path):
     """Return a Failed that says what an errno means here, or None."""
     if not isinstance(error, OSError):
         return None
@@ -311,7 +311,7 @@ def back_up(path):
             os.close(descriptor)
     except BaseException as error:
         os.unlink(name)
-        raise _explained(error, name) or error
+        raise explained(error, name) or error
     os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns))
     return name
 
@@ -333,7 +333,7 @@ def _number(kind, text, look_up):
         raise Missing("there is no %s %s on this host" % (kind, text), hint="make it first with %s.create" % kind)
 
 
-def _user_name(uid):
+def user_name(uid):
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):

@@ -1,5 +1,6 @@
 """One case for every resource: what is asked for, what must be there before, and how somebody spoils it by hand."""
 
+# ruff: noqa: E501  scripts and keys read better on one line
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,6 +1,7 @@
 """Runs on a host, with the payload it keeps: is desired() pure, and what do commands show to everybody?
 
-python3 on_host.py PAYLOAD NAME ARGUMENTS ASSETS (JSON) prints {"pure": why not or "", "argv": [[...], ...], "left": [...]}.
+python3 on_host.py PAYLOAD NAME ARGUMENTS ASSETS prints {"pure": why not or "", "argv": [[...], ...], "left": [...]};
+ARGUMENTS and ASSETS are JSON.
 """
 
 import copy
@@ -46,7 +47,7 @@ def main():
         desired = second = call.desired(before)
         why = str(error)
     if difference(desired, second) or difference(second, desired):
-        why = "asked twice it answers %r and %r" % (desired, second)
+        why = f"asked twice it answers {desired!r} and {second!r}"
     if difference(before, kept) or difference(kept, before):
         why = "it changed what it was given"
     change = Change(before, desired)
@@ -66,7 +67,8 @@ class Guard:
     """While it is entered, nothing may be written and no command run."""
 
     def __enter__(self):
-        self.kept = dict((verb, getattr(os, verb)) for verb in ("rename", "unlink", "mkdir", "chmod", "chown", "symlink"))
+        verbs = ("rename", "unlink", "mkdir", "chmod", "chown", "symlink")
+        self.kept = {verb: getattr(os, verb) for verb in verbs}
         for verb in self.kept:
             setattr(os, verb, self.refuse(verb))
         self.open = os.open
@@ -76,13 +78,13 @@ class Guard:
 
     def refuse(self, what):
         def refused(*args, **more):
-            raise Impure("desired() does %s %r" % (what, args))
+            raise Impure(f"desired() does {what} {args!r}")
 
         return refused
 
     def guarded(self, path, flags, *more, **named):
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            raise Impure("desired() writes %r" % (path,))
+            raise Impure(f"desired() writes {path!r}")
         return self.open(path, flags, *more, **named)
 
     def __exit__(self, *exc):
@@ -98,7 +100,7 @@ class Recording(real_popen):
     def __init__(self, argv, *more, **named):
         words = [argv] if isinstance(argv, (str, bytes)) else list(argv)
         environment = named.get("env") or {}
-        seen.append([os.fsdecode(word) for word in words] + ["%s=%s" % item for item in environment.items()])
+        seen.append([os.fsdecode(word) for word in words] + [f"{name}={value}" for name, value in environment.items()])
         real_popen.__init__(self, argv, *more, **named)
 
 

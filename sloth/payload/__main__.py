@@ -201,8 +201,13 @@ def _explain(error, host):
     import traceback
 
     text = traceback.format_exc()
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        _, found, inside = frame[0].rpartition("/payload/modules/")
+        if found:
+            place = "modules/%s:%d: " % (inside, frame[1])
     return {
-        "error": "%s: %s" % (type(error).__name__, error),
+        "error": "%s%s: %s" % (place, type(error).__name__, error),
         "hint": "this is a defect of sloth-runner or of a custom module",
         "detail": text[-8000:],
     }

@@ -5,6 +5,7 @@ local config = ...
 
 local yield, isyieldable = coroutine.yield, coroutine.isyieldable
 local getinfo, sethook, traceback = debug.getinfo, debug.sethook, debug.traceback
+local getlocal, getupvalue = debug.getlocal, debug.getupvalue
 local format, gsub, sub, rep, byte, find = string.format, string.gsub, string.sub, string.rep, string.byte, string.find
 local concat, pack, unpack, sort = table.concat, table.pack, table.unpack, table.sort
 local type, tostring, pairs, next, rawequal, select = type, tostring, pairs, next, rawequal, select
@@ -224,7 +225,33 @@ for _, name in ipairs({ "string", "table", "math", "utf8" }) do
     env[name] = {}
     for key, value in pairs(_G[name]) do env[name][key] = value end
 end
-getmetatable("").__index = env.string
+
+-- A loop such as `for _, user in ipairs({"alice"}) do user.create({name = user}) end` hides the module `user` behind a
+-- string of that name. What a string does not have is therefore looked for in the module that it hides.
+local function hidden(text)
+    for level = 3, 4 do
+        local info = getinfo(level, "f")
+        if not info then return nil end
+        local found
+        for at = 1, 200 do
+            local name, value = getlocal(level, at)
+            if not name then break end
+            if value == text and config.modules[name] then found = name end
+        end
+        for at = 1, 255 do
+            local name, value = getupvalue(info.func, at)
+            if not name then break end
+            if not found and value == text and config.modules[name] then found = name end
+        end
+        if found then return found end
+    end
+end
+getmetatable("").__index = function(text, key)
+    local method = env.string[key]
+    if method ~= nil or type(text) ~= "string" then return method end
+    local namespace = hidden(text)
+    return namespace and env[namespace][key] or nil
+end
 getmetatable("").__metatable = "string"
 env.os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime, getenv = os.getenv }
 env._G = env

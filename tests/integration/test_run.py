@@ -20,7 +20,7 @@ from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport.loopback import LoopbackFleet
-from tests.integration.running import run_site
+from tests.integration.running import run_local, run_site
 
 SITE = """
 task({ name = "files", run = function()
@@ -288,3 +288,16 @@ end }})
     order = (tmp_path / "order").read_text().split()
     assert order.count("once") == 1
     assert [word for word in order if word != "once"] == ["db", "in", "out", "in", "out"]
+
+
+async def test_a_tree_of_one_file_is_a_tree(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".sloth-runner/one").mkdir(parents=True)
+    (home / ".sloth-runner/one/page").write_text("x\n")
+    (home / "there").mkdir()
+    for _ in range(2):
+        events = await run_local(
+            'task({ name = "t", run = function() file.copy({ src = "one/", dest = "~/there" }) end })', home
+        )
+    assert results(events)[0].status == "unchanged"
+    assert (home / "there/page").read_text() == "x\n"

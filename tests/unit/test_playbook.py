@@ -189,3 +189,22 @@ def test_includes_run_beside_their_file(tmp_path: Path) -> None:
     end = Program(Site.read(str(site)), host={}, groups={}, vars={}, modules=MODULES).load()
     assert isinstance(end, Error)
     assert "includes itself" in end.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'for _, file in ipairs({ "a" }) do file.absent({ path = file }) end',
+        'for _, file in ipairs({ "a" }) do (function() file.absent({ path = file }) end)() end',
+    ],
+)
+def test_a_string_that_hides_a_module_still_finds_it(text: str) -> None:
+    first = program(text).load()
+    assert isinstance(first, Invoke)
+    assert (first.name, first.args) == ("file.absent", {"path": "a"})
+
+
+def test_a_string_has_no_module_s_functions_otherwise() -> None:
+    end = program('local word = "a"; word.absent({})').load()
+    assert isinstance(end, Error)
+    assert "nil value" in end.message

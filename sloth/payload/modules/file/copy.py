@@ -67,7 +67,7 @@ end})"""
 
     @property
     def tree_source(self):
-        return bool(not self.assets and not self.args.remote_src and self.args.src and self.args.src.endswith("/"))
+        return bool(not self.args.remote_src and self.args.src and self.args.src.endswith("/"))
 
     def _target(self):
         """The path of the one file: below dest if dest is a directory, behind a link if that is asked."""

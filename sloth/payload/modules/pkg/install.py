@@ -12,7 +12,8 @@ class Install(Resource):
     Each may be "name", "name=version" (also a pattern, "name=1.2*"), or the path of a package file on the host. A name
     that only other packages provide counts as installed when one of them is. With state "latest" the newest version
     that the index offers is wanted. `update_cache` refreshes the index before something is installed, unless it is
-    younger than `cache_valid_time`; with "latest" before looking, too, in a check as well (no package is touched).
+    younger than `cache_valid_time` and knows all the names; with "latest" it does so before looking, in a check, too (no
+    package is touched).
     A refresh alone is no change.
     """
 
@@ -71,6 +72,7 @@ end})"""
         self._packages = None  # the Wanted that are asked for, files read
         self._offers = {}  # what observe() learned of the index: name -> version
         self._refreshed = False
+        self._stale = False
 
     @property
     def backend(self):
@@ -99,7 +101,9 @@ end})"""
         if ask and not refresh:
             self._offers = self.backend.offers(ask)
             unknown = [name for name in ask if name not in self._offers and now[name] is None]
-            if unknown:
+            # A fresh index that lacks the name may be older than the sources that now have it: apply() refreshes it.
+            self._stale = bool(unknown) and self.args.update_cache and not self._refreshed
+            if unknown and not self._stale:
                 raise self.backend.unknown(unknown)
         return now if any(version is not None for version in now.values()) else None
 
@@ -129,7 +133,7 @@ end})"""
     def apply(self, change):
         backend = self.backend
         before = backend.database()
-        if self.args.update_cache and not self._refreshed and not backend.is_fresh(self.args):
+        if self.args.update_cache and not self._refreshed and (self._stale or not backend.is_fresh(self.args)):
             self._refresh()
         packages = [package for package in self._wanted() if package.name in change]
         latest = self.args.state == "latest"

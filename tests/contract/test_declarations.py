@@ -1,0 +1,96 @@
+"""What every module declares: by registry, so that a new one is held to it the day it is written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sloth.engine.validate import validate
+from sloth.inventory import Inventory
+from sloth.payload.resource import ArgumentError, Call, Field, registry
+from sloth.playbook import Site, check_syntax
+from sloth.report import documentation
+from tests.integration.test_contracts import ROOT, sloth
+
+CLASSES = registry()
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+def test_a_module_is_declared_and_documented(cls: type[Call]) -> None:
+    assert re.fullmatch(r"[a-z]+\.[a-z_]+", cls.name)
+    assert documentation.summary(cls).endswith("."), "the docstring begins with a sentence"
+    fields: Any = (*cls.fields, *cls.returns)
+    for field in fields:
+        assert isinstance(field, Field)
+        assert field.type in Field.TYPES
+        assert field.help, f"{field.name} has no help"
+    names = [name for field in list(cls.fields) for name in (field.name, *field.aliases)]
+    assert len(names) == len(set(names))
+    for field in list(cls.fields):
+        if not field.required and field.default is not None:
+            assert field.coerce(field.default) == field.default
+    if cls.alone:
+        assert cls.alone in names
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+def test_its_example_is_right(cls: type[Call]) -> None:
+    site = Site("example.sloth", cls.example.encode(), ROOT / "examples")
+    check_syntax(site)
+    assert validate(site, Inventory.local(), {}) == []
+    assert cls.name + "(" in cls.example or cls.name == "facts.gather"
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+def test_wrong_arguments_are_refused_before_anything_is_touched(cls: type[Call]) -> None:
+    with pytest.raises(ArgumentError, match="has no argument"):
+        cls.check({"no_such_argument": 1})
+    for field in list(cls.fields):
+        if field.type != "any":
+            with pytest.raises(ArgumentError, match=field.name):
+                cls.check({field.name: {"a": {"b": 1}} if field.type != "dict" else "text"})
+
+
+def test_the_reference_is_current() -> None:
+    told = documentation.markdown(CLASSES)
+    assert (ROOT / "docs/modules.md").read_text() == told, "run: sloth-runner doc --markdown > docs/modules.md"
+
+
+def test_the_lua_definitions_are_lua(tmp_path: Path) -> None:
+    text = documentation.lua_types(CLASSES)
+    check_syntax(Site("sloth.lua", text.encode(), tmp_path))
+    for cls in CLASSES:
+        if cls.name != "facts.gather":
+            assert f"function {cls.name}(args) end" in text
+    server = shutil.which("lua-language-server")
+    if server:
+        (tmp_path / "sloth.lua").write_text(text)
+        done = subprocess.run([server, "--check", str(tmp_path)], capture_output=True, text=True)
+        assert "no problems found" in done.stdout.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "file.copy"),
+        (["ssh"], "ssh.authorized_key"),
+        (["file.copy"], "Arguments"),
+        (["--lua-types"], "---@meta"),
+        (["file.copy", "-o", "json"], '"positional": "dest"'),
+    ],
+)
+def test_doc_tells(tmp_path: Path, words: list[str], said: str) -> None:
+    done = sloth(tmp_path, "doc", *words)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+def test_doc_knows_the_nearest_word(tmp_path: Path) -> None:
+    done = sloth(tmp_path, "doc", "file.cpoy")
+    assert done.returncode == 2
+    assert 'did you mean "file.copy"?' in done.stderr

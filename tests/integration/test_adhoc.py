@@ -1,0 +1,181 @@
+"""call, exec, facts and a site's own modules, by the command line itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sloth.playbook.adhoc import literal
+from tests.integration.test_contracts import sloth
+
+THREE = "".join(f'[hosts.{name}]\nconnection = "local"\n' for name in ("web1", "web2", "db1"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "inventory.toml").write_text(THREE)
+    return tmp_path
+
+
+def test_a_call_is_checked_made_and_remembered(home: Path) -> None:
+    (home / "motd").write_text("welcome\n")
+    words = ["call", "local", "file.lineinfile", f"path={home}/motd", "line=hi"]
+    checked = sloth(home, *words, "--check", "--diff", "--exit-code")
+    assert checked.returncode == 3, checked.stderr
+    assert "+hi" in checked.stdout
+    assert (home / "motd").read_text() == "welcome\n"
+    done = sloth(home, *words)
+    assert done.returncode == 0
+    assert (home / "motd").read_text() == "welcome\nhi\n"
+    assert "unchanged" in sloth(home, *words).stdout
+    listed = json.loads(sloth(home, "state", "list", "--output", "json").stdout)
+    assert [row["type"] for row in listed] == ["lineinfile"]
+
+
+def test_a_word_alone_lists_and_tables(home: Path) -> None:
+    done = sloth(home, "call", "local", "exec.run", '["sh", "-c", "echo $A > ~/made"]', 'env={"A": "b c"}')
+    assert done.returncode == 0, done.stderr
+    assert (home / "made").read_text() == "b c\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["local", "file.cpoy", "dest=/x"], 'did you mean "file.copy"?'),
+        (["local", "file.copy", "dset=/x"], 'did you mean "dest"?'),
+        (["local", "file.copy", "dest=/x"], "needs src or content"),
+        (["nope", "file.absent", "/x"], "no host matches nope"),
+        (["local", "file.absent", "relative"], "absolute path"),
+        (["local", "exec.run", "x", "env={1"], "is no JSON"),
+    ],
+)
+def test_mistakes_touch_nothing(home: Path, words: list[str], said: str) -> None:
+    done = sloth(home, "call", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_hosts_that_answer_the_same_stand_together(home: Path) -> None:
+    done = sloth(home, "exec", "web*", "--", "echo", "one two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "── web1, web2\none two\n"
+    script = 'test "$(cat ~/.sloth-runner/run.lock 2>/dev/null)" || true; echo out; echo err >&2; exit 3'
+    failed = sloth(home, "exec", "web1", "--", script)
+    assert failed.returncode == 1
+    assert "exit code 3" in failed.stdout
+    document = json.loads(sloth(home, "exec", "web1", "-o", "json", "--", "echo a; echo b >&2; exit 3").stdout)
+    assert (document["web1"]["exit_code"], document["web1"]["stdout"], document["web1"]["stderr"]) == (3, "a\n", "b\n")
+
+
+def test_facts(home: Path) -> None:
+    told = json.loads(sloth(home, "facts", "-i", "inventory.toml", "--limit", "web1", "-o", "json").stdout)
+    assert list(told) == ["web1"]
+    assert {"os_family", "interfaces", "memory_mb", "users"} <= set(told["web1"])
+    assert [one["name"] for one in told["web1"]["interfaces"] if "127.0.0.1/8" in one["addresses"]] == ["lo"]
+    wrong = sloth(home, "facts", "distributoin", "--limit", "web1")
+    assert wrong.returncode == 2
+    assert 'did you mean "distribution"?' in wrong.stderr
+
+
+@pytest.mark.parametrize("value", ["", 'a"b\\c\n\0', "caf\u00e9 \udcff", [1, "x", [True]], {"a b": {"c": 1.5}}, -3])
+def test_what_goes_into_lua_comes_out_of_it(value: object) -> None:
+    from lupa.lua54 import LuaRuntime
+
+    runtime = LuaRuntime(encoding=None)
+    text = literal(value).encode()
+
+    def plain(thing: object) -> object:
+        if isinstance(thing, bytes):
+            return thing.decode("utf-8", "surrogateescape")
+        if hasattr(thing, "items"):
+            items = {plain(key): plain(item) for key, item in thing.items()}
+            return list(items.values()) if set(items) == set(range(1, len(items) + 1)) else items
+        return thing
+
+    assert plain(runtime.execute(b"return " + text)) == value
+
+
+OWN = '''"""Notes: one line in a file of its own."""
+
+import os
+
+from sloth.payload.resource import REQUIRED, Field, Resource
+
+
+class Present(Resource):
+    """Make sure that a note is there."""
+
+    name = "note.present"
+    fields = (Field("path", "path", REQUIRED, help="the file"), Field("text", "str", REQUIRED, help="what it says"))
+    example = 'task({name = "n", run = function() note.present({path = "/tmp/n", text = "x"}) end})'
+
+    def identity(self):
+        return self.host.expand(self.args.path)
+
+    def observe(self):
+        try:
+            with open(self.identity()) as file:
+                return {"text": file.read()}
+        except FileNotFoundError:
+            return None
+
+    def desired(self, now):
+        return {"text": self.args.text}
+
+    def apply(self, change):
+        with open(self.identity(), "w") as file:
+            file.write(self.args.text)
+'''
+
+
+def test_a_site_s_own_module_works_like_any_other(home: Path) -> None:
+    (home / "modules").mkdir()
+    (home / "modules/note.py").write_text(OWN)
+    (home / "site.sloth").write_text(
+        'task({ name = "t", run = function() print(note.present({ path = "~/n", text = "hi" }).reason) end })'
+    )
+    for reason in ("new", ""):
+        done = sloth(home, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"web1: {reason}\n" in done.stdout
+    assert (home / "n").read_text() == "hi"
+    assert "note.present" in sloth(home, "doc", "note").stdout
+    wrong = sloth(home, "call", "local", "note.present", "path=/x", "txet=1")
+    assert 'did you mean "text"?' in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("note.py", "def (:", "modules/note.py:1"),
+        ("note.py", "import os\nimport requests\n", "modules/note.py:2"),
+        ("note.py", "x = f'{1=}'\n", "modules/note.py:1"),
+        ("note.py", "\nraise KeyError('k')\n", "modules/note.py:2"),
+        ("note.py", OWN.replace("note.present", "nota.present"), "not note.VERB"),
+        ("note.py", OWN.replace('"path", "path"', '"path", "pth"'), "unknown type 'pth'"),
+        ("file.py", OWN, "the name file is taken"),
+        ("host.py", OWN, "the name host is taken"),
+    ],
+)
+def test_a_mistake_in_a_module_is_found_with_its_place(home: Path, name: str, source: str, said: str) -> None:
+    (home / "modules").mkdir()
+    (home / "modules" / name).write_text(source)
+    (home / "site.sloth").write_text('task({ name = "t", run = function() end })')
+    done = sloth(home, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_an_error_on_the_host_names_the_module_s_line(home: Path) -> None:
+    (home / "modules").mkdir()
+    (home / "modules/note.py").write_text(
+        OWN.replace("        with open(self.identity(), ", "        {}['k']\n        with open(")
+    )
+    (home / "site.sloth").write_text(
+        'task({ name = "t", run = function() note.present({ path = "~/n", text = "hi" }) end })'
+    )
+    done = sloth(home, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
+    assert done.returncode == 1
+    assert "modules/note.py:29: KeyError: 'k'" in done.stdout

@@ -98,7 +98,9 @@ CASES = {
     "cron.job": Case(
         {"name": "nightly", "minute": "17", "hour": "3", "job": "/bin/true", "user": "deploy"}, "crontab -r -u deploy"
     ),
-    "sysctl.set": Case({"name": "net.ipv4.ip_default_ttl", "value": "65"}, "sed -i s/65/66/ /etc/sysctl.d/99-sloth.conf"),
+    "sysctl.set": Case(
+        {"name": "kernel.panic", "value": "10", "sysctl_set": False}, "sed -i s/10/66/ /etc/sysctl.d/99-sloth.conf"
+    ),
     "mount.present": Case({"path": "/mnt/case", "src": "tmpfs", "fstype": "tmpfs", "opts": "size=64k"}, "umount /mnt/case"),
     "mount.absent": Case(
         {"path": "/mnt/gone"}, "mkdir -p /mnt/gone; mount -t tmpfs tmpfs /mnt/gone",

@@ -115,6 +115,8 @@ class Fleet:
         (root / "etc/hostname").write_text(f"{name}\n")
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         (root / "etc/machine-id").write_text("")
+        # Nobody is shut out while the host boots: _booted() waits for its end, also when a unit has failed.
+        (root / "etc/tmpfiles.d/systemd-nologin.conf").symlink_to("/dev/null")
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / "etc/ssh/ssh_host_ed25519_key"))
         (root / "etc/ssh/sshd_config.d/fleet.conf").write_text(
             f"ListenAddress {self.addresses[name]}\nUseDNS no\nMaxStartups 100\nPermitRootLogin prohibit-password\n"

@@ -12,7 +12,7 @@ class Install(Resource):
     Each may be "name", "name=version" (also a pattern, "name=1.2*"), or the path of a package file on the host. A name
     that only other packages provide counts as installed when one of them is. With state "latest" the newest version
     that the index offers is wanted. `update_cache` refreshes the index before something is installed, unless it is
-    younger than `cache_valid_time` and knows all the names; with "latest" it does so before looking, in a check, too (no
+    younger than `cache_valid_time` and knows all the names; with "latest" also before looking, in a check, too (no
     package is touched).
     A refresh alone is no change.
     """

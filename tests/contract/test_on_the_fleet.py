@@ -133,9 +133,10 @@ def _on_host(machine: Machine, name: str, case: Case) -> Any:
     text = case.args.get("content", "hello\n")
     assets = [{"name": "", "mode": "0644", "dir": False, "sha256": "", "size": len(text), "text": text}]
     given = {key: value for key, value in case.args.items() if key not in ("content", "vars")}
-    if name in ("file.template", "file.copy", "systemd.unit"):
+    shipped = name in ("file.template", "file.copy", "systemd.unit")
+    if shipped:
         given.setdefault("src", "shipped")
     machine.shell("cat > /root/on_host.py", SCRIPT.read_bytes())
-    words = [payload, name, json.dumps(given), json.dumps(assets if "src" in given else [])]
+    words = [payload, name, json.dumps(given), json.dumps(assets if shipped else [])]
     quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
     return json.loads(machine.shell(f"cd / && python3 -B /root/on_host.py {quoted}"))

@@ -142,7 +142,7 @@ end})"""
         words = words or [args.minute, args.hour, args.day, args.month, args.weekday]
         if self.file:
             words.append(self.user)
-        return ("#" if args.disabled else "") + " ".join(words + [args.job])
+        return ("#" if args.disabled else "") + " ".join(words + [args.job or ""])
 
     def apply(self, change):
         data = change.after["content"].data()

@@ -1,0 +1,223 @@
+"""http.download: a file from the web."""
+
+import email.utils
+import hashlib
+import os
+import re
+import time
+
+from sloth.payload import files
+from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+
+READ = 256 * 1024  # bytes
+
+
+class Download(Resource):
+    """Make sure that a file is what a URL gives.
+
+    With a checksum and a file that has it, nobody is asked. Without one the server is, on every run: it answers that
+    the file is not newer than ours (If-Modified-Since), or its content is compared with ours. The download goes to a
+    temporary file beside dest, is checked, and takes its place whole. Proxies are taken from the environment.
+    Passwords and headers go to the first host only: not along with a redirect to another one.
+    """
+
+    name = "http.download"
+    fields = (
+        Field("url", "str", REQUIRED, help="http:// or https://"),
+        Field("dest", "path", REQUIRED, help="the file on the host; in a directory, by the URL's last part"),
+        Field(
+            "checksum", help='"sha256:HEX", also md5, sha1, sha512; or "sha256:URL" of a list as sha256sum writes it'
+        ),
+        *files.FIELDS,
+        Field("username", aliases=("url_username",), help="for the server"),
+        Field("password", secret=True, aliases=("url_password",), help="for the server"),
+        Field("headers", "dict", secret=True, help="to send along"),
+        Field("timeout", "float", 30.0, how=True, help="seconds without a byte after which it fails"),
+        Field("validate_certs", "bool", True, how=True, help="false: any certificate will do"),
+        Field("force", "bool", False, how=True, help="without checksum: compare the content, whatever the server says"),
+        files.BACKUP,
+    )
+    returns = (Field("dest", help="the file"), Field("backup_file", help="the copy of the old file"))
+    example = """task({name = "tool", run = function()
+    http.download({
+        url = "https://example.com/tool", dest = "/usr/local/bin/tool", mode = "0755",
+        checksum = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    })
+end})"""
+
+    @classmethod
+    def check_together(cls, values):
+        if not re.match(r"^https?://[^/\s]+", values["url"]):
+            raise ArgumentError("%s: url must begin with http:// or https://: %s" % (cls.name, _public(values["url"])))
+        if values.get("checksum") is not None:
+            name, colon, rest = values["checksum"].partition(":")
+            if not colon or name not in hashlib.algorithms_guaranteed or name.startswith("shake") or not rest:
+                raise ArgumentError("%s: checksum must be ALGORITHM:HEX or ALGORITHM:URL" % cls.name)
+            if not rest.startswith("http") and len(rest) != 2 * hashlib.new(name).digest_size:
+                raise ArgumentError("%s: that is no %s: %s" % (cls.name, name, rest))
+
+    def __init__(self, args, host, assets=()):
+        Resource.__init__(self, args, host, assets)
+        self._wanted = None
+        self._fetched = None  # SHA-256 of what apply() has just put there
+
+    @property
+    def dest(self):
+        path = self.host.expand(self.args.dest)
+        if self.args.dest.endswith("/") or os.path.isdir(path):
+            return os.path.join(path, self.args.url.partition("?")[0].rstrip("/").rpartition("/")[2] or "index.html")
+        return path
+
+    def identity(self):
+        return self.dest
+
+    def observe(self):
+        now = files.look(self.dest)
+        if now is None:
+            return None
+        if now["type"] != "file":
+            raise Failed("%s is there and is no file but a %s" % (self.dest, now["type"]))
+        now["current"] = self._is_current()
+        return now
+
+    def desired(self, now):
+        return dict({"type": "file", "current": True}, **files.wanted(self.host, self.args, now))
+
+    def _is_current(self):
+        content = self.host.content(self.dest)
+        if self._fetched:
+            return content.sha256 == self._fetched
+        wanted = self._checksum()
+        if wanted:
+            name, digest = wanted
+            return (content.sha256 if name == "sha256" else _digest_of(content.chunks(), name)) == digest
+        since = None if self.args.force else os.stat(self.dest).st_mtime
+        answer = self._open(self.args.url, since)
+        return answer is None or _digest_of(_chunks(answer), "sha256") == content.sha256
+
+    def _checksum(self):
+        """(algorithm, hex digest) that the file must have, or None."""
+        if self.args.checksum is None:
+            return None
+        if self._wanted is None:
+            name, _, rest = self.args.checksum.partition(":")
+            self._wanted = (name, self._listed(rest) if rest.startswith("http") else rest.lower())
+        return self._wanted
+
+    def _listed(self, url):
+        """The digest that a list such as sha256sum's gives for our file; of a list of one, whatever its name."""
+        text = b"".join(_chunks(self._open(url, None))).decode("utf-8", "replace")
+        name = self.args.url.partition("?")[0].rpartition("/")[2]
+        lines = [line.split() for line in text.splitlines() if line.strip()]
+        for words in lines:
+            if len(words) > 1 and words[1].lstrip("*./") == name:
+                return words[0].lower()
+        if len(lines) == 1:
+            return lines[0][0].lower()
+        raise Failed("%s has no checksum of %s" % (_public(url), name))
+
+    def _open(self, url, since):
+        """The server's answer; None when it says that nothing has changed. Raises Failed."""
+        import socket
+        import ssl
+        import urllib.error
+        import urllib.parse
+        import urllib.request
+
+        request = urllib.request.Request(_public(url, True), headers={"User-Agent": "sloth-runner"})
+        # Unredirected: what is meant for this host stays with it.
+        for name, value in (self.args.headers or {}).items():
+            request.add_unredirected_header(str(name), str(value))
+        user = self.args.username or urllib.parse.urlsplit(url).username
+        if user:
+            import base64
+
+            password = self.args.password or urllib.parse.urlsplit(url).password or ""
+            token = base64.b64encode(("%s:%s" % (user, password)).encode("utf-8")).decode("ascii")
+            request.add_unredirected_header("Authorization", "Basic " + token)
+        if since is not None:
+            request.add_unredirected_header("If-Modified-Since", email.utils.formatdate(since, usegmt=True))
+        context = ssl.create_default_context()
+        if not self.args.validate_certs:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+        try:
+            return opener.open(request, timeout=self.args.timeout)
+        except urllib.error.HTTPError as error:
+            if error.code == 304:
+                return None
+            raise Failed("%s answers %d %s" % (_public(url), error.code, error.reason))
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            why = getattr(error, "reason", error)
+            if isinstance(why, socket.timeout):
+                why = "no answer within %g seconds" % self.args.timeout
+            raise Failed("%s cannot be reached: %s" % (_public(url), why))
+
+    def apply(self, change):
+        values = {}
+        path = self.dest
+        if change.before is None or "current" in change:
+            parent = os.path.dirname(path)
+            if not os.path.isdir(parent):
+                raise Failed("the directory %s does not exist" % parent, hint="make it with file.directory")
+            if change.before is not None and self.args.backup:
+                values["backup_file"] = files.back_up(path)
+            wanted = self._checksum()
+            answer = self._open(self.args.url, None)
+            digests = [hashlib.sha256()] + ([hashlib.new(wanted[0])] if wanted else [])
+            mode = change.after.get("mode") if change.before is None else None
+            target = os.path.realpath(path)
+            files.replace(target, _hashing(_chunks(answer), digests), mode, lambda _: _verify(digests, wanted))
+            self._fetched = digests[0].hexdigest()
+            modified = email.utils.parsedate_tz(answer.headers.get("Last-Modified", ""))
+            if modified:
+                os.utime(target, (time.time(), email.utils.mktime_tz(modified)))
+        files.set_attributes(path, change)
+        return values
+
+    def result(self, now):
+        return {"dest": self.dest}
+
+
+def _verify(digests, wanted):
+    if wanted and digests[-1].hexdigest() != wanted[1]:
+        raise Failed("the download's %s is %s, not %s" % (wanted[0], digests[-1].hexdigest(), wanted[1]))
+
+
+def _hashing(chunks, digests):
+    for data in chunks:
+        for digest in digests:
+            digest.update(data)
+        yield data
+
+
+def _chunks(answer):
+    import http.client
+
+    length = answer.headers.get("Content-Length")
+    left = int(length) if length and length.isdigit() else None
+    while True:
+        try:
+            data = answer.read(READ)
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed("the download broke off: %s" % error)
+        if not data:
+            break
+        if left is not None:
+            left -= len(data)
+        yield data
+    if left:
+        raise Failed("the download broke off: %d bytes are missing" % left)
+
+
+def _digest_of(chunks, name):
+    digest = hashlib.new(name)
+    for data in chunks:
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _public(url, usable=False):
+    """The URL without a password, and (to be used in a request) without a user."""
+    return re.sub(r"^(https?://)[^/@]*@", r"\1" if usable else r"\1***@", url)

@@ -1,0 +1,323 @@
+"""cron, sysctl, http, git and archive where no fleet is needed: their edges, on this machine and in a directory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sloth.payload.content import Content
+from sloth.payload.converge import Outcome, execute
+from sloth.payload.host import Host
+from sloth.payload.link import Link
+from sloth.payload.resource import Args, ArgumentError, Failed, find
+from sloth.payload.store import Store
+
+
+class Local(Host):
+    """This machine, with a home of the test's own and contents that are given at once."""
+
+    def __init__(self, home: Path) -> None:
+        reader, writer = os.pipe()
+        super().__init__(Link(reader, writer), home=str(home))
+        self.contents: list[bytes] = []
+
+    def asset(self, call: Any, index: int) -> Content:
+        return Content.of_bytes(self.contents[index])
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Local:
+    (tmp_path / "home").mkdir()
+    return Local(tmp_path / "home")
+
+
+def call(host: Local, module: str, /, check: bool = False, assets: tuple[Any, ...] = (), **args: Any) -> Outcome:
+    cls = find(module)
+    outcome: Outcome = execute(cls(Args(cls.check(args)), host, assets), Store(None), check)
+    return outcome
+
+
+def job(host: Local, path: Path, before: bytes, **args: Any) -> bytes:
+    path.write_bytes(before)
+    call(host, "cron.job", cron_file=str(path), user="root", **args)
+    after = path.read_bytes()
+    assert call(host, "cron.job", cron_file=str(path), user="root", **args).status == "unchanged"
+    return after
+
+
+def test_a_job_is_added_changed_and_removed(host: Local, tmp_path: Path) -> None:
+    rest = b"# caf\xe9\nMAILTO=x\n0 0 * * * root other"
+    made = job(host, tmp_path / "c", rest, name="n", job="true", minute=5)
+    assert made == rest + b"\n#sloth: n\n5 * * * * root true\n"
+    assert job(host, tmp_path / "c", made, name="n", job="false", special_time="daily") == (
+        rest + b"\n#sloth: n\n@daily root false\n"
+    )
+    assert job(host, tmp_path / "c", made, name="n", state="absent") == rest + b"\n"
+    taken = job(host, tmp_path / "c", b"#Ansible: n\n1 1 * * * root old\n", name="n", job="new", disabled=True)
+    assert taken == b"#Ansible: n\n#* * * * * root new\n"
+    assert job(host, tmp_path / "c", b"x\n", name="PATH", job="/bin", env=True) == b'PATH="/bin"\nx\n'
+
+
+@pytest.mark.parametrize(
+    "args", [{"name": "n"}, {"name": "n", "job": "a\nb"}, {"name": "n", "job": "x", "minute": "1 2"},
+             {"name": "n", "job": "x", "minute": 1, "special_time": "daily"}],
+)  # fmt: skip
+def test_jobs_that_cannot_be_are_refused(host: Local, args: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError):
+        call(host, "cron.job", **args)
+
+
+def test_a_kernel_setting_s_line_is_edited_in_place(host: Local, tmp_path: Path) -> None:
+    path = tmp_path / "s.conf"
+    path.write_bytes(b"# x\nkernel.panic=1\nnet/ipv4/ip_forward = 0\n; y\nkernel/panic = 2\n")
+    args: dict[str, Any] = {"name": "kernel.panic", "sysctl_file": str(path), "sysctl_set": False}
+    assert call(host, "sysctl.set", value=10, **args).status == "changed"
+    assert path.read_bytes() == b"# x\nkernel.panic = 10\nnet/ipv4/ip_forward = 0\n; y\n"
+    assert call(host, "sysctl.set", value="10", **args).status == "unchanged"
+    call(host, "sysctl.set", state="absent", **args)
+    assert path.read_bytes() == b"# x\nnet/ipv4/ip_forward = 0\n; y\n"
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Serves a directory; /moved leads to another server; what was asked for, and with which headers, is kept."""
+
+    asked: list[tuple[str, dict[str, str]]] = []
+    other = ""
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, dict(self.headers)))
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", self.other + "/file")
+            self.end_headers()
+        elif self.path == "/short":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"only this")
+        else:
+            super().do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "file").write_bytes(b"content\n")
+    Server.asked = []
+    servers = [
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(served)))
+        for _ in range(2)
+    ]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    Server.other = f"http://localhost:{servers[1].server_port}"
+    yield f"http://127.0.0.1:{servers[0].server_port}"
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_download_with_a_checksum_asks_nobody_twice(host: Local, web: str, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"content\n").hexdigest()
+    args = {"url": web + "/file", "dest": str(tmp_path / "got"), "checksum": "sha256:" + digest, "mode": "0600"}
+    assert call(host, "http.download", **args).status == "changed"
+    asked = len(Server.asked)
+    assert call(host, "http.download", **args).status == "unchanged"
+    assert len(Server.asked) == asked
+    (tmp_path / "got").write_text("spoiled")
+    assert call(host, "http.download", **args).status == "changed"
+    with pytest.raises(Failed, match="the download's md5 is"):
+        call(host, "http.download", url=web + "/file", dest=str(tmp_path / "no"), checksum="md5:" + "0" * 32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["got", "home", "served"]
+
+
+def test_a_download_without_one_follows_the_server(host: Local, web: str, tmp_path: Path) -> None:
+    args = {"url": web + "/file", "dest": str(tmp_path) + "/", "timeout": 5}
+    assert call(host, "http.download", **args).status == "changed"
+    assert call(host, "http.download", **args).status == "unchanged"
+    (tmp_path / "served/file").write_bytes(b"newer\n")
+    os.utime(tmp_path / "served/file", (2e9, 2e9))
+    assert call(host, "http.download", **args).status == "changed"
+    assert (tmp_path / "file").read_bytes() == b"newer\n"
+
+
+def test_a_broken_download_leaves_nothing(host: Local, web: str, tmp_path: Path) -> None:
+    for path, said in (("/short", "broke off"), ("/gone", "answers 404")):
+        with pytest.raises(Failed, match=said):
+            call(host, "http.download", url=web + path, dest=str(tmp_path / "got"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "served"]
+
+
+def test_a_password_stays_with_its_host(host: Local, web: str, tmp_path: Path) -> None:
+    headers = {"X-Token": "t0ken"}
+    call(
+        host,
+        "http.download",
+        url=web + "/moved",
+        dest=str(tmp_path / "got"),
+        username="u",
+        password="p",
+        headers=headers,
+    )
+    first, second = Server.asked[:2]
+    assert "Authorization" in first[1]
+    assert "X-Token" in first[1]
+    assert second[0] == "/file"
+    assert not {"Authorization", "X-Token"} & set(second[1])
+
+
+def git(directory: Path, *words: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", *identity, *words], cwd=directory, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    place = tmp_path / "origin"
+    place.mkdir()
+    git(place, "init", "-q", "-b", "main")
+    for number in ("one", "two"):
+        (place / "file").write_text(number)
+        git(place, "add", "file")
+        git(place, "commit", "-q", "-m", number)
+        git(place, "tag", "-a", f"v-{number}", "-m", number)
+    return place
+
+
+def test_a_branch_is_followed_and_a_tag_and_a_commit_are_kept(host: Local, origin: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    args = {"repo": f"file://{origin}", "dest": str(place)}
+    first = git(origin, "rev-parse", "HEAD~1")
+    for version, text in (("main", "two"), ("v-one", "one"), (first, "one"), (first[:10], "one"), ("HEAD", "two")):
+        call(host, "git.clone", version=version, **args)
+        assert (place / "file").read_text() == text, version
+        assert call(host, "git.clone", version=version, **args).status == "unchanged", version
+    (origin / "file").write_text("three")
+    git(origin, "commit", "-q", "-a", "-m", "three")
+    assert call(host, "git.clone", version="main", update=False, **args).status == "unchanged"
+    assert call(host, "git.clone", version="main", check=True, **args).status == "changed"
+    assert (place / "file").read_text() == "two"
+    done = call(host, "git.clone", version="main", **args)
+    assert (done.status, done.values["after"]) == ("changed", git(origin, "rev-parse", "HEAD"))
+
+
+def test_local_changes_are_not_thrown_away_unasked(host: Local, origin: Path, tmp_path: Path) -> None:
+    args = {"repo": f"file://{origin}", "dest": str(tmp_path / "copy")}
+    call(host, "git.clone", version="v-one", **args)
+    (tmp_path / "copy/file").write_text("mine")
+    with pytest.raises(Failed, match="Local modifications"):
+        call(host, "git.clone", version="v-two", **args)
+    assert (tmp_path / "copy/file").read_text() == "mine"
+    call(host, "git.clone", version="v-two", force=True, **args)
+    assert (tmp_path / "copy/file").read_text() == "two"
+    with pytest.raises(Failed, match="no branch, tag or commit nope"):
+        call(host, "git.clone", version="nope", **args)
+
+
+def tar(members: dict[str, Any], mode: str = "w:gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, value in members.items():
+            info = value if isinstance(value, tarfile.TarInfo) else tarfile.TarInfo(name)
+            data = b"" if isinstance(value, tarfile.TarInfo) else value
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def unpack(host: Local, data: bytes, dest: Path, **args: Any) -> Outcome:
+    host.contents = [data]
+    digest = hashlib.sha256(data).hexdigest()
+    asset = {"name": "a.tar.gz", "mode": "0644", "dir": False, "sha256": digest, "size": len(data)}
+    return call(host, "archive.unpack", assets=(asset,), src="a.tar.gz", dest=str(dest), **args)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])
+def test_an_archive_is_unpacked_once_and_healed(host: Local, tmp_path: Path, mode: str) -> None:
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    (dest / "other").write_text("stays")
+    link = special("top/link", tarfile.SYMTYPE, "b")
+    data = tar({"top/z": b"z", "top/a/b": b"b" * 3000, "top/link": link}, mode)
+    assert unpack(host, data, dest, strip_components=1).status == "changed"
+    assert (dest / "a/b").read_bytes() == b"b" * 3000
+    assert os.readlink(dest / "link") == "b"
+    stamp = (dest / "z").stat().st_mtime_ns
+    host.contents = []  # what it has seen it need not see again
+    assert call(
+        host, "archive.unpack", assets=({"name": "a", "sha256": hashlib.sha256(data).hexdigest(), "size": 1, "mode": "",
+        "dir": False},), src="a", dest=str(dest), strip_components=1, creates=str(dest / "z"),
+    ).status == "unchanged"  # fmt: skip
+    (dest / "a/b").write_text("spoiled")
+    assert unpack(host, data, dest, strip_components=1).status == "changed"
+    assert (dest / "a/b").read_bytes() == b"b" * 3000
+    assert (dest / "z").stat().st_mtime_ns == stamp
+    assert (dest / "other").read_text() == "stays"
+    assert unpack(host, data, dest, strip_components=1).status == "unchanged"
+
+
+def test_a_zip_keeps_its_modes(host: Local, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = zipfile.ZipInfo("bin/tool")
+        info.external_attr = 0o100755 << 16
+        archive.writestr(info, b"#!/bin/sh\n")
+        archive.writestr("doc/x", b"x")
+    (tmp_path / "dest").mkdir()
+    assert unpack(host, buffer.getvalue(), tmp_path / "dest", exclude=["doc"]).status == "changed"
+    assert os.access(tmp_path / "dest/bin/tool", os.X_OK)
+    assert not (tmp_path / "dest/doc").exists()
+    assert unpack(host, buffer.getvalue(), tmp_path / "dest", exclude=["doc"]).status == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"ok": b"x", "../out": b"x"}, "outside"),
+        ({"ok": b"x", "/abs": b"x"}, "outside"),
+        ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "../..")}, "leads outside"),
+        ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "/etc")}, "leads outside"),
+        ({"ok": b"x", "d": special("d", tarfile.CHRTYPE)}, "device"),
+        ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "dir"), "l/x": b"x"}, "through a link"),
+    ],
+)
+def test_a_hostile_archive_writes_nothing(host: Local, tmp_path: Path, members: dict[str, Any], said: str) -> None:
+    (tmp_path / "dest").mkdir()
+    with pytest.raises(Failed, match=said):
+        unpack(host, tar(members), tmp_path / "dest")
+    assert os.listdir(tmp_path / "dest") == []
+
+
+def test_a_link_on_the_host_leads_an_archive_nowhere(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dest/sub").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Failed, match="through a link"):
+        unpack(host, tar({"sub/x": b"x"}), tmp_path / "dest")
+    assert os.listdir(tmp_path / "elsewhere") == []

@@ -10,7 +10,11 @@ import pytest
 from tests.integration.test_contracts import ROOT, sloth
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.sloth")), ids=lambda path: path.name)
+# The web server needs root and real hosts: tests/fleet has it.
+EXAMPLES = [*sorted((ROOT / "examples").glob("*.sloth")), ROOT / "examples/custom/site.sloth"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_an_example_converges(example: Path, tmp_path: Path) -> None:
     first = sloth(tmp_path, "run", "-f", str(example), "--output", "json")
     assert first.returncode == 0, first.stdout + first.stderr

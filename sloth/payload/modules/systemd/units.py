@@ -92,17 +92,17 @@ def ask(host, args, words):
         if args.user and account is None:
             raise Missing("there is no user %s" % args.user, hint="make it first, with user.create")
         uid = host.uid if account is None else account.pw_uid
+        name = args.user or host.user
+        runtime = "/run/user/%d" % uid
+        if not os.path.isdir(runtime):
+            raise Failed(
+                "%s has no running manager (%s is not there)" % (name, runtime),
+                hint="loginctl enable-linger %s starts it without a login" % name,
+            )
+        env["XDG_RUNTIME_DIR"] = runtime
+        env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=%s/bus" % runtime
         if uid != host.uid:
-            argv = argv[:-1] + ["--user", "--machine=%s@.host" % args.user]
-        else:
-            runtime = "/run/user/%d" % uid
-            if not os.path.isdir(runtime):
-                raise Failed(
-                    "%s has no running manager (%s is not there)" % (host.user, runtime),
-                    hint="loginctl enable-linger %s starts it without a login" % host.user,
-                )
-            env["XDG_RUNTIME_DIR"] = runtime
-            env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=%s/bus" % runtime
+            argv = ["runuser", "-u", name, "--"] + argv
     return host.run(argv + words, env=env, timeout=DEADLINE)
 
 

@@ -227,6 +227,10 @@ def main():
     """Serve one session on fd 0 and fd 1; return the exit status."""
     reader, writer = _reserve()
     os.umask(0o022)
+    known = os.environ.get("PATH", "").split(os.pathsep)
+    # A session without a login may lack the directories in which useradd and the like are.
+    more = [path for path in ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin") if path not in known]
+    os.environ["PATH"] = os.pathsep.join([path for path in known if path] + more)
     link = Link(reader, writer)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: link.end("ended by signal %d" % number))

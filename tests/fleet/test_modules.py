@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_the_command_line_on_real_hosts(go: Runner) -> None:
     (go.directory / "inventory.toml").write_text(go.fleet.inventory())
 
     def sloth(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = ["sloth-runner", *words, "-i", "inventory.toml"]
+        argv = [sys.executable, "-m", "sloth", words[0], "-i", "inventory.toml", *words[1:]]
         return subprocess.run(argv, cwd=go.directory, capture_output=True, text=True, timeout=120)
 
     done = sloth("facts", "--limit", "host*", "-o", "json", "virtualization", "distribution")

@@ -9,7 +9,6 @@ import pytest
 
 from tests.integration.test_contracts import ROOT, sloth
 
-
 # The web server needs root and real hosts: tests/fleet has it.
 EXAMPLES = [*sorted((ROOT / "examples").glob("*.sloth")), ROOT / "examples/custom/site.sloth"]
 

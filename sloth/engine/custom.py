@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sloth.payload.modules as built_in
 from sloth.errors import SiteError
-from sloth.payload.resource import Call, Field
+from sloth.payload.resource import Call, Field, call_names
 
 PACKAGE = built_in.__name__
 OLDEST = (3, 6)  # the oldest Python of hosts
@@ -114,12 +114,17 @@ def _import(directory: Path, path: str) -> None:
     except Exception as error:
         raise SiteError(f"{type(error).__name__}: {error}", where=_place(error, directory, path)) from error
     namespace = path.split("/")[0].removesuffix(".py")
+    known = call_names()
     for thing in vars(module).values():
         if not (isinstance(thing, type) and issubclass(thing, Call) and thing.name) or thing.__module__ != name:
             continue
         where = f"{directory / path}"
         if not thing.name.startswith(namespace + ".") or not thing.name[len(namespace) + 1 :].isidentifier():
             raise SiteError(f"class {thing.__name__} is named {thing.name!r}, not {namespace}.VERB", where=where)
+        if thing.name not in known:
+            raise SiteError(
+                f'the name of {thing.__name__} must stand plainly in it: name = "{thing.name}"', where=where
+            )
         fields: tuple[object, ...] = tuple(thing.fields)
         for field in fields:
             if not isinstance(field, Field):

@@ -35,7 +35,7 @@ from sloth.engine.options import Options
 from sloth.errors import CallError, SiteError, StateError
 from sloth.inventory import Host, Inventory
 from sloth.payload import wire
-from sloth.payload.resource import registry
+from sloth.payload.resource import call_names
 from sloth.playbook import Site, Task
 from sloth.state.memory import Known, Memory
 from sloth.state.shared import Shared
@@ -250,12 +250,12 @@ class Run:
             self.emit(Log(time.time(), host.name, "", "warn", f"the controller cannot remember this run: {error}"))
 
 
-def module_names() -> dict[str, dict[str, str]]:
-    """The namespaces of Lua, their functions, and of each the argument that may be given alone."""
-    names: dict[str, dict[str, str]] = {}
-    for cls in registry():
-        namespace, _, verb = cls.name.partition(".")
-        names.setdefault(namespace, {})[verb] = cls.positional()
+def module_names() -> dict[str, list[str]]:
+    """The namespaces of Lua and their functions."""
+    names: dict[str, list[str]] = {}
+    for name in call_names():
+        namespace, _, verb = name.partition(".")
+        names.setdefault(namespace, []).append(verb)
     names.pop("facts", None)  # the global `facts` is a value
     return names
 

@@ -59,7 +59,7 @@ def tokens(source: str) -> list[_Token]:
     return found
 
 
-def scan(source: str, path: str, modules: Mapping[str, Mapping[str, str]]) -> Iterator[Problem]:
+def scan(source: str, path: str, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     """Check every `module.verb{...}` in the text, also in code that no host would run."""
     text = tokens(source)
     for at in range(len(text) - 3):
@@ -170,7 +170,7 @@ def _load(
     inventory: Inventory,
     host: Host,
     groups: Mapping[str, list[str]],
-    modules: Mapping[str, Mapping[str, str]],
+    modules: Mapping[str, Sequence[str]],
     extra: Mapping[str, Any],
     tasks: bool = True,
 ) -> Iterator[Problem]:

@@ -10,7 +10,9 @@ fields), a docstring (its documentation) and an `example` in Lua. The kernel (co
 
 import difflib
 import importlib
+import os
 import pkgutil
+import re
 
 REQUIRED = object()
 
@@ -202,9 +204,14 @@ class Call(object):
     def check(cls, given):
         """Return a dict of all arguments, defaults filled in; raise ArgumentError on unknown, missing or mistyped.
 
-        `given` holds what the user wrote, under names or aliases. A None counts as not given. The only other
-        arguments allowed are those beginning with "_" (the kernel's own).
+        `given` holds what the user wrote, under names or aliases; under "" what was given alone. A None counts as not
+        given.
         """
+        if "" in given:
+            if not cls.positional():
+                raise ArgumentError("%s takes a table with names, such as %s({name = value})" % (cls.name, cls.name))
+            given = dict(given)
+            given[cls.positional()] = given.pop("")
         names = {}
         for field in cls.fields:
             names[field.name] = field
@@ -357,11 +364,23 @@ def find(name, package="sloth.payload.modules"):
         for thing in vars(module).values():
             if isinstance(thing, type) and issubclass(thing, Call) and thing.name == name:
                 return thing
-    names = [cls.name for cls in registry(package)]
+    names = call_names(package)
     hint = did_you_mean(name, names)
     if not hint and not any(known.startswith(namespace + ".") for known in names):
         hint = "modules are " + ", ".join(sorted(set(known.partition(".")[0] for known in names)))
     raise ArgumentError("there is no module %s" % name, hint=hint)
+
+
+def call_names(package="sloth.payload.modules"):
+    """The names of all calls below `package`, sorted; read from the sources, since importing them all takes long."""
+    found = set()
+    for directory in importlib.import_module(package).__path__:
+        for root, _, names in os.walk(directory):
+            for name in names:
+                if name.endswith(".py"):
+                    with open(os.path.join(root, name), encoding="utf-8") as file:
+                        found.update(re.findall(r"^    name = [\"']([a-z0-9_]+\.[a-z0-9_]+)[\"']", file.read(), re.M))
+    return sorted(found)
 
 
 def registry(package="sloth.payload.modules"):

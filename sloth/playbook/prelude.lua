@@ -178,17 +178,17 @@ end
 
 -- Modules
 
-local function stub(name, positional)
+local function stub(name)
     return function(args, ...)
         must_yield(name)
         local where = caller()
         if type(args) == "string" or (type(args) == "table" and args[1] ~= nil) then
             local mixed = false
             for key in next, type(args) == "table" and args or {} do mixed = mixed or type(key) == "string" end
-            if positional == "" or mixed then
+            if mixed then
                 error(where .. ": " .. name .. " takes a table with names, such as " .. name .. "({name = value})", 0)
             end
-            args = { [positional] = args }
+            args = { [""] = args } -- the declaration says what may be given alone
         elseif args == nil then
             args = {}
         elseif type(args) ~= "table" then
@@ -204,7 +204,7 @@ end
 
 local function module(namespace, verbs)
     local known = {}
-    for verb, positional in pairs(verbs) do known[verb] = stub(namespace .. "." .. verb, positional) end
+    for verb in pairs(verbs) do known[verb] = stub(namespace .. "." .. verb) end
     return setmetatable(known, {
         __index = function(_, verb)
             error(caller() .. ": there is no " .. namespace .. "." .. tostring(verb) .. near(tostring(verb), known), 0)

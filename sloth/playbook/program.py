@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,13 +55,11 @@ class Program:
         host: Mapping[str, Any],
         groups: Mapping[str, Any],
         vars: Mapping[str, Any],
-        modules: Mapping[str, Mapping[str, str]],
+        modules: Mapping[str, Sequence[str]],
         check: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        """modules: namespace -> verb -> the argument that may stand alone ("": none).
-
-        All data is copied into the VM; nothing of Python's is reachable from it."""
+        """modules: namespace -> verbs. All data is copied into the VM; nothing of Python's is reachable from it."""
         self.tasks: tuple[Task, ...] = ()
         self.handlers: tuple[Task, ...] = ()
         self._site = site
@@ -79,7 +77,7 @@ class Program:
             "groups": dict(groups),
             "vars": dict(vars),
             "check": check,
-            "modules": {namespace: dict(verbs) for namespace, verbs in modules.items()},
+            "modules": {namespace: dict.fromkeys(verbs, True) for namespace, verbs in modules.items()},
             "period": period,
             "periods": limits.instructions // period,
             "limit": f"{limits.instructions // 1_000_000} million"

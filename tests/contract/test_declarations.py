@@ -12,10 +12,14 @@ import pytest
 
 from sloth.engine.validate import validate
 from sloth.inventory import Inventory
-from sloth.payload.resource import ArgumentError, Call, Field, registry
+from sloth.payload.converge import execute
+from sloth.payload.host import Host
+from sloth.payload.resource import Action, Args, ArgumentError, Call, Field, call_names, registry
+from sloth.payload.store import Store
 from sloth.playbook import Site, check_syntax
 from sloth.report import documentation
 from tests.integration.test_contracts import ROOT, sloth
+from tests.integration.test_reaching import PYTHONS
 
 CLASSES = registry()
 
@@ -94,3 +98,31 @@ def test_doc_knows_the_nearest_word(tmp_path: Path) -> None:
     done = sloth(tmp_path, "doc", "file.cpoy")
     assert done.returncode == 2
     assert 'did you mean "file.copy"?' in done.stderr
+
+
+def test_names_are_found_without_importing() -> None:
+    assert call_names() == [cls.name for cls in CLASSES]
+
+
+def test_what_is_given_alone_has_a_name_or_is_refused() -> None:
+    known = {cls.name: cls for cls in CLASSES}
+    assert known["exec.run"].check({"": ["a", "b"]})["cmd"] == ["a", "b"]
+    assert known["pkg.install"].check({"": "nginx"})["name"] == ["nginx"]
+    with pytest.raises(ArgumentError, match="takes a table with names"):
+        known["ssh.authorized_key"].check({"": "x"})
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if issubclass(cls, Action)], ids=lambda cls: cls.name)
+def test_a_check_does_no_action(cls: type[Action], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cls, "run", lambda self: pytest.fail("it was done"))
+    declared: Any = cls.fields
+    args = cls.check({field.name: "x" for field in declared if field.required})
+    outcome = execute(cls(Args(args), Host(None)), Store(None), check=True)
+    assert (outcome.status, outcome.reason) == ("changed", "run")
+
+
+@pytest.mark.parametrize("python", [path for path in PYTHONS if path.exists()], ids=str)
+def test_every_module_can_be_loaded_by_every_python(python: Path) -> None:
+    program = "from sloth.payload.resource import registry; print(len(registry()))"
+    done = subprocess.run([python, "-B", "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == str(len(CLASSES)), done.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sloth.errors import CallError
 from sloth.playbook import Done, Error, Fetch, Invoke, Limits, Output, Program, Raise, Request, Site, Sync
 
-MODULES = {"file": {"copy": "dest", "absent": "path"}, "exec": {"run": "cmd"}}
+MODULES = {"file": ["copy", "absent"], "exec": ["run"]}
 
 
 def program(source: str, **more: Any) -> Program:

@@ -1,6 +1,7 @@
 """What user.create, user.modify and user.delete share: one account, its attributes as the databases give them."""
 
 import os
+import re
 import time
 
 from sloth.payload.modules import accounts
@@ -43,6 +44,9 @@ RETURNS = (
     Field("shell", help="its login shell"),
     Field("comment", help="its GECOS field"),
 )
+
+
+_HASH = re.compile(r"^(\$[0-9a-z]+\$|_|[*!x]|[./0-9A-Za-z]{13}$|$)")
 
 
 class User(Resource):
@@ -182,6 +186,8 @@ class Kept(User):
     def _set_password(self, change):
         name = self.args.name
         if "password" in change:
+            if not _HASH.match(change.after["password"]):
+                self.host.warn("the password of %s is no crypt(3) hash: nothing will fit it" % name)
             # By stdin: what is on a command line can be read by everybody on the host.
             secret = ("!" if change.after.get("password_lock") else "") + change.after["password"]
             accounts.tool(self.host, ["chpasswd", "-e"], ("%s:%s\n" % (name, secret)).encode("utf-8"))

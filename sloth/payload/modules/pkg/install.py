@@ -11,10 +11,9 @@ class Install(Resource):
 
     Each may be "name", "name=version" (also a pattern, "name=1.2*"), or the path of a package file on the host. A name
     that only other packages provide counts as installed when one of them is. With state "latest" the newest version
-    that the index offers is wanted. `update_cache` refreshes the index before something is installed, unless it is
-    younger than `cache_valid_time` and knows all the names; with "latest" also before looking, in a check, too (no
-    package is touched).
-    A refresh alone is no change.
+    that the index offers is wanted, with a pattern of versions the newest that fits it. `update_cache` refreshes the
+    index before something is installed, unless it is younger than `cache_valid_time` and knows all the names; with
+    "latest" also before looking, in a check, too (no package is touched). A refresh alone is no change.
     """
 
     name = "pkg.install"
@@ -49,6 +48,8 @@ end})"""
 
     @classmethod
     def check_together(cls, values):
+        if values["cache_valid_time"]:  # as Ansible has it: who says how old the index may be wants it refreshed
+            values["update_cache"] = True
         if (values["name"] is None) == (values["deb"] is None):
             raise ArgumentError("%s needs name or deb, and not both" % cls.name)
         given = [values["deb"]] if values["deb"] else names.words(values["name"])
@@ -96,7 +97,10 @@ end})"""
             refresh = False
         wanted = self._wanted()
         now = dict((package.name, self.backend.version(package)) for package in wanted)
-        ask = [p.name for p in wanted if not p.path and (latest or not self._is_met(p, now[p.name]))]
+        ask = [
+            p.name for p in wanted
+            if not p.path and (latest or is_pattern(p.version) or not self._is_met(p, now[p.name]))
+        ]  # fmt: skip
         # An index that apply() will refresh has nothing to say yet.
         if ask and not refresh:
             self._offers = self.backend.offers(ask)
@@ -123,7 +127,17 @@ end})"""
 
     def _is_met(self, package, version):
         """Whether the installed `version` is one that the Wanted `package` asks for."""
-        return _whole(version) and (not package.version or self.backend.fits(version, package.version))
+        if not _whole(version) or not package.version:
+            return _whole(version)
+        return self.backend.fits(version, package.version) and not self._is_outdone(package, version)
+
+    def _is_outdone(self, package, version):
+        """Whether the index offers something newer that a pattern fits, too: Ansible takes the best that fits."""
+        offer = self._offers.get(package.name)
+        if not offer or not is_pattern(package.version):
+            return False
+        better = offer != version and not self.backend.newer(version, offer)
+        return better and self.backend.fits(offer, package.version)
 
     def _is_latest(self, name, version):
         """By the index as it was when observe() last looked."""

@@ -25,7 +25,7 @@ DEADLINE = 600  # seconds for one command; a unit's own TimeoutStartSec ends a s
 JOURNAL = 20  # lines of a unit's journal in an error
 _PROPERTIES = (
     "Id", "LoadState", "LoadError", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "Type",
-    "RemainAfterExit", "Result", "NRestarts", "CanReload",
+    "RemainAfterExit", "Result", "NRestarts", "CanReload", "ConditionResult",
 )  # fmt: skip
 _NAME = re.compile(r"^[A-Za-z0-9:_.\\@-]+$")
 
@@ -69,6 +69,9 @@ def show(host, args, unit):
             raise Failed("systemctl told of %d units where %d were asked for" % (len(blocks), len(units)))
         for name, block in zip(units, blocks):
             known[name] = dict(line.partition("=")[::2] for line in block.splitlines())
+            if "UnitFileState" not in known[name]:  # before systemd 208
+                told = ask(host, args, ["is-enabled", "--", name]).stdout.decode("utf-8", "replace")
+                known[name]["UnitFileState"] = told.strip()
     return known[unit]
 
 
@@ -158,6 +161,11 @@ def begin(host, args, verb, unit):
         host.changed()
         now = show(host, args, unit)
         if not is_active(now) or int(now.get("NRestarts") or 0) > restarts:
+            if now.get("ConditionResult") == "no" and now.get("ActiveState") == "inactive":
+                raise Failed(
+                    "%s was not started: a condition that it names is not met on this host" % unit,
+                    hint="see its lines that begin with Condition, and systemctl status %s" % unit,
+                )
             state = "%s (%s, result %s)" % (now.get("ActiveState"), now.get("SubState"), now.get("Result"))
             raise Failed(
                 "%s started and did not stay up: it is %s" % (unit, state), "", journal(host, args, unit, since)

@@ -173,6 +173,8 @@ def test_accounts_are_changed_only_where_asked(go: Runner) -> None:
     go.told('user.modify({ name = "acct", groups = { "news" }, home = "/home/moved", move_home = true })')
     assert set(go.shell("id -nG acct; ls -d /home/*").split()) >= {"acct", "news", "/home/moved"}
     assert "adm" not in go.shell("id -nG acct").split()
+    ages = 'user.modify({ name = "acct", password_expire_max = %d, password_expire_min = 1 })'
+    assert [go.told(ages % days)[0][1] for days in (90, 90, -1, -1)] == ["changed", "unchanged"] * 2
     go.told('user.delete({ name = "acct", remove = true })')
     assert go.shell("ls /home").split() == ["deploy", "ops"]
 

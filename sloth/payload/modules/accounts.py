@@ -48,7 +48,10 @@ def group_name(host, group):
 
 
 def shadow_entry(host, name):
-    """(password hash, day of expiry or None) of `name`; None when there is no entry. Raises OSError (EACCES)."""
+    """(password hash, day of expiry, [days min, max, warn]) of `name`; None without an entry. Raises OSError (EACCES).
+
+    A number that is not set is None.
+    """
     entries = host.once("user.shadow", _shadow, _stamp("shadow"))
     return entries.get(name)
 
@@ -59,7 +62,8 @@ def _shadow():
         for line in file:
             fields = line.rstrip("\n").split(":")
             if len(fields) > 7:
-                entries[fields[0]] = (fields[1], int(fields[7]) if fields[7].isdigit() else None)
+                numbers = [int(text) if text.lstrip("-").isdigit() else None for text in fields[2:]]
+                entries[fields[0]] = (fields[1], numbers[5], numbers[1:4])
     return entries
 
 

@@ -34,6 +34,9 @@ WISHES = (
         "expires",
         help='when the account ends: "2027-01-31", or seconds since the epoch; "" or a negative number: never',
     ),
+    Field("password_expire_min", "int", help="days before the password may be changed; -1: none"),
+    Field("password_expire_max", "int", help="days after which it must be changed; -1: never"),
+    Field("password_expire_warn", "int", help="days of warning before that"),
     Field("non_unique", "bool", False, how=True, help="its uid may be another account's, too"),
 )
 RETURNS = (
@@ -46,6 +49,7 @@ RETURNS = (
 )
 
 
+AGEING = {"password_expire_min": "-m", "password_expire_max": "-M", "password_expire_warn": "-W"}  # as chage has them
 _HASH = re.compile(r"^(\$[0-9a-z]+\$|_|[*!x]|[./0-9A-Za-z]{13}$|$)")
 
 
@@ -90,7 +94,7 @@ class User(Resource):
             "comment": entry.pw_gecos,
             "home_exists": os.path.isdir(entry.pw_dir),
         }
-        if any(name in self.args for name in ("password", "password_lock", "expires")):
+        if any(name in self.args for name in ("password", "password_lock", "expires", *AGEING)):
             now.update(self._shadow())
         return now
 
@@ -99,9 +103,10 @@ class User(Resource):
             found = accounts.shadow_entry(self.host, self.args.name)
         except PermissionError:
             raise Failed("we may not read %s" % accounts.DATABASES["shadow"], hint="set become = true")
-        secret, day = found or ("!", None)
+        secret, day, ages = found or ("!", None, (None, None, None))
         # Accounts without a password are "!" or "!!": locked, and nothing to unlock.
-        return {"password": secret.lstrip("!"), "password_lock": secret.startswith("!"), "expires": _date(day)}
+        now = {"password": secret.lstrip("!"), "password_lock": secret.startswith("!"), "expires": _date(day)}
+        return dict(now, **dict(zip(AGEING, ages)))
 
     def result(self, now):
         return dict((field.name, now[field.name]) for field in self.returns if field.name in (now or {}))
@@ -122,10 +127,10 @@ class Kept(User):
         if owner not in (None, args.name):
             raise Failed("the uid %d belongs to %s" % (args.uid, owner), hint="set non_unique = true to share it")
         wish = {}
-        for name in ("uid", "shell", "home", "comment", "password_lock"):
+        for name in ("uid", "shell", "home", "comment", "password_lock", *AGEING):
             value = getattr(args, name)
             if value is not None:
-                wish[name] = value
+                wish[name] = None if name in AGEING and value < 0 else value
         if args.group is not None:
             wish["group"] = accounts.group_name(self.host, args.group)
         if args.groups is not None:
@@ -185,6 +190,13 @@ class Kept(User):
 
     def _set_password(self, change):
         name = self.args.name
+        argv = []
+        for field, option in AGEING.items():
+            if field in change:
+                days = change.after[field]
+                argv += [option, "-1" if days is None else str(days)]
+        if argv:
+            accounts.tool(self.host, ["chage"] + argv + [name])
         if "password" in change:
             if not _HASH.match(change.after["password"]):
                 self.host.warn("the password of %s is no crypt(3) hash: nothing will fit it" % name)

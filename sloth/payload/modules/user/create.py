@@ -1,10 +1,11 @@
 """user.create: an account that is there, as described."""
 
 import os
+import re
 
 from sloth.payload.modules import accounts
 from sloth.payload.modules.user.account import NAME, RETURNS, WISHES, Kept
-from sloth.payload.resource import Field
+from sloth.payload.resource import ArgumentError, Field
 
 
 class Create(Kept):
@@ -20,12 +21,19 @@ class Create(Kept):
         *WISHES,
         Field("create_home", "bool", True, aliases=("createhome",), help="its home directory is there"),
         Field("skeleton", "path", how=True, help="the directory that a new home is copied from"),
+        Field("umask", how=True, help="the umask of a new home directory, in octal; not that of /etc/login.defs"),
         Field("system", "bool", False, how=True, help="a new account is a system account, its uid from their range"),
     )
     returns = RETURNS
     example = """task({name = "users", become = true, run = function()
     user.create({name = "deploy", comment = "Deployments", shell = "/bin/sh", groups = {"staff"}, append = true})
 end})"""
+
+    @classmethod
+    def check_together(cls, values):
+        super(Create, cls).check_together(values)
+        if values["umask"] is not None and not re.match(r"^0*[0-7]{1,3}$", values["umask"]):
+            raise ArgumentError("%s: umask must be octal digits: %s" % (cls.name, values["umask"]))
 
     def desired(self, now):
         wish = Kept.desired(self, now)
@@ -51,6 +59,8 @@ end})"""
             argv.append("-r")
         if args.skeleton and args.create_home:
             argv += ["-k", self.host.expand(args.skeleton)]
+        if args.umask:
+            argv += ["-K", "UMASK=" + args.umask]
         if "group" not in after and self.host.has_group(args.name):
             argv.append("-N")  # useradd would want to make the user's own group, and fail
         for name, option in (("uid", "-u"), ("group", "-g"), ("comment", "-c"), ("home", "-d"), ("shell", "-s")):
@@ -77,10 +87,12 @@ end})"""
             accounts.tool(self.host, ["addgroup", self.args.name, name])
 
     def _make_home(self):
-        make_home(self.host.account(self.args.name), self.host.expand(self.args.skeleton or "/etc/skel"))
+        skeleton = self.host.expand(self.args.skeleton or "/etc/skel")
+        umask = int(self.args.umask, 8) if self.args.umask else _home_umask()
+        make_home(self.host.account(self.args.name), skeleton, umask)
 
 
-def make_home(entry, skeleton):
+def make_home(entry, skeleton, umask):
     """Make the home directory of `entry` from `skeleton`, as useradd does, when there is nothing at its path."""
     if os.path.lexists(entry.pw_dir):
         return
@@ -98,7 +110,7 @@ def make_home(entry, skeleton):
             for name in directories + names:
                 os.chown(os.path.join(root, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)
         os.chown(making, entry.pw_uid, entry.pw_gid)
-        os.chmod(making, 0o777 & ~_home_umask())
+        os.chmod(making, 0o777 & ~umask)
         os.rename(making, entry.pw_dir)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)

@@ -20,7 +20,7 @@ from sloth.payload.host import state_directory
 from sloth.payload.lock import Locked, RunLock
 from sloth.payload.resource import did_you_mean
 from sloth.payload.store import Store, StoreError
-from sloth.report.text import neutral
+from sloth.report.text import diff_lines, neutral
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 
@@ -87,6 +87,41 @@ def show(key: str, agent: str, cached: bool, inventory: str | None, output: str)
     for change in row["history"]:
         who = f"{change['who']} from {change['origin']}"
         click.echo(f"  {_when(change['at'])}  {change['reason']}, run {change['run']}, {neutral(who)}")
+
+
+@state.command()
+@click.argument("key", default="")
+@click.option("--run", metavar="RUN", help="Only what this run changed.")
+@click.option("--diff", "-D", is_flag=True, help="Show how it changed.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest ones only.")
+@_options
+def history(
+    key: str, run: str | None, diff: bool, limit: int, agent: str, cached: bool, inventory: str | None, output: str
+) -> None:
+    """Show what changed, when, why, by which run and by whom; newest first.
+
+    KEY narrows it to one state, as for `state show`; what was forgotten since is found by its whole key.
+    """
+    if cached:
+        raise UsageError("a replica has no history", hint="leave out --cached")
+    if key:
+        found = _ask(agent, False, inventory, "match", {"key": key})
+        if len(found) > 1:
+            _one(key, found, agent, False, inventory)
+        key = found[0]["key"] if found else key
+    rows = _ask(agent, False, inventory, "history", {"key": key, "run": run, "limit": limit})
+    if output == "json":
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=True))
+        return
+    if not rows:
+        click.echo(f"no change of {key or 'anything'} is remembered on {agent}")
+    for row in rows:
+        who = f"{row['who']} from {row['origin']}" if row["who"] else "?"
+        click.secho(f"{_when(row['at'])}  ", dim=True, nl=False)
+        click.secho(neutral(row["key"]), bold=True, nl=False)
+        click.echo(neutral(f"  {row['reason']}, run {row['run']} of {row['site']}, {who}"))
+        for text, style in diff_lines(row["diff"] or {}) if diff else ():
+            click.secho(f"    {neutral(text)}", fg=style or None)
 
 
 @state.command()

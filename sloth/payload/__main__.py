@@ -174,6 +174,8 @@ def operate(store, op, args):
         return store.list(args.get("module"), args.get("type"))
     if op == "show":
         return [dict(store.get(key), history=store.history(key, 10)) for key in store.match(args["key"])]
+    if op == "history":
+        return store.history(args.get("key"), int(args.get("limit") or 100), args.get("run"))
     if op == "match":
         return [{"key": key} for key in store.match(args["key"])]
     if op == "delete":

@@ -253,14 +253,19 @@ class Store(object):
         rows = self._execute("SELECT key FROM resources WHERE module=? AND id=? ORDER BY key", (module, name))
         return [row[0] for row in rows]
 
-    def history(self, key=None, limit=100):
-        """Return the newest `limit` rows of history (of `key`) as dicts, newest first."""
+    def history(self, key=None, limit=100, run=None):
+        """Return the newest `limit` rows of history (of `key`, of `run`) as dicts, newest first."""
         names = ("id", "key", "at", "run", "reason", "before", "after", "diff", "site", "task", "who", "origin")
+        where, values = [], []
+        for column, value in (("key", key), ("run", run)):
+            if value:
+                where.append("%s=?" % column)
+                values.append(value)
         statement = "SELECT %s FROM history%s ORDER BY id DESC LIMIT ?" % (
             ",".join(names),
-            " WHERE key=?" if key else "",
+            " WHERE " + " AND ".join(where) if where else "",
         )
-        rows = self._execute(statement, ((key, limit) if key else (limit,)))
+        rows = self._execute(statement, values + [limit])
         return [
             dict((name, json.loads(value) if name in _JSON and value else value) for name, value in zip(names, row))
             for row in rows

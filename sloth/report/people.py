@@ -23,7 +23,7 @@ from sloth.engine.events import (
     RunStarted,
     TaskFinished,
 )
-from sloth.report.text import fold_names, hosts, neutral
+from sloth.report.text import diff_lines, fold_names, hosts, neutral
 
 DETAIL = 12  # lines of a failed call's output that are shown
 COLOURS = {
@@ -151,15 +151,8 @@ class Plain:
             self._show_diff(result.diff)
 
     def _show_diff(self, diff: dict[str, Any]) -> None:
-        for name, entry in diff.items():
-            unified = entry.get("unified") if isinstance(entry, dict) else None
-            if unified is not None:
-                for text in unified.splitlines():
-                    style = {"+": "green", "-": "red", "@": "cyan"}.get(text[:1], "")
-                    self.line(f"    {text}", style)
-            elif isinstance(entry, dict):
-                before, after = (_short(entry.get(side)) for side in ("before", "after"))
-                self.line(f"    {name}: {before} -> {after}")
+        for text, style in diff_lines(diff):
+            self.line(f"    {text}", style)
 
     def _output(self, event: CallOutput) -> None:
         key = (event.host, event.stream)
@@ -209,17 +202,6 @@ class Plain:
         count = counts["hosts"]
         end = "interrupted: " if event.interrupted else ""
         self.line(f"{end}{count} host{'s' * (count != 1)}: {', '.join(parts)} in {event.seconds:.1f} s", "bold")
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict) and "sha256" in value:
-        return f"{value.get('size')} bytes ({str(value['sha256'])[:12]})"
-    if isinstance(value, dict) and "secret" in value:
-        return "(secret)"
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 __all__ = ["COLOURS", "Plain", "fold_names"]

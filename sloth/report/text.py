@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -51,3 +53,26 @@ def hosts(names: Iterable[str]) -> str:
     found = set(names)
     folded = fold_names(found)
     return f"{folded} ({len(found)} hosts)" if len(found) > 2 else folded
+
+
+def diff_lines(diff: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A result's diff as lines of text, each with the name of its colour; escapes are still in it."""
+    for name, entry in diff.items():
+        unified = entry.get("unified") if isinstance(entry, dict) else None
+        if unified is not None:
+            for text in unified.splitlines():
+                yield text, {"+": "green", "-": "red", "@": "cyan"}.get(text[:1], "")
+        elif isinstance(entry, dict):
+            before, after = (_short(entry.get(side)) for side in ("before", "after"))
+            yield f"{name}: {before} -> {after}", ""
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict) and "sha256" in value:
+        return f"{value.get('size')} bytes ({str(value['sha256'])[:12]})"
+    if isinstance(value, dict) and "secret" in value:
+        return "(secret)"
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -146,3 +146,22 @@ def test_state_commands_of_the_seed(home: Path) -> None:
     assert missing.returncode == 1
     assert "nothing is remembered" in missing.stderr
     assert sloth(home, "state", "clear", "--yes").returncode == 0
+
+
+def test_history_tells_what_changed_why_and_by_whom(home: Path) -> None:
+    assert sloth(home, "run", "-f", "site.sloth").returncode == 0
+    key = f"file:copy:{home}/a"
+    (home / "a").write_text("by hand\n")
+    assert sloth(home, "run", "-f", "site.sloth").returncode == 0
+    rows = json.loads(sloth(home, "state", "history", f"file:{home}/a", "--output", "json").stdout)
+    assert [(row["key"], row["reason"]) for row in rows] == [(key, "drift"), (key, "new")]
+    assert rows[0]["who"]
+    shown = sloth(home, "state", "history", key, "--diff", "--limit", "1").stdout
+    assert "-by hand" in shown
+    assert "+a" in shown
+    assert "drift" in shown
+    of_run = json.loads(sloth(home, "state", "history", "--run", rows[1]["run"], "--output", "json").stdout)
+    assert key in [row["key"] for row in of_run]
+    assert sloth(home, "state", "delete", key, "--yes").returncode == 0
+    assert len(json.loads(sloth(home, "state", "history", key, "--output", "json").stdout)) == 2
+    assert "no change of nothing:here" in sloth(home, "state", "history", "nothing:here").stdout

@@ -132,9 +132,10 @@ class Calls:
             raise failure
         reply = call.reply.result()
         if reply.values.get("_unknown") and field_name not in COMMON:
+            hint = "read_only = true runs a command that changes nothing in a check, too"
             raise UnknownResult(
                 f"a check does not run this, so its {field_name} is not known",
-                hint="read_only = true runs a command that changes nothing in a check, too",
+                hint=hint if call.name == "exec.run" else "",
                 where=call.where,
                 call=f"{call.name} {call.subject}".rstrip(),
                 host=self._host,

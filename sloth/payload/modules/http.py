@@ -152,6 +152,7 @@ end})"""
             why = getattr(error, "reason", error)
             if isinstance(why, socket.timeout):
                 why = "no answer within %g seconds" % self.args.timeout
+            why = getattr(why, "strerror", None) or why
             raise Failed("%s cannot be reached: %s" % (_public(url), why))
 
     def apply(self, change):

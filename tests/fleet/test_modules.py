@@ -130,7 +130,15 @@ systemd.enable({ name = "mine", SCOPE, now = true })"""
     assert [status for _, status, _ in go.told(as_root)] == ["unchanged", "unchanged"]
     itself = body.replace("SCOPE", 'scope = "user"')
     assert [status for _, status, _ in go.told(itself, user="deploy")] == ["unchanged", "unchanged"]
-    assert go.shell("stat -c %U /home/deploy/.config/systemd/user/mine.service").strip() == "deploy"
+    assert (
+        go.shell("cd /home/deploy/.config; stat -c %U . systemd/user systemd/user/mine.service").split()
+        == ["deploy"] * 3
+    )
+    go.shell("mkdir /srv/trap; mv /home/deploy/.config /home/deploy/.old; ln -s /srv/trap /home/deploy/.config")
+    assert "we follow nothing" in go.error(as_root)
+    assert go.shell("ls -A /srv/trap; rm /home/deploy/.config; mv /home/deploy/.old /home/deploy/.config") == ""
+    gone = 'systemd.unit({ name = "mine", scope = "user", user = "deploy", state = "absent" })'
+    assert [status for _, status, _ in go.told(gone) + go.told(gone)] == ["changed", "unchanged"]
 
 
 CHAIN = """

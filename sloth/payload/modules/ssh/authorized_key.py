@@ -3,8 +3,8 @@
 import hashlib
 import os
 
+from sloth.payload.modules.homes import Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import Key, complaint, short, split_options
-from sloth.payload.modules.ssh.place import Place, account_of, joined, lines_of
 from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 
 

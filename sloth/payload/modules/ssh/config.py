@@ -3,7 +3,7 @@
 import os
 import re
 
-from sloth.payload.modules.ssh.place import Place, account_of, joined, lines_of
+from sloth.payload.modules.homes import Place, account_of, joined, lines_of
 from sloth.payload.resource import REQUIRED, ArgumentError, Field, Resource
 
 # Ansible's argument -> the keyword, in the order in which they are written.

@@ -5,8 +5,8 @@ import hashlib
 import hmac
 import os
 
+from sloth.payload.modules.homes import Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import complaint, is_type
-from sloth.payload.modules.ssh.place import Place, account_of, joined, lines_of
 from sloth.payload.resource import REQUIRED, ArgumentError, Field, Resource
 
 

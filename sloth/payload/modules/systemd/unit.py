@@ -3,6 +3,7 @@
 import os
 
 from sloth.payload import files
+from sloth.payload.modules.homes import Place, account_of
 from sloth.payload.modules.systemd import units
 from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 
@@ -73,7 +74,19 @@ end})"""
             return "stale"
         return "loaded" if state in ("loaded", "masked", "not-found") else state
 
+    @property
+    def _home(self):
+        """The Place of a file in a user's home, in which root trusts nothing; None for any other."""
+        if self.args.scope != "user" or not self.args.user:
+            return None
+        return Place(self.host, account_of(self.host, self.args.user), self.path, strict=False)
+
     def observe(self):
+        if self._home is not None:
+            seen = self._home.look() or {}
+            if "content" not in seen:
+                return None
+            return {"content": seen["content"], "mode": seen["mode"], "manager": self._loaded()}
         seen = files.look(self.path, False)
         if seen is None:
             return None
@@ -88,31 +101,28 @@ end})"""
         return {"content": self.host.asset(self, 0), "mode": mode, "manager": "loaded"}
 
     def apply(self, change):
-        path = self.path
-        if change.after is None:
-            os.unlink(path)
-            if self.args.dropin and not os.listdir(os.path.dirname(path)):
-                os.rmdir(os.path.dirname(path))
+        if self._home is not None:
+            self._home.remove() if change.after is None else self._home.apply(change)
         else:
-            if "content" in change:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                files.replace(path, change.after["content"].chunks(), change.after["mode"])
-            if "mode" in change:
-                os.chmod(path, int(change.after["mode"], 8))
-            if change.before is None and self.args.scope == "user" and self.args.user:
-                self._give_to_user(path)
+            self._apply_file(change)
         units.systemctl(self.host, self.args, ["daemon-reload"])
         self.host.changed()
         if change.after is not None and self._loaded() not in ("loaded", "stale"):
             journal = units.journal(self.host, self.args, self.unit)
             raise Failed("systemd cannot load %s: %s" % (self.unit, self._loaded()), detail=journal)
 
-    def _give_to_user(self, path):
-        """What root made below a user's home is the user's."""
-        account = self.host.account(self.args.user)
-        while path != account.pw_dir and os.lstat(path).st_uid == self.host.uid:
-            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
-            path = os.path.dirname(path)
+    def _apply_file(self, change):
+        path = self.path
+        if change.after is None:
+            os.unlink(path)
+            if self.args.dropin and not os.listdir(os.path.dirname(path)):
+                os.rmdir(os.path.dirname(path))
+            return
+        if "content" in change:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            files.replace(path, change.after["content"].chunks(), change.after["mode"])
+        if "mode" in change:
+            os.chmod(path, int(change.after["mode"], 8))
 
     def result(self, now):
         return {"path": self.path}

@@ -1,4 +1,4 @@
-"""Reads and writes a user's SSH files so that neither a link nor a race in their home leads root anywhere else."""
+"""Reads and writes files in users' homes so that neither a link nor a race there leads root anywhere else."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from sloth.payload import files
 from sloth.payload.content import Content
 from sloth.payload.resource import Failed, Missing
 
-LIMIT = 16 * 1024 * 1024  # bytes; nobody's SSH file is larger
+LIMIT = 16 * 1024 * 1024  # bytes; no file that we edit in a home is larger
 
 
 class Place(object):
@@ -69,7 +69,7 @@ class Place(object):
             ):
                 raise self._hostile(self.path, "is not the user's own file")
             if info.st_size > LIMIT:
-                raise Failed("%s is too large for an SSH file: %d bytes" % (self.path, info.st_size))
+                raise Failed("%s is too large: %d bytes" % (self.path, info.st_size))
             data = b"".join(iter(lambda: os.read(descriptor, 65536), b""))
         finally:
             os.close(descriptor)
@@ -114,6 +114,15 @@ class Place(object):
                 os.fchmod(directory, int(change.after["directory_mode"], 8))
             if any(name in change for name in ("content", "mode", "owner")):
                 self._write(directory, change.after, uid, gid)
+        finally:
+            os.close(directory)
+
+    def remove(self):
+        """Remove the file."""
+        directory = self._open_directory()
+        try:
+            os.unlink(self.base, dir_fd=directory)
+            os.fsync(directory)
         finally:
             os.close(directory)
 

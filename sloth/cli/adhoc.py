@@ -11,6 +11,7 @@ from sloth.cli import options as shared
 from sloth.cli.launch import launch
 from sloth.engine import custom
 from sloth.engine.options import Options
+from sloth.engine.run import Run
 from sloth.errors import UsageError
 from sloth.payload.resource import ArgumentError, find
 from sloth.playbook import arguments, one_call
@@ -123,4 +124,8 @@ def execute(
         become_password=shared.ask_password() if ask_become_pass else None,
     )
     kind = GroupedDocument if output == "json" else Grouped
-    return launch(site, everything, selected, options, reporter=lambda job: kind(sys.stdout, sys.stderr, job.mask))
+
+    def grouped(job: Run) -> Grouped:
+        return kind(sys.stdout, sys.stderr, job.vault.mask)
+
+    return launch(site, everything, selected, options, reporter=grouped)

@@ -30,7 +30,7 @@ def launch(
 
     def usual(job: Run) -> Reporter:
         kind = output or ("rich" if sys.stdout.isatty() else "plain")
-        return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, secrets=job.mask)
+        return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, secrets=job.vault.mask)
 
     async def go() -> int:
         sink: list[Reporter] = []

@@ -15,9 +15,9 @@ import click
 
 from sloth.errors import StateError, UsageError
 from sloth.inventory import Inventory, find_inventory
-from sloth.payload.__main__ import operate
 from sloth.payload.host import state_directory
 from sloth.payload.lock import Locked, RunLock
+from sloth.payload.operations import operate
 from sloth.payload.resource import did_you_mean
 from sloth.payload.store import Store, StoreError
 from sloth.report.text import diff_lines, neutral

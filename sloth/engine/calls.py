@@ -50,6 +50,7 @@ class Calls:
         self._lost: HostError | None = None
         self.epoch = 0
         self.counts = {CHANGED: 0, UNCHANGED: 0, FAILED: 0, SKIPPED: 0}
+        self.failed = False  # whether any call ever did
 
     def forget(self) -> None:
         """A task begins: results of earlier ones stay readable only through what Lua has kept of them."""
@@ -90,6 +91,7 @@ class Calls:
             if reply.status == SKIPPED:
                 continue
             failure = self._call_error(call, reply) if reply.status == FAILED else None
+            self.failed = self.failed or failure is not None
             self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
             self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
             if failure is not None and self._failure is None:

@@ -126,6 +126,17 @@ class TaskFinished(Event):
 
 
 @dataclass(frozen=True)
+class OrphansFound(Event):
+    """What the site once applied to a host and no longer names.
+
+    orphans: dicts of key, task, status ("planned": --prune removes it, "refused": it cannot) and msg (why not).
+    """
+
+    host: str
+    orphans: tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True)
 class HostFinished(Event):
     """A host is done: status is changed, unchanged, failed, skipped, unknown or unreachable."""
 

@@ -19,6 +19,8 @@ class Options:
     lock_wait: float = 10.0
     extra: Mapping[str, Any] = field(default_factory=dict)
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # what custom.load() returned
+    prune: bool = False  # remove what the site no longer names
+    adopt: bool = False  # record what is there already, and change nothing
     become_password: str | None = field(default=None, repr=False)
 
     def selects(self, tags: tuple[str, ...]) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import getpass
 import os
-import re
 import secrets
 import socket
 import time
@@ -32,7 +31,9 @@ from sloth.engine.events import (
 )
 from sloth.engine.host import HostRun
 from sloth.engine.options import Options
-from sloth.errors import CallError, SiteError, StateError
+from sloth.engine.pruning import Orphans, Pruning
+from sloth.engine.revealed import Revealed
+from sloth.errors import SiteError, StateError
 from sloth.inventory import Host, Inventory
 from sloth.payload import wire
 from sloth.payload.resource import call_names
@@ -56,8 +57,9 @@ class Run:
         emit: Callable[[Event], None],
         memory: Memory | None = None,
         shared: Shared | None = None,
+        confirm: Callable[[Orphans], bool] | None = None,
     ) -> None:
-        """emit: called for every event, in order, on the event loop's thread."""
+        """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning."""
         self.site = site
         self.options = options
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
@@ -65,6 +67,8 @@ class Run:
         self.barriers = Barriers(host.name for host in hosts)
         self.shipper = Shipper(site.directory)
         self.shared = shared or Shared()
+        self.vault = Revealed(site.directory)
+        self.pruning = Pruning((host.name for host in hosts), confirm or (lambda found: True))
         self.groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
         self.modules = module_names()
         self.interrupted = False
@@ -80,7 +84,7 @@ class Run:
         self._tasks: list[asyncio.Task[None]] = []
         self._counts = dict.fromkeys((CHANGED, UNCHANGED, FAILED, SKIPPED, UNKNOWN, UNREACHABLE), 0)
         self._origin = socket.gethostname()
-        self._secrets: set[str] = set()
+        self._told: list[dict[str, Any]] = []
         self.failed = False
         self.usage_errors: list[SiteError] = []
 
@@ -101,7 +105,7 @@ class Run:
         self.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         status = self.exit_status()
         if not self.options.check:
-            self._memory.end_run(self.run_id, self._counts[CHANGED], self._counts[FAILED], seconds, status)
+            self._memory.end_run(self.run_id, self._counts[CHANGED], self._counts[FAILED], seconds, status, self._told)
         return status
 
     async def _host(self, host: Host) -> None:
@@ -111,6 +115,7 @@ class Run:
         except asyncio.CancelledError:  # it had not begun
             self.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
             await self.barriers.ended(host.name)
+            await self.pruning.ended(host.name)
 
     def interrupt(self) -> None:
         """End the run: every host finishes or abandons what it does and is released."""
@@ -134,6 +139,8 @@ class Run:
     def emit(self, event: Event) -> None:
         """Count and pass on one event."""
         if isinstance(event, CallFinished):
+            if event.result.status in (CHANGED, FAILED) and not self.options.check:
+                self._told.append(self._summary(event))
             self._counts[event.result.status] = self._counts.get(event.result.status, 0) + 1
         elif isinstance(event, HostFinished):
             self.failed = self.failed or event.status == FAILED
@@ -141,6 +148,13 @@ class Run:
         elif isinstance(event, TaskFinished) and event.status == SKIPPED:
             self._counts[SKIPPED] += 1
         self._sink(event)
+
+    def _summary(self, event: CallFinished) -> dict[str, Any]:
+        """What the controller remembers of a call that changed something, or failed."""
+        result = event.result
+        told = {"host": event.host, "task": event.task, "key": result.key, "status": result.status}
+        told.update(reason=result.reason, place=result.where, error=result.error)
+        return {name: self.vault.mask(value) for name, value in told.items()}
 
     @contextlib.asynccontextmanager
     async def pause(self) -> AsyncIterator[None]:
@@ -169,22 +183,6 @@ class Run:
         """What the controller remembers of an agent."""
         return self._known.get(name) or Known()
 
-    def secret(self, name: str) -> str:
-        """The value of a secret, from $SLOTH_SECRET_<NAME>; from now on it is masked wherever it would be shown."""
-        variable = "SLOTH_SECRET_" + re.sub(r"\W", "_", name).upper()
-        value = os.environ.get(variable)
-        if value is None:
-            raise CallError(f"there is no secret {name}", hint=f"set the environment variable {variable}")
-        if value:
-            self._secrets.add(value)
-        return value
-
-    def mask(self, text: str) -> str:
-        """`text` with every secret's value replaced."""
-        for value in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(value, "********")
-        return text
-
     # Sessions
 
     async def open_session(self, host: Host, account: str, on_phase: Callable[[str], None], run: HostRun) -> Session:
@@ -202,7 +200,8 @@ class Run:
                 "v": wire.VERSION,
                 "agent": host.name,
                 "run": self.run_id,
-                "site": self.site.path,
+                "site": self.site.identity,
+                "adopt": self.options.adopt,
                 "who": self.who,
                 "origin": self._origin,
                 "check": self.options.check,

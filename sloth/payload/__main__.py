@@ -7,15 +7,20 @@ import time
 
 from sloth.payload import wire
 from sloth.payload.converge import timed
+from sloth.payload.database import set_aside
 from sloth.payload.host import Host, state_directory
 from sloth.payload.link import Gone, Link
 from sloth.payload.lock import Locked, RunLock
-from sloth.payload.resource import Action, Args, ArgumentError, Failed, find
+from sloth.payload.operations import OPEN, operate
+from sloth.payload.resource import Action, Args, ArgumentError, Failed, Resource, find
 from sloth.payload.store import Signatures, Store, StoreError
+from sloth.payload.undo import Undo
 
+PER_CALL = (("task", "task"), ("place", "where"), ("notify", "notify"), ("sealed", "sealed"))
 HOLD = 0.05  # seconds that an answer may wait for others to share its commit
 ROWS = 200  # rows of state in one frame
-ABOUT = ("run", "site", "who", "origin")
+ORPHANS = 500  # orphans that are told of at once
+ABOUT = ("run", "site", "who", "origin", "adopt")
 
 
 class Guest(object):
@@ -25,10 +30,12 @@ class Guest(object):
         self.link = link
         self.hello = hello
         self.check = bool(hello.get("check"))
+        self.touched = set()  # keys of the resources that this run named
         self.failed_epoch = -1
         self.held = []
         self.held_since = 0.0
         self.lock = None
+        self.damaged = False  # the state file turned out to be no sound database
         self.host = Host(link)
         path = os.path.join(state_directory(self.host.home), "%s.db" % hello["agent"])
         self.store = Store(path, readonly=self.check or bool(hello.get("readonly")))
@@ -47,10 +54,12 @@ class Guest(object):
                 self.link.cancelled,
             )
             if self.hello.get("site"):
-                self.store.begin_run(*[self.hello.get(name) for name in ABOUT])
+                self.store.begin_run(*[self.hello.get(name) for name in ("run", "site", "who", "origin")])
         self.link.send(
             {
                 "t": "ready",
+                "aside": self.store.aside,
+                "handlers": self.store.handlers(self.hello["site"]) if self.hello.get("site") else [],
                 "v": wire.VERSION,
                 "python": "%d.%d.%d" % sys.version_info[:3],
                 "user": self.host.user,
@@ -70,6 +79,8 @@ class Guest(object):
             kind = message["t"]
             if kind == "call":
                 self.call(message)
+            elif kind == "secrets":
+                self.store.mask.add(str(value) for value in message.get("values") or ())
             elif kind == "store":
                 self.state(message)
             elif kind == "close":
@@ -108,9 +119,9 @@ class Guest(object):
         except Exception as error:
             self.failed_epoch = max(self.failed_epoch, epoch)
             answer["status"] = "failed"
-            answer.update(_explain(error, self.host))
+            answer.update(self.store.mask.data(_explain(error, self.host)))
         if self.host.warnings:
-            answer["warnings"], self.host.warnings = self.host.warnings, []
+            answer["warnings"], self.host.warnings = self.store.mask.data(self.host.warnings), []
         self.link.finish(message["id"])
         self.hold(answer)
 
@@ -118,10 +129,12 @@ class Guest(object):
         cls = find(message["name"])
         call = cls(Args(cls.check(message["args"])), self.host, message.get("assets") or ())
         answer["key"] = call.key()
+        if isinstance(call, Resource):
+            self.touched.add(answer["key"])
         if isinstance(call, Action):
             self.flush()  # it may take long, or take the host down
-        about = dict((name, self.hello.get(name)) for name in ABOUT)
-        about.update(task=message.get("task"), place=message.get("where"))
+        about = self.about()
+        about.update((name, message.get(other)) for name, other in PER_CALL)
         outcome, seconds = timed(call, self.store, self.check, about)
         answer["status"] = outcome.status
         answer["seconds"] = round(seconds, 4)
@@ -132,14 +145,26 @@ class Guest(object):
 
     # State
 
+    def about(self):
+        """What the records say of this run."""
+        return dict((name, self.hello.get(name)) for name in ABOUT)
+
     def state(self, message):
-        """Answer a state command; `op` is the name of one of OPERATIONS."""
-        self.flush()
+        """Answer a state command; `op` is the name of one of the Operations."""
+        op = message.get("op")
+        if op not in OPEN:
+            self.flush()
         try:
-            rows = operate(self.store, message.get("op"), message.get("args") or {})
-            self.store.commit()
-        except (StoreError, TypeError) as error:
-            self.link.send({"t": "rows", "id": message["id"], "rows": [], "more": False, "error": str(error)})
+            args = message.get("args") or {}
+            if op == "orphans":  # only this session knows what its run has named
+                rows = self.orphans(args)
+            else:
+                rows = operate(self.store, op, args, self.host, self.about())
+            if op not in OPEN:
+                self.store.commit()
+        except StoreError as error:
+            answer = {"t": "rows", "id": message["id"], "rows": [], "more": False}
+            self.link.send(dict(answer, error=error.message, hint=error.hint))
             return
         for start in range(0, max(1, len(rows)), ROWS):
             more = start + ROWS < len(rows)
@@ -147,6 +172,7 @@ class Guest(object):
 
     def bye(self, message):
         self.flush()
+        answer = {"t": "bye", "replica": None, "orphans": self.orphans(message.get("whole"))}
         if self.lock is not None and self.hello.get("site"):
             self.store.end_run(self.hello.get("run"))
             self.store.commit()
@@ -155,36 +181,29 @@ class Guest(object):
             rows = changes.pop("rows")
             for start in range(0, len(rows), ROWS):
                 self.link.send({"t": "replica", "rows": rows[start : start + ROWS]})
-            self.link.send({"t": "bye", "replica": dict(changes, rows=[])})
-        else:
-            self.link.send({"t": "bye", "replica": None})
+            answer["replica"] = dict(changes, rows=[])
+        self.link.send(answer)
+
+    def orphans(self, whole):
+        """What the site no longer names, once all of it was evaluated: key, task, and what pruning would do."""
+        if not whole:
+            return []
+        spared = whole.get("spared") or ()
+        records = self.store.orphans(self.hello.get("site"), self.touched, spared, not self.check)
+        told = Undo(self.store, self.host, {}, check=True).orphans(records[:ORPHANS])
+        return [dict((name, row[name]) for name in ("key", "task", "status", "msg")) for row in told]
 
     def close(self):
         """Whatever happened: keep what was recorded, release the host."""
         try:
             self.store.close()
+        except StoreError as error:
+            self.damaged = self.damaged or error.damaged
         finally:
+            if self.damaged and not self.store.readonly and self.store.path:
+                set_aside(self.store.path)
             if self.lock is not None:
                 self.lock.release()
-
-
-def operate(store, op, args):
-    """Run one state command on `store` and return its rows (list of dicts). Raises StoreError for an unknown one."""
-    if op == "list":
-        return store.list(args.get("module"), args.get("type"))
-    if op == "show":
-        return [dict(store.get(key), history=store.history(key, 10)) for key in store.match(args["key"])]
-    if op == "history":
-        return store.history(args.get("key"), int(args.get("limit") or 100), args.get("run"))
-    if op == "match":
-        return [{"key": key} for key in store.match(args["key"])]
-    if op == "delete":
-        return [{"key": args["key"], "deleted": store.forget(args["key"])}]
-    if op == "clear":
-        return [{"deleted": store.clear()}]
-    if op == "stats":
-        return [store.stats()]
-    raise StoreError("unknown state command %r" % op)
 
 
 def _explain(error, host):
@@ -249,6 +268,8 @@ def main():
     except Gone:
         return 1
     except Exception as error:
+        if guest is not None:
+            guest.damaged = getattr(error, "damaged", False)
         return _fail(link, error)
     finally:
         if guest is not None:

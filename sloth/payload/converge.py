@@ -1,14 +1,15 @@
 """The only decider: observes, compares, applies, verifies and records, once for every resource there is."""
 
 import hashlib
+import json
 import time
 
 from sloth.payload.content import TEXT_LIMIT, Content, plain
 from sloth.payload.resource import Action, Change, Failed, Missing, Query, difference
+from sloth.payload.shown import Seal, difference_of, not_converged, not_so
 from sloth.payload.store import canonical
 
 CHANGED, UNCHANGED = "changed", "unchanged"
-DIFF_LINES = 20000  # difflib is quadratic at worst: longer texts are told apart by hash only
 
 
 class NotConverged(Failed):
@@ -61,41 +62,118 @@ def converge(resource, store, check, about):
     desired = resource.desired(before)
     change = Change(before, desired)
     checksum = _wish(resource, store)
-    seal = _Seal(resource, store)
-    recorded = store.get(key)
+    recorded = store.look_up(key)
+    asked = described(resource, store, about.get("sealed"))
+    seal = Seal(
+        resource, store, asked["sealed"] or (recorded is not None and '"sealed":true' in (recorded["calls"] or ""))
+    )
     wish = seal(desired)
+    calls = [asked]
     if resource.merged:
-        wish, checksum, drifted = _merge(store, key, recorded, wish, change)
+        wish, checksum, calls, drifted = _merge(store, key, recorded, wish, asked, change)
     else:
         drifted = recorded is not None and recorded["checksum"] == checksum
     if not change.names:
         reason = "" if recorded else "adopted"
         if not check:
-            _record(store, key, checksum, wish, seal(_only(before, wish)), False, about)
+            if not recorded:
+                _keep(store, seal, desired)
+            _record(store, key, checksum, wish, seal(_only(before, wish)), False, about, calls)
         shown = seal(before)
         return Outcome(UNCHANGED, reason, values=resource.result(before), before=shown, after=shown)
     reason = _reason(resource, before, recorded, drifted)
-    diff = _diff(change, seal)
+    diff = difference_of(change, seal)
+    if about.get("adopt"):
+        raise Failed("it is not so: %s" % not_so(change, seal), hint="sloth-runner call makes it so")
     if check:
         if place:
             resource.host.predicted[place] = _predict(place, before, desired, resource.host)
         return Outcome(
             CHANGED, reason, diff=diff, values=resource.result(desired), before=seal(before), after=seal(desired)
         )
-    extra = resource.apply(change) or {}
-    resource.host.changed()
-    after = resource.observe()
-    left = difference(after, desired)
-    if left:
-        raise NotConverged(_not_converged(after, desired, left, seal))
-    _record(store, key, checksum, wish, seal(_only(after, wish)), True, about)
-    store.remember(
-        key, reason, seal(before), seal(after), diff,
-        about.get("run"), about.get("site"), about.get("task"), about.get("who"), about.get("origin"),
-    )  # fmt: skip
-    values = dict(resource.result(after), **extra)
+    _keep(store, seal, before, change.names)
+    after, values = make(resource, change, seal, store, about)
+    _keep(store, seal, after, change.names)
+    made = None if recorded or not _is_addition(resource, before, diff) else (seal(before),)
+    _record(store, key, checksum, wish, seal(_only(after, wish)), True, about, calls, made)
+    store.remember(key, reason, seal(before), seal(after), diff, about, asked, recorded)
     msg = values.pop("msg", "")
     return Outcome(CHANGED, reason, msg, diff, values, seal(before), seal(after))
+
+
+def make(resource, change, seal, store, about):
+    """Apply `change` and look whether it held; return (what is there now, result values).
+
+    What must follow the change (handlers) is durable before it, so that a killed run does not lose it.
+    Raises NotConverged, and what apply() raises.
+    """
+    fresh = _notify(store, about, resource.key())
+    try:
+        extra = resource.apply(change) or {}
+    except Exception:
+        if fresh and not _has_changed(resource, change.before):
+            store.settle(about.get("site"), fresh)
+        raise
+    resource.host.changed()
+    after = resource.observe()
+    left = difference(after, change.after)
+    if left:
+        raise NotConverged(not_converged(after, change.after, left, seal))
+    return after, dict(resource.result(after), **extra)
+
+
+def _notify(store, about, key):
+    names = about.get("notify") or ()
+    fresh = store.notify(names, about, key) if names else []
+    if fresh:
+        store.commit()
+    return fresh
+
+
+def _has_changed(resource, before):
+    resource.host.changed()
+    try:
+        now = resource.observe()
+    except Exception:  # it cannot be told, so what must follow a change may be needed
+        return True
+    return bool(difference(now, before) or difference(before, now))
+
+
+def _keep(store, seal, attributes, names=None):
+    """Keep the contents among `attributes` on the host, so that what was written can be compared and taken back."""
+    for name, value in (attributes or {}).items():
+        if isinstance(value, Content) and not seal.sealed and (names is None or name in names):
+            try:
+                store.contents.keep(value)
+            except (Failed, OSError):  # it went away, or comes from elsewhere: then it is not kept
+                continue
+
+
+def _is_addition(resource, before, diff):
+    """Whether a first change took nothing away, so that what it made is ours to remove."""
+    if not resource.partial or before is None:
+        return True
+    unified = [entry.get("unified") for entry in diff.values() if "unified" in entry]
+    lines = [line for text in unified for line in text.splitlines()[2:]]
+    return bool(lines) and not any(line.startswith("-") for line in lines)
+
+
+def described(resource, store, sealed=False):
+    """What is asked, as it is stored: a dict of name, args, assets and sealed (whether it has secrets in it).
+
+    Arguments that are secrets, or hold one, are there as keyed hashes.
+    """
+    args = {}
+    for field in resource.fields:
+        value = getattr(resource.args, field.name)
+        if value is None or value == field.default:
+            continue
+        args[field.name] = store.keyed_hash(value) if field.secret or store.mask.holds(value) else value
+    assets = [
+        dict((name, asset[name]) for name in ("name", "sha256", "size", "mode", "dir") if name in asset)
+        for asset in resource.assets
+    ]
+    return {"name": resource.name, "args": plain(args), "assets": assets, "sealed": bool(sealed)}
 
 
 def _predict(place, before, desired, host):
@@ -124,21 +202,24 @@ def _act(action, store, check, about):
         return Outcome(UNCHANGED, "", needless, values=action.unrun(needless))
     if check and not action.safe_in_check():
         return _unknown("run", "would run")
-    values = action.run()
+    fresh = _notify(store, about, action.key())
+    try:
+        values = action.run()
+    except Failed:
+        store.settle(about.get("site"), fresh)
+        raise
     if not values.pop("changed", True):
+        store.settle(about.get("site"), fresh)
         return Outcome(UNCHANGED, values=values)
     shown = dict((name, values[name]) for name in ("exit_code",) if name in values)
-    store.remember(
-        action.key(), "run", None, shown, None,
-        about.get("run"), about.get("site"), about.get("task"), about.get("who"), about.get("origin"),
-    )  # fmt: skip
+    store.remember(action.key(), "run", None, shown, None, about)
     return Outcome(CHANGED, "run", values=values)
 
 
-def _record(store, key, checksum, desired, observed, changed, about):
+def _record(store, key, checksum, desired, observed, changed, about, calls, made=None):
     store.record(
         key, checksum, desired, observed, changed,
-        about.get("run"), about.get("site"), about.get("task"), about.get("place"),
+        about.get("run"), about.get("site"), about.get("task"), about.get("place"), calls, made,
     )  # fmt: skip
 
 
@@ -149,20 +230,22 @@ def _reason(resource, before, recorded, drifted):
     return "drift" if drifted else "updated"
 
 
-def _merge(store, key, recorded, wish, change):
-    """What a run's calls ask of one resource together: (wish, its checksum, whether what differs is drift).
+def _merge(store, key, recorded, wish, asked, change):
+    """What a run's calls ask of one resource together: (wish, its checksum, the calls, whether what differs is drift).
 
     A run's first call of it begins the wish anew, so that what the site no longer names is forgotten; what was asked
     before tells drift from an update, attribute by attribute.
     """
-    earlier, merged = store.merged.get(key) or ((recorded or {}).get("desired"), {})
+    former = json.loads(recorded["desired"] or "null") if recorded else None
+    earlier, merged, calls = store.merged.get(key) or (former, {}, [])
+    calls = [asked] if wish is None or merged is None else [call for call in calls if call != asked] + [asked]
     merged = None if wish is None else dict(merged or {}, **wish)
-    store.merged[key] = (earlier, merged)
+    store.merged[key] = (earlier, merged, calls)
     if wish is None or earlier is None or change.after is None:
         drifted = recorded is not None and wish == earlier
     else:
         drifted = all(name == "" or (name in earlier and earlier[name] == wish[name]) for name in change.names)
-    return merged, hashlib.sha256(canonical(merged).encode("ascii")).hexdigest(), drifted
+    return merged, hashlib.sha256(canonical(merged).encode("ascii")).hexdigest(), calls, drifted
 
 
 def _wish(resource, store):
@@ -178,77 +261,10 @@ def _wish(resource, store):
     return hashlib.sha256(wish.encode("ascii")).hexdigest()
 
 
-class _Seal(object):
-    """Attributes as they may be shown and stored: contents by hash, secrets by keyed hash."""
-
-    def __init__(self, resource, store):
-        self._secrets = set(field.name for field in resource.fields if field.secret)
-        self._store = store
-
-    def __call__(self, attributes):
-        if attributes is None:
-            return None
-        return dict((str(name), self.one(name, value)) for name, value in attributes.items())
-
-    def one(self, name, value):
-        if name in self._secrets and value is not None:
-            return self._store.keyed_hash(plain(value))
-        return plain(value)
-
-
 def _only(attributes, names):
     if attributes is None or names is None:
         return attributes
     return dict((name, attributes[name]) for name in names if name in attributes)
-
-
-def _diff(change, seal):
-    before, after = change.before or {}, change.after or {}
-    names = change.names
-    diff = {}
-    if "" in names:
-        diff["exists"] = {"before": change.before is not None, "after": change.after is not None}
-        names = sorted(set(before) | set(after)) if change.after is None else names[1:]
-    for name in names:
-        old, new = before.get(name), after.get(name)
-        entry = {"before": seal.one(name, old), "after": seal.one(name, new)}
-        if isinstance(old, Content) or isinstance(new, Content):
-            unified = _unified(old, new)
-            if unified is not None:
-                entry["unified"] = unified
-        diff[name] = entry
-    return diff
-
-
-def _unified(old, new):
-    """Return the unified diff of two contents (None: empty) as str, or None when one is large or not text."""
-    texts = []
-    for content in (old, new):
-        if content is not None and content.size > TEXT_LIMIT:
-            return None
-    for content in (old, new):
-        data = content.data() if isinstance(content, Content) else b""
-        if b"\0" in data:
-            return None
-        texts.append(data.decode("utf-8", "surrogateescape").splitlines(True))
-    if len(texts[0]) + len(texts[1]) > DIFF_LINES:
-        return None
-    import difflib
-
-    lines = []
-    for line in difflib.unified_diff(texts[0], texts[1], "before", "after"):
-        lines.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
-    return "".join(lines)
-
-
-def _not_converged(after, desired, names, seal):
-    if desired is None:
-        return "it is still there after it was removed"
-    if after is None:
-        return "it is not there after it was made"
-    return "the change did not hold: " + ", ".join(
-        "%s is %s, not %s" % (name, seal.one(name, after.get(name)), seal.one(name, desired[name])) for name in names
-    )
 
 
 def timed(call, store, check, about):

@@ -24,6 +24,7 @@ class Host(object):
         self.home = home or _home(self.uid)
         self.warnings = []
         self.predicted = {}  # in a check: place -> what earlier calls would leave there (attributes, or None)
+        self.survey = False  # nothing is asked of the network, and nothing refreshed: only what is here counts
         self.pending = False  # in a check: whether an earlier call would have changed something
         self.upcoming = lambda: []  # the kernel sets it: calls that wait behind this one, as (name, arguments)
         self._once = {}

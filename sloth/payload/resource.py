@@ -14,6 +14,8 @@ import os
 import pkgutil
 import re
 
+from sloth.payload.content import Content
+
 REQUIRED = object()
 
 _TRUE = ("yes", "true", "on", "1")
@@ -261,6 +263,7 @@ class Resource(Call):
     partial = False  # manages a part of what observe() shows; before its first record that part counts as absent
     removes = False  # its converged state is absence
     merged = False  # several calls of a run describe it under one key, each some of its attributes
+    survey = "wish"  # how drift is told: "wish": by asking desired() again; "record": by the record; "": not at all
 
     def place(self):
         """What observe() shows: a file's path, "user:NAME" or "group:NAME"; None when it is none of these.
@@ -284,6 +287,47 @@ class Resource(Call):
     def result(self, now):
         """Extra values of the result, from what is there in the end (dict or None)."""
         return {}
+
+    # Taking back. What these are given was recorded: contents may be gone, secrets are not there.
+
+    def files(self, attributes):
+        """The files among `attributes`: path -> its attributes, or None. {}: it is no file."""
+        place = self.place() or ""
+        return {place: attributes} if place.startswith("/") else {}
+
+    def given(self):
+        """The arguments that were given, as a dict."""
+        values = ((field, getattr(self.args, field.name)) for field in self.fields)
+        return dict((field.name, value) for field, value in values if value is not None and value != field.default)
+
+    def removal(self, before):
+        """The call that removes what the first change made, where there was `before`: (name, arguments), or None.
+
+        This one finds the same call with state = "absent", where that is something the call knows.
+        """
+        knows = any(field.name == "state" and "absent" in (field.choices or ()) for field in self.fields)
+        if not knows or (before is not None and not self.partial):
+            return None
+        args = dict((name, value) for name, value in self.given().items() if name not in ("src", "content"))
+        return self.name, dict(args, state="absent")
+
+    def way_back(self, before, after):
+        """How a change from `before` to `after` is taken back, where it is no file.
+
+        Returns a call (name, arguments), or a dict: attributes that apply() is to bring about. Raises Failed with why
+        it cannot be.
+        """
+        if after is None:
+            raise Failed("what was removed was not kept")
+        unmade = before is None or any(
+            isinstance(value, Content) and not isinstance(before.get(name), Content) for name, value in after.items()
+        )
+        if not unmade:
+            return dict((name, before.get(name)) for name in after)
+        call = self.removal(None)
+        if call is None:
+            raise Failed("%s has no way to remove what it made" % self.name)
+        return call
 
 
 class Action(Call):

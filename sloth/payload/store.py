@@ -7,46 +7,25 @@ format for the agent `local`, and keeps its replicas in it.
 import hashlib
 import hmac
 import json
-import os
-import sqlite3
 import time
 
-VERSION = 1  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1
-MIGRATIONS = (
-    (
-        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "CREATE TABLE resources (key TEXT PRIMARY KEY, module TEXT NOT NULL, type TEXT NOT NULL, id TEXT NOT NULL,"
-        " checksum TEXT NOT NULL, desired TEXT, observed TEXT, site TEXT, task TEXT, place TEXT,"
-        " created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
-        " run TEXT, seq INTEGER NOT NULL)",
-        "CREATE INDEX resources_by_type ON resources (module, type)",
-        "CREATE INDEX resources_by_seq ON resources (seq)",
-        "CREATE TABLE gone (key TEXT PRIMARY KEY, seq INTEGER NOT NULL)",
-        "CREATE TABLE history (id INTEGER PRIMARY KEY, key TEXT NOT NULL, at INTEGER NOT NULL, run TEXT,"
-        " reason TEXT NOT NULL, before TEXT, after TEXT, diff TEXT, site TEXT, task TEXT, who TEXT, origin TEXT)",
-        "CREATE INDEX history_by_key ON history (key, at)",
-        "CREATE INDEX history_by_run ON history (run)",
-        "CREATE TABLE runs (run TEXT PRIMARY KEY, site TEXT, who TEXT, origin TEXT, started INTEGER NOT NULL,"
-        " finished INTEGER)",
-        "CREATE TABLE signatures (path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER,"
-        " mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT NOT NULL)",
-    ),
-)
+from sloth.payload.contents import Contents
+from sloth.payload.database import VERSION, Database, StoreError, make_private_directory
+from sloth.payload.mask import Mask
+
 COLUMNS = (
     "key", "module", "type", "id", "checksum", "desired", "observed", "site", "task", "place",
-    "created_at", "changed_at", "checked_at", "run", "seq",
+    "created_at", "changed_at", "checked_at", "run", "seq", "calls", "made", "orphaned",
 )  # fmt: skip
-BUSY_SECONDS = 30
+CHANGE = (
+    "id", "key", "at", "run", "reason", "before", "after", "diff", "site", "task", "who", "origin", "call", "was",
+)  # fmt: skip
+RUN = ("run", "site", "who", "origin", "started", "finished")
+HANDLER = ("site", "name", "since", "run", "task", "key")
+FORMER = ("checksum", "desired", "observed", "site", "task", "place", "calls", "made", "created_at")
 SETTLED_NS = 50 * 1000 * 1000  # a file younger than this may change again without a new timestamp
 
-
-class StoreError(Exception):
-    """The state file cannot be used; `hint` says what to do."""
-
-    def __init__(self, message, hint=""):
-        Exception.__init__(self, message)
-        self.message = message
-        self.hint = hint
+__all__ = ("Signatures", "Store", "StoreError", "canonical", "make_private_directory")
 
 
 def canonical(value):
@@ -54,167 +33,97 @@ def canonical(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-class Store(object):
-    """One agent's state file. Nothing is durable before commit()."""
+class Store(Database):
+    """One agent's state. Nothing is durable before commit()."""
 
     def __init__(self, path, readonly=False):
-        """Open (and create, unless `readonly`) the file at `path`; None: in memory. Raises StoreError."""
-        self.path = path
-        self.readonly = readonly
         self.merged = {}  # the kernel's: key -> what calls of this run have asked of one resource together
-        self._dirty = False
-        self._changed = False
-        try:
-            self._db = self._connect(path, readonly)
-            self._migrate()
-        except sqlite3.Error as error:
-            raise self._explain(error)
-
-    def _connect(self, path, readonly):
-        if path is None or (readonly and not os.path.exists(path)):
-            self.path = None
-            return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        if not readonly:
-            make_private_directory(os.path.dirname(path))
-            try:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            except OSError as error:
-                raise StoreError("the state file %s cannot be opened: %s" % (path, error.strerror))
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        if readonly:
-            db.execute("PRAGMA query_only=1")
-        else:
-            db.execute("PRAGMA journal_mode=WAL")  # answers another mode where WAL cannot work (network file systems)
-            db.execute("PRAGMA synchronous=NORMAL")
-        return db
-
-    def _migrate(self):
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StoreError(
-                "the state file %s has format %d, and this sloth-runner knows up to %d" % (self.path, version, VERSION),
-                hint="upgrade sloth-runner on the controller",
-            )
-        if version == VERSION:
-            return
-        if self.readonly and self.path is not None:  # an old or empty file: look at it through a migrated copy
-            copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            if version:
-                copy.executescript("\n".join(self._db.iterdump()))
-                copy.execute("PRAGMA user_version=%d" % version)
-            self._db.close()
-            self._db = copy
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
-            for statements in MIGRATIONS[version:]:
-                for statement in statements:
-                    self._db.execute(statement)
-            if version == 0:
-                for name, value in (("id", _random()), ("secret_key", _random()), ("seq", "0")):
-                    self._db.execute("INSERT INTO meta VALUES (?, ?)", (name, value))
-            self._db.execute("PRAGMA user_version=%d" % VERSION)
-            self._db.execute("COMMIT")
-        except Exception:
-            self._db.execute("ROLLBACK")
-            raise
-
-    def _explain(self, error):
-        text = str(error)
-        if "malformed" in text or "not a database" in text:
-            return StoreError(
-                "the state file %s is damaged (%s)" % (self.path, text),
-                hint="move it away: the next run adopts what it finds",
-            )
-        if "full" in text:
-            return StoreError("no space left for the state file %s" % self.path, hint="free some space on the host")
-        return StoreError("the state file %s cannot be used: %s" % (self.path, text))
-
-    def _execute(self, statement, values=()):
-        try:
-            return self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise self._explain(error)
-
-    def _write(self, statement, values=(), changed=True):
-        if not self._dirty:
-            self._execute("BEGIN IMMEDIATE")
-            self._dirty = True
-        self._changed = self._changed or changed
-        return self._execute(statement, values)
-
-    def meta(self, name):
-        row = self._execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
-        return row[0] if row else None
-
-    def set_meta(self, name, value):
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
-
-    def commit(self):
-        """Make what was written durable: against a kill always, against a power cut when something changed."""
-        if not self._dirty:
-            return
-        self._execute("COMMIT")
-        self._dirty = False
-        if self._changed and self.path is not None:
-            self._execute("PRAGMA synchronous=FULL")  # a checkpoint in FULL mode syncs the log, then the file
-            self._execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._execute("PRAGMA synchronous=NORMAL")
-        self._changed = False
-
-    def close(self):
-        self.commit()
-        self._db.close()
+        self.mask = Mask()  # of the secrets that this run has told us
+        Database.__init__(self, path, readonly)
+        self.contents = Contents(self)
 
     # Resources
 
-    def get(self, key):
-        """Return the record of `key` as a dict of COLUMNS (desired, observed decoded), or None."""
+    def look_up(self, key):
+        """Return the record of `key` as a dict of COLUMNS, JSON as text, or None."""
         row = self._execute("SELECT %s FROM resources WHERE key=?" % ",".join(COLUMNS), (key,)).fetchone()
-        return _row(row) if row else None
+        return dict(zip(COLUMNS, row)) if row else None
+
+    def get(self, key):
+        """Return the record of `key` as a dict of COLUMNS (those that are JSON decoded), or None."""
+        record = self.look_up(key)
+        return _decoded(record) if record else None
 
     def _next_seq(self):
         seq = int(self.meta("seq")) + 1
         self.set_meta("seq", str(seq))
         return seq
 
-    def record(self, key, checksum, desired, observed, changed, run="", site="", task="", place=""):
-        """Remember that `key` is as desired. A record that stays the same gets a new checked_at only."""
+    def record(
+        self, key, checksum, desired, observed, changed, run="", site="", task="", place="", calls=None, made=None
+    ):
+        """Remember that `key` is as desired. A record that stays the same gets a new checked_at only.
+
+        calls: what was asked for, a list of dicts; made: (what was there before the first change,) or None.
+        """
         now = int(time.time())
-        old = self.get(key)
-        if (
-            old
-            and not changed
-            and old["checksum"] == checksum
-            and old["observed"] == observed
-            and old["desired"] == desired
-            and (old["site"], old["task"]) == (site, task)
-        ):
-            self._write("UPDATE resources SET checked_at=?, place=? WHERE key=?", (now, place, key), changed=False)
-            return
-        module, _, rest = key.partition(":")
-        kind, _, name = rest.partition(":")
-        self._write(
-            "INSERT OR REPLACE INTO resources (%s) VALUES (%s)" % (",".join(COLUMNS), ",".join("?" * len(COLUMNS))),
+        old = self.look_up(key)
+        texts = [canonical(self.mask.data(value)) for value in (desired, observed)]
+        asked = None if calls is None else canonical(calls)
+        if old and not changed:
+            same = [old[name] for name in ("checksum", "desired", "observed", "site", "task", "calls", "orphaned")]
+            if same == [checksum] + texts + [site, task, asked, None]:
+                self._write("UPDATE resources SET checked_at=?, place=? WHERE key=?", (now, place, key), changed=False)
+                return
+        first = None if made is None else canonical(self.mask.data(made[0]))
+        module, kind, name = _parts(key)
+        self._put(
             (
-                key, module, kind, name, checksum, canonical(desired), canonical(observed), site, task, place,
+                key, module, kind, name, checksum, texts[0], texts[1], site, task, place,
                 old["created_at"] if old else now,
                 now if changed or not old else old["changed_at"],
-                now, run, self._next_seq(),
-            ),
+                now, run, self._next_seq(), asked, old["made"] if old else first, None,
+            )
         )  # fmt: skip
-        self._write("DELETE FROM gone WHERE key=?", (key,))
 
-    def remember(self, key, reason, before, after, diff, run="", site="", task="", who="", origin=""):
-        """Add a row of history: `key` changed from `before` to `after` (plain data)."""
-        self._write(
-            "INSERT INTO history (key, at, run, reason, before, after, diff, site, task, who, origin)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                key, int(time.time()), run, reason, canonical(before), canonical(after), canonical(diff),
-                site, task, who, origin,
-            ),
-        )  # fmt: skip
+    def _put(self, values):
+        statement = "INSERT OR REPLACE INTO resources (%s) VALUES (%s)"
+        self._write(statement % (",".join(COLUMNS), ",".join("?" * len(COLUMNS))), values)
+        self._write("DELETE FROM gone WHERE key=?", (values[0],))
+
+    def restore(self, key, was):
+        """Make the record of `key` what it was before a change: a dict of FORMER (history's `was`), None: no record."""
+        if was is None:
+            self.forget(key)
+            return
+        now = int(time.time())
+        module, kind, name = _parts(key)
+        record = dict((column, was.get(column)) for column in FORMER)
+        for column in ("desired", "observed", "calls"):
+            record[column] = None if record[column] is None else canonical(record[column])
+        if "made" in was:
+            record["made"] = canonical(was["made"])
+        record.update(key=key, module=module, type=kind, id=name, changed_at=now, checked_at=now, run="", orphaned=None)
+        record["created_at"] = record["created_at"] or now
+        record["seq"] = self._next_seq()
+        self._put(tuple(record[column] for column in COLUMNS))
+
+    def move(self, old, new):
+        """Give the record and history of key `old` the key `new`; return whether there was one."""
+        record = self.look_up(old)
+        if record is None:
+            return False
+        if self.look_up(new) is not None:
+            raise StoreError("there is a record of %s already" % new, hint="delete it first")
+        module, kind, name = _parts(new)
+        if not (module and kind and name):
+            raise StoreError("a key is module:type:id, and %r is not" % new)
+        # What was asked for names the old one; the next run says it anew.
+        record.update(key=new, module=module, type=kind, id=name, calls=None, seq=self._next_seq())
+        self.forget(old)
+        self._put(tuple(record[column] for column in COLUMNS))
+        self._write("UPDATE history SET key=? WHERE key=?", (new, old))
+        return True
 
     def forget(self, key):
         """Delete the record of `key`; return whether there was one."""
@@ -225,70 +134,100 @@ class Store(object):
 
     def clear(self):
         """Delete every record; return how many there were. History stays."""
-        count = self._execute("SELECT count(*) FROM resources").fetchone()[0]
+        count = self._count("resources")
         seq = self._next_seq()
         self._write("INSERT OR REPLACE INTO gone SELECT key, ? FROM resources", (seq,))
         self._write("DELETE FROM resources")
         self._write("DELETE FROM signatures")
         return count
 
-    def list(self, module=None, type=None):
+    def list(self, module=None, type=None, orphaned=False):
         """Return records as dicts, sorted by key; `module` and `type` narrow them."""
-        where, values = [], []
-        for column, value in (("module", module), ("type", type)):
-            if value:
-                where.append("%s=?" % column)
-                values.append(value)
-        statement = "SELECT %s FROM resources%s ORDER BY key" % (
-            ",".join(COLUMNS),
-            " WHERE " + " AND ".join(where) if where else "",
-        )
-        return [_row(row) for row in self._execute(statement, values)]
+        where, values = _where((("module=?", module), ("type=?", type)))
+        if orphaned:
+            where += (" AND" if where else " WHERE") + " orphaned IS NOT NULL"
+        statement = "SELECT %s FROM resources%s ORDER BY key" % (",".join(COLUMNS), where)
+        return [_row(COLUMNS, row) for row in self._execute(statement, values)]
 
     def match(self, spec):
         """Return the keys that `spec` may mean: the exact key, else all of the same module and id (user:john)."""
-        if self.get(spec):
+        if self.look_up(spec):
             return [spec]
         module, _, name = spec.partition(":")
         rows = self._execute("SELECT key FROM resources WHERE module=? AND id=? ORDER BY key", (module, name))
         return [row[0] for row in rows]
 
-    def history(self, key=None, limit=100, run=None):
-        """Return the newest `limit` rows of history (of `key`, of `run`) as dicts, newest first."""
-        names = ("id", "key", "at", "run", "reason", "before", "after", "diff", "site", "task", "who", "origin")
-        where, values = [], []
-        for column, value in (("key", key), ("run", run)):
-            if value:
-                where.append("%s=?" % column)
-                values.append(value)
-        statement = "SELECT %s FROM history%s ORDER BY id DESC LIMIT ?" % (
-            ",".join(names),
-            " WHERE " + " AND ".join(where) if where else "",
-        )
-        rows = self._execute(statement, values + [limit])
-        return [
-            dict((name, json.loads(value) if name in _JSON and value else value) for name, value in zip(names, row))
-            for row in rows
-        ]
+    def orphans(self, site, touched, spared, mark):
+        """Return the records (dicts) of `site` that a whole run of it did not touch; mark: remember that they are.
 
-    def stats(self):
-        """Return counts (resources, by module and type, history, runs), times and the file's size in bytes."""
-        types = self._execute("SELECT module || ':' || type, count(*) FROM resources GROUP BY 1 ORDER BY 1")
-        first, last, checked = self._execute(
-            "SELECT min(created_at), max(changed_at), max(checked_at) FROM resources"
-        ).fetchone()
-        return {
-            "path": self.path or "",
-            "size": os.path.getsize(self.path) if self.path else 0,
-            "version": VERSION,
-            "resources": self._execute("SELECT count(*) FROM resources").fetchone()[0],
-            "types": dict(types.fetchall()),
-            "history": self._execute("SELECT count(*) FROM history").fetchone()[0],
-            "runs": self._execute("SELECT count(*) FROM runs").fetchone()[0],
-            "first_created_at": first,
-            "last_changed_at": last,
-            "last_checked_at": checked,
-        }
+        touched: set of keys; spared: names of tasks that the site has and that had no reason to run this time.
+        """
+        rows = self._execute("SELECT key, task, orphaned FROM resources WHERE site=? ORDER BY key", (site,)).fetchall()
+        now, found = int(time.time()), []
+        for key, task, orphaned in rows:
+            if key in touched or task in spared:
+                continue
+            if mark and orphaned is None:
+                values = (now, self._next_seq(), key)
+                self._write("UPDATE resources SET orphaned=?, seq=? WHERE key=?", values)
+            found.append(key)
+        return [self.get(key) for key in found]
+
+    # History
+
+    def remember(self, key, reason, before, after, diff, about, call=None, was=None):
+        """Add a row of history: `key` changed from `before` to `after` (plain data).
+
+        about: dict with run, site, task, who, origin; call: what was asked, a dict; was: the record before, as look_up
+        gave it.
+        """
+        former = None
+        if was is not None:
+            decoded = _decoded(was)
+            former = dict((name, decoded[name]) for name in FORMER if name != "made" or was["made"] is not None)
+        texts = [canonical(self.mask.data(value)) for value in (before, after, diff)]
+        self._write(
+            "INSERT INTO history (key, at, run, reason, before, after, diff, site, task, who, origin, call, was)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key, int(time.time()), about.get("run"), reason, texts[0], texts[1], texts[2],
+                about.get("site"), about.get("task"), about.get("who"), about.get("origin"),
+                None if call is None else canonical(call), canonical(former),
+            ),
+        )  # fmt: skip
+
+    def history(self, key=None, limit=100, run=None, task=None):
+        """Return the newest `limit` rows of history (of `key`, of `run`, of `task`) as dicts, newest first."""
+        where, values = _where((("key=?", key), ("run=?", run), ("task=?", task)))
+        statement = "SELECT %s FROM history%s ORDER BY id DESC LIMIT ?" % (",".join(CHANGE), where)
+        return [_row(CHANGE, row) for row in self._execute(statement, values + [limit])]
+
+    def between(self, first, last):
+        """What changed after run `first` ended until run `last` did: dicts of key, before, after, newest state last.
+
+        Raises StoreError when there is no such run.
+        """
+        times = []
+        for run in (first, last):
+            found = self.find_run(run)
+            times.append(self._execute("SELECT started, rowid FROM runs WHERE run=?", (found,)).fetchone())
+        low, high = sorted(times)
+        rows = self._execute(
+            "SELECT key, before, after FROM history WHERE run IN (SELECT run FROM runs WHERE"
+            " (started>? OR (started=? AND rowid>?)) AND (started<? OR (started=? AND rowid<=?))) ORDER BY id",
+            (low[0], low[0], low[1], high[0], high[0], high[1]),
+        )
+        found = {}
+        for key, before, after in rows:
+            entry = found.setdefault(key, {"key": key, "before": json.loads(before or "null")})
+            entry["after"] = json.loads(after or "null")
+        return [found[key] for key in sorted(found) if found[key]["before"] != found[key]["after"]]
+
+    def drop_history(self, older):
+        """Delete history and runs from before the epoch time `older`; return how many changes went."""
+        gone = self._write("DELETE FROM history WHERE at<?", (older,)).rowcount
+        self._write("DELETE FROM runs WHERE started<?", (older,))
+        return gone
 
     # Runs
 
@@ -301,6 +240,80 @@ class Store(object):
 
     def end_run(self, run):
         self._write("UPDATE runs SET finished=? WHERE run=?", (int(time.time()), run), changed=False)
+
+    def find_run(self, name):
+        """Return the id of the run `name` (its beginning is enough, "last" is the newest) or raise StoreError."""
+        if name == "last":
+            newest = self.runs(1)
+            if newest:
+                return newest[0]["run"]
+        rows = self._execute("SELECT run FROM runs WHERE substr(run, 1, ?)=?", (len(name), name)).fetchall()
+        if (name,) in rows or len(rows) == 1:
+            return name if (name,) in rows else rows[0][0]
+        if rows:
+            found = ", ".join(row[0] for row in rows[:5])
+            raise StoreError("%s may be any of %s" % (name, found), hint="give more of it")
+        raise StoreError("there is no run %s" % name, hint="sloth-runner runs list --agent NAME shows them")
+
+    def runs(self, limit=50):
+        """Return the newest runs as dicts of RUN and changes (int), newest first."""
+        statement = "SELECT %s, (SELECT count(*) FROM history WHERE history.run=runs.run) FROM runs"
+        rows = self._execute(statement % ",".join(RUN) + " ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+        return [dict(zip(RUN + ("changes",), row)) for row in rows]
+
+    # Handlers
+
+    def notify(self, names, about, key):
+        """Remember that these handlers must run; return those that were not yet to run."""
+        fresh = []
+        for name in names:
+            if not self._execute(
+                "SELECT 1 FROM handlers WHERE site=? AND name=?", (about.get("site"), name)
+            ).fetchone():
+                values = (about.get("site"), name, int(time.time()), about.get("run"), about.get("task"), key)
+                self._write("INSERT INTO handlers VALUES (?, ?, ?, ?, ?, ?)", values)
+                fresh.append(name)
+        return fresh
+
+    def settle(self, site, names):
+        """These handlers have run, or need not."""
+        for name in names:
+            self._write("DELETE FROM handlers WHERE site=? AND name=?", (site, name))
+
+    def handlers(self, site=None):
+        """Return the handlers (of a site) that must still run, as dicts of HANDLER, oldest first."""
+        where, values = _where((("site=?", site),))
+        statement = "SELECT %s FROM handlers%s ORDER BY since, name" % (",".join(HANDLER), where)
+        return [dict(zip(HANDLER, row)) for row in self._execute(statement, values)]
+
+    # The whole
+
+    def _count(self, table):
+        return self._execute("SELECT count(*) FROM %s" % table).fetchone()[0]
+
+    def stats(self):
+        """Return counts (resources, by module and type, history, runs), times and the file's size in bytes."""
+        types = self._execute("SELECT module || ':' || type, count(*) FROM resources GROUP BY 1 ORDER BY 1")
+        first, last, checked = self._execute(
+            "SELECT min(created_at), max(changed_at), max(checked_at) FROM resources"
+        ).fetchone()
+        kept = self._execute("SELECT count(*), coalesce(sum(stored), 0) FROM contents").fetchone()
+        return {
+            "path": self.path or "",
+            "size": self.size(),
+            "version": VERSION,
+            "resources": self._count("resources"),
+            "types": dict(types.fetchall()),
+            "orphaned": self._execute("SELECT count(*) FROM resources WHERE orphaned IS NOT NULL").fetchone()[0],
+            "handlers": self._count("handlers"),
+            "history": self._count("history"),
+            "runs": self._count("runs"),
+            "contents": kept[0],
+            "contents_size": kept[1],
+            "first_created_at": first,
+            "last_changed_at": last,
+            "last_checked_at": checked,
+        }
 
     # Secrets
 
@@ -323,7 +336,7 @@ class Store(object):
         return {
             "id": mine,
             "seq": seq,
-            "rows": [_row(row) for row in rows],
+            "rows": [dict(zip(COLUMNS, row)) for row in rows],
             "gone": [row[0] for row in gone],
             "whole": whole,
         }
@@ -333,11 +346,8 @@ class Store(object):
         if changes["whole"]:
             self._write("DELETE FROM resources")
         for row in changes["rows"]:
-            values = [canonical(row[name]) if name in _JSON else row[name] for name in COLUMNS]
-            self._write(
-                "INSERT OR REPLACE INTO resources (%s) VALUES (%s)" % (",".join(COLUMNS), ",".join("?" * len(COLUMNS))),
-                values,
-            )
+            _decoded(row)  # what a host sends must at least be what it should be
+            self._put(tuple(row[name] for name in COLUMNS))
         for key in changes["gone"]:
             self._write("DELETE FROM resources WHERE key=?", (key,))
         self.set_meta("id", changes["id"])
@@ -374,27 +384,38 @@ class Signatures(object):
         )
 
 
-def make_private_directory(path):
-    """Create `path` and its missing parents with mode 0700; raise StoreError when that cannot be."""
-    try:
-        os.makedirs(path, mode=0o700)
-    except OSError as error:
-        if not os.path.isdir(path):
-            raise StoreError("the directory %s cannot be made: %s" % (path, error.strerror or error))
+_JSON = ("desired", "observed", "calls", "before", "after", "diff", "call", "was")
 
 
-_JSON = ("desired", "observed", "before", "after", "diff")
+def _parts(key):
+    module, _, rest = key.partition(":")
+    kind, _, name = rest.partition(":")
+    return module, kind, name
 
 
-def _row(row):
-    return dict(
-        (name, json.loads(value) if name in _JSON and value is not None else value) for name, value in zip(COLUMNS, row)
+def _where(conditions):
+    """The WHERE clause of those (condition, value) whose value is given, and the values."""
+    given = [(condition, value) for condition, value in conditions if value]
+    clause = " WHERE " + " AND ".join(condition for condition, _ in given) if given else ""
+    return clause, [value for _, value in given]
+
+
+def _decoded(record):
+    """A row (dict) with what is JSON decoded. `made` becomes a list of what was there before, or None."""
+    decoded = dict(
+        (name, json.loads(value) if name in _JSON and value is not None else value) for name, value in record.items()
     )
+    if record.get("made") is not None:
+        decoded["made"] = json.loads(record["made"])
+        decoded["ours"] = True
+    elif "made" in record:
+        decoded["ours"] = False
+    return decoded
+
+
+def _row(columns, row):
+    return _decoded(dict(zip(columns, row)))
 
 
 def _signature(info):
     return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-
-
-def _random():
-    return os.urandom(16).hex()

@@ -20,7 +20,7 @@ def one_call(name: str, args: Mapping[str, Any], become: bool | str | None = Non
     """Return the site that makes the call `name` with `args` in one task; paths are those of the working directory."""
     option = "" if become is None else f", become = {literal(become)}"
     text = f"task({{name = {literal(name)}{option}, run = function() {name}({literal(dict(args))}) end}})"
-    return Site(PLACE, text.encode("utf-8", "surrogateescape"), Path.cwd())
+    return Site(PLACE, text.encode("utf-8", "surrogateescape"), Path.cwd(), adhoc=True)
 
 
 def arguments(cls: type[Call], words: Sequence[str]) -> dict[str, Any]:

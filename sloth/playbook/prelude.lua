@@ -352,7 +352,7 @@ end
 -- Shared values and locks
 
 env.state = {}
-for _, op in ipairs({ "get", "set", "delete", "list", "incr", "lock", "unlock", "try_lock" }) do
+for _, op in ipairs({ "get", "set", "cas", "delete", "list", "incr", "lock", "unlock", "try_lock" }) do
     env.state[op] = function(...)
         must_yield("state." .. op)
         return ask("shared", op, data_list("state." .. op, ...), caller())
@@ -363,9 +363,9 @@ env.state.with_lock = function(name, f, options)
     must_yield("state.with_lock")
     local where = caller()
     local holder = options.holder or ask("shared", "holder", "[]", where)
-    ask("shared", "lock", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
+    ask("shared", "hold", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
     local outcome = pack(env.pcall(f))
-    ask("shared", "unlock", data_list("state.with_lock", name, holder), where)
+    ask("shared", "release", data_list("state.with_lock", name, holder), where)
     if not outcome[1] then error(outcome[2], 0) end
     return unpack(outcome, 2, outcome.n)
 end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ class Site:
     path: str
     source: bytes
     directory: Path
+    adhoc: bool = False  # made of one call: it owns what it makes, but is never all there is to say about a host
 
     @classmethod
     def read(cls, path: str) -> Site:
@@ -31,6 +33,49 @@ class Site:
         if b"\0" in source:
             raise SiteError(f"the site {path} is not text")
         return cls(path, source.removeprefix(b"\xef\xbb\xbf"), Path(path).resolve().parent)
+
+    @property
+    def identity(self) -> str:
+        """The name under which hosts remember what this site owns, the same wherever it is checked out.
+
+        In a git working copy with a remote it is the remote's address (without user and password) and the path below
+        the working copy's root, such as "git.example.com/ops/web:site.sloth"; otherwise the absolute path.
+        """
+        if self.adhoc:
+            return self.path
+        path = self.directory / Path(self.path).name
+        for root in path.parents:
+            remote = _remote(root / ".git" / "config") if (root / ".git").is_dir() else None
+            if remote:
+                return f"{remote}:{path.relative_to(root)}"
+            if (root / ".git").exists():
+                break
+        return str(path)
+
+
+def _remote(config: Path) -> str | None:
+    """The address of a working copy's remote (origin, else the first one): host and path, nothing secret."""
+    try:
+        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    found: dict[str, str] = {}
+    name = None
+    for line in lines:
+        section = re.match(r'\s*\[\s*remote\s+"(.*)"\s*\]', line)
+        if section or line.strip().startswith("["):
+            name = section[1] if section else None
+        value = re.match(r"\s*url\s*=\s*(\S+)", line)
+        if name is not None and value:
+            found.setdefault(name, value[1])
+    url = found.get("origin") or next(iter(found.values()), None)
+    if url is None:
+        return None
+    scheme, separator, rest = url.rpartition("://")
+    rest = rest.rpartition("@")[2] if "@" in rest.partition("/")[0] else rest
+    if not separator and ":" in rest:
+        rest = rest.replace(":", "/", 1)  # git@host:path
+    return rest.removesuffix("/").removesuffix(".git") if scheme != "file" else f"file:{rest}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +97,7 @@ class Task:
     notify: tuple[str, ...] = ()
     run_once: bool = False
     ignore_errors: bool = False
+    on_failure: str | None = None
     has_when: bool = False
 
 
@@ -83,6 +129,10 @@ def _become(value: Any) -> Any:
     return value if isinstance(value, bool) or (isinstance(value, str) and value) else None
 
 
+def _on_failure(value: Any) -> Any:
+    return value if value == "rollback" else None
+
+
 _OPTIONS = {
     "hosts": (_names, "a host pattern or a list of them"),
     "tags": (_names, "a tag or a list of tags"),
@@ -95,6 +145,7 @@ _OPTIONS = {
     "notify": (_names, "a handler's name or a list of them"),
     "run_once": (_bool, "true or false"),
     "ignore_errors": (_bool, "true or false"),
+    "on_failure": (_on_failure, '"rollback"'),
 }
 _HANDLER_OPTIONS = ("become", "timeout", "retries", "delay", "ignore_errors")
 

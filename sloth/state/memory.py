@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,19 @@ from typing import Any
 from sloth.errors import StateError
 from sloth.payload.store import Store, StoreError
 
-VERSION = 1
+VERSION = 2
 SCHEMA = (
     "CREATE TABLE agents (name TEXT PRIMARY KEY, payload TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
     " seen_at INTEGER NOT NULL)",
     "CREATE TABLE assets (name TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (name, sha256))",
     "CREATE TABLE runs (run TEXT PRIMARY KEY, site TEXT NOT NULL, who TEXT NOT NULL, hosts INTEGER NOT NULL,"
     " started REAL NOT NULL, seconds REAL, changed INTEGER, failed INTEGER, status INTEGER)",
+)
+# What changed or failed in a run; format 2.
+TOLD = (
+    "CREATE TABLE told (run TEXT NOT NULL, host TEXT NOT NULL, task TEXT, key TEXT, status TEXT, reason TEXT,"
+    " place TEXT, error TEXT)",
+    "CREATE INDEX told_by_run ON told (run)",
 )
 
 
@@ -28,8 +34,11 @@ def sloth_home() -> Path:
     return Path(os.environ.get("SLOTH_HOME") or Path.home() / ".sloth-runner")
 
 
-def open_database(path: Path, schema: Iterable[str], version: int) -> sqlite3.Connection:
-    """Open (or create, mode 0600) one of the controller's SQLite files. Raises StateError."""
+def open_database(path: Path, schema: Sequence[Sequence[str]], version: int) -> sqlite3.Connection:
+    """Open (or create, mode 0600) one of the controller's SQLite files; schema[n] leads from format n to n + 1.
+
+    Raises StateError.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -37,9 +46,10 @@ def open_database(path: Path, schema: Iterable[str], version: int) -> sqlite3.Co
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("BEGIN IMMEDIATE")
         have = database.execute("PRAGMA user_version").fetchone()[0]
-        if have == 0:
-            for statement in schema:
-                database.execute(statement)
+        if have < version:
+            for statements in schema[have:]:
+                for statement in statements:
+                    database.execute(statement)
             database.execute(f"PRAGMA user_version={version}")
         database.execute("COMMIT")
     except OSError as error:
@@ -50,6 +60,9 @@ def open_database(path: Path, schema: Iterable[str], version: int) -> sqlite3.Co
         database.close()
         raise StateError(f"{path} has format {have}, this sloth-runner knows up to {version}", hint="upgrade it")
     return database
+
+
+TELLING = ("host", "task", "key", "status", "reason", "place", "error")
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ class Memory:
     def __init__(self, directory: Path | None = None) -> None:
         """Raises StateError."""
         self._directory = directory or sloth_home()
-        self._database = open_database(self._directory / "controller.db", SCHEMA, VERSION)
+        self._database = open_database(self._directory / "controller.db", (SCHEMA, TOLD), VERSION)
 
     def replica_path(self, name: str) -> Path:
         """The replica of an agent's state file."""
@@ -95,7 +108,7 @@ class Memory:
                 copy = Store(str(path))
                 copy.absorb(replica)
                 copy.close()
-            except (StoreError, KeyError, TypeError) as error:
+            except (StoreError, KeyError, TypeError, ValueError) as error:
                 raise StateError(f"the replica {path} cannot be written: {error}") from error
         store, seq = (str(replica["id"]), int(replica["seq"])) if replica else ("", 0)
         with self._transaction():
@@ -111,10 +124,47 @@ class Memory:
         values = (run, site, who, hosts, time.time())
         self._database.execute("INSERT INTO runs (run, site, who, hosts, started) VALUES (?, ?, ?, ?, ?)", values)
 
-    def end_run(self, run: str, changed: int, failed: int, seconds: float, status: int) -> None:
-        """Record how it ended; `status` is the exit status."""
+    def end_run(
+        self, run: str, changed: int, failed: int, seconds: float, status: int, told: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """Record how it ended; `status` is the exit status, `told` what changed or failed (dicts of TELLING)."""
+        rows = [(run, *(row[name] for name in TELLING)) for row in told]
+        with self._transaction():
+            self._database.executemany("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._end_run(run, changed, failed, seconds, status)
+
+    def _end_run(self, run: str, changed: int, failed: int, seconds: float, status: int) -> None:
         values = (changed, failed, seconds, status, run)
         self._database.execute("UPDATE runs SET changed=?, failed=?, seconds=?, status=? WHERE run=?", values)
+
+    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest runs of this controller, newest first."""
+        names = ("run", "site", "who", "hosts", "started", "seconds", "changed", "failed", "status")
+        rows = self._database.execute(
+            f"SELECT {','.join(names)} FROM runs ORDER BY started DESC, rowid DESC LIMIT ?", (limit,)
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def run(self, name: str) -> dict[str, Any]:
+        """One run, by its id, the beginning of it, or "last", with `results` (dicts of TELLING). Raises StateError."""
+        runs = self.runs(-1)
+        found = [row for row in runs if row["run"] == name] or [row for row in runs if row["run"].startswith(name)]
+        if name == "last":
+            found = runs[:1]
+        if not found:
+            raise StateError(f"there is no run {name}", hint="see sloth-runner runs list")
+        if len(found) > 1:
+            names = ", ".join(row["run"] for row in found[:5])
+            raise StateError(f"{name} may be any of {names}", hint="give more of it")
+        rows = self._database.execute(
+            f"SELECT {','.join(TELLING)} FROM told WHERE run=? ORDER BY host, rowid", (found[0]["run"],)
+        )
+        return {**found[0], "results": [dict(zip(TELLING, row, strict=True)) for row in rows]}
+
+    def accounts(self, host: str) -> list[str]:
+        """The further accounts of a host of which there is a state (besides the one we log in as)."""
+        rows = self._database.execute("SELECT name FROM agents WHERE substr(name, 1, ?)=?", (len(host) + 1, host + "@"))
+        return sorted(row[0].partition("@")[2] for row in rows)
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._database)

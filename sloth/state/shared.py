@@ -31,7 +31,7 @@ class Shared:
     @property
     def _database(self) -> Any:
         if self._opened is None:
-            self._opened = open_database(self._path, SCHEMA, VERSION)
+            self._opened = open_database(self._path, (SCHEMA,), VERSION)
         return self._opened
 
     def call(self, op: str, args: list[Any]) -> Any:
@@ -40,7 +40,7 @@ class Shared:
             return uuid.uuid4().hex
         methods: dict[str, Callable[..., Any]] = {
             "get": self.get, "set": self.set, "delete": self.delete, "list": self.list, "incr": self.incr,
-            "lock": self.lock, "unlock": self.unlock, "try_lock": self.try_lock,
+            "cas": self.cas, "lock": self.lock, "unlock": self.unlock, "try_lock": self.try_lock,
         }  # fmt: skip
         method = methods.get(op)
         if method is None:
@@ -69,6 +69,14 @@ class Shared:
         expires = time.time() + float(ttl) if ttl else None
         self._database.execute("INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, json.dumps(value), expires))
         return value
+
+    def cas(self, name: str, expected: Any, value: Any, options: Any = None) -> bool:
+        """Set `name` to `value` if it is `expected` (None: not there), atomically; return whether it was."""
+        with _Transaction(self._database):
+            if self.get(name) != expected:
+                return False
+            self.set(name, value, options)
+            return True
 
     def delete(self, name: str) -> bool:
         return bool(self._database.execute("DELETE FROM shared WHERE name=?", (name,)).rowcount)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
 from sloth.errors import BootstrapError, CallError, HostError, LinkLost, LockedError, ProtocolError, StateError
@@ -23,7 +23,7 @@ INLINE = 4096  # a content up to this size always goes with its call
 PUSH = 64 * 1024  # up to this size it goes with its call when the host is not known to have it
 NOISE = 64 * 1024  # bytes that a login shell may print before the payload speaks
 PING = 15.0  # seconds between signs of life
-BYE = 30.0  # seconds that the payload has to commit and say goodbye
+BYE = 60.0  # seconds that the payload has to look at orphans, commit and say goodbye
 READ = 256 * 1024
 
 
@@ -94,6 +94,8 @@ class Session:
         self._bye: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
         self.ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.uploaded = False
+        self.orphans: list[dict[str, Any]] = []  # what the site no longer names, once close(whole=...) has returned
+        self._revealed: set[str] = set()
         for future in (self._bye, self.ready):
             future.add_done_callback(_seen)
 
@@ -242,6 +244,7 @@ class Session:
                 self._replica += [row for row in frame.get("rows", []) if isinstance(row, dict)]
             case "bye":
                 replica = frame.get("replica")
+                self.orphans = [row for row in frame.get("orphans") or [] if isinstance(row, dict)]
                 if isinstance(replica, dict):
                     replica["rows"] = self._replica
                 if not self._bye.done():
@@ -286,7 +289,7 @@ class Session:
         if future.done():
             return
         if frame.get("error"):
-            future.set_exception(StateError(f"{self._host}: {frame['error']}"))
+            future.set_exception(StateError(f"{self._host}: {frame['error']}", hint=str(frame.get("hint") or "")))
         else:
             future.set_result(rows)
 
@@ -313,11 +316,14 @@ class Session:
         task: str,
         where: str,
         push: Callable[[Asset], bool] = lambda asset: True,
+        notify: Sequence[str] = (),
+        sealed: bool = False,
     ) -> tuple[int, asyncio.Future[Reply]]:
         """Write a call; return its number and the future of its reply. Waits while too much is in flight.
 
-        push(asset) says whether a smallish content goes along unasked. Raises HostError when the session has ended,
-        CallError when a content cannot be read.
+        push(asset) says whether a smallish content goes along unasked; notify: handlers that must follow a change;
+        sealed: there are secrets in it, of which the host must keep nothing.
+        Raises HostError when the session has ended, CallError when a content cannot be read.
         """
         number = next(self._numbers)
         frames = []
@@ -331,6 +337,10 @@ class Session:
         call = {"t": "call", "id": number, "epoch": epoch, "name": name, "args": args, "task": task, "where": where}
         if described:
             call["assets"] = described
+        if notify:
+            call["notify"] = list(notify)
+        if sealed:
+            call["sealed"] = True
         try:
             frames.append(wire.pack(call))
         except (wire.WireError, ValueError) as error:
@@ -349,6 +359,13 @@ class Session:
         self._flying += len(data)
         await self._write(data)
         return number, future
+
+    async def reveal(self, values: Collection[str]) -> None:
+        """Tell the host which values it must neither store nor show; calls that hold them come after."""
+        fresh = sorted(set(values) - self._revealed)
+        if fresh:
+            self._revealed.update(fresh)
+            await self._write(wire.pack({"t": "secrets", "values": fresh}))
 
     async def _ship(self, number: int, index: int, asset: Asset) -> None:
         """Stream a content that the host asked for; stop when the call is answered without it."""
@@ -412,10 +429,13 @@ class Session:
 
     # Ending
 
-    async def close(self) -> dict[str, Any] | None:
-        """Let the payload commit and end; return what its state has that our replica lacks. Raises HostError."""
+    async def close(self, whole: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """Let the payload commit and end; return what its state has that our replica lacks. Raises HostError.
+
+        whole: given when all of the site was evaluated: {"spared": names of tasks that had no reason to run}.
+        """
         try:
-            await self._write(wire.pack({"t": "close"}))
+            await self._write(wire.pack({"t": "close", "whole": whole} if whole else {"t": "close"}))
             return await asyncio.wait_for(asyncio.shield(self._bye), BYE)
         except TimeoutError:
             raise LinkLost(f"{self._host} did not say goodbye within {BYE:g} seconds") from None

@@ -131,7 +131,7 @@ def test_a_newer_file_is_refused_politely_and_a_damaged_one_clearly(tmp_path: Pa
         Store(path)
     Path(path).write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreError, match="damaged"):
-        Store(path)
+        Store(path, readonly=True)
 
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:

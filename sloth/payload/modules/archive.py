@@ -145,6 +145,9 @@ end})"""
             del wish[name]["member"]
         return wish
 
+    def way_back(self, before, after):
+        raise Failed("what an archive wrote over was not kept; remove %s by hand" % self.dest)
+
     def apply(self, change):
         wanted = self._wanted()
         before = change.before or {}

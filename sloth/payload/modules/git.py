@@ -17,6 +17,7 @@ class Clone(Resource):
     """
 
     name = "git.clone"
+    survey = "record"
     fields = (
         Field("repo", "str", REQUIRED, aliases=("url",), help="the repository's URL or path"),
         Field("dest", "path", REQUIRED, help="the working copy's directory"),
@@ -91,13 +92,13 @@ end})"""
         if not os.path.isdir(os.path.join(self.dest, ".git")):
             if os.path.isdir(self.dest) and os.listdir(self.dest):
                 raise Failed("%s is there, and is no working copy" % self.dest)
-            if self._target is None:
+            if self._target is None and not self.host.survey:
                 self._target = self._remote_commit()
             return None
         commit = self._git(["rev-parse", "--verify", "--quiet", "HEAD"], fine=(1, 128))
         url = self._git(["config", "--get", "remote.%s.url" % self.args.remote], fine=(1,))
         if self._target is None:
-            self._target = self._remote_commit() if self.args.update else commit
+            self._target = self._remote_commit() if self.args.update and not self.host.survey else commit
         return {"commit": commit, "remote": _public(url or "")}
 
     def _remote_commit(self):
@@ -123,6 +124,11 @@ end})"""
         if now is not None and now["commit"] and commit and len(commit) < 40 and now["commit"].startswith(commit):
             commit = now["commit"]
         return {"commit": commit, "remote": _public(self.args.repo)}
+
+    def way_back(self, before, after):
+        if before is None:
+            raise Failed("a working copy is not removed: there may be work in it")
+        return self.name, dict(self.given(), version=before["commit"])
 
     def apply(self, change):
         args = self.args

@@ -55,7 +55,7 @@ class Create(_Group):
 
     def apply(self, change):
         args = self.args
-        number = [] if args.gid is None else ["-g", str(args.gid)]
+        number = [] if "gid" not in change.after else ["-g", str(change.after["gid"])]
         if not accounts.has_tool("groupadd") and accounts.has_tool("addgroup"):
             if change.before is not None:
                 raise Failed("busybox has no tool that changes a group's gid", hint="install the package shadow")
@@ -67,6 +67,9 @@ class Create(_Group):
         if args.non_unique and number and argv[0] != "addgroup":
             argv.append("-o")
         accounts.tool(self.host, argv + [args.name])
+
+    def removal(self, before):
+        return ("group.delete", {"name": self.args.name}) if before is None else None
 
     def result(self, now):
         return {"gid": now["gid"]} if now and "gid" in now else {}
@@ -86,3 +89,6 @@ class Delete(_Group):
     def apply(self, change):
         busybox = not accounts.has_tool("groupdel") and accounts.has_tool("delgroup")
         accounts.tool(self.host, ["delgroup" if busybox else "groupdel", self.args.name])
+
+    def way_back(self, before, after):
+        return "group.create", {"name": self.args.name, "gid": before["gid"]}

@@ -6,7 +6,7 @@ import stat
 
 from sloth.payload import files
 from sloth.payload.content import Content
-from sloth.payload.resource import Failed, Missing
+from sloth.payload.resource import Failed, Field, Missing, Resource
 
 LIMIT = 16 * 1024 * 1024  # bytes; no file that we edit in a home is larger
 
@@ -214,6 +214,41 @@ class Place(object):
             "%s %s: as root we follow nothing that %s could have put there" % (path, what, name),
             hint="run the task as %s (become = %r), or name the real place in path" % (name, name),
         )
+
+
+class HomeEdit(Resource):
+    """Base of the edits of a part of a file in a home: a subclass has `edit`, `_place` and the argument state."""
+
+    partial = True
+    returns = (Field("path", help="the file"),)
+
+    @property
+    def _place(self):
+        """The Place of the file."""
+        raise NotImplementedError(self.name)
+
+    def edit(self, data):
+        """The file's bytes after the edit, from those before it. Pure."""
+        raise NotImplementedError(self.name)
+
+    def observe(self):
+        return self._place.look()
+
+    def desired(self, now):
+        content = (now or {}).get("content")
+        if content is None and self.args.state == "absent":
+            return now
+        old = b"" if content is None else content.data()
+        new = self.edit(old)
+        if new == old and self.args.state == "absent":
+            return now
+        return self._place.wish(now, new)
+
+    def apply(self, change):
+        self._place.apply(change)
+
+    def result(self, now):
+        return {"path": self._place.path}
 
 
 def account_of(host, name):

@@ -39,6 +39,6 @@ class Set(Resource):
 
     def apply(self, change):
         if "static" in change:
-            files.replace(self.path, [(self.args.name + "\n").encode("ascii")], None)
+            files.replace(self.path, [(change.after["static"] + "\n").encode("utf-8")], None)
         if "live" in change:
-            socket.sethostname(self.args.name)
+            socket.sethostname(change.after["live"])

@@ -46,6 +46,13 @@ class _Mount(Resource):
         words = (found[-1] + ["defaults", "0", "0"][max(0, len(found[-1]) - 3) :])[:6]
         return dict((name, _unescape(word)) for name, word in zip(_FIELDS, words) if name != "path")
 
+    def _as_it_was(self, before):
+        """The call that brings back a line of fstab, and the mount."""
+        if before.get("entry") is None:
+            raise Failed("%s was mounted by hand, so how is not known" % self.path)
+        state = "mounted" if before.get("mounted") else "configured"
+        return "mount.present", dict(before["entry"], path=self.path, fstab=self.args.fstab, state=state)
+
     def _mounted(self):
         """[source, type] of what is mounted on the path, or None."""
         found = None
@@ -136,6 +143,12 @@ end})"""
             wish["mounted"] = True
         return wish
 
+    def removal(self, before):
+        return ("mount.absent", {"path": self.path, "fstab": self.args.fstab}) if before is None else None
+
+    def way_back(self, before, after):
+        return self.removal(None) if before is None else self._as_it_was(before)
+
     def apply(self, change):
         args = self.args
         if "entry" in change or change.before is None:
@@ -169,6 +182,9 @@ class Absent(_Mount):
 
     def desired(self, now):
         return None
+
+    def way_back(self, before, after):
+        return self._as_it_was(before)
 
     def apply(self, change):
         if self._entry():

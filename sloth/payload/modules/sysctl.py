@@ -107,7 +107,7 @@ end})"""
         if "line" not in change and "lines" not in change:
             return
         kept, done = [], change.after["line"] is None
-        wish = ("%s = %s\n" % (self.args.name, self.value)).encode("utf-8", "surrogateescape")
+        wish = ("%s = %s\n" % (self.args.name, change.after["line"])).encode("utf-8", "surrogateescape")
         for line in self._lines():
             if not self._is_ours(line):
                 kept.append(line)
@@ -121,6 +121,17 @@ end})"""
         path = os.path.realpath(self.args.sysctl_file)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         files.replace(path, kept, None if os.path.exists(path) else "0644")
+
+    def removal(self, before):
+        if before is None or before.get("line") is None:
+            return Resource.removal(self, None)
+        return None
+
+    def way_back(self, before, after):
+        wanted = Resource.way_back(self, before, after)
+        if "lines" in wanted:
+            wanted["lines"] = 0 if wanted["line"] is None else 1
+        return wanted
 
     def result(self, now):
         return {"value": (now or {}).get("live", (now or {}).get("line"))}

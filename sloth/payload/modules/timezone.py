@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Field, Missing, Resource, did_you_mean
+from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource, did_you_mean
 
 
 class Set(Resource):
@@ -54,12 +54,17 @@ class Set(Resource):
             wish["text"] = self.args.name
         return wish
 
+    def way_back(self, before, after):
+        if before.get("zone") is None:
+            raise Failed("which zone it was before cannot be told")
+        return Resource.way_back(self, before, after)
+
     def apply(self, change):
         if "zone" in change:
             temporary = "%s.sloth-%d" % (self.link, os.getpid())
             if os.path.lexists(temporary):
                 os.unlink(temporary)
-            os.symlink(os.path.join(self.zones, self.args.name), temporary)
+            os.symlink(os.path.join(self.zones, change.after["zone"]), temporary)
             os.rename(temporary, self.link)
         if "text" in change:
-            files.replace(self.text, [(self.args.name + "\n").encode("utf-8")])
+            files.replace(self.text, [(change.after["text"] + "\n").encode("utf-8")])

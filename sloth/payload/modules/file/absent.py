@@ -32,7 +32,10 @@ end})"""
     def observe(self):
         if self.path in KEPT or self.path == self.host.home:
             raise ArgumentError("file.absent does not remove %s" % self.path, hint="name what is to go in it")
-        return files.look(self.path, False)
+        seen = files.look(self.path, False)
+        if seen is not None and seen["type"] == "file":
+            seen["content"] = self.host.content(self.path)
+        return seen
 
     def desired(self, now):
         return None

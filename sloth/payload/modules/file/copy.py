@@ -146,6 +146,11 @@ end})"""
             raise Failed("the content's SHA-256 is %s, not %s" % (content.sha256, self.args.checksum))
         return content
 
+    def files(self, attributes):
+        if not self._is_tree():
+            return Resource.files(self, attributes)
+        return dict((path, _of(path, attributes)) for path, _, _, _ in self._entries())
+
     def apply(self, change):
         if not self._is_tree():
             return self._apply_one(self._entries()[0][0], change, self.args.dest.endswith("/"))

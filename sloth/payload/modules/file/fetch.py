@@ -9,6 +9,7 @@ class Fetch(Resource):
     """Copy a file from the host to the controller, below dest/HOST/ by its full path; with flat to dest itself."""
 
     name = "file.fetch"
+    survey = ""  # what it keeps is on the controller
     fields = (
         Field("src", "path", REQUIRED, help="the file on the host"),
         Field("dest", "str", REQUIRED, help="where it goes on the controller; relative: beside the site"),
@@ -40,6 +41,9 @@ end})"""
                 return now
             raise Failed("there is no file %s to fetch" % self.path)
         return {"content": self.host.content(self.path).sha256}
+
+    def way_back(self, before, after):
+        raise Failed("what was fetched stays on the controller")
 
     def apply(self, change):
         content = self.host.content(self.path)

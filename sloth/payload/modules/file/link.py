@@ -32,6 +32,9 @@ end})"""
     def identity(self):
         return self.path
 
+    def files(self, attributes):
+        return {self.path: attributes}
+
     def _source(self):
         return self.host.expand(self.args.src) if self.args.src.startswith("~") else self.args.src
 

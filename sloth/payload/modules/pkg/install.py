@@ -90,8 +90,10 @@ end})"""
         return self._packages
 
     def observe(self):
-        latest = self.args.state == "latest"
-        refresh = self.args.update_cache and not self._refreshed and not self.backend.is_fresh(self.args)
+        # A survey asks nobody and refreshes nothing: any version will do, and what is not installed is missing.
+        asks = not self.host.survey
+        latest = asks and self.args.state == "latest"
+        refresh = asks and self.args.update_cache and not self._refreshed and not self.backend.is_fresh(self.args)
         if latest and refresh:
             self._refresh()
             refresh = False
@@ -102,7 +104,7 @@ end})"""
             if not p.path and (latest or is_pattern(p.version) or not self._is_met(p, now[p.name]))
         ]  # fmt: skip
         # An index that apply() will refresh has nothing to say yet.
-        if ask and not refresh:
+        if ask and asks and not refresh:
             self._offers = self.backend.offers(ask)
             unknown = [name for name in ask if name not in self._offers and now[name] is None]
             # A fresh index that lacks the name may be older than the sources that now have it: apply() refreshes it.
@@ -158,6 +160,17 @@ end})"""
                 self._refuse_downgrade(package, (change.before or {}).get(package.name))
         backend.run(backend.install_commands(packages, self.args), self.args)
         return {"packages": names.transaction(before, backend.database())}
+
+    def removal(self, before):
+        names = sorted(package.name for package in self._wanted() if (before or {}).get(package.name) is None)
+        return ("pkg.remove", {"name": names}) if names else None
+
+    def way_back(self, before, after):
+        changed = [name for name in after if (before or {}).get(name) != after[name]]
+        kept = sorted(name for name in changed if (before or {}).get(name) is not None)
+        if kept:
+            raise Failed("%s was another version before, and that is not brought back" % ", ".join(kept))
+        return "pkg.remove", {"name": sorted(changed)}
 
     def _refresh(self):
         self.backend.refresh(self.args)

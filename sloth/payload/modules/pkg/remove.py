@@ -49,6 +49,10 @@ end})"""
     def desired(self, now):
         return None
 
+    def way_back(self, before, after):
+        self.host.warn("packages come back without the data and configuration that went with them")
+        return "pkg.install", {"name": sorted(before)}
+
     def apply(self, change):
         backend = self.backend
         before = backend.database()

@@ -3,12 +3,12 @@
 import hashlib
 import os
 
-from sloth.payload.modules.homes import Place, account_of, joined, lines_of
+from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import Key, complaint, short, split_options
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing
 
 
-class AuthorizedKey(Resource):
+class AuthorizedKey(HomeEdit):
     """Make sure that public keys may, or may not, log in as a user.
 
     The semantics are those of Ansible's authorized_key. A key is known by its data: with other options or another
@@ -18,7 +18,6 @@ class AuthorizedKey(Resource):
     """
 
     name = "ssh.authorized_key"
-    partial = True
     fields = (
         Field("user", "str", REQUIRED, help="whose file it is"),
         Field("key", "list", REQUIRED, help="a key, a list, text with several lines, or file:///PATH on the host"),
@@ -30,7 +29,6 @@ class AuthorizedKey(Resource):
         Field("manage_dir", "bool", True, how=True, help="make the directory, and keep its mode and owner"),
         Field("follow", "bool", False, how=True, help="path may be a link, which is followed"),
     )  # fmt: skip
-    returns = (Field("path", help="the file"),)
     example = """task({name = "keys", become = true, run = function()
     ssh.authorized_key({user = "deploy", key = {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGrShxPYuoCAF5bnDKQ1kQmJwxJ8s1cZ0lQJZq3yHcAr alice@example",
@@ -100,19 +98,6 @@ end})"""
             path = os.path.realpath(path)
         return Place(self.host, account, path, strict=not self.args.path, manage=self.args.manage_dir)
 
-    def observe(self):
-        return self._place.look()
-
-    def desired(self, now):
-        content = (now or {}).get("content")
-        if content is None and self.args.state == "absent":
-            return now
-        old = b"" if content is None else content.data()
-        new = self.edit(old)
-        if new == old and self.args.state == "absent":
-            return now
-        return self._place.wish(now, new)
-
     def edit(self, data):
         """The file's bytes with the keys in it, or without them."""
         lines = lines_of(data)
@@ -137,10 +122,7 @@ end})"""
             why = complaint(key.kind, key.data)
             if why:
                 self.host.warn("sshd will not accept the key %s: %s" % (short(key.kind, key.data), why))
-        self._place.apply(change)
-
-    def result(self, now):
-        return {"path": self._place.path}
+        HomeEdit.apply(self, change)
 
 
 def _lines(texts):

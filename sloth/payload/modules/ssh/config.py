@@ -3,8 +3,8 @@
 import os
 import re
 
-from sloth.payload.modules.homes import Place, account_of, joined, lines_of
-from sloth.payload.resource import REQUIRED, ArgumentError, Field, Resource
+from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
+from sloth.payload.resource import REQUIRED, ArgumentError, Field
 
 # Ansible's argument -> the keyword, in the order in which they are written.
 _NAMED = (
@@ -21,7 +21,7 @@ _LINE = re.compile(r"^(\s*)([A-Za-z][A-Za-z0-9]*)(\s*=\s*|\s+)(.*?)(\s*)$", re.D
 _HELP = {"port": "the port", "hostname": "the real name or address", "remote_user": "the name to log in with"}
 
 
-class Config(Resource):
+class Config(HomeEdit):
     """Make sure that an SSH client's configuration has a Host block with these options.
 
     Only the options that are named are compared; others in the block, other blocks and comments stay byte for byte. A
@@ -30,7 +30,6 @@ class Config(Resource):
     """
 
     name = "ssh.config"
-    partial = True
     fields = (
         Field("host", "str", REQUIRED, help="what stands behind Host: a name, or patterns"),
         Field("options", "dict", help="any of ssh_config's keywords with their values"),
@@ -43,7 +42,6 @@ class Config(Resource):
           for name in ("identities_only", "forward_agent", "add_keys_to_agent")],
         Field("other_options", "dict", help="as options"),
     )  # fmt: skip
-    returns = (Field("path", help="the file"),)
     example = """task({name = "client", run = function()
     ssh.config({host = "production", options = {Hostname = "192.168.1.100", User = "deploy", Port = 22}})
 end})"""
@@ -75,19 +73,6 @@ end})"""
             return Place(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
         return Place(self.host, account, os.path.join(account.pw_dir, ".ssh", "config"))
 
-    def observe(self):
-        return self._place.look()
-
-    def desired(self, now):
-        content = (now or {}).get("content")
-        if content is None and self.args.state == "absent":
-            return now
-        old = b"" if content is None else content.data()
-        new = self.edit(old)
-        if new == old and self.args.state == "absent":
-            return now
-        return self._place.wish(now, new)
-
     def edit(self, data):
         """The file's bytes with the block as it should be."""
         lines = lines_of(data)
@@ -109,12 +94,6 @@ end})"""
             return (_ORDER.index(lower) if lower in _ORDER else len(_ORDER), lower)
 
         return sorted(_given(vars(self.args)), key=place)
-
-    def apply(self, change):
-        self._place.apply(change)
-
-    def result(self, now):
-        return {"path": self._place.path}
 
 
 def _given(values):

@@ -5,12 +5,12 @@ import hashlib
 import hmac
 import os
 
-from sloth.payload.modules.homes import Place, account_of, joined, lines_of
+from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import complaint, is_type
-from sloth.payload.resource import REQUIRED, ArgumentError, Field, Resource
+from sloth.payload.resource import REQUIRED, ArgumentError, Field
 
 
-class KnownHosts(Resource):
+class KnownHosts(HomeEdit):
     """Make sure that a host's key is known, or not known.
 
     The semantics are those of Ansible's known_hosts: a key of the same type that the file has for the host is replaced,
@@ -19,7 +19,6 @@ class KnownHosts(Resource):
     """
 
     name = "ssh.known_hosts"
-    partial = True
     fields = (
         Field("name", "str", REQUIRED, aliases=("host",), help="the host's name or address"),
         Field("key", help='a line "[marker] name type key", as ssh-keyscan prints it, or only "type key"'),
@@ -29,7 +28,6 @@ class KnownHosts(Resource):
         Field("user", help="whose ~/.ssh/known_hosts it is; without it, that of the account the task runs as"),
         Field("path", "path", help="the file, instead of a user's, such as /etc/ssh/ssh_known_hosts"),
     )
-    returns = (Field("path", help="the file"),)
     example = """task({name = "known", run = function()
     ssh.known_hosts({
         name = "git.example.com",
@@ -71,19 +69,10 @@ end})"""
             return Place(self.host, account, os.path.join(account.pw_dir, ".ssh", "known_hosts"))
         return Place(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
 
-    def observe(self):
-        return self._place.look()
-
     def desired(self, now):
-        content = (now or {}).get("content")
-        if content is None and self.args.state == "absent":
-            return now
-        old = b"" if content is None else content.data()
-        new = self.edit(old)
-        if new == old and self.args.state == "absent":
-            return now
-        wish = self._place.wish(now, new)
-        if self.args.path and not self.args.user:  # a file for everybody: who may read it is not our business
+        wish = HomeEdit.desired(self, now)
+        # A file for everybody: who may read it is not our business.
+        if wish is not now and self.args.path and not self.args.user:
             wish["mode"] = (now or {}).get("mode", "0644")
             wish["owner"] = (now or {}).get("owner", wish["owner"])
         return wish
@@ -115,10 +104,7 @@ end})"""
         entry = _wanted(vars(self.args))
         if entry is not None and self.args.state == "present" and complaint(entry.kind, entry.data):
             self.host.warn("ssh will not read the key of %s: %s" % (self.args.name, complaint(entry.kind, entry.data)))
-        self._place.apply(change)
-
-    def result(self, now):
-        return {"path": self._place.path}
+        HomeEdit.apply(self, change)
 
 
 class Entry(object):

@@ -100,6 +100,11 @@ end})"""
         mode = "%04o" % files.parse_mode(self.args.mode, 0o644, False)
         return {"content": self.host.asset(self, 0), "mode": mode, "manager": "loaded"}
 
+    def way_back(self, before, after):
+        if before is None:
+            return self.removal(None)
+        return dict(before, manager="loaded")
+
     def apply(self, change):
         if self._home is not None:
             self._home.remove() if change.after is None else self._home.apply(change)

@@ -108,6 +108,17 @@ class User(Resource):
         now = {"password": secret.lstrip("!"), "password_lock": secret.startswith("!"), "expires": _date(day)}
         return dict(now, **dict(zip(AGEING, ages)))
 
+    def removal(self, before):
+        return ("user.delete", {"name": self.args.name}) if before is None else None
+
+    def way_back(self, before, after):
+        if after is None:
+            raise Failed("an account that was removed is not brought back: its home and password are gone")
+        wanted = Resource.way_back(self, before, after)
+        if isinstance(wanted, dict):
+            wanted.pop("home_exists", None)  # what is in a home is never removed
+        return wanted
+
     def result(self, now):
         return dict((field.name, now[field.name]) for field in self.returns if field.name in (now or {}))
 

@@ -1,0 +1,39 @@
+"""Asks once for all hosts whether what the site no longer names shall go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Orphans = dict[str, list[dict[str, Any]]]
+
+
+class Pruning:
+    """Waits until every host has said what it would remove, or that it never will."""
+
+    def __init__(self, hosts: Iterable[str], confirm: Callable[[Orphans], bool]) -> None:
+        """confirm: called once, in a thread, with host -> orphans that can be removed, unless there are none."""
+        self._waiting = set(hosts)
+        self._confirm = confirm
+        self._found: Orphans = {}
+        self._answer: asyncio.Future[bool] | None = None
+
+    async def agreed(self, host: str, orphans: list[dict[str, Any]]) -> bool:
+        """Whether to go on; returns when all hosts have come here."""
+        if self._answer is None:
+            self._answer = asyncio.get_running_loop().create_future()
+        removable = [row for row in orphans if row["status"] == "planned"]
+        if removable:
+            self._found[host] = removable
+        await self.ended(host)
+        return await asyncio.shield(self._answer) if removable else False
+
+    async def ended(self, host: str) -> None:
+        """A host has come to its end; nobody needs to wait for it."""
+        self._waiting.discard(host)
+        if self._waiting or self._answer is None or self._answer.done():
+            return
+        answer = bool(self._found) and await asyncio.to_thread(self._confirm, self._found)
+        if not self._answer.done():
+            self._answer.set_result(answer)

@@ -1,0 +1,270 @@
+"""Takes back what was done: a run, a task of it, or what a site no longer names; it refuses what it cannot."""
+
+import os
+
+from sloth.payload import files
+from sloth.payload.content import Content
+from sloth.payload.converge import NotConverged, described, make
+from sloth.payload.recall import recalled, revived
+from sloth.payload.resource import Action, Args, ArgumentError, Change, Failed, difference, find
+from sloth.payload.shown import Seal, difference_of
+
+DONE, PLANNED, REFUSED, FAILED = "done", "planned", "refused", "failed"
+
+
+class Undo(object):
+    """One taking back, of several changes; `about` says which run does it, for the records."""
+
+    def __init__(self, store, host, about, check=False, force=False):
+        """check: say what would be done; force: also what was changed since."""
+        self.store = store
+        self.host = host
+        self.about = about
+        self.check = check
+        self.force = force
+        self._ahead = {}  # in a check: place or key -> what would be there, sealed
+
+    def rollback(self, run, task=None):
+        """Yield a dict (key, status, msg, diff, task, place) for every change of `run` (of its `task`), last first."""
+        for row in self.store.history(limit=-1, run=run, task=task):
+            yield self._guarded(row, self._restore)
+
+    def prune(self, keys):
+        """Yield a dict, as rollback() does, for the orphaned record of every key: what it made is removed."""
+        for key in keys:
+            record = self.store.get(key)
+            if record is None or record["orphaned"] is None:
+                yield {"key": key, "status": REFUSED, "msg": "a site names it again", "diff": {}}
+                continue
+            yield self._guarded(record, self._remove)
+
+    def orphans(self, records):
+        """The same for records that are orphaned now, in a check: nothing is done."""
+        for record in records:
+            yield self._guarded(record, self._remove)
+
+    def _guarded(self, row, work):
+        status = PLANNED if self.check else DONE
+        told = {"key": row["key"], "task": row["task"], "status": status, "msg": "", "diff": {}}
+        self.host.warnings = []
+        try:
+            told.update(work(row) or {})
+        except NotConverged as error:
+            told.update(status=FAILED, msg=error.message)
+        except Failed as error:
+            hint = "; hint: " + error.hint if error.hint else ""
+            told.update(status=REFUSED, msg=error.message + hint)
+        except OSError as error:
+            told.update(status=FAILED, msg="%s: %s" % (error.strerror, error.filename))
+        if self.host.warnings and not told["msg"]:
+            told["msg"] = "; ".join(self.host.warnings)
+        if not self.check:
+            self.host.changed()
+            self.store.commit()
+        told["msg"] = self.store.mask.text(told["msg"])
+        return told
+
+    # A run's change
+
+    def _restore(self, row):
+        if row["reason"] == "run" or self._is_action(row["key"]):
+            raise Failed("an action was done, and cannot be undone")
+        resource, _ = recalled(row["call"], self.host, self.store)
+        seal = Seal(resource, self.store, row["call"]["sealed"])
+        before, after = row["before"], row["after"]
+        now = None
+        where = resource.place() or row["key"]
+        if where in self._ahead:
+            seen = self._ahead[where]
+        else:
+            now = resource.observe()
+            seen = seal(now)
+        changed = difference(seen, after)
+        if changed and not self.force:
+            raise Failed(
+                "it has changed since: %s" % (", ".join(name for name in changed if name) or _presence(seen)),
+                hint="--force restores it all the same",
+            )
+        self._ahead[where] = before
+        paths = resource.files(before)
+        if not paths:
+            return self._by_way_back(resource, seal, row, now, seen)
+        former = dict((path, revived(attributes, self.store)) for path, attributes in paths.items())
+        for path, attributes in former.items():
+            _check_file(path, attributes, seal)
+        diff = difference_of(Change(self._there(now, seen), revived(before, self.store)), seal)
+        if self.check:
+            return {"diff": diff}
+        self._keep(now, seal)
+        # What is inside goes before its directory, and comes back after it.
+        for path in sorted((path for path in former if former[path] is None), reverse=True):
+            restore_file(path, None)
+        for path in sorted(path for path in former if former[path] is not None):
+            restore_file(path, former[path])
+        self.host.changed()
+        left = difference(seal(resource.observe()), before) if before is not None else []
+        if [name for name in left if name != "current"]:
+            raise NotConverged("it is not as it was: %s" % ", ".join(left))
+        self._remember(row, "rollback", seal(now), before, diff, row["call"], row["was"])
+        return {"diff": diff}
+
+    def _by_way_back(self, resource, seal, row, now, seen):
+        back = resource.way_back(row["before"], row["after"])
+        if isinstance(back, tuple):
+            return self._call(back, row, "rollback", row["was"], seen)
+        wanted = revived(back, self.store)
+        change = Change(self._there(now, seen), wanted)
+        for name in change.names:
+            if isinstance(wanted.get(name), Content):
+                wanted[name].data()  # it says so when it is not kept
+        diff = difference_of(change, seal)
+        if self.check or not change.names:
+            return {"diff": diff}
+        self._keep(now, seal)
+        make(resource, change, seal, self.store, self.about)
+        self._remember(row, "rollback", seal(now), row["before"], diff, row["call"], row["was"])
+        return {"diff": diff}
+
+    def _there(self, now, seen):
+        """What is there, or in a check would be after what comes before."""
+        return now if now is not None else revived(seen, self.store)
+
+    def _call(self, back, row, reason, was, seen=None):
+        """Take back by another call, which may be of another module; its record is this one's."""
+        name, args = back
+        cls = find(name)
+        try:
+            other = cls(Args(cls.check(args)), self.host)
+        except ArgumentError as error:
+            raise Failed("it cannot be taken back: %s" % error.message)
+        if self.check and seen is not None and other.place() in self._ahead:
+            return {"msg": "by %s" % name}
+        before = other.observe()
+        change = Change(before, other.desired(before))
+        seal = Seal(other, self.store, bool(row.get("call") and row["call"]["sealed"]))
+        diff = difference_of(change, seal)
+        if self.check:
+            return {"diff": diff, "msg": "by %s" % name}
+        after = before
+        if change.names:
+            self._keep(before, seal)
+            after, _ = make(other, change, seal, self.store, self.about)
+        self._remember(row, reason, seal(before), seal(after), diff, described(other, self.store), was)
+        return {"diff": diff}
+
+    def _is_action(self, key):
+        module, _, rest = key.partition(":")
+        try:
+            return issubclass(find("%s.%s" % (module, rest.partition(":")[0])), Action)
+        except ArgumentError:
+            return False
+
+    # What a site no longer names
+
+    def _remove(self, record):
+        if not record["ours"]:
+            raise Failed("it was there before sloth-runner came", hint="sloth-runner state rm forgets it")
+        made = record["made"]
+        for call in record["calls"] or (None,):
+            resource, _ = recalled(call, self.host, self.store)
+            row = dict(record, call=call)
+            back = resource.removal(made)
+            if back is not None:
+                return self._call(back, row, "pruned", None)
+            if resource.files({}) and not resource.partial and not resource.removes:
+                return self._remove_files(resource, made, row)
+        raise Failed("what it did cannot be removed", hint="sloth-runner state rm forgets it")
+
+    def _remove_files(self, resource, made, row):
+        seal = Seal(resource, self.store, row["call"]["sealed"])
+        was_there = resource.files(made)
+        paths = [path for path, attributes in was_there.items() if attributes is None]
+        if not paths:
+            raise Failed("the file was there before sloth-runner came", hint="sloth-runner state rm forgets it")
+        now = resource.observe()
+        diff = difference_of(Change(now, None), seal)
+        for path in paths:
+            _check_file(path, None, seal)
+        if self.check:
+            return {"diff": diff}
+        self._keep(now, seal)
+        for path in sorted(paths, reverse=True):
+            restore_file(path, None)
+        self.host.changed()
+        self._remember(row, "pruned", seal(now), None, diff, row["call"], None)
+        return {"diff": diff}
+
+    # Records
+
+    def _keep(self, attributes, seal):
+        for value in (attributes or {}).values():
+            if isinstance(value, Content) and not seal.sealed:
+                self.store.contents.keep(value)
+
+    def _remember(self, row, reason, before, after, diff, call, was):
+        key = row["key"]
+        about = dict(self.about, task=row["task"])
+        self.store.remember(key, reason, before, after, diff, about, call, self.store.look_up(key))
+        self.store.restore(key, was)
+
+
+def restore_file(path, attributes):
+    """Make what is at `path` as `attributes` (revived; None: nothing) say. Raises Failed, OSError."""
+    now = files.look(path, False)
+    if attributes is None:
+        if now is None:
+            return
+        if now["type"] == "directory":
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+        return
+    kind = attributes.get("type", "file")
+    if now is not None and now["type"] != kind:
+        restore_file(path, None)
+        now = None
+    if kind == "link":
+        if now is None or now["target"] != attributes["target"]:
+            temporary = "%s.sloth-%s" % (path, os.urandom(6).hex())
+            os.symlink(attributes["target"], temporary)
+            os.rename(temporary, path)
+    elif kind == "directory":
+        if now is None:
+            os.makedirs(path)
+        for inner, member in (attributes.get("inside") or {}).items():
+            files.set_attributes(inner, _attributes(files.look(inner, False), member), False)
+    elif "content" in attributes:
+        files.replace(path, attributes["content"].chunks(), attributes.get("mode"))
+    files.set_attributes(path, _attributes(files.look(path, False), attributes), False)
+
+
+def _attributes(now, wanted):
+    """The Change of owner, group and mode from what look() gave."""
+    return Change(now, dict((name, wanted[name]) for name in ("owner", "group", "mode") if name in wanted))
+
+
+def _check_file(path, attributes, seal):
+    """Raise Failed, before anything is touched, when restore_file() could not do it."""
+    now = files.look(path, False)
+    if attributes is None:
+        if now is not None and now["type"] == "directory" and os.listdir(path):
+            raise Failed("%s is not empty" % path)
+        return
+    kind = attributes.get("type", "file")
+    if kind == "file":
+        if "content" not in attributes:
+            raise Failed("what %s held was not kept" % path)
+        if seal.sealed:
+            raise Failed("what %s held was not kept: it had secrets in it" % path)
+        try:
+            attributes["content"].data()
+        except Failed:
+            raise Failed("what %s held was not kept: it is too large, or too long ago" % path)
+    elif kind == "directory" and now is None:
+        raise Failed("what was in the directory %s was not kept" % path)
+    elif kind not in ("link", "directory"):
+        raise Failed("%s was a %s" % (path, kind))
+
+
+def _presence(seen):
+    return "it is there again" if seen is not None else "it is gone"

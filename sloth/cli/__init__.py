@@ -12,12 +12,16 @@ from sloth import __version__
 
 COMMANDS = {
     "run": "run",
+    "plan": "run",
     "validate": "validate",
     "call": "adhoc",
     "exec": "adhoc",
     "facts": "facts",
     "doc": "doc",
     "inventory": "inventory",
+    "drift": "drift",
+    "rollback": "rollback",
+    "runs": "runs",
     "state": "state",
     "demo": "demo",
 }
@@ -46,13 +50,17 @@ class LazyGroup(click.Group):
 # Kept here so that --help imports no command; a test compares them with the commands' own.
 SUMMARIES = {
     "run": "Run a site's tasks over the hosts of an inventory.",
+    "plan": "Show what a run of a site would change, and what the site no longer names; nothing is changed.",
     "validate": "Find mistakes in a site and its inventory without touching a host.",
     "call": "Make one call on some hosts, and remember it like a site's.",
     "exec": "Run a command on some hosts; hosts that answer the same are shown together.",
     "facts": "Show what hosts say of themselves; in a site it is the global `facts`.",
     "doc": "Show the documentation of modules.",
     "inventory": "Look at the inventory.",
-    "state": "Look at and edit what sloth-runner remembers of a host.",
+    "drift": "Show what is no longer as it was last applied.",
+    "rollback": "Take back what a run has changed.",
+    "runs": "Look at the runs of this controller, or those that a host has seen.",
+    "state": "Look at and edit what sloth-runner remembers of hosts.",
     "demo": "Show a run over three throw-away SSH servers on this machine.",
 }
 

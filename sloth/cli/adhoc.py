@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,12 +15,20 @@ from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.errors import UsageError
 from sloth.payload.resource import ArgumentError, find
-from sloth.playbook import arguments, one_call
+from sloth.playbook import Site, arguments, one_call
 from sloth.report.grouped import Grouped, GroupedDocument
 
 
-def _become(become: bool, become_user: str | None) -> bool | str | None:
-    return become_user or (True if become else None)
+def made(
+    module: str, words: Sequence[str], modules: str | None, become: bool | str
+) -> tuple[Site, Mapping[str, bytes]]:
+    """The site that makes one call, from the words of the command line, and the custom modules. Raises UsageError."""
+    files = custom.load(shared.modules_directory(modules, Path.cwd()))
+    try:
+        cls = find(module)
+    except ArgumentError as error:
+        raise UsageError(error.message, hint=error.hint) from error
+    return one_call(module, arguments(cls, words), become or None), files
 
 
 @click.command()
@@ -61,12 +70,7 @@ def call(
     """
     if exit_code and not check:
         raise click.UsageError("--exit-code goes with --check")
-    files = custom.load(shared.modules_directory(modules, Path.cwd()))
-    try:
-        cls = find(module)
-    except ArgumentError as error:
-        raise UsageError(error.message, hint=error.hint) from error
-    site = one_call(module, arguments(cls, words), _become(become, become_user))
+    site, files = made(module, words, modules, become_user or become)
     everything = shared.read_inventory(inventory)
     selected = shared.select(everything, hosts, "HOSTS")
     options = Options(
@@ -115,7 +119,7 @@ def execute(
     args: dict[str, object] = {"cmd": command[0] if len(command) == 1 else list(command)}
     if timeout:
         args["timeout"] = timeout
-    site = one_call("exec.run", args, _become(become, become_user))
+    site = one_call("exec.run", args, become_user or become or None)
     everything = shared.read_inventory(inventory)
     selected = shared.select(everything, hosts, "HOSTS")
     options = Options(

@@ -70,11 +70,15 @@ def reporting(command: Command) -> Command:
     return command
 
 
+JUNIT = click.option("--junit", metavar="FILE", help="Also write the result as JUnit XML.")
+CHECK = click.option("-C", "--check", is_flag=True, help="Say what would change, and change nothing.")
+
+
 def checking(command: Command) -> Command:
     """The options of a look ahead."""
     for option in (
         click.option("--exit-code", is_flag=True, help="With --check: exit with 3 when changes are pending."),
-        click.option("-C", "--check", is_flag=True, help="Say what would change, and change nothing."),
+        CHECK,
     ):
         command = option(command)
     return command

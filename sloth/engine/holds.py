@@ -54,9 +54,7 @@ class Holds:
         await self._stop((name, holder))
         lost = self._lost.pop((name, holder), None)
         if lost is not None:
-            raise StateError(
-                f"the lock {name} was lost while needed: {lost.message}", hint="give it a longer ttl"
-            )
+            raise StateError(f"the lock {name} was lost while needed: {lost.message}", hint="give it a longer ttl")
         return self._shared.call("unlock", [name, holder])
 
     async def _stop(self, key: tuple[str, str]) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import os
 import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sloth.engine.ask import who
 from sloth.engine.assets import Shipper
 from sloth.engine.barrier import Barriers, order
 from sloth.engine.events import (
@@ -63,7 +62,7 @@ class Run:
         self.site = site
         self.options = options
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
-        self.who = _who()
+        self.who = who()
         self.barriers = Barriers(host.name for host in hosts)
         self.shipper = Shipper(site.directory)
         self.shared = shared or Shared()
@@ -262,10 +261,3 @@ def module_names() -> dict[str, list[str]]:
 def _agent(host: Host, account: str) -> str:
     """The name under which an account of a host is remembered."""
     return f"{host.name}@{account}" if account and account != (host.become or "") else host.name
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -176,7 +176,7 @@ class Guest(object):
         if self.lock is not None and self.hello.get("site"):
             self.store.end_run(self.hello.get("run"))
             self.store.commit()
-        if message.get("replica", True) and not self.check and self.hello.get("site"):
+        if message.get("replica", True) and not self.store.readonly:
             changes = self.store.changes_since(self.hello.get("replica"))
             rows = changes.pop("rows")
             for start in range(0, len(rows), ROWS):

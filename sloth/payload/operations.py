@@ -1,6 +1,7 @@
 """What a controller may ask of a state outside of any call: `state`, `runs`, `drift`, `rollback` and pruning."""
 
 from sloth.payload import transfer
+from sloth.payload.shown import unified
 from sloth.payload.store import StoreError
 from sloth.payload.survey import survey
 from sloth.payload.undo import Undo
@@ -42,7 +43,29 @@ class Operations(object):
         return self._store.history(key, int(limit), self._store.find_run(run) if run else None)
 
     def between(self, first, last):
-        return self._store.between(first, last)
+        rows = self._store.between(first, last)
+        for row in rows:
+            row["diff"] = self._difference(row["before"], row["after"])
+        return rows
+
+    def _difference(self, before, after):
+        """How two recorded dicts of attributes differ, texts line by line where they were kept."""
+        diff = {}
+        if before is None or after is None:
+            diff["exists"] = {"before": before is not None, "after": after is not None}
+        before, after = before or {}, after or {}
+        for name in sorted(set(before) | set(after)):
+            sides = [before.get(name), after.get(name)]
+            if sides[0] == sides[1]:
+                continue
+            diff[name] = {"before": sides[0], "after": sides[1]}
+            hashes = [side.get("sha256") if isinstance(side, dict) else None for side in sides]
+            kept = [self._store.contents.get(one) for one in hashes]
+            if any(kept) and all(one or not wanted for one, wanted in zip(kept, hashes)):
+                text = unified(kept[0], kept[1])
+                if text is not None:
+                    diff[name]["unified"] = text
+        return diff
 
     def runs(self, limit=50):
         return self._store.runs(int(limit))

@@ -56,7 +56,7 @@ def difference_of(change, seal):
     return diff
 
 
-def unified(old, new, seal):
+def unified(old, new, seal=None):
     """Return the unified diff of two contents (None: empty) as str, or None when one is large or not text."""
     texts = []
     for content in (old, new):
@@ -74,8 +74,9 @@ def unified(old, new, seal):
     lines = []
     for number, line in enumerate(difflib.unified_diff(texts[0], texts[1], "before", "after")):
         whole = line if line.endswith("\n") else line + "\n\\ No newline at end of file\n"
-        lines.append(whole if number < 2 else seal.line(whole))
-    return seal.text("".join(lines))
+        lines.append(whole if number < 2 or seal is None else seal.line(whole))
+    text = "".join(lines)
+    return text if seal is None else seal.text(text)
 
 
 def not_so(change, seal):

@@ -40,7 +40,7 @@ def _look(record, store, host):
             try:
                 now = resource.observe()
                 if known and resource.survey == "wish":
-                    found.update(_applied_and_found(difference_of(Change(resource.desired(now), now), seal)))
+                    found.update(_applied_and_found(resource.desired(now), now, seal))
                 elif not resource.partial:
                     found.update(_by_record(record, resource, now, seal, store))
                 else:
@@ -64,16 +64,19 @@ def _by_record(record, resource, now, seal, store):
     shown = wish
     if wish is not None:
         shown = dict((name, value) for name, value in wish.items() if not is_sealed(value))
-    diff = _applied_and_found(difference_of(Change(revived(shown, store), now), seal))
+    diff = _applied_and_found(revived(shown, store), now, seal)
     for name in difference(seen, wish):
         if name and name not in diff:
             diff[name] = {"applied": wish[name], "found": None if seen is None else seen.get(name)}
     return diff
 
 
-def _applied_and_found(diff):
+def _applied_and_found(wish, now, seal):
+    """How what is there differs from `wish`, in the words of a survey."""
+    if now is not None and wish is not None:
+        now = dict((name, value) for name, value in now.items() if name in wish)
     shown = {}
-    for name, entry in diff.items():
+    for name, entry in difference_of(Change(wish, now), seal).items():
         shown[name] = {"applied": entry["before"], "found": entry["after"]}
         if "unified" in entry:
             shown[name]["unified"] = entry["unified"]

@@ -23,6 +23,7 @@ class Undo(object):
         self.check = check
         self.force = force
         self._ahead = {}  # in a check: place or key -> what would be there, sealed
+        self._gone = set()  # in a check: paths at which nothing would be left
 
     def rollback(self, run, task=None):
         """Yield a dict (key, status, msg, diff, task, place) for every change of `run` (of its `task`), last first."""
@@ -81,17 +82,14 @@ class Undo(object):
             seen = seal(now)
         changed = difference(seen, after)
         if changed and not self.force:
-            raise Failed(
-                "it has changed since: %s" % (", ".join(name for name in changed if name) or _presence(seen)),
-                hint="--force restores it all the same",
-            )
+            how = ", ".join(changed) if "" not in changed else "it is gone" if seen is None else "it is there again"
+            raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")
         self._ahead[where] = before
         paths = resource.files(before)
         if not paths:
             return self._by_way_back(resource, seal, row, now, seen)
         former = dict((path, revived(attributes, self.store)) for path, attributes in paths.items())
-        for path, attributes in former.items():
-            _check_file(path, attributes, seal)
+        self._check_files(former, seal)
         diff = difference_of(Change(self._there(now, seen), revived(before, self.store)), seal)
         if self.check:
             return {"diff": diff}
@@ -173,7 +171,8 @@ class Undo(object):
                 return self._call(back, row, "pruned", None)
             if resource.files({}) and not resource.partial and not resource.removes:
                 return self._remove_files(resource, made, row)
-        raise Failed("what it did cannot be removed", hint="sloth-runner state rm forgets it")
+        why = "what it did cannot be removed" if made is None else "it was there before sloth-runner came"
+        raise Failed(why, hint="sloth-runner state rm forgets it")
 
     def _remove_files(self, resource, made, row):
         seal = Seal(resource, self.store, row["call"]["sealed"])
@@ -183,8 +182,7 @@ class Undo(object):
             raise Failed("the file was there before sloth-runner came", hint="sloth-runner state rm forgets it")
         now = resource.observe()
         diff = difference_of(Change(now, None), seal)
-        for path in paths:
-            _check_file(path, None, seal)
+        self._check_files(dict.fromkeys(paths), seal)
         if self.check:
             return {"diff": diff}
         self._keep(now, seal)
@@ -195,6 +193,18 @@ class Undo(object):
         return {"diff": diff}
 
     # Records
+
+    def _check_files(self, wanted, seal):
+        """Raise Failed, before anything is touched, when restore_file() could not do it for all these paths."""
+        # A directory comes before what is in it, so that the innermost is looked at first.
+        for path in sorted(wanted, reverse=True):
+            if wanted[path] is None:
+                left = [name for name in _inside(path) if os.path.join(path, name) not in self._gone]
+                if left:
+                    raise Failed("%s is not empty: there is %s in it" % (path, left[0]))
+                self._gone.add(path)
+            else:
+                _check_file(path, wanted[path], seal)
 
     def _keep(self, attributes, seal):
         for value in (attributes or {}).values():
@@ -243,13 +253,14 @@ def _attributes(now, wanted):
     return Change(now, dict((name, wanted[name]) for name in ("owner", "group", "mode") if name in wanted))
 
 
+def _inside(path):
+    """The names in a directory; [] for anything else."""
+    return os.listdir(path) if os.path.isdir(path) and not os.path.islink(path) else []
+
+
 def _check_file(path, attributes, seal):
-    """Raise Failed, before anything is touched, when restore_file() could not do it."""
+    """Raise Failed when what was at `path` was not kept."""
     now = files.look(path, False)
-    if attributes is None:
-        if now is not None and now["type"] == "directory" and os.listdir(path):
-            raise Failed("%s is not empty" % path)
-        return
     kind = attributes.get("type", "file")
     if kind == "file":
         if "content" not in attributes:
@@ -264,7 +275,3 @@ def _check_file(path, attributes, seal):
         raise Failed("what was in the directory %s was not kept" % path)
     elif kind not in ("link", "directory"):
         raise Failed("%s was a %s" % (path, kind))
-
-
-def _presence(seen):
-    return "it is there again" if seen is not None else "it is gone"

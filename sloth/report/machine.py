@@ -17,6 +17,7 @@ from sloth.engine.events import (
     HostFinished,
     HostPhase,
     Log,
+    OrphansFound,
     Result,
     RunFinished,
     RunStarted,
@@ -105,13 +106,16 @@ class Document:
                         "results": self._results.pop((event.host, event.task), []),
                     }
                 )
+            case OrphansFound():
+                self._host(event.host)["orphans"] += list(event.orphans)
             case HostFinished():
                 self._host(event.host).update(status=event.status, seconds=event.seconds, error=event.error)
             case RunFinished():
                 self._write(event)
 
     def _host(self, name: str) -> dict[str, Any]:
-        return self._hosts.setdefault(name, {"status": "skipped", "seconds": 0.0, "error": None, "tasks": []})
+        empty: dict[str, Any] = {"status": "skipped", "seconds": 0.0, "error": None, "tasks": [], "orphans": []}
+        return self._hosts.setdefault(name, empty)
 
     def _write(self, event: RunFinished) -> None:
         assert self._head is not None

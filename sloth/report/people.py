@@ -18,6 +18,7 @@ from sloth.engine.events import (
     Event,
     HostFinished,
     Log,
+    OrphansFound,
     Result,
     RunFinished,
     RunStarted,
@@ -52,6 +53,8 @@ class Plain:
         self._failed: dict[str, str] = {}
         self._dead = False
         self._shown_error = ""
+        self._orphans: dict[tuple[str, str, str], list[str]] = {}
+        self._pruned = False
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line."""
@@ -82,6 +85,10 @@ class Plain:
                         self.line(f"{event.host}: {level}{text}" if event.host else f"{level}{text}", style)
             case TaskFinished():
                 self._task(event)
+            case OrphansFound():
+                for orphan in event.orphans:
+                    what = (orphan["key"], orphan["status"], orphan["msg"])
+                    self._orphans.setdefault(what, []).append(event.host)
             case HostFinished():
                 self._ended[event.host] = event
                 if event.status == UNREACHABLE:
@@ -102,6 +109,7 @@ class Plain:
     # Lines
 
     def _call(self, host: str, task: str, result: Result) -> None:
+        self._pruned = self._pruned or result.reason == "pruned"
         if result.status == CHANGED:
             self._changed[host] = self._changed.get(host, 0) + 1
         for warning in result.warnings:
@@ -178,7 +186,18 @@ class Plain:
 
     # The end
 
+    def _show_orphans(self) -> None:
+        """What the site no longer names, and what could be done about it."""
+        for (key, status, msg), names in self._orphans.items():
+            if self._pruned and status == "planned":
+                continue
+            why = "the site no longer names it" + (f"; {msg}" if status == "refused" else "")
+            self.line(f"orphaned   {key}: {why}  {hosts(names)}", "magenta")
+        if not self._pruned and any(status == "planned" for _, status, _ in self._orphans):
+            self.line("           run --prune removes what can be removed", "dim")
+
     def _recap(self, event: RunFinished) -> None:
+        self._show_orphans()
         groups: dict[tuple[str, str], list[str]] = {}
         for host, ended in self._ended.items():
             if ended.status in (UNREACHABLE, FAILED):

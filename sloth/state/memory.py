@@ -102,14 +102,8 @@ class Memory:
 
     def remember(self, name: str, *, payload: str, assets: frozenset[str], replica: dict[str, Any] | None) -> None:
         """Keep what a session taught; `replica` is what Store.changes_since() of the host said. Raises StateError."""
-        path = self.replica_path(name)
-        if replica and (replica["rows"] or replica["gone"] or replica["whole"] or not path.exists()):
-            try:
-                copy = Store(str(path))
-                copy.absorb(replica)
-                copy.close()
-            except (StoreError, KeyError, TypeError, ValueError) as error:
-                raise StateError(f"the replica {path} cannot be written: {error}") from error
+        if replica:
+            self._replicate(name, replica)
         store, seq = (str(replica["id"]), int(replica["seq"])) if replica else ("", 0)
         with self._transaction():
             if replica:
@@ -118,6 +112,23 @@ class Memory:
             self._database.execute("DELETE FROM assets WHERE name=?", (name,))
             rows = [(name, sha256) for sha256 in assets]
             self._database.executemany("INSERT INTO assets VALUES (?, ?)", rows)
+
+    def absorb(self, name: str, replica: dict[str, Any]) -> None:
+        """Keep what was done to a state outside of a run. Raises StateError."""
+        self._replicate(name, replica)
+        values = (str(replica["id"]), int(replica["seq"]), name)
+        self._database.execute("UPDATE agents SET store=?, seq=? WHERE name=?", values)
+
+    def _replicate(self, name: str, replica: dict[str, Any]) -> None:
+        path = self.replica_path(name)
+        if not (replica["rows"] or replica["gone"] or replica["whole"] or not path.exists()):
+            return
+        try:
+            copy = Store(str(path))
+            copy.absorb(replica)
+            copy.close()
+        except (StoreError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"the replica {path} cannot be written: {error}") from error
 
     def begin_run(self, run: str, site: str, who: str, hosts: int) -> None:
         """Record that a run began."""

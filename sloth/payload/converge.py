@@ -93,6 +93,8 @@ def converge(resource, store, check, about):
         )
     _keep(store, seal, before, change.names)
     after, values = make(resource, change, seal, store, about)
+    if not resource.merged:
+        wish = seal(desired)  # apply() may have learned what it really put there
     _keep(store, seal, after, change.names)
     made = None if recorded or not _is_addition(resource, before, diff) else (seal(before),)
     _record(store, key, checksum, wish, seal(_only(after, wish)), True, about, calls, made)

@@ -14,8 +14,6 @@ import os
 import pkgutil
 import re
 
-from sloth.payload.content import Content
-
 REQUIRED = object()
 
 _TRUE = ("yes", "true", "on", "1")
@@ -319,9 +317,7 @@ class Resource(Call):
         """
         if after is None:
             raise Failed("what was removed was not kept")
-        unmade = before is None or any(
-            isinstance(value, Content) and not isinstance(before.get(name), Content) for name, value in after.items()
-        )
+        unmade = before is None or (before.get("content") is None and after.get("content") is not None)
         if not unmade:
             return dict((name, before.get(name)) for name in after)
         call = self.removal(None)

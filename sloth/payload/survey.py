@@ -3,6 +3,7 @@
 from sloth.payload.recall import is_sealed, recalled, revived
 from sloth.payload.resource import Change, Failed, Missing, Resource, difference
 from sloth.payload.shown import Seal, difference_of
+from sloth.payload.store import StoreError
 
 DRIFT, CLEAN, UNKNOWN = "drift", "clean", "unknown"
 
@@ -49,6 +50,10 @@ def _look(record, store, host):
                 return DRIFT, {}, error.message
     except (Failed, OSError) as error:
         return UNKNOWN, {}, getattr(error, "message", "") or str(error)
+    except StoreError:
+        raise
+    except Exception as error:  # a defect of one module must not hide what the others find
+        return UNKNOWN, {}, "%s: %s" % (type(error).__name__, error)
     if not told and not found:
         return UNKNOWN, {}, "it was made with a secret; a check of its site can tell"
     return (DRIFT if found else CLEAN), found, ""

@@ -8,6 +8,7 @@ from sloth.payload.converge import NotConverged, described, make
 from sloth.payload.recall import recalled, revived
 from sloth.payload.resource import Action, Args, ArgumentError, Change, Failed, difference, find
 from sloth.payload.shown import Seal, difference_of
+from sloth.payload.store import StoreError
 
 DONE, PLANNED, REFUSED, FAILED = "done", "planned", "refused", "failed"
 
@@ -57,6 +58,10 @@ class Undo(object):
             told.update(status=REFUSED, msg=error.message + hint)
         except OSError as error:
             told.update(status=FAILED, msg="%s: %s" % (error.strerror, error.filename))
+        except StoreError:
+            raise
+        except Exception as error:  # a defect of one module must not keep the others from being taken back
+            told.update(status=FAILED, msg="%s: %s" % (type(error).__name__, error))
         if self.host.warnings and not told["msg"]:
             told["msg"] = "; ".join(self.host.warnings)
         if not self.check:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from sloth.engine.ask import Agent, Inquiry
 from sloth.engine.events import Event, Result
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
@@ -56,6 +59,27 @@ class Machine:
         assert found[0].status != "failed", found[0].error + "\n" + found[0].detail
         return found[0], events
 
+    def nothing(self) -> list[Event]:
+        """The same site, which names nothing any more: what it once made is pruned."""
+        site = self.directory / "site.sloth"
+        site.write_text("task({ name = 'case', run = function() end })")
+        return asyncio.run(run_site(site, self.inventory, self.controller, Options(prune=True), HOST))
+
+    def state(self, op: str, write: bool = False, **args: Any) -> list[dict[str, Any]]:
+        """Ask the host's state."""
+
+        async def ask() -> list[dict[str, Any]]:
+            memory = mock.patch.dict(os.environ, {"SLOTH_HOME": str(self.controller)})
+            with memory:
+                async with Inquiry(write=write, run="undo").session(Agent(self.inventory.hosts[HOST])) as session:
+                    return await session.store(op, args)
+
+        return asyncio.run(ask())
+
+    def drifted(self) -> list[dict[str, Any]]:
+        """What drift says, but for how many are clean."""
+        return [row for row in self.state("drift") if row["status"] != "clean"]
+
     def tree(self) -> Any:
         return self.fleet.tree(HOST)
 
@@ -91,14 +115,22 @@ def test_a_resource_keeps_its_promises(machine: Machine, cls: type[Resource]) ->
         told.extend(events)
         return result.status, result.reason
 
+    machine.state("clear", write=True)
     tree = machine.tree()
     predicted = call(check=True)
+    planned = machine.call(cls.name, case.args, True)[0].diff
     assert machine.tree() == tree, "a check altered the host"
     assert predicted[0] == "changed"
     assert call() == predicted
+    assert machine.drifted() == []
+    _rollback(machine, cls, planned)
+    call()
     assert call() == ("unchanged", "")
 
     machine.shell(case.spoil)
+    tree = machine.tree()
+    assert [row["status"] for row in machine.drifted()] == ["drift"]
+    assert machine.tree() == tree, "a survey altered the host"
     said = _on_host(machine, cls.name, case)
     assert said["pure"] == ""
     assert said["changed"], "spoiling it went unseen"
@@ -118,6 +150,89 @@ def test_a_resource_keeps_its_promises(machine: Machine, cls: type[Resource]) ->
         assert not [
             path for path in machine.controller.rglob("*") if path.is_file() and value.encode() in path.read_bytes()
         ]
+
+
+def _rollback(machine: Machine, cls: type[Resource], planned: Any) -> None:
+    """Undo the last run: the host is as it was, or it is refused with the reason, and nothing is touched."""
+    case = CASES[cls.name]
+    run = machine.state("runs", limit=1)[0]["run"]
+    tree = machine.tree()
+    ahead = machine.state("rollback", run=run, check=True)
+    assert machine.tree() == tree, "a plan altered the host"
+    done = machine.state("rollback", write=True, run=run)
+    if cls.name in REFUSED:
+        assert [(row["status"], REFUSED[cls.name] in row["msg"]) for row in done] == [("refused", True)], done
+        assert machine.tree() == tree
+        return
+    assert [row["status"] for row in (*ahead, *done)] == ["planned", "done"], (ahead, done)
+    again = machine.call(cls.name, case.args, True)[0].diff or {}
+    if cls.partial:  # where there was no file, an empty one may remain
+        assert again["content"]["unified"] == planned["content"]["unified"]
+    else:
+        assert again == planned
+    assert machine.drifted() == [], "what was rolled back counts as drift"
+
+
+# What cannot be taken back, and a word of why.
+REFUSED = {
+    "archive.unpack": "not kept",
+    "file.absent": "not kept",
+    "git.clone": "work in it",
+    "mount.absent": "mounted by hand",
+    "user.delete": "not brought back",
+    "user.modify": "its former password is a secret",
+}
+# What a site made and can remove when it no longer names it; the other ones are left, with the reason.
+PRUNED = {
+    "cron.job", "file.blockinfile", "file.copy", "file.directory", "file.link", "file.template", "group.create",
+    "http.download", "mount.present", "pkg.install", "ssh.authorized_key", "ssh.config", "ssh.known_hosts",
+    "sysctl.set", "systemd.unit", "user.create",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", RESOURCES, ids=lambda cls: cls.name)
+def test_what_a_site_no_longer_names_is_removed_or_left_with_the_reason(machine: Machine, cls: type[Resource]) -> None:
+    case = CASES[cls.name]
+    machine.state("clear", write=True)
+    machine.shell(case.spoil)
+    machine.nothing()  # this site owns nothing here
+    if cls.name in PRUNED:
+        # What the first test made was there before this one: take it away, so that the site makes it.
+        machine.call(cls.name, case.args)
+        for row in machine.state("list"):
+            machine.shell(UNMADE[cls.name] if cls.name in UNMADE else "true")
+            machine.state("delete", write=True, key=row["key"])
+    first, _ = machine.call(cls.name, case.args)
+    made = first.status == "changed"
+    pruned = results(machine.nothing())
+    if cls.name not in PRUNED:
+        assert [(one.status, bool(one.msg)) for one in pruned] in ([], [("skipped", True)]), pruned
+        return
+    assert made, "the case was not unmade"
+    assert [(one.status, one.reason) for one in pruned] == [("changed", "pruned")], pruned
+    assert machine.state("list") == []
+    after, _ = machine.call(cls.name, case.args, check=True)
+    assert (after.status, after.reason) == (first.status, first.reason)
+
+
+UNMADE = {
+    "cron.job": "crontab -r -u deploy",
+    "file.blockinfile": "rm /etc/block.conf",
+    "file.copy": "rm /etc/copy.conf",
+    "file.directory": "rmdir /srv/dir/sub",
+    "file.link": "rm /srv/link",
+    "file.template": "rm /etc/template.conf",
+    "group.create": "groupdel contract",
+    "http.download": "rm /srv/downloaded",
+    "mount.present": "umount /mnt/case; sed -i '/mnt.case/d' /etc/fstab",
+    "pkg.install": "dpkg --purge sloth-one sloth-two",
+    "ssh.authorized_key": "sed -i /contract/d ~deploy/.ssh/authorized_keys",
+    "ssh.config": "rm ~deploy/.ssh/config",
+    "ssh.known_hosts": "rm /etc/ssh/ssh_known_hosts",
+    "sysctl.set": "rm /etc/sysctl.d/99-sloth.conf",
+    "systemd.unit": "rm /etc/systemd/system/case4.service; systemctl daemon-reload",
+    "user.create": "userdel -r case1",
+}
 
 
 def test_every_secret_argument_has_a_case() -> None:

@@ -22,6 +22,7 @@ class Download(Resource):
     """
 
     name = "http.download"
+    survey = "record"
     fields = (
         Field("url", "str", REQUIRED, help="http:// or https://"),
         Field("dest", "path", REQUIRED, help="the file on the host; in a directory, by the URL's last part"),
@@ -85,7 +86,10 @@ end})"""
         return now
 
     def desired(self, now):
-        return dict({"type": "file", "current": True}, **files.wanted(self.host, self.args, now))
+        wish = dict({"type": "file", "current": True}, **files.wanted(self.host, self.args, now))
+        if now is not None and now["current"]:
+            wish["content"] = now["content"]
+        return wish
 
     def _is_current(self):
         content = self.host.content(self.dest)
@@ -184,6 +188,7 @@ end})"""
             target = os.path.realpath(path)
             files.replace(target, _hashing(_chunks(answer), digests), mode, lambda _: _verify(digests, wanted))
             self._fetched = digests[0].hexdigest()
+            change.after["content"] = self.host.content(path)
             modified = email.utils.parsedate_tz(answer.headers.get("Last-Modified", ""))
             if modified:
                 os.utime(target, (time.time(), email.utils.mktime_tz(modified)))

@@ -156,7 +156,7 @@ def begin(host, args, verb, unit):
     systemctl(host, args, [verb, "--", unit], unit)
     if leaves_nothing(before):
         return  # systemctl has waited for its end
-    end = time.monotonic() + args.settle
+    end = time.monotonic() + getattr(args, "settle", SETTLE.default)
     while True:
         host.changed()
         now = show(host, args, unit)

@@ -128,7 +128,7 @@ class Guest(object):
     def run(self, message, answer):
         cls = find(message["name"])
         call = cls(Args(cls.check(message["args"])), self.host, message.get("assets") or ())
-        answer["key"] = call.key()
+        answer["key"] = self.store.sealed_key(call.key())
         if isinstance(call, Resource):
             self.touched.add(answer["key"])
         if isinstance(call, Action):

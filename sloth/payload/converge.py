@@ -55,7 +55,7 @@ def execute(call, store, check=False, about=None):
 
 def converge(resource, store, check, about):
     """Bring one Resource to its fixed point: desired(observe()) == observe()."""
-    key = resource.key()
+    key = store.sealed_key(resource.key())
     place = resource.place() if check else None
     predicted = place in resource.host.predicted if place else False
     before = resource.host.predicted[place] if predicted else resource.observe()
@@ -109,7 +109,7 @@ def make(resource, change, seal, store, about):
     What must follow the change (handlers) is durable before it, so that a killed run does not lose it.
     Raises NotConverged, and what apply() raises.
     """
-    fresh = _notify(store, about, resource.key())
+    fresh = _notify(store, about, store.sealed_key(resource.key()))
     try:
         extra = resource.apply(change) or {}
     except Exception:
@@ -204,7 +204,8 @@ def _act(action, store, check, about):
         return Outcome(UNCHANGED, "", needless, values=action.unrun(needless))
     if check and not action.safe_in_check():
         return _unknown("run", "would run")
-    fresh = _notify(store, about, action.key())
+    key = store.sealed_key(action.key())
+    fresh = _notify(store, about, key)
     try:
         values = action.run()
     except Failed:
@@ -214,7 +215,7 @@ def _act(action, store, check, about):
         store.settle(about.get("site"), fresh)
         return Outcome(UNCHANGED, values=values)
     shown = dict((name, values[name]) for name in ("exit_code",) if name in values)
-    store.remember(action.key(), "run", None, shown, None, about)
+    store.remember(key, "run", None, shown, None, about)
     return Outcome(CHANGED, "run", values=values)
 
 

@@ -9,13 +9,14 @@ DIFF_LINES = 20000  # difflib is quadratic at worst: longer texts are told apart
 class Seal(object):
     """Attributes as they may be shown and stored: contents by hash, secrets by keyed hash.
 
-    sealed: the contents hold secrets, perhaps such as we do not know (yesterday's), so they are neither kept nor shown
-    where they were removed.
+    sealed: the contents hold secrets, perhaps such as we do not know (yesterday's). They are not kept, and of their
+    texts only the lines are shown that the site itself adds.
     """
 
     def __init__(self, resource, store, sealed=False):
         self._secrets = set(field.name for field in resource.fields if field.secret)
         self._store = store
+        self._partial = resource.partial
         self.sealed = sealed
 
     def __call__(self, attributes):
@@ -34,7 +35,11 @@ class Seal(object):
 
     def line(self, line):
         """A line of a unified diff that may be shown."""
-        return "-" + MASK + "\n" if self.sealed and line.startswith("-") else line
+        if not self.sealed or line[:1] == "@":
+            return line
+        if line[:1] == "+" and (not self._partial or self.text(line) != line):
+            return line
+        return line[:1] + MASK + "\n"
 
 
 def difference_of(change, seal):

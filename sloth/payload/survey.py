@@ -83,6 +83,6 @@ def _applied_and_found(wish, now, seal):
     shown = {}
     for name, entry in difference_of(Change(wish, now), seal).items():
         shown[name] = {"applied": entry["before"], "found": entry["after"]}
-        if "unified" in entry:
+        if "unified" in entry and not seal.sealed:
             shown[name]["unified"] = entry["unified"]
     return shown

@@ -80,12 +80,15 @@ class Undo(object):
         before, after = row["before"], row["after"]
         now = None
         where = resource.place() or row["key"]
+        expected = after
         if where in self._ahead:
             seen = self._ahead[where]
+            if seen is not None and after is not None:  # another resource may have seen less of the same file
+                expected = dict((name, value) for name, value in after.items() if name in seen)
         else:
             now = resource.observe()
             seen = seal(now)
-        changed = difference(seen, after)
+        changed = difference(seen, expected)
         if changed and not self.force:
             how = ", ".join(changed) if "" not in changed else "it is gone" if seen is None else "it is there again"
             raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")

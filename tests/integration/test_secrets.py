@@ -1,0 +1,114 @@
+"""The value of a secret is shown and stored nowhere, whichever way it goes, while errors keep their words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import subprocess
+import zlib
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tests.integration.test_contracts import sloth
+
+SECRET = 'pa"ss/wörd-7'
+KEY = "-----BEGIN KEY-----\nfirstline0123456789\nsecondline9876543210\n-----END KEY-----\n"
+SITE = """
+task({name = "t", run = function()
+    local token, key = secret("db/token"), secret("key")
+    file.copy({content = "token=" .. token .. "\\nport=80\\n", dest = "HOME/conf"})
+    file.copy({content = key, dest = "HOME/key"})
+    file.template({src = "t.j2", dest = "HOME/rendered"})
+    file.lineinfile({path = "HOME/lines", line = "password " .. token, create = true})
+    log.debug("debugging " .. token)
+    print("the token is " .. token)
+    local said = exec.run({cmd = "printf %s \\"$T\\"; printf %s \\"$T\\" | base64", env = {T = token}})
+    state.set("deployed", "yes")
+    assert(string.sub(said.stdout, 1, #token) == token, "Lua itself sees the value")
+    exec.run({cmd = "echo 'cannot log in with " .. string.gsub(token, "'", "") .. ": refused' >&2; exit 3"})
+end})
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "site.sloth").write_text(SITE.replace("HOME", str(tmp_path)))
+    (tmp_path / "t.j2").write_text("{{ secret('db/token') }} {{ secret('key') | b64encode }}\n")
+    return tmp_path
+
+
+def run(home: Path, *words: str, token: str = SECRET) -> subprocess.CompletedProcess[str]:
+    with mock.patch.dict("os.environ", {"SLOTH_SECRET_DB_TOKEN": token, "SLOTH_SECRET_KEY": KEY}):
+        return sloth(home, "run", "-f", "site.sloth", *words)
+
+
+def stored(home: Path) -> str:
+    """Everything that is stored below the home, but for the files that were asked for."""
+    asked = {"conf", "key", "rendered", "lines", "site.sloth", "t.j2"}
+    data = b""
+    for path in home.rglob("*"):
+        if path.is_file() and path.name not in asked:
+            data += path.read_bytes()
+            if path.suffix == ".db":
+                with sqlite3.connect(path) as database:
+                    if database.execute("SELECT 1 FROM sqlite_master WHERE name='pieces'").fetchone():
+                        data += b"".join(zlib.decompress(row[0]) for row in database.execute("SELECT data FROM pieces"))
+                database.close()
+    return data.decode("utf-8", "replace")
+
+
+def leaks(text: str, secret: str = SECRET) -> list[str]:
+    forms = [secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
+    forms += [base64.b64encode(secret.encode()).decode(), base64.b64encode(KEY.encode()).decode()]
+    forms += ["firstline0123456789", "secondline9876543210"]
+    return [form for form in forms if form in text]
+
+
+@pytest.mark.parametrize("output", ["plain", "json", "ndjson"])
+@pytest.mark.parametrize("more", [[], ["--check"]], ids=["run", "check"])
+def test_no_sink_has_it(home: Path, output: str, more: list[str]) -> None:
+    done = run(home, "--output", output, "--diff", "-vv", "--junit", "junit.xml", *more)
+    assert done.returncode == (0 if more else 1), done.stderr
+    for text in (done.stdout, done.stderr, (home / "junit.xml").read_text(), stored(home)):
+        assert leaks(text) == [], text[max(0,text.find(SECRET)-300):text.find(SECRET)+100]
+    assert "********" in done.stdout
+    if not more:
+        assert "cannot log in with ********: refused" in done.stdout, "the words of an error stay"
+        assert (home / "conf").read_text() == f"token={SECRET}\nport=80\n"
+        history = sloth(home, "state", "history", "--diff").stdout
+        assert leaks(history) == []
+        assert "+token=********" in history
+        assert "+port=80" in history
+
+
+def test_a_rotated_secret_s_old_value_is_as_secret(home: Path) -> None:
+    run(home)
+    done = run(home, "--diff", token="a-new-value-of-it")
+    assert leaks(done.stdout) == []
+    assert leaks(done.stdout, "a-new-value-of-it") == []
+    assert leaks(stored(home)) == []
+    assert leaks(stored(home), "a-new-value-of-it") == []
+    rolled = sloth(home, "rollback", "last", "--yes")
+    assert "secrets" in rolled.stdout
+    assert leaks(rolled.stdout + rolled.stderr) == []
+
+
+def test_drift_of_what_has_secrets_in_it(home: Path) -> None:
+    run(home)
+    told = json.loads(sloth(home, "drift", "-o", "json").stdout)["hosts"]["local"]
+    assert told["drift"] == []
+    assert [row["msg"] for row in told["unknown"]] == ["it was made with a secret; a check of its site can tell"]
+    (home / "conf").write_text(f"token={SECRET}\nport=81\n")
+    done = sloth(home, "drift", "--diff")
+    assert "file:copy" in done.stdout
+    assert leaks(done.stdout) == []
+
+
+def test_a_secret_that_is_not_there(home: Path) -> None:
+    done = sloth(home, "run", "-f", "site.sloth")
+    assert done.returncode == 1
+    assert "there is no secret db/token" in done.stdout
+    assert "SLOTH_SECRET_DB_TOKEN" in done.stdout

@@ -1,0 +1,381 @@
+"""State over several runs, by the command line itself: drift, orphans, pruning, rollback, handlers, history, edits."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.test_contracts import sloth
+
+TWO = "".join(f'[hosts.{name}]\nconnection = "local"\n' for name in ("web1", "web2"))
+
+
+class Home:
+    """A controller whose hosts are this machine, under names of their own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = path / "files"
+        self.files.mkdir()
+        (path / "inventory.toml").write_text(TWO)
+
+    def site(self, body: str, name: str = "site.sloth", before: str = "", options: str = "") -> None:
+        text = f'{before}\ntask({{name = "t", {options} run = function()\n{body}\nend}})\n'
+        (self.path / name).write_text(text.replace("FILES", str(self.files)))
+
+    def run(self, *words: str, site: str = "site.sloth", status: int = 0, verb: str = "run") -> str:
+        """Run the site on web1 and return what was printed."""
+        done = sloth(self.path, verb, "-f", site, "--limit", "web1", *words)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def __call__(self, *words: str, status: int = 0) -> str:
+        done = sloth(self.path, *words)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def json(self, *words: str, status: int = 0) -> Any:
+        done = sloth(self.path, *words, "--output", "json")
+        assert done.returncode == status, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def recorded(self, *words: str) -> list[str]:
+        rows: list[dict[str, Any]] = self.json("state", "list", "--agent", "web1", *words)
+        return [row["key"] for row in rows]
+
+    def text(self, name: str) -> str | None:
+        path = self.files / name
+        return path.read_text() if path.exists() else None
+
+    def last_run(self) -> str:
+        return str(self.json("runs", "list")[0]["run"])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+THREE_FILES = """
+    file.copy({content = "one\\n", dest = "FILES/one", mode = "0600"})
+    file.lineinfile({path = "FILES/two", line = "added"})
+    file.link({path = "FILES/three", src = "FILES/one"})
+"""
+
+
+# Drift
+
+
+def test_drift_is_told_attribute_by_attribute_and_writes_nothing(home: Home) -> None:
+    (home.files / "two").write_text("first\n")
+    home.site(THREE_FILES)
+    home.run()
+    assert "3 states, none has drifted" in home("drift", "--limit", "web1", "--exit-code")
+    (home.files / "one").write_text("uno\n")
+    (home.files / "one").chmod(0o644)
+    (home.files / "two").write_text("first\nsecond\nadded\n")
+    (home.files / "three").unlink()
+    states = list(home.path.rglob("web1.db"))
+    before = [path.read_bytes() for path in states]
+    told = home.json("drift", "--limit", "web1", "--exit-code", status=3)
+    assert [path.read_bytes() for path in states] == before
+    assert told["summary"] == {"hosts": 1, "states": 3, "drift": 2, "unknown": 0, "failed": 0, "unreachable": 0}
+    one, three = told["hosts"]["web1"]["drift"]
+    assert one["diff"]["mode"] == {"applied": "0600", "found": "0644"}
+    assert "-one\n+uno" in one["diff"]["content"]["unified"]
+    assert three["diff"]["exists"] == {"applied": True, "found": False}
+    shown = home("drift", "--limit", "web1", "--diff")
+    assert re.search(r"--- applied\s+\+\+\+ found", shown)
+    home.run()
+    home("drift", "--limit", "web1", "--exit-code")
+
+
+def test_drift_of_a_host_that_cannot_be_reached(home: Home) -> None:
+    with (home.path / "inventory.toml").open("a") as file:
+        file.write('[hosts.gone]\naddress = "127.0.0.1"\nport = 1\n')
+    told = home.json("drift", status=4)
+    assert told["hosts"]["gone"]["status"] == "unreachable"
+    assert told["hosts"]["web1"]["status"] == "clean"
+
+
+def test_a_state_check_finds_damage_and_differences(home: Home) -> None:
+    home.site('file.copy({content = "one\\n", dest = "FILES/one"})')
+    home.run()
+    assert "sound, and as applied" in home("state", "check", "--agent", "web1")
+    (home.files / "one").write_text("uno\n")
+    assert "file:copy" in home("state", "check", "--agent", "web1", status=3)
+    (state,) = [path for path in home.path.rglob("web1.db") if "replicas" not in str(path)]
+    with sqlite3.connect(state) as database:
+        database.execute("UPDATE pieces SET data=x'00'")
+    database.close()
+    assert "damaged" in home("state", "check", "--agent", "web1", status=1)
+
+
+# Orphans
+
+
+def test_what_a_site_no_longer_names_is_shown_then_pruned(home: Home) -> None:
+    (home.files / "two").write_text("first\n")
+    home.site(THREE_FILES)
+    home.run()
+    home.site('exec.run({cmd = "true"})')
+    for shown in (home.run(verb="plan"), home.run("--check"), home.run()):
+        assert shown.count("orphaned") == 3
+        assert "--prune" in shown
+    assert home.recorded("orphaned") == home.recorded()
+    document = json.loads(sloth(home.path, "run", "-f", "site.sloth", "--limit", "web1", "-o", "json").stdout)
+    assert [row["status"] for row in document["hosts"]["web1"]["orphans"]] == ["planned"] * 3
+    assert home.text("one") == "one\n"
+    home.site("")
+    assert "3 changed" in home.run("--prune", "--yes")
+    assert (home.text("one"), home.text("two"), (home.files / "three").is_symlink()) == (None, "first\n", False)
+    assert home.recorded() == []
+    assert "orphaned" not in home.run()
+    # A pruning is a run like any other: it can be taken back.
+    home("rollback", home.json("runs", "list")[1]["run"], "--yes", "--limit", "web1")
+    assert (home.text("one"), home.text("two")) == ("one\n", "first\nadded\n")
+
+
+def test_what_was_there_before_us_is_never_pruned(home: Home) -> None:
+    (home.files / "one").write_text("theirs\n")
+    (home.files / "two").write_text("added\n")
+    home.site(THREE_FILES)
+    home.run()
+    home.site("")
+    shown = home.run("--prune", "--yes")
+    assert shown.count("was there before sloth-runner") == 2
+    assert (home.text("one"), home.text("two")) == ("one\n", "added\n")
+    home("state", "rm", "--untracked", "--agent", "web1", "--yes")
+    assert home.recorded() == []
+
+
+def test_a_partial_evaluation_orphans_nothing(home: Home) -> None:
+    both = 'task({name = "%s", tags = {"%s"}, %s run = function() file.copy({content = "x", dest = "FILES/%s"}) end})\n'
+
+    def write(*tasks: tuple[str, str]) -> None:
+        text = "".join(both % (name, name, options, name) for name, options in tasks)
+        (home.path / "site.sloth").write_text(text.replace("FILES", str(home.files)))
+
+    write(("a", ""), ("b", ""))
+    home.run()
+    assert "orphaned" not in home.run("--tags", "a")
+    assert "leave out --tags" in home.run("--tags", "a", "--prune", "--yes", status=2)
+    write(("a", ""), ("b", "when = function() return false end,"))
+    assert "orphaned" not in home.run("--prune", "--yes")
+    write(("bad", 'depends_on = {"a"},'), ("a", ""))
+    (home.path / "site.sloth").write_text(
+        (home.path / "site.sloth").read_text() + 'task({name = "c", run = function() error("no") end})'
+    )
+    assert "orphaned" not in home.run("--prune", "--yes", status=1)
+    assert home.text("b") == "x"
+    write(("a", ""))
+    assert home.run("--check").count("orphaned") == 2
+    assert home.run("--prune", "--yes").count("(pruned)") == 2
+    assert home.text("b") is None
+
+
+def test_what_another_site_owns_is_not_touched(home: Home) -> None:
+    home.site('file.copy({content = "x", dest = "FILES/shared"}) file.copy({content = "x", dest = "FILES/mine"})')
+    home.run()
+    home.site('file.copy({content = "x", dest = "FILES/shared"})', name="other.sloth")
+    home.run(site="other.sloth")
+    home("call", "web1", "file.copy", "content=x", f"dest={home.files}/by-hand")
+    home.site("")
+    assert home.run("--prune", "--yes").count("(pruned)") == 1
+    assert (home.text("shared"), home.text("mine"), home.text("by-hand")) == ("x", None, "x")
+
+
+def test_pruning_asks_and_needs_a_terminal_for_it(home: Home) -> None:
+    home.site("")
+    assert "--yes" in home.run("--prune", status=2)
+
+
+# Rollback
+
+
+def test_a_run_is_taken_back_last_first(home: Home) -> None:
+    (home.files / "two").write_text("first\n")
+    home.site(THREE_FILES)
+    home.run()
+    home.site(
+        """
+        file.copy({content = "new\\n", dest = "FILES/one", mode = "0644"})
+        file.lineinfile({path = "FILES/one", line = "more"})
+        file.lineinfile({path = "FILES/one", line = "and more"})
+        file.absent({path = "FILES/three"})
+        file.directory({path = "FILES/dir"})
+        file.copy({content = "inner", dest = "FILES/dir/inner"})
+        exec.run({cmd = "true"})
+        """
+    )
+    home.run()
+    run = home.last_run()
+    before = home.text("one")
+    plan = home.json("rollback", run, "--check", "--limit", "web1", status=1)
+    statuses = [row["status"] for row in plan["hosts"]["web1"]["changes"]]
+    assert statuses == ["refused"] + ["planned"] * 6
+    assert home.text("one") == before
+    done = home.json("rollback", run, "--yes", "--limit", "web1", status=1)
+    assert [row["status"] for row in done["hosts"]["web1"]["changes"]] == ["refused"] + ["done"] * 6
+    assert home.text("one") == "one\n"
+    assert (home.files / "one").stat().st_mode & 0o777 == 0o600
+    assert (home.files / "three").is_symlink()
+    assert not (home.files / "dir").exists()
+    reasons = [row["reason"] for row in home.json("state", "history", "--agent", "web1", "--limit", "6")]
+    assert reasons == ["rollback"] * 6
+    home.site(THREE_FILES)
+    assert "3 unchanged" in home.run(), "the records are what they were, too"
+
+
+def test_what_changed_since_is_left_alone(home: Home) -> None:
+    home.site('file.copy({content = "one\\n", dest = "FILES/one"})')
+    home.run()
+    home.site('file.copy({content = "two\\n", dest = "FILES/one"})')
+    home.run()
+    run = home.last_run()
+    (home.files / "one").write_text("by hand\n")
+    assert "changed since: content" in home("rollback", run, "--yes", "--limit", "web1", status=1)
+    assert home.text("one") == "by hand\n"
+    assert "--yes" in home("rollback", run, "--force", "--limit", "web1", status=2)
+    home("rollback", run, "--force", "--yes", "--limit", "web1")
+    assert home.text("one") == "one\n"
+    assert "no host knows" in home("rollback", "20200101-000000-abcdef", "--yes", status=2)
+
+
+def test_a_content_too_large_to_keep_is_refused_before_anything_is_touched(home: Home) -> None:
+    (home.files / "one").write_bytes(b"x" * (9 * 1024 * 1024))
+    home.site('file.copy({content = "small", dest = "FILES/one"})')
+    home.run()
+    assert "too large" in home("rollback", "last", "--yes", "--limit", "web1", status=1)
+    assert home.text("one") == "small"
+
+
+def test_a_failed_task_takes_its_own_changes_back(home: Home) -> None:
+    (home.files / "one").write_text("old\n")
+    home.site(
+        """
+        file.copy({content = "new\\n", dest = "FILES/one"})
+        file.copy({content = "new\\n", dest = "FILES/two"})
+        exec.run({cmd = "false"})
+        """,
+        before='handler({name = "h", run = function() file.copy({content = "x", dest = "FILES/handled"}) end})\n'
+        'task({name = "earlier", run = function() file.copy({content = "kept", dest = "FILES/three"}) end})',
+        options='on_failure = "rollback", notify = "h",',
+    )
+    shown = home.run(status=1)
+    assert shown.count("(rollback)") == 2
+    assert (home.text("one"), home.text("two"), home.text("three")) == ("old\n", None, "kept")
+    assert home.text("handled") is None
+    assert home.json("state", "list", "handler", "--agent", "web1") == []
+    assert 'must be "rollback"' in _mistake(home)
+
+
+def _mistake(home: Home) -> str:
+    home.site("", options='on_failure = "undo",')
+    return home.run(status=2)
+
+
+# Handlers
+
+
+def test_a_run_that_dies_between_change_and_handler_is_healed_by_the_next(home: Home) -> None:
+    handler = 'handler({name = "reload", run = function() exec.run({cmd = "echo reloaded >> FILES/log"}) end})'
+    body = 'file.copy({content = "x", dest = "FILES/conf"})\n%s'
+    home.site(body % 'exec.run({cmd = "kill -9 $PPID"})', before=handler, options='notify = "reload",')
+    shown = home.run(status=4)
+    assert "1 unreachable" in shown
+    assert (home.text("conf"), home.text("log")) == ("x", None)
+    (waiting,) = home.json("state", "list", "handler", "--agent", "web1")
+    assert (waiting["name"], waiting["task"]) == ("reload", "t")
+    assert "reload" in home("state", "list", "handler", "--agent", "web1")
+    home.site(body % "", before=handler, options='notify = "reload",')
+    home.run("--check")
+    assert home.text("log") is None
+    home.run()
+    assert home.text("log") == "reloaded\n"
+    home.run()
+    assert home.text("log") == "reloaded\n"
+    assert "no handler waits" in home("state", "list", "handler", "--agent", "web1")
+
+
+def test_a_handler_that_fails_is_still_to_run(home: Home) -> None:
+    handler = (
+        'handler({name = "reload", run = function() exec.run({cmd = "test -e FILES/ready && touch FILES/done"}) end})'
+    )
+    home.site('file.copy({content = "x", dest = "FILES/conf"})', before=handler, options='notify = "reload",')
+    home.run(status=1)
+    (home.files / "ready").touch()
+    home.run()
+    assert home.text("done") == ""
+    home.site("", before='handler({name = "other", run = function() end})')
+    assert "no longer has" not in home.run()
+
+
+# Looking and editing
+
+
+def test_history_diff_and_runs_over_several_hosts(home: Home) -> None:
+    home.site('file.copy({content = "one\\n", dest = "FILES/" .. host.name})')
+    (home.path / "site.sloth").write_text((home.path / "site.sloth").read_text())
+    assert home("run", "-f", "site.sloth")
+    first = home.last_run()
+    home.site('file.copy({content = "two\\n", dest = "FILES/" .. host.name})')
+    home("run", "-f", "site.sloth")
+    rows = home.json("state", "history", "--agent", "web*")
+    assert sorted((row["agent"], row["reason"]) for row in rows) == [
+        ("web1", "new"), ("web1", "updated"), ("web2", "new"), ("web2", "updated"),
+    ]  # fmt: skip
+    assert "-one" in home("state", "history", "--agent", "web1", "--diff")
+    (row,) = home.json("state", "diff", first, "last", "--agent", "web1")
+    assert "-one\n+two" in row["diff"]["content"]["unified"]
+    assert home.json("state", "diff", "last", "last", "--agent", "web1") == []
+    shown = home("runs", "show", "last")
+    assert f"file:copy:{home.files}/web1 (updated)" in shown
+    assert "done" in home("runs", "list")
+    assert [row["changes"] for row in home.json("runs", "list", "--agent", "web1")] == [1, 1]
+    assert "there is no run" in home("runs", "show", "2019", status=1)
+    assert "web2" in home("state", "list", "--agent", "all")
+    assert home.json("state", "stats", "--agent", "web*")[1]["history"] == 2
+
+
+def test_records_are_renamed_forgotten_and_adopted(home: Home) -> None:
+    home.site('file.copy({content = "one\\n", dest = "FILES/one"}) file.copy({content = "2", dest = "FILES/two"})')
+    home.run()
+    old, new = f"file:copy:{home.files}/one", f"file:template:{home.files}/one"
+    home("state", "mv", old, new, "--agent", "web1", "--yes")
+    assert home.recorded("file:template") == [new]
+    assert home.json("state", "history", new, "--agent", "web1")[0]["key"] == new
+    assert "nothing is remembered" in home("state", "mv", old, new, "--agent", "web1", "--yes", status=1)
+    assert "already" in home("state", "mv", new, f"file:copy:{home.files}/two", "--agent", "web1", "--yes", status=1)
+    home("state", "rm", "file:*:*/one", "--agent", "web1", "--yes")
+    assert home.recorded() == [f"file:copy:{home.files}/two"]
+    home("state", "adopt", "file.copy", "content=one\n", f"dest={home.files}/one", "--agent", "web1")
+    assert old in home.recorded()
+    shown = home("state", "adopt", "file.copy", "content=else", f"dest={home.files}/one", "--agent", "web1", status=1)
+    assert "it is not so" in shown
+    assert home.text("one") == "one\n"
+    assert "freed" in home("state", "vacuum", "--older", "0", "--agent", "web1")
+    for words in (["rm"], ["rm", "x", "--untracked"], ["delete", "x", "--cached"], ["history", "--cached"]):
+        home("state", *words, "--agent", "web1", status=2)
+
+
+def test_a_damaged_state_is_set_aside_reported_and_rebuilt(home: Home) -> None:
+    home.site(THREE_FILES)
+    (home.files / "two").write_text("first\n")
+    home.run()
+    (state,) = [path for path in home.path.rglob("web1.db") if "replicas" not in str(path)]
+    state.write_bytes(b"\0" * 100 + b"garbage" * 500)
+    assert "damaged" in home("state", "list", "--agent", "web1", status=1)
+    assert "sets it aside" in home.run("--check", status=1)
+    shown = home.run("--verbose")
+    assert "was damaged; it is kept as" in shown
+    assert shown.count("(adopted)") == 3
+    assert len(home.recorded()) == 3
+    (aside,) = (path for path in state.parent.glob("web1.db.damaged-*") if path.name[-4:] not in ("-wal", "-shm"))
+    assert aside.read_bytes().endswith(b"garbage")
+    assert "damaged" not in home.run()

@@ -73,7 +73,7 @@ def test_no_sink_has_it(home: Path, output: str, more: list[str]) -> None:
     done = run(home, "--output", output, "--diff", "-vv", "--junit", "junit.xml", *more)
     assert done.returncode == (0 if more else 1), done.stderr
     for text in (done.stdout, done.stderr, (home / "junit.xml").read_text(), stored(home)):
-        assert leaks(text) == [], text[max(0,text.find(SECRET)-300):text.find(SECRET)+100]
+        assert leaks(text) == [], text[max(0, text.find(SECRET) - 300) : text.find(SECRET) + 100]
     assert "********" in done.stdout
     if not more:
         assert "cannot log in with ********: refused" in done.stdout, "the words of an error stay"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def test_the_seed_s_locks_and_values(tmp_path: Path) -> None:
 def test_processes_lose_no_count(tmp_path: Path) -> None:
     script = """
 import sys
+import time
 from pathlib import Path
 from sloth.state.shared import Shared
 shared = Shared(Path(sys.argv[1]))
@@ -74,3 +76,124 @@ def test_locks_fall_by_themselves_and_belong_to_their_holder(tmp_path: Path) -> 
     assert not shared.unlock("a", "me")
     assert shared.lock("a", "me", 0)
     assert shared.try_lock("a", "you", 60)
+
+
+def test_values_are_any_plain_data_and_end_at_their_ttl(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text("""
+task({ name = "t", run = function()
+    state.set("release", { version = "1.2", hosts = { "a", "b" }, ready = true, load = 0.5 })
+    local back = state.get("release")
+    print(back.version, #back.hosts, tostring(back.ready), back.load)
+    print(tostring(state.get("nothing")), state.get("nothing", "default"))
+    state.set("short", 1, { ttl = 0.05 })
+    exec.run("sleep 0.1")
+    print(tostring(state.get("short")), table.concat(state.list("re"), ","))
+    local first, second = state.cas("turn", nil, "a"), state.cas("turn", "b", "c")
+    print(tostring(first), tostring(second), tostring(state.cas("turn", "a", "b")))
+    print(tostring(state.cas("release", { version = "0" }, "x")), state.get("turn"))
+    state.set("release", nil)
+    print(#state.list())
+end })
+""")
+    done = sloth(tmp_path, "run", "-f", "site.sloth")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line.partition("local: ")[2].split("\t") for line in done.stdout.splitlines() if "local: " in line]
+    assert said == [["1.2", "2", "true", "0.5"], ["nil", "default"], ["nil", "release"], ["true", "false", "true"],
+                    ["false", "b"], ["1"]]  # fmt: skip
+    assert "turn" in sloth(tmp_path, "state", "list", "shared").stdout
+
+
+HAMMER = """
+import sys
+import time
+from pathlib import Path
+from sloth.state.shared import Shared
+shared, holder = Shared(Path(sys.argv[1])), sys.argv[2]
+for _ in range(60):
+    shared.incr("incr")
+    while not shared.cas("cas", (before := shared.get("cas")), (before or 0) + 1):
+        pass
+    while not shared.try_lock("lock", holder, 30):
+        pass
+    shared.set("locked", shared.get("locked", 0) + 1)
+    shared.unlock("lock", holder)
+"""
+
+
+def test_processes_that_hammer_counters_and_a_lock_lose_nothing(tmp_path: Path) -> None:
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", HAMMER, str(tmp_path / "shared.db"), name],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for name in "abc"
+    ]
+    assert [child.wait() for child in children] == [0, 0, 0]
+    shared = Shared(tmp_path / "shared.db")
+    assert [shared.get(name) for name in ("incr", "cas", "locked")] == [180, 180, 180]
+
+
+WITH_LOCK = """
+task({ name = "t", run = function()
+    state.with_lock("deploy", function()
+        local before = state.get("count", 0)
+        exec.run("sleep 0.6")
+        state.set("count", before + 1)
+    end, { ttl = 0.3, wait = 30 })
+end })
+"""
+
+
+def test_with_lock_is_renewed_while_it_runs_and_keeps_other_controllers_out(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text(WITH_LOCK)
+    (tmp_path / "inventory.toml").write_text("".join(f'[hosts.h{n}]\nconnection = "local"\n' for n in range(3)))
+    command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--lock-wait", "60"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLOTH_HOME": str(tmp_path / "controller")}
+    runs = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env={**environment, "HOME": str(tmp_path / name)}, stdout=subprocess.PIPE, text=True
+        )
+        for name in "ab"
+    ]
+    said = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert Shared(tmp_path / "controller" / "shared.db").get("count") == 6
+    assert Shared(tmp_path / "controller" / "shared.db").locks() == []
+
+
+def test_the_lock_of_a_killed_holder_falls_and_that_of_a_failed_one_is_given_back(tmp_path: Path) -> None:
+    site = (
+        'task({ name = "t", %s run = function() '
+        'state.with_lock("l", function() exec.run("%s") end, { ttl = %s, wait = 20 }) end })'
+    )
+    (tmp_path / "site.sloth").write_text(site % ("timeout = 0.5,", "sleep 20", 60))
+    assert "did not end within" in sloth(tmp_path, "run", "-f", "site.sloth").stdout
+    shared = Shared(tmp_path / ".sloth-runner" / "shared.db")
+    assert shared.locks() == []
+    (tmp_path / "site.sloth").write_text(site % ("", "sleep 60", 2))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    holder = subprocess.Popen([sys.executable, "-m", "sloth", "run", "-f", "site.sloth"], cwd=tmp_path, env=environment)
+    while not shared.locks():
+        time.sleep(0.05)
+    holder.kill()
+    holder.wait()
+    (held,) = shared.locks()
+    (tmp_path / "site.sloth").write_text(site % ("", "true", 5))
+    assert sloth(tmp_path, "run", "-f", "site.sloth").returncode == 0
+    assert time.time() >= held["expires"]
+    assert shared.locks() == []
+
+
+def test_a_lock_that_was_lost_meanwhile_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text("""
+task({ name = "t", run = function()
+    state.with_lock("l", function()
+        exec.run("python3 -c \\"import sqlite3; d = sqlite3.connect('.sloth-runner/shared.db'); " ..
+                 "d.execute('UPDATE locks SET holder=1'); d.commit()\\"")
+        exec.run("sleep 0.4")
+    end, { ttl = 0.6 })
+end })
+""")
+    done = sloth(tmp_path, "run", "-f", "site.sloth")
+    assert done.returncode == 1
+    assert "the lock l was lost while needed" in done.stdout

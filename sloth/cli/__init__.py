@@ -23,6 +23,8 @@ COMMANDS = {
     "rollback": "rollback",
     "runs": "runs",
     "state": "state",
+    "secret": "secret",
+    "key": "key",
     "demo": "demo",
 }
 
@@ -61,6 +63,8 @@ SUMMARIES = {
     "rollback": "Take back what a run has changed.",
     "runs": "Look at the runs of this controller, or those that a host has seen.",
     "state": "Look at and edit what sloth-runner remembers of hosts.",
+    "secret": "Keep a site's secrets, encrypted, in a file beside it.",
+    "key": "Make keys that encrypt secrets and exported states.",
     "demo": "Show a run over three throw-away SSH servers on this machine.",
 }
 

@@ -88,7 +88,7 @@ class Asked:
         memory = Memory()
         names = [self.pattern]
         if not memory.replica_path(self.pattern).exists():
-            names = [agent.name for agent in self._agents()]
+            names = [agent.name for agent in self.agents()]
         found: dict[str, list[Row]] = {}
         for name in names:
             path = memory.replica_path(name)
@@ -101,7 +101,8 @@ class Asked:
         memory.close()
         return self._or_raise(found)
 
-    def _agents(self) -> list[Any]:
+    def agents(self) -> list[Any]:
+        """The agents (engine.ask.Agent) of the inventory that are meant. Raises UsageError when there are none."""
         from sloth.engine.ask import Agent
 
         at = self.pattern.find("@", 1)  # a first @ is a group's
@@ -121,7 +122,7 @@ class Asked:
             rows: list[Row] = await session.store(op, args)
             return rows
 
-        answers = asyncio.run(Inquiry(write=write).each(self._agents(), question))
+        answers = asyncio.run(Inquiry(write=write).each(self.agents(), question))
         found = {}
         for name, answer in answers.items():
             if isinstance(answer, SlothError):

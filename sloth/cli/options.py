@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import click
 
 from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
+from sloth.state.keys import Keys
 
 Command = Callable[..., Any]
 
@@ -70,6 +73,8 @@ def reporting(command: Command) -> Command:
     return command
 
 
+KEY_FILE = click.option("--key-file", metavar="FILE", help="Keys, one a line [$SLOTH_KEY_FILE, or $SLOTH_KEY itself].")
+PASSPHRASE = click.option("--passphrase", is_flag=True, help="Ask for a passphrase instead of a key.")
 JUNIT = click.option("--junit", metavar="FILE", help="Also write the result as JUnit XML.")
 CHECK = click.option("-C", "--check", is_flag=True, help="Say what would change, and change nothing.")
 
@@ -111,6 +116,21 @@ def select(inventory: Inventory, pattern: str | tuple[str, ...], where: str) -> 
 def modules_directory(given: str | None, beside: Path) -> Path:
     """Where a site's own modules are: what --modules says, else `modules` beside the site."""
     return Path(given) if given else beside / "modules"
+
+
+def keys(key_file: str | None, passphrase: bool, again: bool = False) -> Keys:
+    """What --key-file and --passphrase say; again: a new passphrase is asked for twice."""
+    asks = functools.cache(lambda: _passphrase(again)) if passphrase else None
+    return Keys(Path(key_file) if key_file else None, asks)
+
+
+def _passphrase(again: bool) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask for a passphrase on", hint="set $SLOTH_PASSPHRASE")
+    said = getpass.getpass("passphrase: ")
+    if again and getpass.getpass("once more: ") != said:
+        raise UsageError("these were two different passphrases")
+    return said
 
 
 def ask_password() -> str:

@@ -24,6 +24,8 @@ def _of_a_site(command: shared.Command) -> shared.Command:
     """The options of both."""
     for option in (
         click.option("--eager", is_flag=True, help="Wait for every call's answer before the next one (for debugging)."),
+        shared.PASSPHRASE,
+        shared.KEY_FILE,
         shared.running,
         shared.VALUES,
         shared.EXTRA,
@@ -96,6 +98,8 @@ def _go(
     modules: str | None,
     ask_become_pass: bool,
     lock_wait: float,
+    key_file: str | None,
+    passphrase: bool,
     eager: bool,
 ) -> int:
     program = Site.read(site)
@@ -112,6 +116,7 @@ def _go(
         extra=extra_vars(extra, [Path(name) for name in values]),
         custom=custom.load(shared.modules_directory(modules, program.directory)),
         prune=prune,
+        keys=shared.keys(key_file, passphrase),
         become_password=shared.ask_password() if ask_become_pass else None,
     )
     preflight(program, everything, hosts[0], options.extra)

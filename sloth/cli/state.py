@@ -11,6 +11,7 @@ import click
 from sloth.cli import asking
 from sloth.cli.asking import Asked, ago, one_of, show_json, table, when, with_agent
 from sloth.cli.state_edit import EDITING
+from sloth.cli.transfer import TRANSFER
 from sloth.report.text import diff_lines, neutral
 from sloth.state.shared import Shared
 
@@ -23,7 +24,7 @@ def state() -> None:
     """
 
 
-for command in EDITING:
+for command in (*EDITING, *TRANSFER):
     state.add_command(command)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sloth.state.keys import Keys
+
 
 @dataclass(frozen=True)
 class Options:
@@ -21,6 +23,7 @@ class Options:
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # what custom.load() returned
     prune: bool = False  # remove what the site no longer names
     adopt: bool = False  # record what is there already, and change nothing
+    keys: Keys = field(default_factory=Keys, repr=False)  # of the secrets beside the site
     become_password: str | None = field(default=None, repr=False)
 
     def selects(self, tags: tuple[str, ...]) -> bool:

@@ -11,15 +11,18 @@ from typing import Any
 from sloth.errors import CallError
 from sloth.payload.content import TEXT_LIMIT
 from sloth.payload.mask import Mask
+from sloth.state.keys import Keys
+from sloth.state.vault import FILE, Vault
 from sloth.transport import Asset
 
 
 class Revealed:
     """secret() of a site: $SLOTH_SECRET_<NAME>, else the vault beside the site; every value is masked from then on."""
 
-    def __init__(self, directory: Path) -> None:
-        """directory: the site's."""
+    def __init__(self, directory: Path, keys: Keys) -> None:
+        """directory: the site's; keys: of the vault there."""
         self._directory = directory
+        self._keys = keys
         self._values: dict[str, str] = {}
         self._mask = Mask()
 
@@ -33,9 +36,13 @@ class Revealed:
     def _find(self, name: str) -> str:
         variable = "SLOTH_SECRET_" + re.sub(r"\W", "_", name).upper()
         value = os.environ.get(variable)
-        if value is None:
-            raise CallError(f"there is no secret {name}", hint=f"set the environment variable {variable}")
-        return value
+        if value is not None:
+            return value
+        path = self._directory / FILE
+        if not path.exists():
+            hint = f"sloth-runner secret set {name}, or set the environment variable {variable}"
+            raise CallError(f"there is no secret {name}", hint=hint)
+        return Vault(path, self._keys).get(name)
 
     @property
     def revealed(self) -> Collection[str]:

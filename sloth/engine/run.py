@@ -66,7 +66,7 @@ class Run:
         self.barriers = Barriers(host.name for host in hosts)
         self.shipper = Shipper(site.directory)
         self.shared = shared or Shared()
-        self.vault = Revealed(site.directory)
+        self.vault = Revealed(site.directory, options.keys)
         self.pruning = Pruning((host.name for host in hosts), confirm or (lambda found: True))
         self.groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
         self.modules = module_names()

@@ -18,7 +18,6 @@ from sloth.payload.undo import Undo
 
 PER_CALL = (("task", "task"), ("place", "where"), ("notify", "notify"), ("sealed", "sealed"))
 HOLD = 0.05  # seconds that an answer may wait for others to share its commit
-ROWS = 200  # rows of state in one frame
 ORPHANS = 500  # orphans that are told of at once
 ABOUT = ("run", "site", "who", "origin", "adopt")
 
@@ -166,9 +165,9 @@ class Guest(object):
             answer = {"t": "rows", "id": message["id"], "rows": [], "more": False}
             self.link.send(dict(answer, error=error.message, hint=error.hint))
             return
-        for start in range(0, max(1, len(rows)), ROWS):
-            more = start + ROWS < len(rows)
-            self.link.send({"t": "rows", "id": message["id"], "rows": rows[start : start + ROWS], "more": more})
+        for page in wire.pages(rows):
+            self.link.send({"t": "rows", "id": message["id"], "rows": page, "more": True})
+        self.link.send({"t": "rows", "id": message["id"], "rows": [], "more": False})
 
     def bye(self, message):
         self.flush()
@@ -178,9 +177,8 @@ class Guest(object):
             self.store.commit()
         if message.get("replica", True) and not self.store.readonly:
             changes = self.store.changes_since(self.hello.get("replica"))
-            rows = changes.pop("rows")
-            for start in range(0, len(rows), ROWS):
-                self.link.send({"t": "replica", "rows": rows[start : start + ROWS]})
+            for page in wire.pages(changes.pop("rows")):
+                self.link.send({"t": "replica", "rows": page})
             answer["replica"] = dict(changes, rows=[])
         self.link.send(answer)
 

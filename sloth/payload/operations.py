@@ -6,7 +6,7 @@ from sloth.payload.store import StoreError
 from sloth.payload.survey import survey
 from sloth.payload.undo import Undo
 
-OPEN = ("empty", "load")  # what they write waits for the operation `commit`, or `abandon`
+OPEN = ("empty", "load", "commit", "abandon")  # they share a transaction, which the last two of them end
 
 
 class Operations(object):
@@ -101,8 +101,8 @@ class Operations(object):
 
     # Export and import
 
-    def dump(self, table, after=0, limit=500):
-        return transfer.dump(self._store, table, after, limit)
+    def dump(self, table, after=0):
+        return transfer.dump(self._store, table, after)
 
     def load(self, table, rows, replace=False):
         added, altered = transfer.load(self._store, table, rows, replace)

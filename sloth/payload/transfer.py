@@ -1,16 +1,31 @@
 """Takes a whole state out of its file and into another one: what `state export` and `state import` do on the host."""
 
+from sloth.payload import wire
 from sloth.payload.store import CHANGE, COLUMNS, HANDLER, RUN, StoreError
 
-TABLES = {"resources": COLUMNS, "history": CHANGE, "runs": RUN, "handlers": HANDLER}
-KEYS = {"resources": ("key",), "runs": ("run",), "handlers": ("site", "name"), "history": ("key", "at")}
+TABLES = {
+    "resources": COLUMNS,
+    "history": CHANGE,
+    "runs": RUN,
+    "handlers": HANDLER,
+    "meta": ("name", "value"),
+}
+KEYS = {
+    "resources": ("key",),
+    "runs": ("run",),
+    "handlers": ("site", "name"),
+    "history": ("key", "at"),
+    "meta": ("name",),
+}
 
 
-def dump(store, table, after=0, limit=500):
-    """Return up to `limit` rows of a table as dicts of raw values, and of "_at": what `after` is for the next ones."""
+def dump(store, table, after=0):
+    """Return the next page of a table as dicts of raw values, and of "_at": what `after` is for the next one."""
     columns = _columns(table)
-    statement = "SELECT %s, rowid FROM %s WHERE rowid>? ORDER BY rowid LIMIT ?" % (",".join(columns), table)
-    return [dict(zip(columns + ("_at",), row)) for row in store._execute(statement, (after, limit))]
+    only = " AND name='secret_key'" if table == "meta" else ""  # without it, keyed hashes of secrets say nothing
+    statement = "SELECT %s, rowid FROM %s WHERE rowid>?%s ORDER BY rowid LIMIT ?" % (",".join(columns), table, only)
+    rows = [dict(zip(columns + ("_at",), row)) for row in store._execute(statement, (after, wire.ROWS))]
+    return next(wire.pages(rows), [])
 
 
 def load(store, table, rows, replace):
@@ -45,7 +60,7 @@ def empty(store):
     """Delete everything that an export holds."""
     store.clear()
     for table in TABLES:
-        if table != "resources":
+        if table not in ("resources", "meta"):
             store._write("DELETE FROM %s" % table)
 
 

@@ -9,6 +9,8 @@ import signal
 
 from sloth.transport.link import Stderr
 
+GONE = 5.0  # seconds that a killed command has to be gone
+
 
 class LocalChannel:
     """A command of this machine."""
@@ -55,12 +57,20 @@ class LocalChannel:
 def close_pipes(process: asyncio.subprocess.Process) -> None:
     """Close our ends of a subprocess's pipes: what it left running may hold the others for ever."""
     transport = getattr(process, "_transport", None)  # asyncio has no public way to it
-    if transport is not None:
-        transport.close()
+    if transport is None:
+        return
+    # Its own close() would reap the child, and the thread that waits for the child then complains on stderr.
+    for descriptor in (0, 1, 2):
+        pipe = transport.get_pipe_transport(descriptor)
+        if pipe is not None:
+            pipe.close()
 
 
 class LocalLink:
     """Starts commands on this machine."""
+
+    def __init__(self) -> None:
+        self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, command: str) -> LocalChannel:
         """Start `command` by /bin/sh in a process group of its own: our terminal's Ctrl-C is not for it."""
@@ -73,7 +83,11 @@ class LocalLink:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+        self._processes.append(process)
         return LocalChannel(process)
 
     async def close(self) -> None:
-        """Nothing to close: each command ends with its session."""
+        """Wait for the commands to be gone; each ends with its session."""
+        for process in self._processes:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), GONE)

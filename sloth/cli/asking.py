@@ -122,7 +122,7 @@ class Asked:
             rows: list[Row] = await session.store(op, args)
             return rows
 
-        answers = asyncio.run(Inquiry(write=write).each(self.agents(), question))
+        answers = asyncio.run(Inquiry(write=write, warn=warn).each(self.agents(), question))
         found = {}
         for name, answer in answers.items():
             if isinstance(answer, SlothError):
@@ -169,6 +169,8 @@ class here:
                 raise StateError(f"this machine is held by {error}", hint="wait for that run to end") from error
         try:
             self._store = Store(os.path.join(state_directory(self._home), f"{LOCAL}.db"), readonly=not self._write)
+            if self._store.aside:
+                warn(f"{LOCAL}: the state file was damaged; it is kept as {self._store.aside}")
         except StoreError:
             self._release()
             raise
@@ -185,6 +187,11 @@ class here:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def warn(text: str) -> None:
+    """Tell the user something that is no error."""
+    click.secho(neutral(text), fg="yellow", err=True)
 
 
 def one_of(of: Asked, agent: str, key: str, rows: list[Row]) -> Row:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sloth.cli import options as shared
-from sloth.cli.asking import confirm, named, show_json
+from sloth.cli.asking import confirm, named, show_json, warn
 from sloth.cli.drift import agents_of
 from sloth.engine import custom
 from sloth.engine.ask import Agent, Inquiry
@@ -84,7 +84,7 @@ def rollback(
             new_run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
             writing = Inquiry(
                 write=True, run=new_run, site=f"rollback of {run}", forks=forks, custom=inquiry.custom,
-                become_password=inquiry.become_password,
+                become_password=inquiry.become_password, warn=warn,
             )  # fmt: skip
             able_agents = [agent for agent in concerned if able.get(agent.name)]
             plan = {**plan, **_ask(able_agents, writing, {"run": run, "force": force})}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import click
 
 from sloth.cli import options as shared
-from sloth.cli.asking import LOCAL, Asked, confirm, here, show_json
+from sloth.cli.asking import LOCAL, Asked, confirm, here, show_json, warn
 from sloth.engine.ask import Agent, Inquiry, who
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.payload import wire
@@ -48,7 +48,7 @@ async def _asking(agent: Agent | None, write: bool) -> AsyncIterator[Ask]:
 
             yield local
         return
-    async with Inquiry(write=write).session(agent) as session:
+    async with Inquiry(write=write, warn=warn).session(agent) as session:
         yield session.store
 
 

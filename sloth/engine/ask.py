@@ -52,6 +52,7 @@ class Inquiry:
     run: str = "state command"
     site: str = ""
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    warn: Callable[[str], None] = lambda text: None  # told what the user should know, and is no error
 
     async def each(
         self, agents: Iterable[Agent], question: Callable[[Agent, Session], Awaitable[T]]
@@ -82,6 +83,10 @@ class Inquiry:
             session = self._make(agent, link, memory.known([agent.host.name]).get(agent.name) or Known())
             try:
                 await session.open()
+                if self.write:
+                    aside = (await session.ready).get("aside")
+                    if aside:
+                        self.warn(f"{agent.name}: the state file was damaged; it is kept as {aside}")
                 yield session
                 replica = await session.close()
             except BaseException:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,6 +36,17 @@ class Pruning:
         self._waiting.discard(host)
         if self._waiting or self._answer is None or self._answer.done():
             return
-        answer = bool(self._found) and await asyncio.to_thread(self._confirm, self._found)
-        if not self._answer.done():
-            self._answer.set_result(answer)
+        if not self._found:
+            self._answer.set_result(False)
+            return
+        # A thread of the event loop's own would keep the process alive until somebody presses Enter.
+        loop, future = asyncio.get_running_loop(), self._answer
+        threading.Thread(target=self._ask, args=(loop, future), daemon=True).start()
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[bool]) -> None:
+        try:
+            answer = self._confirm(self._found)
+        except Exception:  # the question was broken off: then nothing goes
+            answer = False
+        with contextlib.suppress(RuntimeError):  # the run is over already
+            loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(answer))

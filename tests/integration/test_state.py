@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
-from tests.integration.test_contracts import sloth
+from tests.integration.test_contracts import ROOT, SCHEMAS, sloth
 
 TWO = "".join(f'[hosts.{name}]\nconnection = "local"\n' for name in ("web1", "web2"))
 
@@ -379,3 +385,110 @@ def test_a_damaged_state_is_set_aside_reported_and_rebuilt(home: Home) -> None:
     (aside,) = (path for path in state.parent.glob("web1.db.damaged-*") if path.name[-4:] not in ("-wal", "-shm"))
     assert aside.read_bytes().endswith(b"garbage")
     assert "damaged" not in home.run()
+
+
+# What scripts read
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "status"),
+    [
+        ("records", ["state", "list", "--agent", "web*"], 0),
+        ("records", ["state", "list", "orphaned", "--agent", "web1"], 0),
+        ("show", ["state", "show", "KEY", "--agent", "web1"], 0),
+        ("show", ["state", "show", "KEY", "--agent", "web*"], 0),
+        ("history", ["state", "history", "--agent", "web*"], 0),
+        ("diff", ["state", "diff", "FIRST", "last", "--agent", "web1"], 0),
+        ("stats", ["state", "stats", "--agent", "web1"], 0),
+        ("handlers", ["state", "list", "handler", "--agent", "web1"], 0),
+        ("locks", ["state", "list", "lock"], 0),
+        ("runs", ["runs", "list"], 0),
+        ("run", ["runs", "show", "last"], 0),
+        ("host_runs", ["runs", "list", "--agent", "web1"], 0),
+        ("drift", ["drift"], 0),
+        ("rollback", ["rollback", "last", "--check"], 1),
+    ],
+)
+def test_every_document_is_of_its_schema(written: Home, name: str, words: list[str], status: int) -> None:
+    first = str(written.json("runs", "list")[-1]["run"])
+    key = f"file:copy:{written.files}/one"
+    words = [word.replace("KEY", key).replace("FIRST", first) for word in words]
+    document = written.json(*words, status=status)
+    schema = json.loads((SCHEMAS / "schema_state.json").read_text())
+    jsonschema.validate(document, {**schema, "$ref": f"#/$defs/{name}"})
+    assert document, "an empty document says nothing of the schema"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Two hosts with something of everything."""
+    home = Home(tmp_path_factory.mktemp("written"))
+    home.site(THREE_FILES.replace('line = "added"', 'line = "added", create = true'))
+    home("run", "-f", "site.sloth")
+    home.site(
+        'file.copy({content = "1\\n", dest = "FILES/one"}) state.lock("l", "me", 600) exec.run("kill -9 $PPID")',
+        before='handler({name = "h", run = function() end})',
+        options='notify = "h",',
+    )
+    home.run(status=4)
+    home.site('file.copy({content = "uno\\n", dest = "FILES/one"})')
+    home.run(status=0)
+    home.site('file.copy({content = "uno\\n", dest = "FILES/one"}) exec.run("true")')
+    home.run("--check")
+    home.site(
+        'file.copy({content = "eins\\n", dest = "FILES/one"}) exec.run("true")',
+        before='handler({name = "h", run = function() exec.run("false") end})',
+        options='notify = "h",',
+    )
+    home.run(status=1)
+    (home.files / "one").chmod(0o600)
+    return home
+
+
+def test_a_run_s_document_tells_of_orphans_and_of_what_was_taken_back(home: Home) -> None:
+    home.site('file.copy({content = "1", dest = "FILES/one"})')
+    home.run()
+    home.site('file.copy({content = "2", dest = "FILES/two"}) exec.run("false")', options='on_failure = "rollback",')
+    failed = home.json("run", "-f", "site.sloth", "--limit", "web1", status=1)
+    home.site("")
+    pruned = home.json("run", "-f", "site.sloth", "--limit", "web1", "--prune", "--yes")
+    for document in (failed, pruned):
+        jsonschema.validate(document, json.loads((SCHEMAS / "schema_json.json").read_text()))
+    assert [result["reason"] for result in failed["hosts"]["web1"]["tasks"][0]["results"]] == ["new", "", "rollback"]
+    assert pruned["hosts"]["web1"]["tasks"][-1]["results"][0]["reason"] == "pruned"
+    done = sloth(home.path, "run", "-f", "site.sloth", "--limit", "web1", "--output", "ndjson", "--check")
+    for line in done.stdout.splitlines():
+        jsonschema.validate(json.loads(line), json.loads((SCHEMAS / "schema_ndjson.json").read_text()))
+
+
+def test_junit_names_hosts_tasks_and_failures(home: Home) -> None:
+    home.site('exec.run("echo \\27[31m; false")')
+    with (home.path / "inventory.toml").open("a") as file:
+        file.write('[hosts.gone]\naddress = "127.0.0.1"\nport = 1\n')
+    home("run", "-f", "site.sloth", "--junit", "junit.xml", status=1)
+    root = ElementTree.parse(home.path / "junit.xml").getroot()
+    assert {suite.get("name"): (suite.get("failures"), suite.get("errors")) for suite in root} == {
+        "web1": ("1", "0"), "web2": ("1", "0"), "gone": ("0", "1"),
+    }  # fmt: skip
+    assert "exit code 1" in "".join(root.itertext())
+    assert "cannot be written" in home("run", "-f", "site.sloth", "--junit", "no/such/junit.xml", status=2)
+
+
+def test_pruning_asks_on_a_terminal_and_takes_no_for_an_answer(home: Home) -> None:
+    home.site('file.copy({content = "1", dest = "FILES/one"})')
+    home.run()
+    home.site("")
+    for answer, left in ((b"n\n", "1"), (b"y\n", None)):
+        main, other = pty.openpty()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--limit", "web1", "--prune"],
+            cwd=home.path, stdin=other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "HOME": str(home.path), "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        os.write(main, answer)
+        said = child.communicate(timeout=60)[0].decode()
+        os.close(main)
+        os.close(other)
+        assert child.returncode == 0, said
+        assert f"remove     file:copy:{home.files}/one  web1" in said
+        assert home.text("one") == left

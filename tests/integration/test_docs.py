@@ -1,0 +1,101 @@
+"""docs/state.md is true: every command in it is run, and prints what it says. SLOTH_WRITE_DOCS=1 writes it anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.integration.test_contracts import ROOT
+from tests.integration.test_state import TWO
+
+STATE = ROOT / "docs" / "state.md"
+BLOCK = re.compile(r"```(console|lua)\n(.*?)```\n", re.S)
+# What differs from one run to the next, and what stands for it when two texts are compared.
+MOVING = (
+    (r"\d{8}-\d{6}-[0-9a-f]{6}", "RUN"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE"),
+    (r"(\d+ (second|minute)s? ago|now)", "AGO"),
+    (r"\b[0-9a-f]{64}\b", "SHA256"),
+    (r"\b[0-9a-f]{16}\b", "KEY"),
+    (r"\b\d+ bytes", "N bytes"),
+    (r"\d+\.\d s\b", "N s"),
+    (r"\d+ s$", "N s"),
+    (r" +", " "),
+)
+
+
+def replay(text: str, home: Path) -> str:
+    """The document with what its commands print now. Files of the hosts are below `home`/srv, shown as /srv."""
+    srv = home / "srv"
+    srv.mkdir()
+    (home / "inventory.toml").write_text(TWO)
+    here, there = str(srv), "/srv"
+    environment = {
+        **os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT), "SLOTH_KEY_FILE": str(home / "sloth.key"),
+        "USER": "ann", "LOGNAME": "ann",
+    }  # fmt: skip
+    first = ""
+
+    def run(command: str) -> str:
+        nonlocal first
+        found = re.match(r'sqlite3 (\S+) "(.*)"', command)
+        if found:
+            with sqlite3.connect(str(home) + found[1].removeprefix("~")) as database:
+                rows = database.execute(found[2]).fetchall()
+            database.close()
+            return "".join("|".join(map(str, row)) + "\n" for row in rows)
+        words = command.replace("sloth-runner", f"{sys.executable} -m sloth").replace("FIRST", first)
+        done = subprocess.run(
+            ["/bin/sh", "-c", words.replace("/srv", here)],
+            cwd=home, env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        first = first or next(iter(re.findall(r"\d{8}-\d{6}-[0-9a-f]{6}", done.stdout)), "")
+        return done.stdout + done.stderr
+
+    def block(match: re.Match[str]) -> str:
+        if match[1] == "lua":
+            name = match[2].partition("\n")[0].removeprefix("-- ")
+            (home / name).write_text(match[2].replace("/srv", here))
+            return match[0]
+        shown = ""
+        for line in match[2].splitlines():
+            if line.startswith("$ "):
+                said = run(line.removeprefix("$ ")).replace(here, there).replace(str(home), "/root")
+                shown += line + "\n" + aligned(re.sub(r"(?m) +$", "", said))
+        return f"```console\n{shown}```\n"
+
+    return BLOCK.sub(block, text)
+
+
+def aligned(text: str) -> str:
+    """A table whose paths have become shorter, its columns in line again."""
+    rows = [re.split(r" {2,}", line) for line in text.splitlines()]
+    if not re.match(r"[A-Z]+  ", text) or len({len(row) for row in rows}) != 1:
+        return text
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def steady(text: str) -> str:
+    """The text without what moves: hosts work side by side, so the order of what a command prints does, too."""
+    text = re.sub(
+        r"(?m)^(\$ .*\n)((?:(?!\$ |```).*\n)*)", lambda m: m[1] + "".join(sorted(m[2].splitlines(True))), text
+    )
+    for pattern, word in MOVING:
+        text = re.sub(f"(?m){pattern}", word, text)
+    return re.sub(r"from \S+$", "from HOST", re.sub(r"(root|ann) from \S+", "USER from HOST", text), flags=re.M)
+
+
+def test_every_command_prints_what_the_document_says() -> None:
+    text = STATE.read_text()
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # a short path, of which nothing is cut off
+        now = replay(text, Path(directory))
+    if os.environ.get("SLOTH_WRITE_DOCS"):
+        STATE.write_text(now)
+    assert steady(now) == steady(text)

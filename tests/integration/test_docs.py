@@ -84,12 +84,11 @@ def aligned(text: str) -> str:
 
 def steady(text: str) -> str:
     """The text without what moves: hosts work side by side, so the order of what a command prints does, too."""
-    text = re.sub(
-        r"(?m)^(\$ .*\n)((?:(?!\$ |```).*\n)*)", lambda m: m[1] + "".join(sorted(m[2].splitlines(True))), text
-    )
     for pattern, word in MOVING:
         text = re.sub(f"(?m){pattern}", word, text)
-    return re.sub(r"from \S+$", "from HOST", re.sub(r"(root|ann) from \S+", "USER from HOST", text), flags=re.M)
+    text = re.sub(r"(?m)from \S+$", "from HOST", re.sub(r"(root|ann) from \S+", "USER from HOST", text))
+    said = r"(?m)^(\$ .*\n)((?:(?!\$ |```).*\n)*)"
+    return re.sub(said, lambda match: match[1] + "".join(sorted(match[2].splitlines(keepends=True))), text)
 
 
 def test_every_command_prints_what_the_document_says() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sloth.engine.aftermath import Aftermath
 from sloth.engine.calls import Calls, UnknownResult, subject_of
 from sloth.engine.events import (
     CHANGED,
@@ -15,19 +16,16 @@ from sloth.engine.events import (
     UNCHANGED,
     UNKNOWN,
     UNREACHABLE,
-    CallFinished,
     CallOutput,
     HostFinished,
     HostPhase,
     HostStarted,
     Log,
-    OrphansFound,
     TaskFinished,
     TaskStarted,
 )
 from sloth.engine.fetch import FileSink, destination
 from sloth.engine.holds import Holds
-from sloth.engine.undone import undone
 from sloth.errors import CallError, HostError, SiteError, SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Host
 from sloth.payload.resource import ArgumentError, find
@@ -54,7 +52,6 @@ if TYPE_CHECKING:
 
 GRACE = 10.0  # seconds that a cancelled call has to answer
 SITE = "(site)"  # the task that calls at the top level of a site belong to
-PRUNE = "(prune)"  # the task that removals of orphans belong to
 
 
 class _Stop(Exception):
@@ -75,10 +72,8 @@ class HostRun:
         self._task_become: bool | str | None = None
         self._eager = run.options.eager
         self._notified: set[str] = set()
-        self._pending: set[str] = set()  # handlers that an earlier run left to us
         self._task_notify: tuple[str, ...] = ()
-        self._partial = False  # something was not evaluated: what was not named may still be wanted
-        self._spared: set[str] = set()  # tasks (and handlers) of the site that had no reason to run
+        self._after = Aftermath(run, host.name, self._sessions)
         self._holds = Holds(run.shared)
         self._statuses: list[str] = []
         self._first_error: str | None = None
@@ -103,9 +98,16 @@ class HostRun:
         except SlothError as error:
             self.status, self.error = FAILED, str(error)
         await self._holds.release_all()
-        self._partial = self._partial or interrupted or self.error is not None
-        if self._run.options.prune:
-            await self._prune()
+        self._after.partial = self._after.partial or interrupted or self.error is not None
+        try:
+            pruned = await self._after.prune() if self._run.options.prune and not interrupted else None
+            self._statuses += [pruned] if pruned else []
+            if pruned == FAILED:
+                self._first_error = self._first_error or "not everything that the site no longer names could be removed"
+        except asyncio.CancelledError:
+            interrupted = True
+        except SlothError as error:
+            self.status, self.error = FAILED, str(error)
         if self.error is None:
             self.status = _worst(self._statuses, interrupted)
         await self._close(interrupted)
@@ -133,7 +135,7 @@ class HostRun:
                 for task in tasks:
                     await self._one(program, task)
             except _Stop:
-                self._partial = True
+                self._after.partial = True
             await self._handle(program)
             if not self._sessions and (self._run.options.check or self._run.options.prune):
                 await self._session()  # also a site that names nothing here any more may have left something
@@ -142,34 +144,19 @@ class HostRun:
 
     async def _handle(self, program: Program) -> None:
         """Run the handlers that this run, or one that did not come to its end, has notified."""
-        for session in self._sessions.values():
-            ready = await session.ready
-            if ready.get("aside"):
-                text = f"the state file was damaged; it is kept as {ready['aside']}, and what is there is adopted anew"
-                self._emit(Log(time.time(), self._host.name, "", "warn", text))
-            self._pending.update(str(row.get("name")) for row in ready.get("handlers") or [])
+        wanted = self._notified | await self._after.owed()
         for handler in program.handlers:
-            if handler.name not in self._notified | self._pending:
-                self._spared.add(handler.name)
+            if handler.name not in wanted:
+                self._after.spared.add(handler.name)
             elif await self._attempt(program, handler):
-                await self._settle([handler.name])
-        gone = sorted(self._pending - {handler.name for handler in program.handlers})
-        for name in gone:
-            text = f"the handler {name} was still to run after an earlier run, and the site no longer has it"
-            self._emit(Log(time.time(), self._host.name, "", "warn", text))
-        await self._settle(gone)
-
-    async def _settle(self, names: list[str]) -> None:
-        """These handlers need no longer run. (Not so after a check: it ran none.)"""
-        if names and not self._run.options.check:
-            for session in self._sessions.values():
-                await session.store("settle", {"site": self._run.site.identity, "names": names})
+                await self._after.settle([handler.name])
+        await self._after.forget({handler.name for handler in program.handlers})
 
     def _concerns(self, task: Task) -> bool:
         options = self._run.options
-        self._partial = self._partial or bool(options.tags or options.skip_tags)
+        self._after.partial = self._after.partial or bool(options.tags or options.skip_tags)
         if not options.selects(task.tags):
-            self._spared.add(task.name)
+            self._after.spared.add(task.name)
             return False
         return not task.hosts or self._run.matches(task.hosts, self._host, task.where)
 
@@ -196,7 +183,7 @@ class HostRun:
         """Run one task when its turn has come. Raises _Stop when nothing may follow."""
         why = await self._run.barriers.enter(self._host.name, task, self._run.pause)
         failed = bool(why) and not why.startswith("runs once")
-        self._partial = self._partial or failed
+        self._after.partial = self._after.partial or failed
         try:
             if why:
                 self._skip(task, why)
@@ -211,7 +198,7 @@ class HostRun:
             await self._run.barriers.passed(self._host.name, task.name, failed)
 
     def _skip(self, task: Task, why: str) -> None:
-        self._spared.add(task.name)
+        self._after.spared.add(task.name)
         self._statuses.append(SKIPPED)
         self._emit(
             TaskFinished(time.time(), self._host.name, task.name, SKIPPED, 0.0, handler=task.handler, reason=why)
@@ -244,20 +231,8 @@ class HostRun:
         await self._holds.release_all()
         failed = error is not None and not isinstance(error, UnknownResult)
         if failed and task.on_failure == "rollback" and not self._run.options.check:
-            changed = await self._take_back(task)
+            changed = await self._after.take_back(task, self._notified)
         return self._finish(task, begun, error, changed)
-
-    async def _take_back(self, task: Task) -> bool:
-        """Undo what a failed task has changed on this host; return whether something could not be undone."""
-        left = False
-        for session in self._sessions.values():
-            rows = await session.store("rollback", {"run": self._run.run_id, "task": task.name})
-            for row in rows:
-                left = left or row.get("status") != "done"
-                self._emit(CallFinished(time.time(), self._host.name, task.name, undone(row, "rollback")))
-        if not left:
-            await self._settle(sorted(set(task.notify) - self._notified - self._pending))
-        return left
 
     async def _body(self, program: Program, task: Task) -> SlothError | None:
         """Run the task's function once; return what ended it, None when it came to its end."""
@@ -294,7 +269,7 @@ class HostRun:
             )
         )  # fmt: skip
         self._statuses.append(UNCHANGED if ignored else status)
-        self._partial = self._partial or error is not None or self._calls.failed
+        self._after.partial = self._after.partial or error is not None or self._calls.failed
         if status == FAILED and not ignored:
             self._first_error = self._first_error or text
         if changed:
@@ -480,41 +455,18 @@ class HostRun:
             raise HostError(f"{self._host.name} sends a file that nobody asked for")
         return FileSink(call.destination)
 
-    async def _prune(self) -> None:
-        """Remove what the site no longer names, once all hosts know theirs and the user has agreed."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        if not self._partial and not self._run.site.adhoc:
-            for account, session in self._sessions.items():
-                found[account] = await session.store("orphans", {"spared": sorted(self._spared)})
-        orphans = [row for rows in found.values() for row in rows]
-        if orphans:
-            self._emit(OrphansFound(time.time(), self._host.name, tuple(orphans)))
-        if not await self._run.pruning.agreed(self._host.name, orphans) or not orphans:
-            return
-        begun = time.monotonic()
-        status = UNCHANGED
-        for account, rows in found.items():
-            keys = [row["key"] for row in rows if row["status"] == "planned"]
-            for row in await self._sessions[account].store("prune", {"keys": keys}) if keys else []:
-                result = undone(row, "pruned")
-                status = FAILED if result.status == FAILED else status if status == FAILED else CHANGED
-                self._emit(CallFinished(time.time(), self._host.name, PRUNE, result))
-        self._statuses.append(status)
-        self._emit(TaskFinished(time.time(), self._host.name, PRUNE, status, time.monotonic() - begun))
-
     async def _close(self, interrupted: bool) -> None:
         for account, session in self._sessions.items():
             try:
-                whole = None if self._partial or self._run.site.adhoc else {"spared": sorted(self._spared)}
-                replica = await session.close(whole)
+                replica = await session.close(self._after.whole())
             except HostError as error:
                 if self.error is None and not interrupted:
                     self.status = UNREACHABLE if isinstance(error, Unreachable) else FAILED
                     self.error = str(error)
                 await session.abort()
                 continue
-            if session.orphans and not self._run.options.prune:
-                self._emit(OrphansFound(time.time(), self._host.name, tuple(session.orphans)))
+            if not self._run.options.prune:
+                self._after.tell(session.orphans)
             self._run.remember(self._host, account, replica, self._shipped)
         await self._run.disconnect(self._host)
 

@@ -196,6 +196,17 @@ def test_what_another_site_owns_is_not_touched(home: Home) -> None:
     assert (home.text("shared"), home.text("mine"), home.text("by-hand")) == ("x", None, "x")
 
 
+def test_hosts_that_wait_for_their_turn_are_pruned_together(home: Home) -> None:
+    home.site('file.copy({content = "x", dest = "FILES/" .. host.name})')
+    home("run", "-f", "site.sloth")
+    home.site("")
+    with (home.path / "inventory.toml").open("a") as file:
+        file.write('[hosts.gone]\naddress = "127.0.0.1"\nport = 1\n')
+    shown = home("run", "-f", "site.sloth", "--forks", "1", "--prune", "--yes", status=4)
+    assert "2 changed on 2 of them" in shown
+    assert list(home.files.iterdir()) == []
+
+
 def test_pruning_asks_and_needs_a_terminal_for_it(home: Home) -> None:
     home.site("")
     assert "--yes" in home.run("--prune", status=2)

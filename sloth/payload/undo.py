@@ -77,11 +77,10 @@ class Undo(object):
             raise Failed("an action was done, and cannot be undone")
         resource, _ = recalled(row["call"], self.host, self.store)
         seal = Seal(resource, self.store, row["call"]["sealed"])
-        before, after = row["before"], row["after"]
-        now = None
+        after, now = row["after"], None
         where = resource.place() or row["key"]
         expected = after
-        if where in self._ahead:
+        if self.check and where in self._ahead:
             seen = self._ahead[where]
             if seen is not None and after is not None:  # another resource may have seen less of the same file
                 expected = dict((name, value) for name, value in after.items() if name in seen)
@@ -92,10 +91,14 @@ class Undo(object):
         if changed and not self.force:
             how = ", ".join(changed) if "" not in changed else "it is gone" if seen is None else "it is there again"
             raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")
-        self._ahead[where] = before
+        bring_back = self._restore_files if resource.files(row["before"]) else self._by_way_back
+        diff = bring_back(resource, seal, row, now, seen)
+        self._ahead[where] = row["before"]
+        return diff
+
+    def _restore_files(self, resource, seal, row, now, seen):
+        before = row["before"]
         paths = resource.files(before)
-        if not paths:
-            return self._by_way_back(resource, seal, row, now, seen)
         former = dict((path, revived(attributes, self.store)) for path, attributes in paths.items())
         self._check_files(former, seal)
         diff = difference_of(Change(self._there(now, seen), revived(before, self.store)), seal)
@@ -117,7 +120,7 @@ class Undo(object):
     def _by_way_back(self, resource, seal, row, now, seen):
         back = resource.way_back(row["before"], row["after"])
         if isinstance(back, tuple):
-            return self._call(back, row, "rollback", row["was"], seen)
+            return self._call(back, row, "rollback", row["was"])
         wanted = revived(back, self.store)
         change = Change(self._there(now, seen), wanted)
         for name in change.names:
@@ -135,7 +138,7 @@ class Undo(object):
         """What is there, or in a check would be after what comes before."""
         return now if now is not None else revived(seen, self.store)
 
-    def _call(self, back, row, reason, was, seen=None):
+    def _call(self, back, row, reason, was):
         """Take back by another call, which may be of another module; its record is this one's."""
         name, args = back
         cls = find(name)
@@ -143,7 +146,7 @@ class Undo(object):
             other = cls(Args(cls.check(args)), self.host)
         except ArgumentError as error:
             raise Failed("it cannot be taken back: %s" % error.message)
-        if self.check and seen is not None and other.place() in self._ahead:
+        if self.check and other.place() in self._ahead:
             return {"msg": "by %s" % name}
         before = other.observe()
         change = Change(before, other.desired(before))

@@ -243,8 +243,11 @@ def test_a_run_is_taken_back_last_first(home: Home) -> None:
     assert (home.files / "one").stat().st_mode & 0o777 == 0o600
     assert (home.files / "three").is_symlink()
     assert not (home.files / "dir").exists()
-    reasons = [row["reason"] for row in home.json("state", "history", "--agent", "web1", "--limit", "6")]
-    assert reasons == ["rollback"] * 6
+    rows = home.json("state", "history", "--agent", "web1", "--limit", "6")
+    assert [row["reason"] for row in rows] == ["rollback"] * 6
+    assert [(row["before"] is None, row["after"] is None) for row in rows] == [
+        (False, False), (False, False), (False, False), (True, False), (False, True), (False, True),
+    ]  # fmt: skip
     home.site(THREE_FILES)
     assert "3 unchanged" in home.run(), "the records are what they were, too"
 

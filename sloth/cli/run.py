@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,4 +137,7 @@ def _confirm(found: Orphans) -> bool:
             click.echo(neutral(f"remove     {row['key']}  {host}"), err=True)
     count = sum(len(rows) for rows in found.values())
     question = f"Remove {'these ' + str(count) if count > 1 else 'this'}, which the site no longer names?"
-    return click.confirm(question, err=True)
+    click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
+    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
+    return answer in ("y", "yes")

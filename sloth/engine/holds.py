@@ -25,7 +25,9 @@ class Holds:
     async def wait(self, args: list[Any]) -> object:
         """state.lock(name, holder, ttl, wait): try for `wait` seconds. Raises StateError when it is held that long."""
         *lock, wait = args[:4]
-        end = time.monotonic() + (float(wait) if isinstance(wait, (int, float)) else 0.0)
+        if not isinstance(wait, (int, float)) or isinstance(wait, bool):
+            raise StateError("wait must be a number of seconds", hint='state.with_lock("name", fn, {wait = 10})')
+        end = time.monotonic() + wait
         while time.monotonic() < end:
             if self._shared.call("try_lock", lock):
                 return True

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.engine.aftermath import Aftermath
@@ -97,6 +99,8 @@ class HostRun:
             self.status, self.error = UNREACHABLE, str(error)
         except SlothError as error:
             self.status, self.error = FAILED, str(error)
+        except Exception as error:
+            self.status, self.error = FAILED, _defect(error)
         await self._holds.release_all()
         self._after.partial = self._after.partial or interrupted or self.error is not None
         try:
@@ -106,8 +110,9 @@ class HostRun:
                 self._first_error = self._first_error or "not everything that the site no longer names could be removed"
         except asyncio.CancelledError:
             interrupted = True
-        except SlothError as error:
-            self.status, self.error = FAILED, str(error)
+        except Exception as error:
+            self.status = FAILED
+            self.error = str(error) if isinstance(error, SlothError) else _defect(error)
         if self.error is None:
             self.status = _worst(self._statuses, interrupted)
         await self._close(interrupted)
@@ -469,6 +474,13 @@ class HostRun:
                 self._after.tell(session.orphans)
             self._run.remember(self._host, account, replica, self._shipped)
         await self._run.disconnect(self._host)
+
+
+def _defect(error: Exception) -> str:
+    """An error that nobody foresaw: where it was, and what to do about it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"{type(error).__name__}: {error} ({where}); hint: this is a defect of sloth-runner: please report it"
 
 
 def _worst(statuses: list[str], interrupted: bool) -> str:

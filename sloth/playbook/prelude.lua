@@ -331,6 +331,7 @@ env.facts = setmetatable({}, {
 
 env.secret = function(name)
     must_yield("secret")
+    if type(name) ~= "string" or name == "" then error(caller() .. ": secret takes the name of a secret", 0) end
     return ask("secret", tostring(name), caller())
 end
 
@@ -359,9 +360,12 @@ for _, op in ipairs({ "get", "set", "cas", "delete", "list", "incr", "lock", "un
     end
 end
 env.state.with_lock = function(name, f, options)
-    options = options or {}
     must_yield("state.with_lock")
     local where = caller()
+    options = options == nil and {} or options
+    if type(f) ~= "function" or type(options) ~= "table" then
+        error(where .. ": state.with_lock takes a name, a function, and a table such as {ttl = 60, wait = 10}", 0)
+    end
     local holder = options.holder or ask("shared", "holder", "[]", where)
     ask("shared", "hold", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
     local outcome = pack(env.pcall(f))

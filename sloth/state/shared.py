@@ -20,6 +20,28 @@ SCHEMA = (
 )
 
 
+# What each operation of Lua's `state` takes, and what its arguments must be.
+TAKES = {
+    "get": ("name", "default = nil"),
+    "set": ("name", "value", "options = {ttl = seconds}"),
+    "cas": ("name", "expected", "value", "options = {ttl = seconds}"),
+    "delete": ("name",),
+    "list": ('prefix = ""',),
+    "incr": ("name", "by = 1"),
+    "lock": ("name", "holder", "ttl = 300"),
+    "try_lock": ("name", "holder", "ttl = 300"),
+    "unlock": ("name", "holder"),
+}
+KINDS: dict[str, tuple[Any, str]] = {
+    "name": (str, "a string"),
+    "prefix": (str, "a string"),
+    "holder": (str, "a string"),
+    "by": ((int, float), "a number"),
+    "ttl": ((int, float), "a number of seconds"),
+    "options": ((dict, list), "a table such as {ttl = 60}"),
+}
+
+
 class Shared:
     """Values are any plain data; an expired value or lock is as if it were not there. Times are epoch seconds."""
 
@@ -38,21 +60,20 @@ class Shared:
         """Run the operation `op` of Lua's `state` table. Raises StateError for wrong arguments and for its refusals."""
         if op == "holder":
             return uuid.uuid4().hex
-        methods: dict[str, Callable[..., Any]] = {
-            "get": self.get, "set": self.set, "delete": self.delete, "list": self.list, "incr": self.incr,
-            "cas": self.cas, "lock": self.lock, "unlock": self.unlock, "try_lock": self.try_lock,
-        }  # fmt: skip
-        method = methods.get(op)
-        if method is None:
+        if op not in TAKES:
             raise StateError(f"there is no state.{op}")
-        if args and not isinstance(args[0], str):
-            raise StateError(f"state.{op}: the name must be a string")
-        try:
-            return method(*args)
-        except TypeError as error:
-            raise StateError(
-                f"state.{op} was called with wrong arguments", hint=str(error).partition(") ")[2]
-            ) from None
+        method: Callable[..., Any] = getattr(self, op)
+        takes = TAKES[op]
+        usage = f"state.{op}({', '.join(takes)})"
+        least = sum("=" not in name for name in takes)
+        if not least <= len(args) <= len(takes):
+            raise StateError(f"state.{op} was given {len(args)} arguments", hint=usage)
+        for name, value in zip(takes, args, strict=False):
+            kind = KINDS.get(name.partition(" ")[0])
+            optional = value is None and "=" in name
+            if kind is not None and not optional and (not isinstance(value, kind[0]) or isinstance(value, bool)):
+                raise StateError(f"state.{op}: {name.partition(' ')[0]} must be {kind[1]}", hint=usage)
+        return method(*(args[:least] + [value for value in args[least:] if value is not None or op in ("set", "cas")]))
 
     def get(self, name: str, default: Any = None) -> Any:
         row = self._database.execute(
@@ -66,7 +87,11 @@ class Shared:
             self.delete(name)
             return None
         ttl = options.get("ttl") if isinstance(options, dict) else None
-        expires = time.time() + float(ttl) if ttl else None
+        if ttl is not None and (not isinstance(ttl, (int, float)) or isinstance(ttl, bool)):
+            raise StateError(
+                f"the ttl of {name} must be a number of seconds", hint='state.set("name", value, {ttl = 60})'
+            )
+        expires = None if ttl is None else time.time() + ttl
         self._database.execute("INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, json.dumps(value), expires))
         return value
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from sloth.engine.events import HostFinished
 from sloth.errors import StateError
 from sloth.state.shared import Shared
+from tests.integration.running import run_local
 from tests.integration.test_contracts import ROOT, sloth
 
 SEED = """
@@ -197,3 +200,34 @@ end })
     done = sloth(tmp_path, "run", "-f", "site.sloth")
     assert done.returncode == 1
     assert "the lock l was lost while needed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('state.with_lock("x")', "takes a name, a function"),
+        ('state.cas("a")', "hint: state.cas(name, expected, value"),
+        ("state.set(1, 2)", "name must be a string"),
+        ('state.set("a", 1, {ttl = "x"})', "must be a number of seconds"),
+        ('state.set("a", function() end)', "only plain data"),
+        ('state.lock("l", "h", "soon")', "ttl must be a number of seconds"),
+        ('state.incr("a", "x")', "by must be a number"),
+        ('state.with_lock("x", function() end, {wait = {}})', "wait must be a number"),
+        ("secret({})", "takes the name of a secret"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, call: str, said: str) -> None:
+    (tmp_path / "site.sloth").write_text(f'\ntask({{ name = "t", run = function() {call} end }})')
+    done = sloth(tmp_path, "run", "-f", "site.sloth")
+    assert done.returncode == 1
+    assert "site.sloth:2: " in done.stdout
+    assert said in done.stdout
+
+
+async def test_a_defect_of_ours_fails_the_host_and_says_so(tmp_path: Path) -> None:
+    with mock.patch.object(Shared, "call", side_effect=ZeroDivisionError("by zero")):
+        events = await run_local('task({ name = "t", run = function() state.get("x") end })', tmp_path)
+    (ended,) = (event for event in events if isinstance(event, HostFinished))
+    assert ended.status == "failed"
+    assert "ZeroDivisionError: by zero" in (ended.error or "")
+    assert "defect" in (ended.error or "")

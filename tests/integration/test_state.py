@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -488,21 +489,28 @@ def test_junit_names_hosts_tasks_and_failures(home: Home) -> None:
     assert "cannot be written" in home("run", "-f", "site.sloth", "--junit", "no/such/junit.xml", status=2)
 
 
-def test_pruning_asks_on_a_terminal_and_takes_no_for_an_answer(home: Home) -> None:
+@pytest.mark.parametrize(("answer", "status", "left"), [(b"n\n", 0, "1"), (b"y\n", 0, None), (None, 130, "1")])
+def test_pruning_asks_on_a_terminal(home: Home, answer: bytes | None, status: int, left: str | None) -> None:
     home.site('file.copy({content = "1", dest = "FILES/one"})')
     home.run()
     home.site("")
-    for answer, left in ((b"n\n", "1"), (b"y\n", None)):
-        main, other = pty.openpty()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--limit", "web1", "--prune"],
-            cwd=home.path, stdin=other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "HOME": str(home.path), "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+    main, other = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--limit", "web1", "--prune"],
+        cwd=home.path, stdin=other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "HOME": str(home.path), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert child.stdout is not None
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(child.stdout.fileno(), 1000)
+    if answer is None:
+        child.send_signal(signal.SIGINT)
+    else:
         os.write(main, answer)
-        said = child.communicate(timeout=60)[0].decode()
-        os.close(main)
-        os.close(other)
-        assert child.returncode == 0, said
-        assert f"remove     file:copy:{home.files}/one  web1" in said
-        assert home.text("one") == left
+    said += child.communicate(timeout=60)[0]
+    os.close(main)
+    os.close(other)
+    assert child.returncode == status, said
+    assert f"remove     file:copy:{home.files}/one  web1".encode() in said
+    assert home.text("one") == left

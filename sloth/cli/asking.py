@@ -38,9 +38,6 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     asked.__name__ = command.__name__
     asked.__doc__ = command.__doc__
-    asked.__click_params__ = [  # type: ignore[attr-defined]  # click's own: parameters declared so far
-        *getattr(command, "__click_params__", []), *getattr(asked, "__click_params__", []),
-    ]  # fmt: skip
     return asked
 
 

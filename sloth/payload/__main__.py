@@ -266,8 +266,10 @@ def main():
     except Gone:
         return 1
     except Exception as error:
-        if guest is not None:
+        if guest is not None:  # before the controller is told, since it ends us then
             guest.damaged = getattr(error, "damaged", False)
+            guest.close()
+            guest = None
         return _fail(link, error)
     finally:
         if guest is not None:

@@ -402,6 +402,24 @@ def test_a_damaged_state_is_set_aside_reported_and_rebuilt(home: Home) -> None:
     assert "damaged" not in home.run()
 
 
+def test_damage_that_shows_in_the_middle_of_a_run_is_healed_by_the_next(home: Home) -> None:
+    many = "".join(f'file.lineinfile({{path = "FILES/f{n}", line = "x", create = true}})\n' for n in range(60))
+    home.site(many)
+    home.run()
+    (state,) = [path for path in home.path.rglob("web1.db") if "replicas" not in str(path)]
+    for path in state.parent.glob("web1.db-*"):
+        path.unlink()
+    data = bytearray(state.read_bytes())
+    for page in range(4, len(data) // 4096, 2):
+        data[page * 4096 : page * 4096 + 200] = b"\xff" * 200
+    state.write_bytes(data)
+    done = sloth(home.path, "run", "-f", "site.sloth", "--limit", "web1")
+    assert "damaged" in done.stdout + done.stderr
+    assert "60 unchanged" in home.run()
+    assert len(home.recorded()) == 60
+    assert list(state.parent.glob("web1.db.damaged-*"))
+
+
 # What scripts read
 
 

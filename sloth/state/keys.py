@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 from sloth.errors import StateError
 
 COST = {"n": 2**15, "r": 8, "p": 1}  # scrypt: 32 MB and about 0.1 s
-HIGHEST = {"n": 2**20, "r": 32, "p": 16}  # of a file's header: a hostile one shall not eat the machine
+LOWEST = {"n": 2**14, "r": 8, "p": 1}  # of a file's header: what we add to it shall not be cheap to guess
+HIGHEST = {"n": 2**20, "r": 32, "p": 16}  # and a hostile one shall not eat the machine
 WANTED = "set $SLOTH_KEY, or give --key-file or --passphrase; sloth-runner key generate makes a key"
 
 
@@ -81,10 +83,12 @@ def derived(passphrase: str, kdf: Mapping[str, Any]) -> Keyring:
     except (KeyError, ValueError, TypeError):
         raise StateError("the header's salt and cost of the passphrase cannot be read") from None
     power_of_two = cost["n"] > 1 and cost["n"] & (cost["n"] - 1) == 0
-    if kdf.get("name") != "scrypt" or not power_of_two or any(not 0 < cost[name] <= HIGHEST[name] for name in cost):
+    bounded = len(salt) >= 16 and all(LOWEST[name] <= cost[name] <= HIGHEST[name] for name in cost)
+    if kdf.get("name") != "scrypt" or not power_of_two or not bounded:
         raise StateError("the header asks for a key derivation that this sloth-runner does not do", hint="upgrade it")
     memory = 256 * cost["n"] * cost["r"] + 1024 * 1024
-    key = hashlib.scrypt(passphrase.encode("utf-8", "surrogateescape"), salt=salt, dklen=32, maxmem=memory, **cost)
+    said = unicodedata.normalize("NFC", passphrase)  # keyboards differ in how they compose letters
+    key = hashlib.scrypt(said.encode("utf-8", "surrogateescape"), salt=salt, dklen=32, maxmem=memory, **cost)
     return Keyring([base64.urlsafe_b64encode(key).decode("ascii")], "the passphrase")
 
 

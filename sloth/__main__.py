@@ -1,5 +1,5 @@
 """`python -m sloth` is `sloth-runner`."""
 
-from sloth.cli import main
+from sloth.cli import command_line
 
-main()
+command_line()

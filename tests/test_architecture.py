@@ -52,7 +52,7 @@ def test_payload_needs_nothing_but_python_3_6(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in PAYLOAD if "modules" in path.parts], ids=str)
 def test_modules_know_only_the_kernel_s_declarations(path: Path) -> None:
-    allowed = ("resource", "host", "content", "files", "modes", "patterns", "modules")
+    allowed = ("resource", "host", "content", "files", "modes", "patterns", "hashing", "modules")
     for module in imports(path):
         if module.startswith("sloth.payload."):
             assert module.split(".")[2] in allowed, module

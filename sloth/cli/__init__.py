@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -76,6 +79,24 @@ def sloth_runner() -> None:
 
     sloth-runner run -i inventory.toml -f site.sloth
     """
+
+
+def command_line() -> None:
+    """What the shell starts: main(), without what Python does for processes that live long.
+
+    No collection of garbage while modules are loaded, and none of all that was loaded at the end: both take longer than
+    a short run's work. Everything durable has been written by then.
+    """
+    gc.disable()
+    status: object = 1
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+            stream.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 def main(arguments: list[str] | None = None) -> Any:

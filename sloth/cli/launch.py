@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ def launch(
     def usual(job: Run) -> Reporter:
         kind = output or ("rich" if sys.stdout.isatty() else "plain")
         return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, secrets=job.vault.mask)
+
+    gc.freeze()  # what is loaded stays: it need not be looked at again
+    gc.enable()
 
     async def go() -> int:
         sink: list[Reporter] = []

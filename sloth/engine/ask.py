@@ -80,7 +80,7 @@ class Inquiry:
         link: Link | None = None
         try:
             link = LocalLink() if agent.host.connection == "local" else await connector.connect(agent.host)
-            session = self._make(agent, link, memory.known([agent.host.name]).get(agent.name) or Known())
+            session = self._make(agent, link, memory)
             try:
                 await session.open()
                 if self.write:
@@ -100,8 +100,9 @@ class Inquiry:
                 await link.close()
             await connector.close()
 
-    def _make(self, agent: Agent, link: Link, known: Known) -> Session:
-        payload = bundle.build(self.custom)
+    def _make(self, agent: Agent, link: Link, memory: Memory) -> Session:
+        payload = bundle.build(self.custom, memory.directory)
+        known = memory.known([agent.host.name]).get(agent.name) or Known()
         return Session(
             link,
             host_name=agent.host.name,

@@ -79,7 +79,7 @@ class Run:
         self._places = asyncio.Semaphore(options.forks)
         self._connector = Connector()
         self._links: dict[str, asyncio.Task[Link]] = {}
-        self._bundle = bundle.build(options.custom)
+        self._bundle = bundle.build(options.custom, self._memory.directory)
         self._tasks: list[asyncio.Task[None]] = []
         self._counts = dict.fromkeys((CHANGED, UNCHANGED, FAILED, SKIPPED, UNKNOWN, UNREACHABLE), 0)
         self._origin = socket.gethostname()

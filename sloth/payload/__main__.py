@@ -11,10 +11,8 @@ from sloth.payload.database import set_aside
 from sloth.payload.host import Host, state_directory
 from sloth.payload.link import Gone, Link
 from sloth.payload.lock import Locked, RunLock
-from sloth.payload.operations import OPEN, operate
 from sloth.payload.resource import Action, Args, ArgumentError, Failed, Resource, find
 from sloth.payload.store import Signatures, Store, StoreError
-from sloth.payload.undo import Undo
 
 PER_CALL = (("task", "task"), ("place", "where"), ("notify", "notify"), ("sealed", "sealed"))
 HOLD = 0.05  # seconds that an answer may wait for others to share its commit
@@ -150,6 +148,8 @@ class Guest(object):
 
     def state(self, message):
         """Answer a state command; `op` is the name of one of the Operations."""
+        from sloth.payload.operations import OPEN, operate  # most sessions ask nothing of the state
+
         op = message.get("op")
         if op not in OPEN:
             self.flush()
@@ -188,6 +188,10 @@ class Guest(object):
             return []
         spared = whole.get("spared") or ()
         records = self.store.orphans(self.hello.get("site"), self.touched, spared, not self.check)
+        if not records:
+            return []
+        from sloth.payload.undo import Undo
+
         told = Undo(self.store, self.host, {}, check=True).orphans(records[:ORPHANS])
         return [dict((name, row[name]) for name in ("key", "task", "status", "msg")) for row in told]
 

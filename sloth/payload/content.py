@@ -1,6 +1,6 @@
 """A file's content as an attribute: compared by hash, read only when somebody must."""
 
-import hashlib
+from sloth.payload.hashing import sha256
 
 TEXT_LIMIT = 512 * 1024  # bytes; a longer content is never shown as text
 
@@ -17,7 +17,7 @@ class Content(object):
 
     @classmethod
     def of_bytes(cls, data):
-        return cls(hashlib.sha256(data).hexdigest(), len(data), lambda: iter((data,)))
+        return cls(sha256(data).hexdigest(), len(data), lambda: iter((data,)))
 
     def chunks(self):
         """An iterator of bytes. What comes from the controller comes once, unless it was short enough for data()."""

@@ -1,10 +1,10 @@
 """The only decider: observes, compares, applies, verifies and records, once for every resource there is."""
 
-import hashlib
 import json
 import time
 
 from sloth.payload.content import TEXT_LIMIT, Content, plain
+from sloth.payload.hashing import sha256
 from sloth.payload.resource import Action, Change, Failed, Missing, Query, difference
 from sloth.payload.shown import Seal, difference_of, not_converged, not_so
 from sloth.payload.store import canonical
@@ -248,7 +248,7 @@ def _merge(store, key, recorded, wish, asked, change):
         drifted = recorded is not None and wish == earlier
     else:
         drifted = all(name == "" or (name in earlier and earlier[name] == wish[name]) for name in change.names)
-    return merged, hashlib.sha256(canonical(merged).encode("ascii")).hexdigest(), calls, drifted
+    return merged, sha256(canonical(merged).encode("ascii")).hexdigest(), calls, drifted
 
 
 def _wish(resource, store):
@@ -261,7 +261,7 @@ def _wish(resource, store):
         asked[field.name] = store.keyed_hash(value) if field.secret else value
     assets = [[asset["name"], asset["sha256"], asset["mode"]] for asset in resource.assets]
     wish = canonical({"call": resource.name, "arguments": plain(asked), "assets": assets})
-    return hashlib.sha256(wish.encode("ascii")).hexdigest()
+    return sha256(wish.encode("ascii")).hexdigest()
 
 
 def _only(attributes, names):

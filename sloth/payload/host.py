@@ -1,10 +1,10 @@
 """What a module may ask of the machine it runs on: paths, hashes, commands, content from the controller."""
 
-import hashlib
 import os
 import pwd
 
 from sloth.payload.content import Content
+from sloth.payload.hashing import sha256_for
 from sloth.payload.resource import Missing
 
 READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
@@ -148,7 +148,7 @@ def _home(uid):
 
 
 def _hash_file(path):
-    digest = hashlib.sha256()
+    digest = sha256_for(os.path.getsize(path))
     for data in _read_file(path):
         digest.update(data)
     return digest.hexdigest()

@@ -1,9 +1,5 @@
 """Hides the values of secrets, by value, in whatever is shown or stored."""
 
-import base64
-import json
-import re
-
 MASK = "********"
 SHORTEST = 4  # characters; a shorter value would garble every text, so it is hidden only where it stands alone
 LINE = 8  # characters of a line of a longer secret (a private key, say) from which on it is hidden by itself
@@ -21,6 +17,8 @@ class Mask(object):
         """Hide these values (iterable of str), too; an empty one hides nothing."""
         fresh = set(value for value in values if value) - self._values
         if fresh:
+            import re
+
             self._values |= fresh
             forms = set(form for value in self._values for form in _forms(value) if len(form) >= SHORTEST)
             longest_first = sorted(forms, key=lambda form: (-len(form), form))
@@ -54,6 +52,9 @@ class Mask(object):
 
 def _forms(value):
     """The ways in which `value` may stand in a text."""
+    import base64
+    import json
+
     raw = value.encode("utf-8", "surrogateescape")
     quoted = "".join(chr(byte) if chr(byte).isalnum() or chr(byte) in "-._~" else "%%%02X" % byte for byte in raw)
     forms = [value, value.strip(), base64.b64encode(raw).decode("ascii"), quoted]

@@ -8,11 +8,8 @@ A class declares `name` ("file.copy"), `fields` (its arguments), `returns` (what
 fields), a docstring (its documentation) and an `example` in Lua. The kernel (converge.py) does everything else.
 """
 
-import difflib
 import importlib
 import os
-import pkgutil
-import re
 
 REQUIRED = object()
 
@@ -165,6 +162,8 @@ def _word_for(value):
 
 def did_you_mean(word, known):
     """Return 'did you mean "x"?' for the known word nearest to `word`, or ''."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), 1, 0.6)
     return 'did you mean "%s"?' % near[0] if near else ""
 
@@ -413,6 +412,8 @@ def find(name, package="sloth.payload.modules"):
 
 def call_names(package="sloth.payload.modules"):
     """The names of all calls below `package`, sorted; read from the sources, since importing them all takes long."""
+    import re
+
     found = set()
     for directory in importlib.import_module(package).__path__:
         for root, _, names in os.walk(directory):
@@ -425,6 +426,8 @@ def call_names(package="sloth.payload.modules"):
 
 def registry(package="sloth.payload.modules"):
     """Return every Call class below `package`, sorted by name."""
+    import pkgutil
+
     classes = {}
     root = importlib.import_module(package)
     for info in pkgutil.walk_packages(root.__path__, package + "."):

@@ -4,8 +4,6 @@ Only SQL of SQLite 3.7 is used (old hosts). Times are epoch integers (seconds). 
 format for the agent `local`, and keeps its replicas in it.
 """
 
-import hashlib
-import hmac
 import json
 import time
 
@@ -319,6 +317,9 @@ class Store(Database):
 
     def keyed_hash(self, value):
         """Return what stands for a secret value: an HMAC with a key that never leaves this file."""
+        import hashlib
+        import hmac
+
         key = bytes.fromhex(self.meta("secret_key"))
         return {"secret": hmac.new(key, canonical(value).encode("ascii"), hashlib.sha256).hexdigest()}
 

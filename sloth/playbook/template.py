@@ -13,6 +13,8 @@ from typing import Any
 
 from sloth.errors import CallError
 
+_MAY_NEED_FACTS = re.compile(r"facts|include|import|extends")
+
 
 class Renderer:
     """Renders the templates of one run; each file is compiled once for all hosts."""
@@ -48,9 +50,11 @@ class Renderer:
         if path in seen:
             return False
         seen.add(path)
-        environment = self._environment({})
         try:
-            tree = environment.parse(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+            if not _MAY_NEED_FACTS.search(text):
+                return False  # most templates: the parser is not needed to tell
+            tree = self._environment({}).parse(text)
         except (TemplateError, OSError, UnicodeDecodeError):
             return False  # rendering it says what is wrong
         if "facts" in meta.find_undeclared_variables(tree):

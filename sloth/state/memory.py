@@ -80,12 +80,12 @@ class Memory:
 
     def __init__(self, directory: Path | None = None) -> None:
         """Raises StateError."""
-        self._directory = directory or sloth_home()
-        self._database = open_database(self._directory / "controller.db", (SCHEMA, TOLD), VERSION)
+        self.directory = directory or sloth_home()
+        self._database = open_database(self.directory / "controller.db", (SCHEMA, TOLD), VERSION)
 
     def replica_path(self, name: str) -> Path:
         """The replica of an agent's state file."""
-        return self._directory / "replicas" / f"{name}.db"
+        return self.directory / "replicas" / f"{name}.db"
 
     def known(self, names: Iterable[str]) -> dict[str, Known]:
         """What is known of all agents, and of their other accounts (as "agent@account")."""

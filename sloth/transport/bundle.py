@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,24 +26,83 @@ class Bundle:
     data: bytes
 
 
-def build(extra: Mapping[str, bytes] | None = None) -> Bundle:
-    """Return the payload's bundle. `extra`: further files by their path in the zip (custom modules)."""
-    return _build(tuple(sorted((extra or {}).items())))
+def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -> Bundle:
+    """Return the payload's bundle.
+
+    extra: further files by their path in the zip (custom modules); cache: a directory in which the zip is kept from one
+    start to the next. Docstrings are blanked (lines keep their numbers), since a host has no use for them.
+    """
+    return _build(tuple(sorted((extra or {}).items())), cache)
 
 
 @lru_cache(maxsize=4)
-def _build(extra: tuple[tuple[str, bytes], ...]) -> Bundle:
+def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
     root = Path(sloth.payload.__file__).parent
-    files = {"sloth/__init__.py": b""}
-    for path in root.rglob("*.py"):
-        files["sloth/payload/" + path.relative_to(root).as_posix()] = path.read_bytes()
-    files.update(extra)
+    paths = {"sloth/payload/" + path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.py"))}
+    kept = None
+    if cache is not None:
+        kept = cache / f"bundle-{_signature(paths, extra)}.zip"
+        data = _kept(kept)
+        if data is not None:
+            return Bundle(hashlib.sha256(data).hexdigest(), data)
+    files = {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}, **dict(extra)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o600 << 16
-            archive.writestr(info, files[name])
+            archive.writestr(info, without_docstrings(files[name]))
     data = buffer.getvalue()
+    if kept is not None:
+        _keep(kept, data)
     return Bundle(hashlib.sha256(data).hexdigest(), data)
+
+
+def without_docstrings(source: bytes) -> bytes:
+    """Python source whose docstrings are empty, every statement still on its line; unchanged when it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return source
+    lines = source.split(b"\n")
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) or ast.get_docstring(node, False) is None:
+            continue
+        text = node.body[0]
+        assert text.end_lineno is not None
+        first, last = text.lineno - 1, text.end_lineno - 1
+        if lines[last].rstrip()[-1:] not in (b'"', b"'"):
+            continue  # something follows it on its line
+        lines[first : last + 1] = [b" " * text.col_offset + b'""'] + [b""] * (last - first)
+    return b"\n".join(lines)
+
+
+def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> str:
+    """What changes whenever a source does, told without reading them."""
+    digest = hashlib.sha256(repr(extra).encode("utf-8", "surrogateescape"))
+    for name, path in paths.items():
+        info = path.stat()
+        digest.update(f"{name} {info.st_size} {info.st_mtime_ns} {info.st_ino}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _kept(path: Path) -> bytes | None:
+    """The zip that was kept, if it is whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    told, data = data[:64], data[64:]
+    return data if hashlib.sha256(data).hexdigest().encode("ascii") == told else None
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Keep the zip, and no other one; when that cannot be, the next start builds it again."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for other in path.parent.glob("bundle-*.zip"):
+            other.unlink(missing_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(hashlib.sha256(data).hexdigest().encode("ascii") + data)
+        temporary.replace(path)

@@ -25,6 +25,8 @@ NOISE = 64 * 1024  # bytes that a login shell may print before the payload speak
 PING = 15.0  # seconds between signs of life
 BYE = 60.0  # seconds that the payload has to look at orphans, commit and say goodbye
 READ = 256 * 1024
+SOON = 0.005  # seconds that a call may wait for others to go with it
+SOON_BYTES = 32 * 1024  # bytes that may
 
 
 class Sink(Protocol):
@@ -83,6 +85,8 @@ class Session:
         self._channel: Channel | None = None
         self._unconfirmed: deque[bytes] | None = deque()  # what a second start must send again; None: it has started
         self._writing = asyncio.Lock()
+        self._outbox: list[bytes] = []  # frames that wait to be written together
+        self._outbox_since = 0.0
         self._sent: dict[int, _Sent] = {}
         self._numbers = iter(range(1, 2**31))
         self._flying = 0
@@ -299,7 +303,30 @@ class Session:
         """Write frames in order; what is written before the payload has started can be sent again."""
         if self._end is not None:
             raise self._end
+        self._outbox.append(data)
+        await self._flush()
+
+    async def _write_soon(self, data: bytes) -> None:
+        """Write frames together with those that come at once: a packet and a wake-up for each of many calls is dear.
+
+        They wait for the event loop's next turn, and only for SOON seconds or SOON_BYTES bytes when it does not come.
+        """
+        if self._end is not None:
+            raise self._end
+        loop = asyncio.get_running_loop()
+        if not self._outbox:
+            self._outbox_since = loop.time()
+            loop.call_soon(lambda: self._spawn(self._flush()))
+        self._outbox.append(data)
+        if loop.time() - self._outbox_since > SOON or sum(map(len, self._outbox)) > SOON_BYTES:
+            await self._flush()
+
+    async def _flush(self) -> None:
         async with self._writing:
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            if not data:
+                return
             if self._unconfirmed is not None:
                 self._unconfirmed.append(data)
             assert self._channel is not None
@@ -357,7 +384,7 @@ class Session:
         future.add_done_callback(_seen)
         self._sent[number] = _Sent(future, assets, len(data))
         self._flying += len(data)
-        await self._write(data)
+        await self._write_soon(data)
         return number, future
 
     async def reveal(self, values: Collection[str]) -> None:
@@ -365,7 +392,7 @@ class Session:
         fresh = sorted(set(values) - self._revealed)
         if fresh:
             self._revealed.update(fresh)
-            await self._write(wire.pack({"t": "secrets", "values": fresh}))
+            await self._write_soon(wire.pack({"t": "secrets", "values": fresh}))
 
     async def _ship(self, number: int, index: int, asset: Asset) -> None:
         """Stream a content that the host asked for; stop when the call is answered without it."""

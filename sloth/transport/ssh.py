@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sloth.errors import AuthError, ConnectError, HostError, HostKeyError, LinkLost, Unreachable
 from sloth.inventory import Host
+from sloth.transport import library
 from sloth.transport.link import Stderr
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Connector:
 
     async def connect(self, host: Host) -> SshLink:
         """Connect to `host`, through its jump hosts. Raises ConnectError, AuthError, HostKeyError."""
+        library.asyncssh()
         async with self._places:
             hops: list[Any] = []
             try:

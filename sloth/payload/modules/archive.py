@@ -1,12 +1,12 @@
 """archive.unpack: what is in an archive, in a directory."""
 
-import hashlib
 import json
 import os
 import posixpath
 import stat
 
 from sloth.payload import files
+from sloth.payload.hashing import sha256
 from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
 
 READ = 1024 * 1024  # bytes
@@ -273,7 +273,7 @@ class _Archive(object):
 
 
 def _digest(file):
-    digest = hashlib.sha256()
+    digest = sha256()
     for data in iter(lambda: file.read(READ), b""):
         digest.update(data)
     return digest.hexdigest()

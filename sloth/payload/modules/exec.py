@@ -1,8 +1,8 @@
 """Commands: run because nothing more declarative fits, guarded where they can be."""
 
-import hashlib
 import os
 
+from sloth.payload.hashing import sha256
 from sloth.payload.resource import REQUIRED, Action, ArgumentError, Failed, Field
 
 SHOWN = 120  # characters of a command in its key
@@ -56,7 +56,7 @@ end})"""
         text = cmd if isinstance(cmd, str) else " ".join(cmd)
         if len(text) <= SHOWN and "\n" not in text:
             return text
-        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        digest = sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return "%s...%s" % (text.partition("\n")[0][: SHOWN - 20], digest)
 
     def safe_in_check(self):

@@ -1,11 +1,11 @@
 """What the edits of a part of a text file share: they read it, work out the new text, and write it whole."""
 
 import errno
-import hashlib
 import os
 
 from sloth.payload import files
 from sloth.payload.content import Content
+from sloth.payload.hashing import sha256
 from sloth.payload.modes import umask
 from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
 
@@ -54,7 +54,7 @@ class TextEdit(Resource):
         text = "%s:%s" % (self.path, part) if part else self.path
         if len(text) < KEY:
             return text
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         return "%s~%s" % (text[: KEY - 14], digest)
 
     def observe(self):

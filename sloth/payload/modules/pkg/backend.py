@@ -1,11 +1,11 @@
 """What install, remove and update ask of any package manager; its own class in a file of its own answers."""
 
-import hashlib
 import importlib
 import os
 import re
 import time
 
+from sloth.payload.hashing import sha256
 from sloth.payload.modules.facts import os_release
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.names import MANAGERS, Wanted, file_kind, is_pattern, plain_names
@@ -225,7 +225,7 @@ class Backend(object):
             seen = _look(path)
             if seen is not None and seen[1] <= SMALL:
                 with open(path, "rb") as file:
-                    seen = hashlib.sha256(file.read()).hexdigest()
+                    seen = sha256(file.read()).hexdigest()
             found.append([path, seen])
         return found
 

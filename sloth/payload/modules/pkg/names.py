@@ -1,9 +1,9 @@
 """The words of pkg's calls: what is asked for, what is installed, and how versions are wished."""
 
-import hashlib
 import os
 import re
 
+from sloth.payload.hashing import sha256
 from sloth.payload.resource import REQUIRED, ArgumentError, Field
 
 MANAGERS = ("apt", "dnf", "yum", "zypper", "pacman", "apk")
@@ -114,7 +114,7 @@ def identity(names):
     text = ",".join(sorted(names))
     if len(text) <= KEY:
         return text
-    return "%s~%s" % (text[: KEY - 14], hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
+    return "%s~%s" % (text[: KEY - 14], sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
 
 
 def plain_names(given):

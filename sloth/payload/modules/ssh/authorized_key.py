@@ -1,8 +1,8 @@
 """ssh.authorized_key: who may log in as a user."""
 
-import hashlib
 import os
 
+from sloth.payload.hashing import sha256
 from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import Key, complaint, short, split_options
 from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing
@@ -81,7 +81,7 @@ end})"""
         key = Key.parse(lines[0])
         if len(lines) == 1 and key is not None:
             return "%s:%s" % (self._where(), short(key.kind, key.data))
-        digest = hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        digest = sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return "%s:%d keys %s" % (self._where(), len(lines), digest)
 
     def _where(self):

@@ -1,140 +1,308 @@
-"""W1, a converged run of 20 resources on 10 hosts, beside bare asyncssh; and round trips through a slow link."""
+"""`python -m bench [WORK...]`: the same work through sloth-runner, its peers and a floor; writes docs/benchmarks.md.
+
+WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 (all when none is named; --no-peers leaves the peers out).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import platform
-import statistics
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from bench import peers
+from bench.measure import Sample, measure, median
+from bench.plot import bars
 from bench.proxy import DelayProxy
-from sloth.engine.options import Options
-from sloth.engine.run import Run
-from sloth.inventory import Inventory
-from sloth.playbook import Site
-from sloth.state.memory import Memory
-from sloth.state.shared import Shared
-from sloth.transport.loopback import LoopbackFleet
+from bench.servers import Servers
 
-ROUNDS = 7
-HOSTS = tuple(f"host{number:02d}" for number in range(1, 11))
-FLOOR = """
-import asyncio, asyncssh, sys
-key, known, *ports = sys.argv[1:]
-async def one(port):
-    options = dict(known_hosts=known, client_keys=[key], config=None)
-    async with asyncssh.connect("127.0.0.1", int(port), **options) as link:
-        await link.run("python3 -S -E -I -c pass")
-async def main():
-    await asyncio.gather(*(one(port) for port in ports))
-asyncio.run(main())
-"""
+ROUNDS = 3  # of everything, in turn
+OURS = 7  # of what the peers have no part in
+DOCS = Path(__file__).parent.parent / "docs"
+MB = 1024 * 1024
 
 
-def site(copies: int, lines: int) -> str:
-    """A site of `copies` files and `lines` lines."""
-    return f"""
-task({{ name = "bench", run = function()
-    local text = string.rep("0123456789abcde\\n", 256)
-    for i = 1, {copies} do file.copy({{ dest = "~/file" .. i, content = text .. i }}) end
-    for i = 1, {lines} do file.lineinfile({{ path = "~/lines", line = "line " .. i, create = true }}) end
-end }})
-"""
+class Bench:
+    """One directory, one set of results."""
 
+    def __init__(self, directory: Path, with_peers: bool) -> None:
+        self.directory = directory
+        self.with_peers = with_peers
+        self.environment = peers.environment(directory)
+        self.lines: list[str] = []
+        self._number = 0
 
-def clock(command: list[str], environment: dict[str, str]) -> float:
-    """Seconds that a command takes."""
-    begun = time.perf_counter()
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    def fresh(self) -> Path:
+        """A new directory."""
+        self._number += 1
+        path = self.directory / str(self._number)
+        path.mkdir()
+        return path
 
+    def say(self, *lines: str) -> None:
+        self.lines += lines
+        print("\n".join(lines), flush=True)
 
-async def converged(directory: Path) -> list[str]:
-    """W1: sloth-runner and the floor in turn, each a process of its own, against servers of this process."""
-    async with LoopbackFleet(HOSTS, directory / "w1") as fleet:
-        (directory / "inventory.toml").write_text(fleet.inventory_toml())
-        (directory / "site.sloth").write_text(site(8, 12))
-        ports = [str(port) for port in fleet.ports.values()]
-        environment = {**os.environ, "SLOTH_HOME": str(directory / "controller")}
-        run = [sys.executable, "-m", "sloth", "run", "-i", str(directory / "inventory.toml")]
-        run += ["-f", str(directory / "site.sloth"), "--output", "plain"]
-        floor = [sys.executable, "-c", FLOOR, str(fleet.key_file), str(fleet.known_hosts), *ports]
-        first = await asyncio.to_thread(clock, run, environment)
-        await asyncio.to_thread(clock, run, environment)
-        times: dict[str, list[float]] = {"run": [], "floor": []}
-        for _ in range(ROUNDS):
-            times["run"].append(await asyncio.to_thread(clock, run, environment))
-            times["floor"].append(await asyncio.to_thread(clock, floor, environment))
-    ours, bare = statistics.median(times["run"]), statistics.median(times["floor"])
-    return [
-        "## A converged run of 20 resources on 10 hosts",
-        "",
-        "8 copies of 4 KB and 12 lines, on 10 loopback SSH servers (asyncssh, in one process on the same two cores, so",
-        "that the servers' work is in every number). The floor connects to the same hosts and starts Python on each.",
-        "",
-        "| | median of " + str(ROUNDS) + " |",
-        "|---|---|",
-        f"| bare asyncssh (the floor) | {bare:.2f} s |",
-        f"| `sloth-runner run`, converged | {ours:.2f} s ({ours / bare:.2f} times the floor) |",
-        f"| `sloth-runner run`, the first run | {first:.2f} s |",
-        "",
-    ]
+    # Comparisons
 
+    def compare(self, title: str, work: peers.Work, hosts: int, name: str, first: bool = False) -> None:
+        """One work through everybody in turn; first: every time on hosts on which nothing was done."""
+        directory = self.fresh()
+        with Servers([f"host{n:02d}" for n in range(1, hosts + 1)], directory / "servers") as servers:
+            commands = {who: (command, {}) for who, command in peers.write(directory, servers, work).items()}
+            if self.with_peers:
+                commands.update(peers.peers(directory, servers, hosts))
+            samples: dict[str, list[Sample]] = {who: [] for who in commands}
+            for turn in range((1 if first else ROUNDS) + (0 if first else 1)):
+                for who, (command, more) in commands.items():
+                    if first:
+                        self._wipe(servers)
+                    sample = measure(command, {**self.environment, **more}, directory=directory, hosts_cpu=servers.cpu)
+                    if turn or first:  # the first turn brings the hosts there
+                        samples[who].append(sample)
+        self._table(title, {who: median(found) for who, found in samples.items()}, name)
 
-async def turns(directory: Path, resources: int, delay: float) -> tuple[int, float]:
-    """Round trips and seconds of a converged run of `resources` lines on one host behind a slow link."""
-    async with LoopbackFleet(("slow",), directory) as fleet, DelayProxy(fleet.ports["slow"], delay) as proxy:
-        text = fleet.inventory_toml().replace(f"port = {fleet.ports['slow']}", f"port = {proxy.port}")
-        fleet.known_hosts.write_text(fleet.known_hosts.read_text().replace(str(fleet.ports["slow"]), str(proxy.port)))
-        (directory / "inventory.toml").write_text(text)
-        (directory / "site.sloth").write_text(site(resources // 2, resources - resources // 2))
-        inventory = Inventory.read(directory / "inventory.toml")
-        for _ in range(3):
-            memory = Memory(directory / "controller")
-            proxy.turns = 0
-            begun = time.perf_counter()
-            loaded = Site.read(str(directory / "site.sloth"))
-            shared = Shared(directory / "shared.db")
-            job = Run(loaded, inventory, inventory.select("all"), Options(), lambda event: None, memory, shared)
-            status = await job.run()
-            seconds = time.perf_counter() - begun
-            memory.close()
-            assert status == 0
-        return proxy.turns, seconds
+    def _wipe(self, servers: Servers) -> None:
+        for name in servers.names:
+            shutil.rmtree(servers.home(name))
+            servers.home(name).mkdir()
 
+    def _table(self, title: str, results: dict[str, Sample], name: str) -> None:
+        ours, floor = results["sloth-runner"].wall, results["floor"].wall
+        self.say(f"## {title}", "")
+        self.say("| | wall | times the floor | sloth-runner is faster by | controller CPU | hosts' CPU | memory |")
+        self.say("|---|---|---|---|---|---|---|")
+        for who, sample in results.items():
+            faster = "" if who in ("floor", "sloth-runner") else f"{sample.wall / ours:.0f} times"
+            self.say(
+                f"| {who} | {sample.wall:.2f} s | {sample.wall / floor:.2f} | {faster} | {sample.cpu:.2f} s |"
+                f" {sample.hosts_cpu:.2f} s | {sample.memory / MB:.0f} MB |"
+            )
+        self.say("")
+        if len(results) > 2:
+            bars(DOCS / f"benchmarks-{name}.svg", title, {who: sample.wall for who, sample in results.items()})
+            self.say(f"![{title}](benchmarks-{name}.svg)", "")
 
-async def latency(directory: Path) -> list[str]:
-    """Round trips must not grow with the number of resources."""
-    rows = []
-    for resources in (10, 100, 300):
-        count, seconds = await turns(directory / str(resources), resources, 0.05)
-        rows.append(f"| {resources} | {count} | {seconds:.2f} s |")
-    return [
-        "## Round trips",
-        "",
-        "A converged run on one host behind a proxy that holds every byte back for 50 ms each way (100 ms round trip).",
-        "",
-        "| resources | round trips | wall |",
-        "|---|---|---|",
-        *rows,
-        "",
-    ]
+    # Ours alone
+
+    def start(self) -> None:
+        """How long commands take that do nothing, or next to nothing."""
+        directory = self.fresh()
+        (directory / "one.sloth").write_text(
+            'task({name = "t", run = function() file.copy({content = "x", dest = "~/x"}) end})'
+        )
+        environment = {**self.environment, "HOME": str(directory)}
+        python = [sys.executable]
+        commands = {
+            "`python -c pass`": [*python, "-c", "pass"],
+            '`python -c "import click"`': [*python, "-c", "import click"],
+            "`sloth-runner --version`": [*python, "-m", "sloth", "--version"],
+            "`sloth-runner --help`": [*python, "-m", "sloth", "--help"],
+            "`sloth-runner run` on this machine, one resource, converged": [
+                *python, "-m", "sloth", "run", "-f", str(directory / "one.sloth"),
+            ],
+        }  # fmt: skip
+        samples: dict[str, list[Sample]] = {what: [] for what in commands}
+        for turn in range(OURS + 2):
+            for what, command in commands.items():
+                sample = measure(command, environment, directory=directory)
+                if turn > 1:
+                    samples[what].append(sample)
+        click = median(samples['`python -c "import click"`']).wall
+        self.say("## Start-up", "", "| | wall | times `import click` |", "|---|---|---|")
+        for what, found in samples.items():
+            wall = median(found).wall
+            self.say(f"| {what} | {wall * 1000:.0f} ms | {wall / click:.2f} |")
+        self.say("")
+
+    def slow_link(self) -> None:
+        """W6: through a link with 50 ms round trip."""
+
+        async def through(resources: peers.Work, hosts: int) -> tuple[dict[str, Sample], int]:
+            directory = self.fresh()
+            with Servers([f"host{n:02d}" for n in range(1, hosts + 1)], directory / "servers") as servers:
+                proxies = {name: DelayProxy(port, 0.025) for name, port in servers.ports.items()}
+                ports = {}
+                for name, proxy in proxies.items():
+                    await proxy.__aenter__()
+                    ports[name] = proxy.port
+                    servers.know(proxy.port)
+                commands = peers.write(directory, servers, resources, ports)
+                samples: dict[str, list[Sample]] = {who: [] for who in commands}
+                turns = 0
+                for turn in range(OURS + 1):
+                    for who, command in commands.items():
+                        for proxy in proxies.values():
+                            proxy.turns = 0
+                        sample = await asyncio.to_thread(measure, command, self.environment, directory=directory)
+                        if turn:
+                            samples[who].append(sample)
+                        if who == "sloth-runner":
+                            turns = max(proxy.turns for proxy in proxies.values())
+                for proxy in proxies.values():
+                    await proxy.__aexit__()
+            return {who: median(found) for who, found in samples.items()}, turns
+
+        self.say("## W6: W1 through a link with a round trip of 50 ms", "")
+        self.say("| | floor | sloth-runner | ratio | round trips |", "|---|---|---|---|---|")
+        for title, work, hosts in (
+            ("20 resources, 10 hosts", peers.W1, 10),
+            ("nothing, 1 host", peers.W5, 1),
+            ("100 resources, 1 host", peers.W4, 1),
+            ("300 resources, 1 host", peers.Work(lines=300), 1),
+        ):
+            results, turns = asyncio.run(through(work, hosts))
+            floor, ours = results["floor"].wall, results["sloth-runner"].wall
+            self.say(f"| {title} | {floor:.2f} s | {ours:.2f} s | {ours / floor:.2f} | {turns} |")
+        self.say("")
+
+    def large_files(self) -> None:
+        """W3: one large file to one host."""
+        self.say(
+            "## W3: one large file",
+            "",
+            "| | `sftp` | sloth-runner | ratio | memory | unchanged |",
+            "|---|---|---|---|---|---|",
+        )
+        for megabytes in (256, 1024):
+            directory = self.fresh()
+            with Servers(["host01"], directory / "servers") as servers:
+                source = directory / "large"
+                with source.open("wb") as file:
+                    for _ in range(megabytes):
+                        file.write(os.urandom(MB))
+                peers.write(directory, servers, peers.W5)
+                (directory / "site.sloth").write_text(
+                    'task({name = "t", run = function() file.copy({src = "large", dest = "~/large"}) end})'
+                )
+                run = peers.write_only(directory)
+                port = str(servers.ports["host01"])
+                options = ["-F", "none", "-i", str(servers.key), "-o", f"UserKnownHostsFile={servers.known_hosts}"]
+                batch = directory / "batch"
+                batch.write_text(f"put {source} {servers.home('host01')}/by-sftp\n")
+                sftp = ["sftp", "-q", *options, "-P", port, "-b", str(batch), "root@127.0.0.1"]
+                samples: dict[str, list[Sample]] = {"sftp": [], "first": []}
+                for _ in range(ROUNDS):
+                    samples["sftp"].append(measure(sftp, self.environment, directory=directory))
+                    (servers.home("host01") / "large").unlink(missing_ok=True)
+                    samples["first"].append(measure(run, self.environment, directory=directory))
+                same = median([measure(run, self.environment, directory=directory) for _ in range(ROUNDS)])
+            theirs, ours = median(samples["sftp"]), median(samples["first"])
+            self.say(
+                f"| {megabytes} MB | {theirs.wall:.2f} s | {ours.wall:.2f} s | {ours.wall / theirs.wall:.2f} |"
+                f" {ours.memory / MB:.0f} MB | {same.wall:.2f} s |"
+            )
+            shutil.rmtree(directory)
+        self.say("")
+
+    def many_hosts(self) -> None:
+        """W7: 10, 100 and 1,000 hosts, converged."""
+        self.say("## W7: many hosts", "", "20 sshds stand for all of them: names are many, ports are shared.", "")
+        self.say("| hosts | wall | a host | controller CPU | memory | a host beyond 10 |", "|---|---|---|---|---|---|")
+        least = 0
+        for count in (10, 100, 1000):
+            directory = self.fresh()
+            with Servers([f"sshd{n:02d}" for n in range(20)], directory / "servers") as servers:
+                real = list(servers.ports.values())
+                ports = {f"host{n:04d}": real[n % 20] for n in range(count)}
+                run = peers.write(directory, servers, peers.W1, ports)["sloth-runner"]
+                measure(run, self.environment, directory=directory)
+                sample = median([measure(run, self.environment, directory=directory) for _ in range(ROUNDS)])
+            least = least or sample.memory
+            beyond = f"{(sample.memory - least) / (count - 10) / 1024:.0f} KB" if count > 10 else ""
+            self.say(
+                f"| {count} | {sample.wall:.2f} s | {sample.wall / count * 1000:.0f} ms | {sample.cpu:.2f} s |"
+                f" {sample.memory / MB:.0f} MB | {beyond} |"
+            )
+        self.say("")
+
+    def large_state(self) -> None:
+        """W8: 100,000 rows of history."""
+        directory = self.fresh()
+        fill = (
+            "import sys; from sloth.payload.store import Store; store = Store(sys.argv[1])\n"
+            "about = dict(site='s', task='t', who='w', origin='o')\n"
+            "d = {'content': {'sha256': 'a' * 64, 'size': 1}, 'mode': '0644'}\n"
+            "for n in range(100000):\n"
+            "    run = '20260101-%06d-abcdef' % (n // 100)\n"
+            "    if n % 100 == 0: store.begin_run(run, 's', 'w', 'o')\n"
+            "    key = 'file:copy:/etc/x%d' % (n % 2000)\n"
+            "    diff = {'content': {'unified': '-a\\n+b\\n' * 20}}\n"
+            "    store.remember(key, 'updated', d, d, diff, dict(about, run=run))\n"
+            "    if n < 2000: store.record(key, 'c', d, d, True, run, 's', 't')\n"
+            "store.close()\n"
+        )
+        home = {**self.environment, "HOME": str(directory)}
+        home.pop("SLOTH_HOME")
+        state = directory / ".sloth-runner" / "state" / "local.db"
+        measure([sys.executable, "-c", fill, str(state)], home, directory=directory)
+        self.say(f"## W8: a state of 100,000 changes and 2,000 records ({state.stat().st_size / MB:.0f} MB)", "")
+        self.say("| | wall |", "|---|---|")
+        for words in (
+            "state list",
+            "state show file:copy:/etc/x5",
+            "state history",
+            "state stats",
+            "runs list --agent local",
+        ):
+            command = [sys.executable, "-m", "sloth", *words.split()]
+            wall = median([measure(command, home, directory=directory) for _ in range(ROUNDS)]).wall
+            self.say(f"| `sloth-runner {words}` | {wall:.2f} s |")
+        self.say("")
+
+    def large_site(self) -> None:
+        """W9: 5,000 resources on one host."""
+        directory = self.fresh()
+        with Servers(["host01"], directory / "servers") as servers:
+            peers.write(directory, servers, peers.W5)
+            (directory / "site.sloth").write_text(
+                'task({name = "t", run = function() for i = 1, 5000 do\n'
+                'file.copy({content = "file " .. i, dest = "~/f" .. i}) end end})'
+            )
+            run = peers.write_only(directory)
+            first = measure(run, self.environment, directory=directory)
+            same = median([measure(run, self.environment, directory=directory) for _ in range(ROUNDS)])
+        self.say("## W9: 5,000 resources on one host", "", "| | wall | memory |", "|---|---|---|")
+        self.say(f"| first | {first.wall:.2f} s | {first.memory / MB:.0f} MB |")
+        self.say(f"| converged | {same.wall:.2f} s | {same.memory / MB:.0f} MB |", "")
 
 
 def main() -> None:
-    """Run everything; print the report and write it to docs/benchmarks.md."""
+    """Run what was asked for; write the report when it was everything."""
+    words = [word.lower() for word in sys.argv[1:] if not word.startswith("-")]
     with tempfile.TemporaryDirectory(prefix="sloth-bench-") as name:
-        directory = Path(name)
-        parts = asyncio.run(converged(directory)) + asyncio.run(latency(directory))
-    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}"
-    text = "\n".join(["# Benchmarks", "", f"Written by `python -m bench` ({machine}).", "", *parts])
-    print(text)
-    Path(__file__).parent.parent.joinpath("docs", "benchmarks.md").write_text(text)
+        bench = Bench(Path(name), "--no-peers" not in sys.argv)
+        works: dict[str, Callable[[], None]] = {
+            "start": bench.start,
+            "w1": lambda: bench.compare("W1: 20 resources on 10 hosts, converged", peers.W1, 10, "w1"),
+            "w2": lambda: bench.compare("W2: the first run of the same", peers.W1, 10, "w2", first=True),
+            "w3": bench.large_files,
+            "w4": lambda: bench.compare("W4: 100 lines on one host, converged", peers.W4, 1, "w4"),
+            "w5": lambda: bench.compare("W5: nothing to do on 10 hosts", peers.W5, 10, "w5"),
+            "w6": bench.slow_link,
+            "w7": bench.many_hosts,
+            "w8": bench.large_state,
+            "w9": bench.large_site,
+        }
+        unknown = [word for word in words if word not in works]
+        if unknown:
+            sys.exit(f"there is no work {unknown[0]}; there are {' '.join(works)}")
+        machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}"
+        bench.say("# Benchmarks", "", f"Written by `python -m bench` on {time.strftime('%Y-%m-%d')}: {machine}.")
+        bench.say(f"Peers: {', '.join(peers.PINNED)}; OpenSSH's sshd on loopback, a process and a home for each host.")
+        bench.say(
+            "Medians; every contender in turn. The floor is a bare asyncssh script that connects and starts Python.", ""
+        )
+        for work in words or works:
+            works[work]()
+        if not words:
+            (DOCS / "benchmarks.md").write_text("\n".join(bench.lines) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

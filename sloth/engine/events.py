@@ -14,7 +14,7 @@ UNKNOWN = "unknown"
 UNREACHABLE = "unreachable"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """One call's outcome on one host: an element of "results" in the JSON document.
 
@@ -38,14 +38,14 @@ class Result:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
     """Base of all events; `time` is epoch seconds."""
 
     time: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunStarted(Event):
     """The first event of a run."""
 
@@ -56,14 +56,14 @@ class RunStarted(Event):
     tasks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HostStarted(Event):
     """We begin to work on a host (connect)."""
 
     host: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HostPhase(Event):
     """What a host is doing: "connecting", "waiting for the lock of ...", "task NAME", "file.copy /etc/motd"."""
 
@@ -71,7 +71,7 @@ class HostPhase(Event):
     phase: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskStarted(Event):
     """A task (or handler) begins on a host."""
 
@@ -80,7 +80,7 @@ class TaskStarted(Event):
     handler: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CallOutput(Event):
     """A running command printed something: raw text, terminal escapes still in it."""
 
@@ -91,7 +91,7 @@ class CallOutput(Event):
     data: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Log(Event):
     """print() and log.* of the site, and warnings. level: "print" "debug" "info" "warn" "error"."""
 
@@ -102,7 +102,7 @@ class Log(Event):
     where: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CallFinished(Event):
     """One call is done (also failed, skipped)."""
 
@@ -111,7 +111,7 @@ class CallFinished(Event):
     result: Result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskFinished(Event):
     """A task is done on a host. `error` (str) is None unless failed; `ignored`: ignore_errors held."""
 
@@ -125,7 +125,7 @@ class TaskFinished(Event):
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OrphansFound(Event):
     """What the site once applied to a host and no longer names.
 
@@ -136,7 +136,7 @@ class OrphansFound(Event):
     orphans: tuple[dict[str, str], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HostFinished(Event):
     """A host is done: status is changed, unchanged, failed, skipped, unknown or unreachable."""
 
@@ -146,7 +146,7 @@ class HostFinished(Event):
     error: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunFinished(Event):
     """The last event. summary: hosts, changed, unchanged, failed, skipped, unreachable, unknown (int each).
 

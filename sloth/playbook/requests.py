@@ -8,7 +8,7 @@ from typing import Any
 from sloth.errors import SlothError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Invoke:
     """Send a call; answer its number. protected: inside pcall, so the answer must wait for the call's reply."""
 
@@ -18,7 +18,7 @@ class Invoke:
     protected: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fetch:
     """The result of call number `call`, because `field` is read; answer a dict."""
 
@@ -27,14 +27,14 @@ class Fetch:
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sync:
     """Wait until every call is answered."""
 
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Output:
     """print (level "print") or log.LEVEL."""
 
@@ -43,14 +43,14 @@ class Output:
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facts:
     """The host's facts; answer a dict."""
 
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shared:
     """state.OP(...); answer plain data. The op "holder" asks for a name that no other holder has."""
 
@@ -59,7 +59,7 @@ class Shared:
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Render:
     """template(source, args); answer the text."""
 
@@ -68,7 +68,7 @@ class Render:
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Secret:
     """secret(name); answer the value."""
 
@@ -76,14 +76,14 @@ class Secret:
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Done:
     """It came to its end; value: the truth of what it returned."""
 
     value: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Error:
     """It ended with an error that nothing caught. cause: the Raise answer's error, if it is that one."""
 
@@ -93,7 +93,7 @@ class Error:
     cause: SlothError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Raise:
     """An answer that is an error: Lua sees it as a string, str(error)."""
 

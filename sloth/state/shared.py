@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Shared:
     def call(self, op: str, args: list[Any]) -> Any:
         """Run the operation `op` of Lua's `state` table. Raises StateError for wrong arguments and for its refusals."""
         if op == "holder":
-            return uuid.uuid4().hex
+            return secrets.token_hex(16)
         if op not in TAKES:
             raise StateError(f"there is no state.{op}")
         method: Callable[..., Any] = getattr(self, op)

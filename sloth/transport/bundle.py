@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,6 +42,16 @@ def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
         data = _kept(kept)
         if data is not None:
             return Bundle(hashlib.sha256(data).hexdigest(), data)
+    data = _zipped(paths, extra)
+    if kept is not None:
+        _keep(kept, data)
+    return Bundle(hashlib.sha256(data).hexdigest(), data)
+
+
+def _zipped(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> bytes:
+    import io
+    import zipfile
+
     files = {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}, **dict(extra)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -53,14 +60,13 @@ def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o600 << 16
             archive.writestr(info, without_docstrings(files[name]))
-    data = buffer.getvalue()
-    if kept is not None:
-        _keep(kept, data)
-    return Bundle(hashlib.sha256(data).hexdigest(), data)
+    return buffer.getvalue()
 
 
 def without_docstrings(source: bytes) -> bytes:
     """Python source whose docstrings are empty, every statement still on its line; unchanged when it does not parse."""
+    import ast
+
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

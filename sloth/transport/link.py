@@ -30,7 +30,10 @@ class Channel(Protocol):
 
 
 class Link(Protocol):
-    """A connection to a host."""
+    """A connection to a host. python: an interpreter that is known to be there, for the account we log in as."""
+
+    @property
+    def python(self) -> str | None: ...
 
     async def start(self, command: str) -> Channel:
         """Start `command` (for the account's login shell). Raises HostError."""

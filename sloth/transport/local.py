@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 
 from sloth.transport.link import Stderr
+from sloth.transport.stage1 import PLAIN_PATH
 
 GONE = 5.0  # seconds that a killed command has to be gone
 
@@ -70,6 +72,7 @@ class LocalLink:
     """Starts commands on this machine."""
 
     def __init__(self) -> None:
+        self.python = sys.executable if PLAIN_PATH.match(sys.executable or "") else None  # nothing to look for
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, command: str) -> LocalChannel:

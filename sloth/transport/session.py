@@ -114,7 +114,8 @@ class Session:
 
     async def _start(self, upload: bool) -> None:
         prompt = f"sloth-{secrets.token_hex(8)}:" if self._become and self._password is not None else ""
-        self._channel = await self._link.start(stage1.command(self._python, self._become, prompt))
+        python = self._python or (None if self._become else self._link.python)
+        self._channel = await self._link.start(stage1.command(python, self._become, prompt))
         if prompt:
             await self._give_password(self._channel, prompt)
         self.uploaded = upload

@@ -78,6 +78,8 @@ class SshChannel:
 class SshLink:
     """One connection to one host; the hops it goes through are closed with it."""
 
+    python = None  # it is looked for
+
     def __init__(self, host: str, connection: asyncssh.SSHClientConnection, hops: list[Any]) -> None:
         self._host = host
         self._connection = connection

@@ -114,7 +114,7 @@ def main():
 main()
 """
 
-_SAFE_PATH = re.compile(r"[A-Za-z0-9_./+-]+\Z")
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+\Z")
 _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
 
 
@@ -130,7 +130,7 @@ def command(python: str | None, become: str | None = None, prompt: str = "") -> 
     prompt: what sudo prints to stderr when it wants the password (empty: it must not want one). The line is safe in
     every login shell: single quotes around characters that no shell touches. Raises UsageError for odd names.
     """
-    if python is not None and not _SAFE_PATH.match(python):
+    if python is not None and not PLAIN_PATH.match(python):
         raise UsageError(f"python = {python!r} is not the plain path of an interpreter")
     candidates = python or " ".join(CANDIDATES)
     start = "import sys,base64,zlib;exec(zlib.decompress(base64.b64decode(sys.argv[1])))"

@@ -1,0 +1,169 @@
+"""The same work for every contender: what is asked for, in each one's own language, and the command that does it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.servers import Servers
+
+PINNED = ("ansible-core==2.16.14", "mitogen==0.3.54", "pyinfra==3.10.0")
+ANSIBLE = """\
+[defaults]
+inventory = {directory}/hosts.ini
+host_key_checking = True
+gathering = explicit
+forks = {forks}
+interpreter_python = /usr/bin/python3
+stdout_callback = minimal
+retry_files_enabled = False
+{strategy}
+[ssh_connection]
+pipelining = True
+ssh_args = -F none -o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile={known} -o IdentityFile={key}
+"""
+FLOOR = """
+import asyncio, asyncssh, sys
+key, known, *ports = sys.argv[1:]
+async def one(port):
+    options = dict(known_hosts=known, client_keys=[key], config=None, username="root")
+    async with asyncssh.connect("127.0.0.1", int(port), **options) as link:
+        await link.run("python3 -S -E -I -c pass")
+async def main():
+    await asyncio.gather(*(one(port) for port in ports))
+asyncio.run(main())
+"""
+TEXT = "0123456789abcde\n" * 256  # 4 KB
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much of what is asked for on every host."""
+
+    lines: int = 0
+    templates: int = 0
+    copies: int = 0
+    users: tuple[str, ...] = ()  # that are on this machine, since all hosts are this machine
+    packages: tuple[str, ...] = ()
+
+
+W1 = Work(8, 4, 4, ("daemon", "games"), ("bash", "tar"))
+W4 = Work(lines=100)
+W5 = Work()
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """For every contender: a controller's memory of its own, and byte code that may be kept."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    root = str(Path(__file__).parent.parent)
+    return {**kept, "SLOTH_HOME": str(directory / "controller"), "PYTHONPATH": root, "ANSIBLE_CONFIG": "/dev/null"}
+
+
+def venv() -> Path:
+    """The peers' own virtual environment, made once; its bin directory. Raises RuntimeError when pip cannot."""
+    digest = hashlib.sha256(" ".join(PINNED).encode()).hexdigest()[:12]
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / f"sloth-bench-{digest}"
+    if not (place / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        done = subprocess.run([str(place / "bin" / "pip"), "install", "-q", *PINNED], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"pip cannot install {' '.join(PINNED)}: {done.stderr[-500:]}")
+        (place / "ready").touch()
+    return place / "bin"
+
+
+def write(directory: Path, servers: Servers, work: Work, ports: dict[str, int] | None = None) -> dict[str, list[str]]:
+    """Write what each contender needs into `directory`; return name -> command."""
+    used = ports or servers.ports
+    (directory / "inventory.toml").write_text(servers.inventory(used))
+    for number in range(work.templates):
+        (directory / f"t{number}.j2").write_text(f"{{{{ word }}}} {number}\n")
+    for number in range(work.copies):
+        (directory / f"file{number}").write_text(TEXT + str(number))
+    (directory / "site.sloth").write_text(_sloth(work))
+    (directory / "play.yml").write_text(_ansible(work))
+    (directory / "deploy.py").write_text(_pyinfra(work))
+    hosts = ", ".join(
+        f'("{name}", {{"ssh_hostname": "127.0.0.1", "ssh_port": {port}, "ssh_user": "root", "word": "w",'
+        f' "ssh_key": "{servers.key}", "ssh_known_hosts_file": "{servers.known_hosts}"}})'
+        for name, port in used.items()
+    )
+    (directory / "pyinfra_hosts.py").write_text(f"hosts = [{hosts}]\n")
+    (directory / "hosts.ini").write_text(
+        "".join(
+            f"{name} ansible_host=127.0.0.1 ansible_port={port} ansible_user=root word=w\n"
+            for name, port in used.items()
+        )
+    )
+    floor = [sys.executable, "-c", FLOOR, str(servers.key), str(servers.known_hosts), *map(str, used.values())]
+    return {"floor": floor, "sloth-runner": [*write_only(directory), "-e", "word=w"]}
+
+
+def write_only(directory: Path) -> list[str]:
+    """The command that runs the site that is in `directory`."""
+    run = [sys.executable, "-m", "sloth", "run", "-i", str(directory / "inventory.toml")]
+    return [*run, "-f", str(directory / "site.sloth"), "--output", "plain"]
+
+
+def peers(directory: Path, servers: Servers, hosts: int) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """The commands of the peers (after write()), each with what it needs in its environment."""
+    bin_directory = venv()
+    found: dict[str, tuple[list[str], dict[str, str]]] = {}
+    plugins = next((bin_directory.parent / "lib").glob("python3*/site-packages/ansible_mitogen/plugins/strategy"))
+    for name, strategy in (
+        ("ansible-core", ""),
+        ("Mitogen", f"strategy_plugins = {plugins}\nstrategy = mitogen_linear"),
+    ):
+        config = directory / f"{name}.cfg"
+        text = ANSIBLE.format(
+            directory=directory, forks=hosts, strategy=strategy, known=servers.known_hosts, key=servers.key
+        )
+        config.write_text(text)
+        command = [str(bin_directory / "ansible-playbook"), str(directory / "play.yml")]
+        found[name] = (command, {"ANSIBLE_CONFIG": str(config)})
+    pyinfra = [str(bin_directory / "pyinfra"), "-y", str(directory / "pyinfra_hosts.py"), str(directory / "deploy.py")]
+    found["pyinfra"] = (pyinfra, {})
+    return found
+
+
+def _sloth(work: Work) -> str:
+    calls = [f'file.lineinfile({{ path = "~/lines", line = "line {n}", create = true }})' for n in range(work.lines)]
+    calls += [f'file.template({{ src = "t{n}.j2", dest = "~/template{n}" }})' for n in range(work.templates)]
+    calls += [f'file.copy({{ src = "file{n}", dest = "~/file{n}" }})' for n in range(work.copies)]
+    calls += [f'user.create({{ name = "{name}", shell = "/usr/sbin/nologin" }})' for name in work.users]
+    calls += [f'pkg.install("{name}")' for name in work.packages]
+    if not calls:
+        calls = ['exec.run({ cmd = "true", read_only = true })']
+    return "task({ name = 'bench', run = function()\n" + "\n".join(calls) + "\nend })\n"
+
+
+def _ansible(work: Work) -> str:
+    tasks = [f"lineinfile: {{path: ~/lines, line: 'line {n}', create: true}}" for n in range(work.lines)]
+    tasks += [f"template: {{src: t{n}.j2, dest: ~/template{n}}}" for n in range(work.templates)]
+    tasks += [f"copy: {{src: file{n}, dest: ~/file{n}}}" for n in range(work.copies)]
+    tasks += [f"user: {{name: {name}, shell: /usr/sbin/nologin}}" for name in work.users]
+    tasks += [f"apt: {{name: {name}}}" for name in work.packages]
+    if not tasks:
+        tasks = ["raw: 'true'\n      changed_when: false"]
+    lines = ["- hosts: all", "  gather_facts: false", "  tasks:", *[f"    - {task}" for task in tasks]]
+    return "\n".join(lines) + "\n"
+
+
+def _pyinfra(work: Work) -> str:
+    lines = ["from pyinfra.operations import apt, files, server"]
+    lines += [
+        "from pyinfra import host",
+        "home = host.get_fact(__import__('pyinfra.facts.server', fromlist=['Home']).Home)",
+    ]
+    lines += [f'files.line(path=home + "/lines", line="line {n}")' for n in range(work.lines)]
+    lines += [f'files.template(src="t{n}.j2", dest=home + "/template{n}", word="w")' for n in range(work.templates)]
+    lines += [f'files.put(src="file{n}", dest=home + "/file{n}")' for n in range(work.copies)]
+    lines += [f'server.user(user="{name}", shell="/usr/sbin/nologin")' for name in work.users]
+    lines += [f'apt.packages(packages=["{name}"])' for name in work.packages]
+    if len(lines) == 3:
+        lines += ['server.shell(commands=["true"])']
+    return "\n".join(lines) + "\n"

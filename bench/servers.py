@@ -1,0 +1,131 @@
+"""Real sshds on loopback for the benchmarks: one a host, each with a home of its own, all of this machine's root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+CONFIG = """\
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/client_key.pub
+SetEnv HOME={home}
+PidFile none
+PermitRootLogin yes
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+UseDNS no
+MaxSessions 1000
+MaxStartups 2000
+LogLevel ERROR
+Subsystem sftp internal-sftp
+"""
+
+
+class Servers:
+    """As many sshds as there are names; use it in a `with`."""
+
+    def __init__(self, names: list[str], directory: Path) -> None:
+        """directory: an empty one. Raises RuntimeError without sshd or root, which sshd wants here."""
+        found = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
+        if found is None or os.geteuid() != 0:
+            raise RuntimeError("the benchmarks need root and OpenSSH's sshd")
+        self._sshd = found
+        self.names = names
+        self.directory = directory
+        self.ports: dict[str, int] = {}
+        self.key = directory / "client_key"
+        self.known_hosts = directory / "known_hosts"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Servers:
+        Path("/run/sshd").mkdir(exist_ok=True)
+        self.directory.mkdir(parents=True)
+        for name in ("host_key", "client_key"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / name)]
+            subprocess.run(command, check=True)
+        public = " ".join((self.directory / "host_key.pub").read_text().split()[:2])
+        for name, port in zip(self.names, _free_ports(len(self.names)), strict=True):
+            self.ports[name] = port
+            self.home(name).mkdir(parents=True)
+            config = self.directory / f"{name}.conf"
+            config.write_text(CONFIG.format(port=port, directory=self.directory, home=self.home(name)))
+            self._processes[name] = subprocess.Popen([self._sshd, "-D", "-f", str(config)])
+        self.known_hosts.write_text("".join(f"[127.0.0.1]:{port} {public}\n" for port in self.ports.values()))
+        for port in self.ports.values():
+            _wait(port)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait()
+
+    def home(self, name: str) -> Path:
+        """The home directory that this host's sessions see."""
+        return self.directory / "homes" / name
+
+    def inventory(self, ports: dict[str, int] | None = None) -> str:
+        """An inventory for sloth-runner; ports: others than the servers' own (a proxy's)."""
+        lines = [
+            "[defaults]", 'user = "root"', f'identity_file = "{self.key}"', f'known_hosts = "{self.known_hosts}"',
+            "ssh_config = false",
+        ]  # fmt: skip
+        for name, port in (ports or self.ports).items():
+            lines += [f"[hosts.{name}]", 'address = "127.0.0.1"', f"port = {port}"]
+        return "\n".join(lines) + "\n"
+
+    def know(self, port: int) -> None:
+        """A proxy at `port` stands before these servers."""
+        line = self.known_hosts.read_text().splitlines()[0].partition(" ")[2]
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{port} {line}\n")
+
+    def cpu(self) -> float:
+        """Seconds of processor time that the servers and all of their sessions have used."""
+        total = 0.0
+        parents: dict[int, list[int]] = {}
+        stats: dict[int, list[str]] = {}
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                try:
+                    text = Path(entry.path, "stat").read_text()
+                except OSError:
+                    continue
+                fields = text.rpartition(") ")[2].split()
+                stats[int(entry.name)] = fields
+                parents.setdefault(int(fields[1]), []).append(int(entry.name))
+        waiting = [process.pid for process in self._processes.values()]
+        while waiting:
+            pid = waiting.pop()
+            waiting += parents.get(pid, [])
+            total += sum(int(value) for value in stats[pid][11:15]) if pid in stats else 0
+        return total / os.sysconf("SC_CLK_TCK")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"the sshd on port {port} does not answer")

@@ -44,8 +44,20 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"sloth.cli.{COMMANDS[cmd_name]}")
+        if not gc.isenabled():  # see command_line(); what is loaded by now stays, and need not be looked at again
+            gc.freeze()
+            gc.enable()
         command: click.Command = getattr(module, FUNCTIONS.get(cmd_name, cmd_name))
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f'did you mean "{near[0]}"?' if near else "see sloth-runner --help"
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

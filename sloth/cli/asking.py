@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from sloth.cli import options as shared
 from sloth.errors import SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Inventory, find_inventory
 from sloth.payload.host import state_directory
@@ -33,8 +34,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--cached", is_flag=True, help="Ask the controller's replica as of the last run, not the host.")
     @click.option("-i", "--inventory", metavar="FILE", help="The inventory that names the agent.")
     @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-    def asked(agent: str, cached: bool, inventory: str | None, output: str, **given: Any) -> Any:
-        return command(of=Asked(agent, cached, inventory, output == "json"), **given)
+    @shared.ASK_PASSWORD
+    def asked(
+        agent: str, cached: bool, inventory: str | None, output: str, ask_become_pass: bool, **given: Any
+    ) -> Any:  # fmt: skip
+        password = shared.ask_password() if ask_become_pass else None
+        return command(of=Asked(agent, cached, inventory, output == "json", password), **given)
 
     asked.__name__ = command.__name__
     asked.__doc__ = command.__doc__
@@ -49,6 +54,7 @@ class Asked:
     cached: bool = False
     inventory: str | None = None
     json: bool = False
+    become_password: str | None = field(default=None, repr=False)
     errors: dict[str, SlothError] = field(default_factory=dict)
 
     def editing(self) -> None:
@@ -119,7 +125,9 @@ class Asked:
             rows: list[Row] = await session.store(op, args)
             return rows
 
-        answers = asyncio.run(Inquiry(write=write, warn=warn).each(self.agents(), question))
+        answers = asyncio.run(
+            Inquiry(write=write, warn=warn, become_password=self.become_password).each(self.agents(), question)
+        )
         found = {}
         for name, answer in answers.items():
             if isinstance(answer, SlothError):

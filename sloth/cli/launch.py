@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -40,9 +39,6 @@ def launch(
         kind = output or ("rich" if sys.stdout.isatty() else "plain")
         return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, secrets=job.vault.mask)
 
-    gc.freeze()  # what is loaded stays: it need not be looked at again
-    gc.enable()
-
     async def go() -> int:
         sink: list[Reporter] = []
 
@@ -64,6 +60,7 @@ def launch(
         finally:
             for one in sink:
                 one.close()
+            job.close()
         return 3 if status == 0 and exit_code and job.changed else status
 
     return asyncio.run(go())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,17 +131,31 @@ def edit(name: str, **where: Any) -> None:
     The value is in a file that only you may read, in memory where the machine has such a place, while you edit it.
     """
     kept = _vault(**where, again=True)
-    old = kept.get(name) if name in kept.names() else ""
-    new = _edited(old)
-    if new == old:
+    old = kept.get(name) if name in kept.names() else None
+    new = _edited(old or "")
+    if new == (old or ""):
         click.echo("nothing was changed", err=True)
         return
-    kept.set({name: new})
+    kept.set({name: new}, before={name: old})
     click.echo(f"{name} is set in {kept.path}", err=True)
 
 
 def _edited(text: str) -> str:
     memory = Path(f"/run/user/{os.getuid()}")
+    # A closed terminal must not leave the value behind.
+    ended = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return _edit_in(text, memory)
+    finally:
+        for number, former in ended.items():
+            signal.signal(number, former)
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _edit_in(text: str, memory: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="sloth-", dir=memory if memory.is_dir() else None) as directory:
         path = Path(directory) / "secret"
         path.touch(mode=0o600)

@@ -79,7 +79,7 @@ def rm(patterns: tuple[str, ...], untracked: bool, yes: bool, of: Asked) -> int:
     confirm(f"Forget {_count(total)}?", yes)
     deleted = 0
     for agent, keys in chosen.items():
-        one = Asked(agent, inventory=of.inventory)
+        one = Asked(agent, inventory=of.inventory, become_password=of.become_password)
         for key in keys:
             deleted += sum(row["deleted"] for rows in one.ask("delete", write=True, key=key).values() for row in rows)
     return _done(of, {"deleted": deleted}, f"forgot {_count(deleted)}")
@@ -145,8 +145,9 @@ def check(of: Asked) -> int:
     found = of.ask("check")
     problems = [{"agent": agent, **row} for agent, rows in found.items() for row in rows]
     from sloth.cli.drift import differences, survey
+    from sloth.engine.ask import Inquiry
 
-    hosts = survey(of.pattern, of.inventory)
+    hosts = survey(of.pattern, of.inventory, Inquiry(become_password=of.become_password))
     different = [{"agent": agent, "key": row["key"], "msg": row["msg"]} for agent, row in differences(hosts)]
     if of.json:
         show_json({"problems": problems, "different": different})

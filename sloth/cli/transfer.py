@@ -34,7 +34,7 @@ class Ask(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def _asking(agent: Agent | None, write: bool) -> AsyncIterator[Ask]:
+async def _asking(agent: Agent | None, write: bool, password: str | None) -> AsyncIterator[Ask]:
     """How to ask an agent (None: this machine), for as long as the block lasts."""
     if agent is None:
         with here(write) as store:
@@ -48,7 +48,7 @@ async def _asking(agent: Agent | None, write: bool) -> AsyncIterator[Ask]:
 
             yield local
         return
-    async with Inquiry(write=write, warn=warn).session(agent) as session:
+    async with Inquiry(write=write, warn=warn, become_password=password).session(agent) as session:
         yield session.store
 
 
@@ -65,8 +65,10 @@ def _agents(pattern: str, inventory: str | None) -> dict[str, Agent | None]:
 @click.option("--encrypt", is_flag=True, help="Encrypt it with your key, or a passphrase.")
 @shared.KEY_FILE
 @shared.PASSPHRASE
+@shared.ASK_PASSWORD
 def export(
-    agent: str, inventory: str | None, path: str, encrypt: bool, key_file: str | None, passphrase: bool
+    agent: str, inventory: str | None, path: str, encrypt: bool, key_file: str | None, passphrase: bool,
+    ask_become_pass: bool,
 ) -> None:  # fmt: skip
     """Write whole states (records, history, runs, waiting handlers) to one file.
 
@@ -75,12 +77,13 @@ def export(
     """
     keys = shared.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
     agents = _agents(agent, inventory)
+    password = shared.ask_password() if ask_become_pass else None
     about = {"by": who(), "origin": socket.gethostname()}
     total = 0
 
     async def one(name: str, of: Agent | None, writer: Writer) -> int:
         count = 0
-        async with _asking(of, False) as ask:
+        async with _asking(of, False, password) as ask:
             for table in TABLES:
                 if table == "meta" and keys is None:
                     continue  # the key of the keyed hashes is itself a secret
@@ -108,9 +111,10 @@ def export(
 @_OUTPUT
 @shared.KEY_FILE
 @shared.PASSPHRASE
+@shared.ASK_PASSWORD
 def import_(
     path: str, agent: str | None, inventory: str | None, way: str | None, check: bool, yes: bool, form: str,
-    key_file: str | None, passphrase: bool,
+    key_file: str | None, passphrase: bool, ask_become_pass: bool,
 ) -> None:  # fmt: skip
     """Bring the states of an export back, all of it or nothing.
 
@@ -125,7 +129,8 @@ def import_(
     agents = {name: _agents(target, inventory)[target] for name, target in names.items()}
     if way == "replace" and not check:
         confirm(f"Replace the state of {', '.join(names.values())} by what {path} says?", yes)
-    told = asyncio.run(_import(reader, agents, way == "replace", check))
+    password = shared.ask_password() if ask_become_pass else None
+    told = asyncio.run(_import(reader, agents, way == "replace", check, password))
     document = {names[name]: {"rows": counts.get(name, {}), **row} for name, row in told.items()}
     if form == "json":
         show_json({"check": check, "agents": document})
@@ -148,12 +153,14 @@ def _targets(names: list[str], pattern: str | None) -> dict[str, str]:
     return found
 
 
-async def _import(reader: Reader, agents: dict[str, Agent | None], replace: bool, check: bool) -> dict[str, Row]:
+async def _import(
+    reader: Reader, agents: dict[str, Agent | None], replace: bool, check: bool, password: str | None
+) -> dict[str, Row]:
     told = {name: {"added": 0, "altered": 0} for name in agents}
     async with contextlib.AsyncExitStack() as stack:
         asks: dict[str, Ask] = {}
         for name, agent in agents.items():
-            asks[name] = await stack.enter_async_context(_asking(agent, True))
+            asks[name] = await stack.enter_async_context(_asking(agent, True, password))
         try:
             if replace:
                 for ask in asks.values():

@@ -12,9 +12,11 @@ from typing import Any
 
 from sloth.errors import CallError
 from sloth.playbook.template import Renderer
+from sloth.state.memory import Memory
 from sloth.transport import Asset
 
 READ = 1024 * 1024
+LARGE = 4 * READ  # bytes from which on a hash is remembered from one run to the next
 _TEMPLATE_OPTIONS = (
     "trim_blocks", "lstrip_blocks", "newline_sequence", "block_start_string", "block_end_string",
     "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
@@ -26,9 +28,10 @@ Variables = Callable[[bool], Awaitable[Mapping[str, Any]]]
 class Shipper:
     """Resolves assets for all hosts of a run; a local file is hashed once, not once per host."""
 
-    def __init__(self, site_directory: Path) -> None:
+    def __init__(self, site_directory: Path, memory: Memory) -> None:
         self._directory = site_directory
         self.renderer = Renderer([site_directory, site_directory / "templates"])
+        self._memory = memory
         self._hashes: dict[tuple[str, int, int, int], str] = {}
 
     async def prepare(
@@ -86,9 +89,14 @@ class Shipper:
 
     async def _hash(self, path: Path, info: os.stat_result) -> str:
         key = (str(path), info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-        if key not in self._hashes:
-            small = info.st_size < 4 * READ
-            self._hashes[key] = hash_file(path) if small else await asyncio.to_thread(hash_file, path)
+        if key not in self._hashes and info.st_size < LARGE:
+            self._hashes[key] = hash_file(path)
+        elif key not in self._hashes:
+            known = self._memory.hash_of(str(path), info)
+            if known is None:
+                known = await asyncio.to_thread(hash_file, path)
+                self._memory.keep_hash(str(path), info, known)
+            self._hashes[key] = known
         return self._hashes[key]
 
     async def _tree(self, source: Path, contents: bool) -> list[Asset]:

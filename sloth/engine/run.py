@@ -64,7 +64,6 @@ class Run:
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.who = who()
         self.barriers = Barriers(host.name for host in hosts)
-        self.shipper = Shipper(site.directory)
         self.shared = shared or Shared()
         self.vault = Revealed(site.directory, options.keys)
         self.pruning = Pruning((host.name for host in hosts), confirm or (lambda found: True))
@@ -75,6 +74,8 @@ class Run:
         self._hosts = tuple(hosts)
         self._sink = emit
         self._memory = memory or Memory()
+        self._owned = self._memory if memory is None else None
+        self.shipper = Shipper(site.directory, self._memory)
         self._known = self._memory.known([name for host in hosts for name in (host.name,)])
         self._places = asyncio.Semaphore(options.forks)
         self._connector = Connector()
@@ -115,6 +116,11 @@ class Run:
             self.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
             await self.barriers.ended(host.name)
             await self.pruning.ended(host.name)
+
+    def close(self) -> None:
+        """Close the memory that this run has opened itself."""
+        if self._owned is not None:
+            self._owned.close()
 
     def interrupt(self) -> None:
         """End the run: every host finishes or abandons what it does and is released."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sloth.errors import StateError
+from sloth.payload import wire
 from sloth.state.keys import Damaged, Keyring, Keys
 from sloth.state.private import written
 
@@ -41,13 +42,16 @@ class Writer:
         self._frame({"header": hashlib.sha256(text).hexdigest()})
 
     def rows(self, agent: str, table: str, rows: Rows) -> None:
-        """Write the rows of a table of an agent's state, some hundreds at once."""
-        self._frame({"agent": agent, "table": table, "rows": rows})
+        """Write rows of a table of an agent's state."""
+        for page in wire.pages(rows):
+            self._frame({"agent": agent, "table": table, "rows": page})
         tables = self._counts.setdefault(agent, {})
         tables[table] = tables.get(table, 0) + len(rows)
 
     def _frame(self, content: dict[str, Any]) -> None:
         data = json.dumps({"file": self._id, "number": self._number, **content}, ensure_ascii=True).encode("ascii")
+        if len(data) > LONGEST // 2:
+            raise StateError(f"a row of the state is too large for an export: {len(data)} bytes")
         self._number += 1
         self._digest.update(data)
         if self._ring is not None:
@@ -84,13 +88,18 @@ def writing(path: Path, agents: list[str], keys: Keys | None, about: dict[str, A
 class Reader:
     """Reads what a Writer wrote, in order, checking everything; what it yields is to be trusted at the end only."""
 
-    def __init__(self, path: Path, keys: Keys) -> None:
-        """Reads the header. Raises StateError: no such file, none of ours, a newer one, a wrong key."""
+    def __init__(self, path: Path, keys: Keys, plain: bool = False) -> None:
+        """Reads the header. Raises StateError: no such file, none of ours, a newer one, a wrong key.
+
+        plain: a file that is not encrypted will do, even when the user named a key.
+        """
         self.path = path
         self._line = 0
         with self._open() as file:
             self.header = self._head(file)
         encrypted = self.header.get("cipher") == "fernet"
+        if not encrypted and not plain and keys.named:
+            raise StateError(f"{path} is not encrypted, and you named a key", hint="is it the file that you mean?")
         self._ring = keys.reading(self.header, str(path)) if encrypted else None
 
     def _open(self) -> IO[bytes]:
@@ -110,7 +119,7 @@ class Reader:
         self._line = 0
         magic, _, version = file.readline(100).decode("ascii", "replace").strip().partition(" ")
         self._line = 1
-        if magic != MAGIC or not version.isdigit():
+        if magic != MAGIC or not version.isdigit() or int(version) < 1:
             raise StateError(f"{self.path} is no export of a state", hint="sloth-runner state export makes one")
         if int(version) > VERSION:
             raise StateError(
@@ -195,7 +204,7 @@ def rekey(path: Path, old: Keys, new: Keys) -> str:
 
     Raises StateError; then the file is as it was.
     """
-    reader = Reader(path, old)
+    reader = Reader(path, old, plain=True)
     about = {name: value for name, value in reader.header.items() if name not in ("file", "keys", "kdf", "cipher")}
     with writing(path, reader.header["agents"], new, about) as writer:
         for agent, table, rows in reader:

@@ -17,7 +17,8 @@ from sloth.errors import StateError
 
 COST = {"n": 2**15, "r": 8, "p": 1}  # scrypt: 32 MB and about 0.1 s
 LOWEST = {"n": 2**14, "r": 8, "p": 1}  # of a file's header: what we add to it shall not be cheap to guess
-HIGHEST = {"n": 2**20, "r": 32, "p": 16}  # and a hostile one shall not eat the machine
+HIGHEST = {"n": 2**20, "r": 32, "p": 4}  # and a hostile one shall not eat the machine,
+MEMORY = 256 * 1024 * 1024  # bytes of it
 WANTED = "set $SLOTH_KEY, or give --key-file or --passphrase; sloth-runner key generate makes a key"
 
 
@@ -70,6 +71,9 @@ class Keyring:
         from cryptography.fernet import InvalidToken
 
         try:
+            # Python's base64 skips what does not belong into it; a file with that in it is not what was written.
+            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)) != token:
+                raise InvalidToken
             return self._fernet.decrypt(token)
         except (InvalidToken, TypeError, ValueError):
             raise Damaged("it does not decrypt") from None
@@ -84,6 +88,7 @@ def derived(passphrase: str, kdf: Mapping[str, Any]) -> Keyring:
         raise StateError("the header's salt and cost of the passphrase cannot be read") from None
     power_of_two = cost["n"] > 1 and cost["n"] & (cost["n"] - 1) == 0
     bounded = len(salt) >= 16 and all(LOWEST[name] <= cost[name] <= HIGHEST[name] for name in cost)
+    bounded = bounded and 128 * cost["n"] * cost["r"] <= MEMORY
     if kdf.get("name") != "scrypt" or not power_of_two or not bounded:
         raise StateError("the header asks for a key derivation that this sloth-runner does not do", hint="upgrade it")
     memory = 256 * cost["n"] * cost["r"] + 1024 * 1024
@@ -119,6 +124,11 @@ class Keys:
 
     key_file: Path | None = None
     passphrase: Callable[[], str] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether the user named a key for this command, and did not only have one in the environment."""
+        return self.key_file is not None or self.passphrase is not None
 
     def _plain(self) -> Keyring | None:
         """The Keyring of keys that are no passphrase."""

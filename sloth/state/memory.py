@@ -13,7 +13,7 @@ from typing import Any
 from sloth.errors import StateError
 from sloth.payload.store import Store, StoreError
 
-VERSION = 2
+VERSION = 3
 SCHEMA = (
     "CREATE TABLE agents (name TEXT PRIMARY KEY, payload TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
     " seen_at INTEGER NOT NULL)",
@@ -62,6 +62,12 @@ def open_database(path: Path, schema: Sequence[Sequence[str]], version: int) -> 
     return database
 
 
+# Hashes of this machine's own files, which are large; format 3.
+HASHES = (
+    "CREATE TABLE hashes (path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER,"
+    " ctime_ns INTEGER, sha256 TEXT NOT NULL)",
+)
+SETTLED_NS = 2 * 10**9  # a file that was changed so lately may change again without a new time
 TELLING = ("host", "task", "key", "status", "reason", "place", "error")
 
 
@@ -81,7 +87,7 @@ class Memory:
     def __init__(self, directory: Path | None = None) -> None:
         """Raises StateError."""
         self.directory = directory or sloth_home()
-        self._database = open_database(self.directory / "controller.db", (SCHEMA, TOLD), VERSION)
+        self._database = open_database(self.directory / "controller.db", (SCHEMA, TOLD, HASHES), VERSION)
 
     def replica_path(self, name: str) -> Path:
         """The replica of an agent's state file."""
@@ -129,6 +135,18 @@ class Memory:
             copy.close()
         except (StoreError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"the replica {path} cannot be written: {error}") from error
+
+    def hash_of(self, path: str, info: os.stat_result) -> str | None:
+        """The SHA-256 that a file of this machine had when it was last hashed, if it was not changed since."""
+        statement = "SELECT sha256, device, inode, size, mtime_ns, ctime_ns FROM hashes WHERE path=?"
+        row = self._database.execute(statement, (path,)).fetchone()
+        return str(row[0]) if row and tuple(row[1:]) == _signature(info) else None
+
+    def keep_hash(self, path: str, info: os.stat_result, sha256: str) -> None:
+        """Remember it; info was taken before the file was read."""
+        if time.time_ns() - info.st_ctime_ns > SETTLED_NS:
+            values = (path, *_signature(info), sha256)
+            self._database.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def begin_run(self, run: str, site: str, who: str, hosts: int) -> None:
         """Record that a run began."""
@@ -182,6 +200,10 @@ class Memory:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _signature(info: os.stat_result) -> tuple[int, int, int, int, int]:
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 class _Transaction:

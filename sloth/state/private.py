@@ -12,8 +12,11 @@ from sloth.errors import StateError
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, mode 0600, that takes the place of `path` when the block ends without an error. Raises StateError."""
+def written(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` when the block ends without an error. Raises StateError.
+
+    It is private unless `mode` says otherwise.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -23,6 +26,7 @@ def written(path: Path) -> Iterator[IO[bytes]]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

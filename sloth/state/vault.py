@@ -53,8 +53,11 @@ class Vault:
         ring = self._keys.reading(header, str(self.path))
         return {name: self._open(ring, name, token) for name, token in sorted(tokens.items())}
 
-    def set(self, values: dict[str, str | None]) -> None:
-        """Set secrets (None removes one), all of them or none. Raises StateError."""
+    def set(self, values: dict[str, str | None], before: dict[str, str | None] | None = None) -> None:
+        """Set secrets (None removes one), all of them or none. Raises StateError.
+
+        before: what they must be now, or nothing is set.
+        """
         for name in values:
             if not _NAME.fullmatch(name):
                 raise StateError(f"{name!r} cannot be a secret's name", hint="letters, digits, . _ - and / between")
@@ -64,6 +67,9 @@ class Vault:
                 ring = self._keys.reading(header, str(self.path))
             else:
                 ring, header = self._keys.writing()
+            for name, value in (before or {}).items():
+                if (self._open(ring, name, tokens[name]) if name in tokens else None) != value:
+                    raise StateError(f"the secret {name} was changed by somebody else meanwhile", hint="edit it again")
             for name, value in values.items():
                 if value is not None:
                     tokens[name] = _token(ring, name, value)
@@ -104,7 +110,7 @@ class Vault:
         if any(line.startswith(("<<<<<<< ", ">>>>>>> ", "=======")) for line in lines):
             raise StateError(f"{self.path} has an unresolved merge conflict", hint="keep the right lines, in git")
         magic, _, version = (lines[0] if lines else "").partition(" ")
-        if magic != MAGIC or not version.isdigit():
+        if magic != MAGIC or not version.isdigit() or int(version) < 1:
             raise StateError(f"{self.path} is no file of secrets", hint="sloth-runner secret set makes one")
         if int(version) > VERSION:
             raise StateError(
@@ -131,7 +137,9 @@ class Vault:
             self._open(ring, name, token)  # what is written can be read again
         lines = [f"{MAGIC} {VERSION}", json.dumps(header, sort_keys=True)]
         lines += [f"{name} {tokens[name]}" for name in sorted(tokens)]
-        with written(self.path) as file:
+        path = self.path.resolve()  # a link stays a link
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        with written(path, mode) as file:
             file.write(("\n".join(lines) + "\n").encode("utf-8"))
 
     @contextlib.contextmanager

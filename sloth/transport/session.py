@@ -25,6 +25,7 @@ NOISE = 64 * 1024  # bytes that a login shell may print before the payload speak
 PING = 15.0  # seconds between signs of life
 BYE = 60.0  # seconds that the payload has to look at orphans, commit and say goodbye
 READ = 256 * 1024
+TOGETHER = 8  # pieces of a file that are written at once
 SOON = 0.005  # seconds that a call may wait for others to go with it
 SOON_BYTES = 32 * 1024  # bytes that may
 
@@ -398,10 +399,15 @@ class Session:
     async def _ship(self, number: int, index: int, asset: Asset) -> None:
         """Stream a content that the host asked for; stop when the call is answered without it."""
         try:
+            frames: list[bytes] = []
             for data in _pieces(asset):
                 if number not in self._sent:
                     return
-                await self._write(wire.pack_blob(number, index, data))
+                frames.append(wire.pack_blob(number, index, data))
+                if len(frames) == TOGETHER:
+                    await self._write(b"".join(frames))
+                    frames.clear()
+            await self._write(b"".join(frames))
         except CallError:
             pass  # the host finds the content short, and says so
         if number in self._sent:

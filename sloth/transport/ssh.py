@@ -117,7 +117,6 @@ class Connector:
 
     async def connect(self, host: Host) -> SshLink:
         """Connect to `host`, through its jump hosts. Raises ConnectError, AuthError, HostKeyError."""
-        library.asyncssh()
         async with self._places:
             hops: list[Any] = []
             try:
@@ -210,11 +209,24 @@ class _Dial:
         self._phase = "connecting"
         self._refused: HostKeyError | None = None
         self._alive = False
+        self._early: socket.socket | None = None
 
     async def run(self, deadline: float) -> Any:
-        import asyncssh
+        """Return the connection. Raises _HungUp, and what Connector.connect() raises."""
+        try:
+            return await self._attempt(deadline)
+        finally:
+            if self._early is not None:  # nobody came to use it
+                self._early.close()
 
+    async def _attempt(self, deadline: float) -> Any:
         loop = asyncio.get_running_loop()
+        if self._tunnel is None and _is_plain(self._host):
+            # Servers start a process for a connection: they do so while asyncssh, which takes its time, is imported.
+            with contextlib.suppress(OSError):  # the same again, below, has words for it
+                async with asyncio.timeout(max(0.1, deadline - loop.time())):
+                    self._early = await self._socket(self._host.address, self._host.port or 22)
+        asyncssh = library.asyncssh()
         left = max(0.1, deadline - loop.time())
         try:
             async with asyncio.timeout(left):
@@ -293,7 +305,8 @@ class _Dial:
         if self._tunnel is not None:
             given["tunnel"] = self._tunnel
         elif not options.proxy_command:
-            given["sock"] = await self._socket()
+            early, self._early = self._early, None
+            given["sock"] = early or await self._socket(self.address, self.port)
         self._phase = "the key exchange"
         del given["host"]
         config = given.pop("config", ())
@@ -304,10 +317,10 @@ class _Dial:
             return await asyncssh.connect(host.address, sock=sock, **arguments)
         return await asyncssh.connect(host.address, **arguments)
 
-    async def _socket(self) -> socket.socket:
+    async def _socket(self, to: str, port: int) -> socket.socket:
         """A connected socket: dialled here, so that a refusal and a silence each get their own words."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self.address, self.port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(to, port, type=socket.SOCK_STREAM)
         failure: OSError | None = None
         for family, kind, protocol, _, address in found:
             sock = socket.socket(family, kind, protocol)
@@ -325,7 +338,7 @@ class _Dial:
             return sock
         if failure is not None and failure.errno:
             raise OSError(failure.errno, os.strerror(failure.errno))
-        raise failure or OSError(f"{self.address} has no address")
+        raise failure or OSError(f"{to} has no address")
 
     # What asyncssh tells us on the way
 
@@ -434,6 +447,13 @@ def _names(known_hosts: Any) -> list[str]:
     return [str(name) for name in known_hosts] if isinstance(known_hosts, (list, tuple)) else [str(known_hosts)]
 
 
+def _is_plain(host: Host) -> bool:
+    """Whether the inventory alone says where the host is: there is no ssh_config that could say otherwise."""
+    if isinstance(host.ssh_config, str):
+        return False
+    return host.ssh_config is False or not Path("~/.ssh/config").expanduser().is_file()
+
+
 def _configured_jump(host: Host) -> str | None:
     """ProxyJump of the user's ssh_config for this host."""
     path = Path(host.ssh_config) if isinstance(host.ssh_config, str) else Path("~/.ssh/config").expanduser()
@@ -441,6 +461,7 @@ def _configured_jump(host: Host) -> str | None:
         return None
     import getpass
 
+    library.asyncssh()
     from asyncssh.config import SSHClientConfig
 
     arguments = (None, [path], True, False, False, getpass.getuser(), host.user or (), host.address, host.port or ())

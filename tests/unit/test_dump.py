@@ -47,6 +47,7 @@ WHOLE = [("web1", "resources", ROWS[:3]), ("web1", "resources", ROWS[3:]), ("web
 def test_what_is_written_is_read_again(tmp_path: Path, keys: Keys, encrypted: bool) -> None:
     path = tmp_path / "dump"
     write(path, keys if encrypted else None)
+    keys = keys if encrypted else Keys()
     assert read(path, keys) == WHOLE
     assert Reader(path, keys).verify() == {"web1": {"resources": 7}, "web2": {"history": 1}}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -75,13 +76,14 @@ def test_a_flipped_bit_is_an_error(tmp_path: Path, keys: Keys, encrypted: bool, 
     data[int(at * len(data))] ^= 1 << bit
     path.write_bytes(data)
     with pytest.raises(StateError):
-        read(path, keys)
+        read(path, keys if encrypted else Keys())
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_lines_cannot_go_or_move_or_come(tmp_path: Path, keys: Keys, encrypted: bool) -> None:
     path = tmp_path / "dump"
     write(path, keys if encrypted else None)
+    opened = keys if encrypted else Keys()
     lines = path.read_bytes().splitlines(keepends=True)
     other = tmp_path / "other"
     write(other, keys if encrypted else None)
@@ -93,10 +95,10 @@ def test_lines_cannot_go_or_move_or_come(tmp_path: Path, keys: Keys, encrypted: 
     for data in wrong:
         path.write_bytes(data)
         with pytest.raises(StateError):
-            read(path, keys)
+            read(path, opened)
     path.write_bytes(lines[0] + lines[1].replace(b"ann", b"eve") + b"".join(lines[2:]))
     with pytest.raises(Damaged, match=r"header .* was altered"):
-        read(path, keys)
+        read(path, opened)
 
 
 def test_every_mistake_has_its_own_words(tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,3 +188,31 @@ def test_memory_is_flat(tmp_path: Path, keys: Keys) -> None:
 
     small, large = peak(5), peak(50)
     assert large < small * 1.5
+
+
+def test_what_is_put_into_an_encrypted_line_is_damage(tmp_path: Path, keys: Keys) -> None:
+    path = tmp_path / "dump"
+    write(path, keys)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], lines[3][:20] + b"!!" + lines[3][20:], *lines[4:]]))
+    with pytest.raises(Damaged, match="line 4 is damaged"):
+        read(path, keys)
+    path.write_bytes(b"SLOTH-STATE 0\n" + b"".join(lines[1:]))
+    with pytest.raises(StateError, match="no export"):
+        read(path, keys)
+
+
+def test_a_plain_file_is_not_taken_for_the_encrypted_one(tmp_path: Path, keys: Keys) -> None:
+    write(tmp_path / "dump", None)
+    with pytest.raises(StateError, match="is not encrypted, and you named a key"):
+        read(tmp_path / "dump", keys)
+    assert read(tmp_path / "dump", Keys()) == WHOLE
+    rekey(tmp_path / "dump", keys, keys)
+    assert read(tmp_path / "dump", keys) == WHOLE
+
+
+def test_many_rows_at_once_are_written_in_lines_that_can_be_read(tmp_path: Path, keys: Keys) -> None:
+    rows = [{"diff": "x" * 100_000, "n": n} for n in range(100)]
+    with writing(tmp_path / "dump", ["a"], keys, {}) as writer:
+        writer.rows("a", "history", rows)
+    assert [row for _, _, page in Reader(tmp_path / "dump", keys) for row in page] == rows

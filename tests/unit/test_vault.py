@@ -158,3 +158,32 @@ def test_looking_at_help_does_not_load_cryptography() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert done.stdout == "False\n", done.stderr
+
+
+def test_an_edit_loses_nothing_and_leaves_nothing(vault: Vault, tmp_path: Path) -> None:
+    vault.set({"a": "old-value-of-it"})
+    script = "#!/bin/sh\\nprintf other | python -m sloth secret set a --stdin 2>/dev/null; echo mine > $1\\n"
+    (tmp_path / "editor").write_text(script.replace("python", sys.executable).replace("\\n", chr(10)))
+    (tmp_path / "editor").chmod(0o755)
+    environment = {**os.environ, "EDITOR": str(tmp_path / "editor"), "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "sloth", "secret", "edit", "a"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "by somebody else meanwhile" in done.stderr
+    assert vault.get("a") == "other"
+    (tmp_path / "editor").write_text("#!/bin/sh\nkill -TERM $PPID; sleep 1\n")
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("secrets.vault", "editor")]
+    assert [path for path in left if b"other" in path.read_bytes()] == []
+    assert list(tmp_path.glob("sloth-*")) == []
+
+
+def test_a_vault_keeps_its_mode_and_its_link(vault: Vault, tmp_path: Path) -> None:
+    vault.set({"a": "1"})
+    vault.path.rename(tmp_path / "real.vault")
+    (tmp_path / "real.vault").chmod(0o644)
+    vault.path.symlink_to("real.vault")
+    vault.set({"a": "2"})
+    assert vault.path.is_symlink()
+    assert stat.S_IMODE((tmp_path / "real.vault").stat().st_mode) == 0o644
+    assert vault.get("a") == "2"

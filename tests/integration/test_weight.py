@@ -1,0 +1,145 @@
+"""What a start costs, told in bytes, modules and writes: they grow unseen, and seconds cannot be asserted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from sloth.engine.events import HostFinished
+from sloth.transport import bundle
+from sloth.transport.local import LocalChannel
+from tests.integration.running import run_local
+from tests.integration.test_contracts import ROOT
+
+BUNDLE = 150_000  # bytes; every host gets them once a version
+PAYLOAD_MODULES = 105  # that a payload has loaded when it is ready for calls
+HEAVY = (
+    "hashlib",
+    "_hashlib",
+    "difflib",
+    "subprocess",
+    "typing",
+    "pkgutil",
+    "random",
+    "tempfile",
+    "logging",
+    "ssl",
+    "ast",
+)
+
+
+def test_the_payload_stays_small() -> None:
+    made = bundle.build()
+    assert len(made.data) < BUNDLE
+    assert bundle._build.__wrapped__((), None).sha256 == made.sha256, "the same sources give the same bytes"
+
+
+def test_the_payload_loads_little_before_it_is_ready() -> None:
+    script = "import sys; import sloth.payload.__main__; print(' '.join(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-E", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = done.stdout.split()
+    assert len(loaded) <= PAYLOAD_MODULES, loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_docstrings_stay_at_home_and_lines_keep_their_numbers() -> None:
+    source = (
+        b'"""Doc."""\nimport os\n\n\ndef f():\n    """One\n\n    two."""\n    raise ValueError("x")\n'
+        b"\n\nclass A:\n    'a'\n"
+    )
+    blanked = bundle.without_docstrings(source)
+    assert b"Doc" not in blanked
+    assert b"two" not in blanked
+    scope: dict[str, object] = {}
+    exec(compile(blanked, "f.py", "exec"), scope)  # noqa: S102  its own source
+    with pytest.raises(ValueError, match="x") as caught:
+        scope["f"]()  # type: ignore[operator]
+    assert caught.traceback[-1].lineno == 8
+    assert bundle.without_docstrings(b"not python (") == b"not python ("
+    for path in (ROOT / "sloth" / "payload").rglob("*.py"):
+        before = path.read_bytes()
+        after = bundle.without_docstrings(before)
+        compile(after, str(path), "exec")
+        assert before.count(b"\n") == after.count(b"\n")
+
+
+def test_a_kept_bundle_is_used_until_a_source_changes(tmp_path: Path) -> None:
+    build = bundle._build.__wrapped__
+    first = build((), tmp_path)
+    (kept,) = tmp_path.glob("bundle-*.zip")
+    with mock.patch.object(bundle, "_zipped", side_effect=AssertionError("it was built again")):
+        assert build((), tmp_path) == first
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    assert build((), tmp_path) == first, "a damaged one is not"
+    assert build((("sloth/payload/modules/own.py", b"x = 1"),), tmp_path) != first
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (["--version"], ["asyncio", "asyncssh", "lupa", "jinja2", "rich", "cryptography", "sqlite3"]),
+        (["--help"], ["asyncio", "asyncssh", "lupa", "jinja2", "rich", "cryptography", "sqlite3"]),
+        (["run", "-f", "site.sloth"], ["asyncssh", "jinja2", "rich", "cryptography", "zipfile"]),
+    ],
+)
+def test_a_command_loads_what_it_needs(tmp_path: Path, words: list[str], absent: list[str]) -> None:
+    (tmp_path / "site.sloth").write_text('task({ name = "t", run = function() exec.run("true") end })')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    # The end of a command is os._exit: what it had loaded is told before it.
+    script = (
+        "import os, sys; end = os._exit; names = sys.argv.pop().split()\n"
+        "os._exit = lambda status: end(9 if [print(n) for n in names if n in sys.modules] else status)\n"
+        "from sloth.cli import command_line; command_line()"
+    )
+    for turn in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words, " ".join(absent)],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        if turn or words[0] != "run":  # the first run builds the bundle
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def writes() -> Iterator[list[int]]:
+    """The sizes of what is written to payloads."""
+    sizes: list[int] = []
+    real = LocalChannel.write
+
+    async def counted(self: LocalChannel, data: bytes) -> None:
+        sizes.append(len(data))
+        await real(self, data)
+
+    with mock.patch.object(LocalChannel, "write", counted):
+        yield sizes
+
+
+async def test_many_calls_go_out_together(tmp_path: Path, writes: list[int]) -> None:
+    site = 'task({ name = "t", run = function() for i = 1, 200 do file.stat("/etc/" .. i) end end })'
+    events = await run_local(site, tmp_path)
+    assert [event.status for event in events if isinstance(event, HostFinished)] == ["unchanged"]
+    assert len(writes) < 20, writes
+    assert sum(writes) > 20_000
+
+
+async def test_a_call_does_not_wait_for_a_slow_site(tmp_path: Path, writes: list[int]) -> None:
+    site = """task({ name = "t", run = function()
+        file.stat("/etc/first")
+        local begun = os.clock()
+        while os.clock() - begun < 0.05 do end
+        file.stat("/etc/second")
+        while os.clock() - begun < 0.1 do end
+        file.stat("/etc/third")
+    end })"""
+    await run_local(site, tmp_path)
+    assert len(writes) >= 4, "hello, two that were overdue, the rest"

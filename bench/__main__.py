@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,12 @@ from bench.servers import Servers
 
 ROUNDS = 3  # of everything, in turn
 OURS = 7  # of what the peers have no part in
+HEAD = f"""# Benchmarks
+
+Every section is written by `python -m bench` (or by `python -m bench WORK`, for that one). Peers:
+{", ".join(peers.PINNED)}, in a virtual environment of their own. OpenSSH's sshd on loopback, a
+process and a home for each host, so the hosts' work is in every number. Medians of {ROUNDS} rounds, every contender in
+turn. The floor is a bare asyncssh script that connects to the same hosts and starts Python on each."""
 DOCS = Path(__file__).parent.parent / "docs"
 MB = 1024 * 1024
 
@@ -273,7 +280,7 @@ class Bench:
 
 
 def main() -> None:
-    """Run what was asked for; write the report when it was everything."""
+    """Run what was asked for, and put it into the report; what was not asked for stays there as it was measured."""
     words = [word.lower() for word in sys.argv[1:] if not word.startswith("-")]
     with tempfile.TemporaryDirectory(prefix="sloth-bench-") as name:
         bench = Bench(Path(name), "--no-peers" not in sys.argv)
@@ -292,16 +299,21 @@ def main() -> None:
         unknown = [word for word in words if word not in works]
         if unknown:
             sys.exit(f"there is no work {unknown[0]}; there are {' '.join(works)}")
-        machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}"
-        bench.say("# Benchmarks", "", f"Written by `python -m bench` on {time.strftime('%Y-%m-%d')}: {machine}.")
-        bench.say(f"Peers: {', '.join(peers.PINNED)}; OpenSSH's sshd on loopback, a process and a home for each host.")
-        bench.say(
-            "Medians; every contender in turn. The floor is a bare asyncssh script that connects and starts Python.", ""
-        )
         for work in words or works:
+            bench.lines = []
             works[work]()
-        if not words:
-            (DOCS / "benchmarks.md").write_text("\n".join(bench.lines) + "\n")
+            _put(list(works), work, "\n".join(bench.lines).strip())
+
+
+def _put(order: list[str], work: str, text: str) -> None:
+    """Put the section of a work into the report, each between marks of its own."""
+    report = DOCS / "benchmarks.md"
+    old = report.read_text() if report.exists() else ""
+    sections = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", old, re.S))
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}"
+    sections[work] = f"{text}\n\n{time.strftime('%Y-%m-%d')}, {machine}."
+    parts = [HEAD, *(f"<!-- {name} -->\n{sections[name]}\n<!-- end -->" for name in order if name in sections)]
+    report.write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

@@ -130,40 +130,48 @@ def peers(directory: Path, servers: Servers, hosts: int) -> dict[str, tuple[list
     return found
 
 
+def _asked(work: Work, line: str, template: str, copy: str, user: str, package: str) -> list[str]:
+    """All that is asked for, each in one contender's words; {n} is a number, {name} a name."""
+    counted = ((line, work.lines), (template, work.templates), (copy, work.copies))
+    named = ((user, work.users), (package, work.packages))
+    asked = [form.replace("{n}", str(n)) for form, count in counted for n in range(count)]
+    return asked + [form.replace("{name}", name) for form, names in named for name in names]
+
+
 def _sloth(work: Work) -> str:
-    calls = [f'file.lineinfile({{ path = "~/lines", line = "line {n}", create = true }})' for n in range(work.lines)]
-    calls += [f'file.template({{ src = "t{n}.j2", dest = "~/template{n}" }})' for n in range(work.templates)]
-    calls += [f'file.copy({{ src = "file{n}", dest = "~/file{n}" }})' for n in range(work.copies)]
-    calls += [f'user.create({{ name = "{name}", shell = "/usr/sbin/nologin" }})' for name in work.users]
-    calls += [f'pkg.install("{name}")' for name in work.packages]
-    if not calls:
-        calls = ['exec.run({ cmd = "true", read_only = true })']
-    return "task({ name = 'bench', run = function()\n" + "\n".join(calls) + "\nend })\n"
+    calls = _asked(
+        work,
+        'file.lineinfile({ path = "~/lines", line = "line {n}", create = true })',
+        'file.template({ src = "t{n}.j2", dest = "~/template{n}" })',
+        'file.copy({ src = "file{n}", dest = "~/file{n}" })',
+        'user.create({ name = "{name}", shell = "/usr/sbin/nologin" })',
+        'pkg.install("{name}")',
+    ) or ['exec.run({ cmd = "true", read_only = true })']
+    return "\n".join(["task({ name = 'bench', run = function()", *calls, "end })", ""])
 
 
 def _ansible(work: Work) -> str:
-    tasks = [f"lineinfile: {{path: ~/lines, line: 'line {n}', create: true}}" for n in range(work.lines)]
-    tasks += [f"template: {{src: t{n}.j2, dest: ~/template{n}}}" for n in range(work.templates)]
-    tasks += [f"copy: {{src: file{n}, dest: ~/file{n}}}" for n in range(work.copies)]
-    tasks += [f"user: {{name: {name}, shell: /usr/sbin/nologin}}" for name in work.users]
-    tasks += [f"apt: {{name: {name}}}" for name in work.packages]
-    if not tasks:
-        tasks = ["raw: 'true'\n      changed_when: false"]
-    lines = ["- hosts: all", "  gather_facts: false", "  tasks:", *[f"    - {task}" for task in tasks]]
-    return "\n".join(lines) + "\n"
+    tasks = _asked(
+        work,
+        "lineinfile: {path: ~/lines, line: 'line {n}', create: true}",
+        "template: {src: t{n}.j2, dest: ~/template{n}}",
+        "copy: {src: file{n}, dest: ~/file{n}}",
+        "user: {name: {name}, shell: /usr/sbin/nologin}",
+        "apt: {name: {name}}",
+    ) or ["raw: 'true'\n      changed_when: false"]
+    return "\n".join(["- hosts: all", "  gather_facts: false", "  tasks:", *[f"    - {task}" for task in tasks], ""])
 
 
 def _pyinfra(work: Work) -> str:
-    lines = ["from pyinfra.operations import apt, files, server"]
-    lines += [
-        "from pyinfra import host",
-        "home = host.get_fact(__import__('pyinfra.facts.server', fromlist=['Home']).Home)",
-    ]
-    lines += [f'files.line(path=home + "/lines", line="line {n}")' for n in range(work.lines)]
-    lines += [f'files.template(src="t{n}.j2", dest=home + "/template{n}", word="w")' for n in range(work.templates)]
-    lines += [f'files.put(src="file{n}", dest=home + "/file{n}")' for n in range(work.copies)]
-    lines += [f'server.user(user="{name}", shell="/usr/sbin/nologin")' for name in work.users]
-    lines += [f'apt.packages(packages=["{name}"])' for name in work.packages]
-    if len(lines) == 3:
-        lines += ['server.shell(commands=["true"])']
-    return "\n".join(lines) + "\n"
+    operations = _asked(
+        work,
+        'files.line(path=home + "/lines", line="line {n}")',
+        'files.template(src="t{n}.j2", dest=home + "/template{n}", word="w")',
+        'files.put(src="file{n}", dest=home + "/file{n}")',
+        'server.user(user="{name}", shell="/usr/sbin/nologin")',
+        'apt.packages(packages=["{name}"])',
+    ) or ['server.shell(commands=["true"])']
+    head = """from pyinfra.operations import apt, files, server
+from pyinfra import host
+home = host.get_fact(__import__('pyinfra.facts.server', fromlist=['Home']).Home)"""
+    return "\n".join([head, *operations, ""])

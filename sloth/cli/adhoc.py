@@ -40,6 +40,7 @@ def made(
 @shared.reporting
 @shared.BECOME
 @shared.BECOME_USER
+@shared.MODULES
 @shared.running
 def call(
     hosts: str,
@@ -103,7 +104,6 @@ def execute(
     become: bool,
     become_user: str | None,
     forks: int,
-    modules: str | None,
     ask_become_pass: bool,
     lock_wait: float,
 ) -> int:

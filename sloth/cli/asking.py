@@ -141,6 +141,17 @@ class Asked:
             raise next(iter(self.errors.values()))
         return found
 
+    def answer(self, found: dict[str, list[Row]], nothing: str, show: Callable[[list[Row]], None]) -> int:
+        """Show all rows, as JSON or by show(rows), or say that there is `nothing`; return status()."""
+        rows = list(with_agent(found))
+        if self.json:
+            show_json(rows)
+        elif rows:
+            show(rows)
+        elif not self.errors:
+            click.echo(nothing)
+        return self.status()
+
     def status(self) -> int:
         """Say which agents did not answer; the exit status: 0, 1, or 4 when they could not be reached."""
         for name, error in self.errors.items():

@@ -48,7 +48,6 @@ def running(command: Command) -> Command:
             help="How long to wait for a host on which another run is at work.",
         ),
         ASK_PASSWORD,
-        MODULES,
         FORKS,
     ):
         command = option(command)

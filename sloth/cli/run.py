@@ -27,6 +27,7 @@ def _of_a_site(command: shared.Command) -> shared.Command:
         click.option("--eager", is_flag=True, help="Wait for every call's answer before the next one (for debugging)."),
         shared.PASSPHRASE,
         shared.KEY_FILE,
+        shared.MODULES,
         shared.running,
         shared.VALUES,
         shared.EXTRA,

@@ -49,19 +49,16 @@ def list_runs(limit: int, agent: str | None, inventory: str | None, output: str)
 
 def _of_hosts(of: Asked, limit: int) -> int:
     found = of.ask("runs", limit=limit)
-    rows = list(asking.with_agent(found))
-    if of.json:
-        show_json(rows)
-    elif not rows and not of.errors:
-        click.echo(f"no run is remembered on {of.pattern}")
-    elif rows:
+
+    def show_rows(rows: list[asking.Row]) -> None:
         cells = [
             (row["agent"], row["run"], ago(row["started"]), row["site"], f"{row['who']} from {row['origin']}",
              row["changes"], "" if row["finished"] else "not finished")
             for row in rows
         ]  # fmt: skip
         table(("AGENT", "RUN", "STARTED", "SITE", "BY", "CHANGES", ""), cells)
-    return of.status()
+
+    return of.answer(found, f"no run is remembered on {of.pattern}", show_rows)
 
 
 @runs.command()

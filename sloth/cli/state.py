@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sloth.cli import asking
-from sloth.cli.asking import Asked, ago, one_of, show_json, table, when, with_agent
+from sloth.cli.asking import Asked, Row, ago, one_of, show_json, table, when, with_agent
 from sloth.cli.state_edit import EDITING
 from sloth.cli.transfer import TRANSFER
 from sloth.report.text import diff_lines, neutral
@@ -46,24 +46,17 @@ def list_states(only: str, of: Asked) -> int:
     module, _, kind = only.partition(":")
     orphaned = only == "orphaned"
     found = of.ask("list", orphaned=True) if orphaned else of.ask("list", module=module, type=kind)
-    rows = list(with_agent(found))
-    if of.json:
-        show_json(rows)
-    elif not rows and not of.errors:
-        click.echo(f"nothing is {'orphaned' if orphaned else 'remembered'} on {of.pattern}" + _below(only, orphaned))
-    elif rows:
+    below = f" below {only}" if only and not orphaned else ""
+
+    def show(rows: list[Row]) -> None:
         last = [ago(row["orphaned"]) if orphaned else row["task"] or "" for row in rows]
         cells = [
             (row["key"], ago(row["changed_at"]), ago(row["checked_at"]), end)
             for row, end in zip(rows, last, strict=True)
         ]
-        heads = ("KEY", "CHANGED", "CHECKED", "ORPHANED" if orphaned else "TASK")
-        _with_agents(heads, cells, found, rows)
-    return of.status()
+        _with_agents(("KEY", "CHANGED", "CHECKED", "ORPHANED" if orphaned else "TASK"), cells, found, rows)
 
-
-def _below(only: str, orphaned: bool) -> str:
-    return f" below {only}" if only and not orphaned else ""
+    return of.answer(found, f"nothing is {'orphaned' if orphaned else 'remembered'} on {of.pattern}{below}", show)
 
 
 def _with_agents(heads: Any, cells: Any, found: Any, rows: Any) -> None:
@@ -132,20 +125,18 @@ def history(key: str, run: str | None, diff: bool, limit: int, of: Asked) -> int
             one_of(of, of.pattern, key, [{"key": match} for match in sorted(matches)])
         key = next(iter(matches), key)
     found = of.ask("history", key=key, run=run, limit=limit)
-    rows = list(with_agent(found))
-    if of.json:
-        show_json(rows)
-        return of.status()
-    if not rows and not of.errors:
-        click.echo(f"no change of {key or 'anything'} is remembered on {of.pattern}")
-    for row in rows:
-        by = f"{row['who']} from {row['origin']}" if row["who"] else "?"
-        click.secho(f"{when(row['at'])}  ", dim=True, nl=False)
-        click.secho(neutral(f"{row['agent']}  " if len(found) > 1 else "") + neutral(row["key"]), bold=True, nl=False)
-        click.echo(neutral(f"  {row['reason']}, run {row['run']} of {row['site']}, {by}"))
-        if diff:
-            _show_diff(row["diff"] or {})
-    return of.status()
+
+    def show(rows: list[Row]) -> None:
+        for row in rows:
+            by = f"{row['who']} from {row['origin']}" if row["who"] else "?"
+            agent = f"{row['agent']}  " if len(found) > 1 else ""
+            click.secho(f"{when(row['at'])}  ", dim=True, nl=False)
+            click.secho(neutral(agent + row["key"]), bold=True, nl=False)
+            click.echo(neutral(f"  {row['reason']}, run {row['run']} of {row['site']}, {by}"))
+            if diff:
+                _show_diff(row["diff"] or {})
+
+    return of.answer(found, f"no change of {key or 'anything'} is remembered on {of.pattern}", show)
 
 
 def _show_diff(diff: dict[str, Any]) -> None:
@@ -163,16 +154,13 @@ def diff_runs(run_a: str, run_b: str, of: Asked) -> int:
     Runs are named as in `runs list --agent`: by their id, the beginning of it, or `last`.
     """
     found = of.ask("between", first=run_a, last=run_b)
-    rows = list(with_agent(found))
-    if of.json:
-        show_json(rows)
-        return of.status()
-    if not rows and not of.errors:
-        click.echo(f"nothing is different on {of.pattern}")
-    for row in rows:
-        click.secho((f"{row['agent']}  " if len(found) > 1 else "") + neutral(row["key"]), bold=True)
-        _show_diff(row["diff"])
-    return of.status()
+
+    def show(rows: list[Row]) -> None:
+        for row in rows:
+            click.secho((f"{row['agent']}  " if len(found) > 1 else "") + neutral(row["key"]), bold=True)
+            _show_diff(row["diff"])
+
+    return of.answer(found, f"nothing is different on {of.pattern}", show)
 
 
 @state.command()
@@ -202,15 +190,12 @@ def stats(of: Asked) -> int:
 
 def _handlers(of: Asked) -> int:
     found = of.ask("handlers")
-    rows = list(with_agent(found))
-    if of.json:
-        show_json(rows)
-    elif not rows and not of.errors:
-        click.echo("no handler waits")
-    elif rows:
+
+    def show(rows: list[Row]) -> None:
         cells = [(row["name"], row["site"], row["task"], row["key"], ago(row["since"])) for row in rows]
         _with_agents(("HANDLER", "SITE", "TASK", "BECAUSE OF", "SINCE"), cells, found, rows)
-    return of.status()
+
+    return of.answer(found, "no handler waits", show)
 
 
 def _locks(of: Asked) -> int:

@@ -21,6 +21,7 @@ _GLOBALS = frozenset(
     | {"log", "math", "next", "os", "package", "pairs", "print", "require", "secret", "select", "state", "string"}
     | {"table", "task", "template", "type", "utf8", "vars", "ipairs", "pcall", "xpcall", "tonumber", "tostring"}
 )
+# As global as what they mirror, the path of the package and sys.modules.
 _known: list[str] = []  # directories that were made known, with the names of what they held
 _names: set[str] = set()
 

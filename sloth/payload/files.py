@@ -60,7 +60,7 @@ def look(path, follow=True):
         "type": _TYPES.get(stat.S_IFMT(info.st_mode), "unknown"),
         "mode": "%04o" % stat.S_IMODE(info.st_mode),
         "owner": user_name(info.st_uid),
-        "group": _group_name(info.st_gid),
+        "group": group_name(info.st_gid),
     }
     if seen["type"] == "link":
         seen["target"] = os.readlink(path)
@@ -80,7 +80,7 @@ def wanted(host, args, now, kind="file"):
         wish["owner"] = args.owner if made else user_name(_uid(args.owner))
     if args.group is not None:
         made = "group:%s" % args.group in host.predicted
-        wish["group"] = args.group if made else _group_name(_gid(args.group))
+        wish["group"] = args.group if made else group_name(_gid(args.group))
     if args.mode is not None:
         old = int(now["mode"], 8) if now is not None else (0o777 if kind == "directory" else 0o666) & ~umask()
         wish["mode"] = "%04o" % parse_mode(args.mode, old, kind == "directory")
@@ -111,32 +111,51 @@ def replace(path, chunks, mode=None, validate=None):
     the new file takes its place, and may raise. `path` must not be a link (callers resolve those). On any error the
     old file stays as it was and no temporary is left. Raises Failed, OSError, and what `chunks` or `validate` raise.
     """
-    directory = os.path.dirname(path) or "."
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sweep(os.path.dirname(path) or ".", os.path.basename(path))
+        put(directory, path, chunks, lambda descriptor: _dress(descriptor, path, mode), validate)
+    finally:
+        os.close(directory)
+
+
+def put(directory, path, chunks, dress, validate=None):
+    """Put a new file in the place of `path`, in its open directory (a descriptor): a kill leaves the old or the new.
+
+    dress(descriptor) gives the new file its attributes; the rest is as in replace().
+    """
     base = os.path.basename(path)
-    _sweep(directory, base)
-    temporary = os.path.join(directory, _prefix(base) + "%d-%s" % (os.getpid(), os.urandom(6).hex()))
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    temporary = _prefix(base) + "%d-%s" % (os.getpid(), os.urandom(6).hex())
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+    except OSError as error:
+        raise explained(error, path) or OSError(error.errno, error.strerror, path)
     try:
         try:
             for data in chunks:
-                _write(descriptor, data)
-            _dress(descriptor, path, mode)
+                write(descriptor, data)
+            dress(descriptor)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if validate is not None:
-            validate(temporary)
-        os.rename(temporary, path)
+            validate(os.path.join(os.path.dirname(path), temporary))
+        os.rename(temporary, base, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException as error:
         try:
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=directory)
         except OSError:
             pass
         raise explained(error, path) or error
-    _sync_directory(directory)
+    try:
+        os.fsync(directory)
+    except OSError:  # some network filesystems cannot
+        pass
 
 
-def _write(descriptor, data):
+def write(descriptor, data):
+    """Write all of `data` (bytes)."""
     view = memoryview(data)
     while len(view):
         view = view[os.write(descriptor, view) :]
@@ -165,7 +184,7 @@ def _dress(descriptor, path, mode, keep_owner=True):
                 return
             raise Failed(
                 "%s belongs to %s:%s, which we may not keep when we write it anew"
-                % (path, user_name(old.st_uid), _group_name(old.st_gid)),
+                % (path, user_name(old.st_uid), group_name(old.st_gid)),
                 hint="set become",
             )
     _copy_xattrs(path, descriptor)
@@ -203,16 +222,6 @@ def explained(error, path):
             hint="a file that is bind-mounted (as containers do with /etc/hosts) is changed where it comes from",
         )
     return None
-
-
-def _sync_directory(directory):
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some network filesystems cannot
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def _prefix(base):
@@ -305,7 +314,7 @@ def back_up(path):
         try:
             with open(path, "rb", buffering=0) as old:
                 for data in iter(lambda: old.read(1024 * 1024), b""):
-                    _write(descriptor, data)
+                    write(descriptor, data)
             _dress(descriptor, path, None, keep_owner=False)
         finally:
             os.close(descriptor)
@@ -334,13 +343,15 @@ def _number(kind, text, look_up):
 
 
 def user_name(uid):
+    """The name of the account with the number `uid`, or the number as str."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return str(uid)
 
 
-def _group_name(gid):
+def group_name(gid):
+    """The name of the group with the number `gid`, or the number as str."""
     try:
         return grp.getgrgid(gid).gr_name
     except (KeyError, OverflowError):

@@ -5,9 +5,10 @@ import pwd
 
 from sloth.payload.content import Content
 from sloth.payload.hashing import sha256_for
-from sloth.payload.resource import Missing
+from sloth.payload.resource import Failed, Missing
 
 READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
+TOOL = 300  # seconds for one of the system's tools
 
 
 class Host(object):
@@ -131,6 +132,24 @@ class Host(object):
         from sloth.payload.command import run
 
         return run(argv, self.link, stdin=stdin, env=env, cwd=cwd, timeout=timeout, stream=stream, umask=umask)
+
+    def tool(self, argv, stdin=None):
+        """Run one of the system's own tools (list), in English; raise Failed with what it says when it fails.
+
+        stdin: bytes or None. What it says first may be warnings, what is indented explains the line above.
+        """
+        try:
+            done = self.run(argv, stdin=stdin, env={"LC_ALL": "C"}, timeout=TOOL)
+        except FileNotFoundError:
+            raise Missing(
+                "this host has no %s, which this change needs" % argv[0], hint="install the package that brings it"
+            )
+        if done.exit_code == 0:
+            return
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        lines = [line for line in said.splitlines() if line and not line[0].isspace()]
+        hint = "set become = true on the task or the host" if self.uid != 0 else ""
+        raise Failed(lines[-1] if lines else "%s: exit code %d" % (argv[0], done.exit_code), hint, said)
 
 
 def _home(uid):

@@ -5,7 +5,7 @@ import os
 import pwd
 import re
 
-from sloth.payload.resource import ArgumentError, Failed, Missing
+from sloth.payload.resource import ArgumentError, Missing
 
 DATABASES = {"passwd": "/etc/passwd", "group": "/etc/group", "shadow": "/etc/shadow"}
 DAY = 86400  # seconds; shadow counts days since the epoch
@@ -78,29 +78,6 @@ def user_of(uid):
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return None
-
-
-def group_of(gid):
-    """The name of the group with the number `gid`, or the number as str."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except (KeyError, OverflowError):
-        return str(gid)
-
-
-def tool(host, argv, stdin=None):
-    """Run one of the system's account tools; raise Failed with what it says when it fails."""
-    try:
-        done = host.run(argv, stdin=stdin, env={"LC_ALL": "C"}, timeout=300)
-    except FileNotFoundError:
-        raise Failed(
-            "this host has no %s, which this change needs" % argv[0],
-            hint="install the package that brings it (passwd, shadow or shadow-utils)",
-        )
-    if done.exit_code != 0:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        hint = "set become = true on the task or the host" if host.uid != 0 else ""
-        raise Failed(said.splitlines()[-1] if said else "%s: exit code %d" % (argv[0], done.exit_code), hint, said)
 
 
 def has_tool(name):

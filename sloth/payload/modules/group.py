@@ -2,6 +2,7 @@
 
 import grp
 
+from sloth.payload import files
 from sloth.payload.modules import accounts
 from sloth.payload.resource import REQUIRED, Failed, Field, Resource
 
@@ -48,7 +49,7 @@ class Create(_Group):
         gid = self.args.gid
         if gid is None:
             return {}
-        owner = accounts.group_of(gid)
+        owner = files.group_name(gid)
         if owner not in (self.args.name, str(gid)) and not self.args.non_unique:
             raise Failed("the gid %d belongs to %s" % (gid, owner), hint="set non_unique = true to share it")
         return {"gid": gid}
@@ -66,7 +67,7 @@ class Create(_Group):
             argv = ["groupmod"] + number
         if args.non_unique and number and argv[0] != "addgroup":
             argv.append("-o")
-        accounts.tool(self.host, argv + [args.name])
+        self.host.tool(argv + [args.name])
 
     def removal(self, before):
         return ("group.delete", {"name": self.args.name}) if before is None else None
@@ -88,7 +89,7 @@ class Delete(_Group):
 
     def apply(self, change):
         busybox = not accounts.has_tool("groupdel") and accounts.has_tool("delgroup")
-        accounts.tool(self.host, ["delgroup" if busybox else "groupdel", self.args.name])
+        self.host.tool(["delgroup" if busybox else "groupdel", self.args.name])
 
     def way_back(self, before, after):
         return "group.create", {"name": self.args.name, "gid": before["gid"]}

@@ -127,29 +127,14 @@ class Place(object):
             os.close(directory)
 
     def _write(self, directory, after, uid, gid):
-        """Put a new file in the place of the old one: readers see either, a kill leaves either."""
-        temporary = ".%s.sloth-%d-%s" % (self.base[:200], os.getpid(), os.urandom(6).hex())
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
-        try:
-            try:
-                view = memoryview(after["content"].data())
-                while len(view):
-                    view = view[os.write(descriptor, view) :]
-                if os.fstat(descriptor).st_uid != uid:
-                    os.fchown(descriptor, uid, gid)
-                os.fchmod(descriptor, int(after["mode"], 8))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, self.base, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-        except OSError as error:
-            try:
-                os.unlink(temporary, dir_fd=directory)
-            except OSError:
-                pass
-            raise files.explained(error, self.path) or error
+        """Put a new file in the place of the old one."""
+
+        def dress(descriptor):
+            if os.fstat(descriptor).st_uid != uid:
+                os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, int(after["mode"], 8))
+
+        files.put(directory, self.path, [after["content"].data()], dress)
 
     def _open_directory(self):
         """A descriptor of the file's directory; below a user's home no step may be a link or somebody else's."""
@@ -217,7 +202,7 @@ class Place(object):
 
 
 class HomeEdit(Resource):
-    """Base of the edits of a part of a file in a home: a subclass has `edit`, `_place` and the argument state."""
+    """Base of the edits of a part of a file in a home: a subclass must have `edit`, `_place` and the argument state."""
 
     partial = True
     returns = (Field("path", help="the file"),)

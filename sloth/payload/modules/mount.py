@@ -80,12 +80,6 @@ class _Mount(Resource):
         path = os.path.realpath(self.args.fstab)
         files.replace(path, ["".join(kept).encode("utf-8", "surrogateescape")], None if lines else "0644")
 
-    def _run(self, argv):
-        done = self.host.run(argv, env={"LC_ALL": "C"}, timeout=300)
-        if done.exit_code:
-            said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-            raise Failed(said.splitlines()[0] if said else "%s: exit code %d" % (argv[0], done.exit_code), detail=said)
-
 
 class Present(_Mount):
     """Make sure that a file system is in /etc/fstab, and mounted there.
@@ -159,13 +153,13 @@ end})"""
         now = self._mounted()
         fstab = [] if args.fstab == "/etc/fstab" else ["-T", args.fstab]
         if now and not self._is_right(now):
-            self._run(["umount", self.path])
+            self.host.tool(["umount", self.path])
             now = None
         if not now:
             os.makedirs(self.path, exist_ok=True)
-            self._run(["mount"] + fstab + [self.path])
+            self.host.tool(["mount"] + fstab + [self.path])
         elif "entry" in change:
-            self._run(["mount"] + fstab + ["-o", "remount", self.path])
+            self.host.tool(["mount"] + fstab + ["-o", "remount", self.path])
 
 
 class Absent(_Mount):
@@ -190,7 +184,7 @@ class Absent(_Mount):
         if self._entry():
             self._write(None)
         while self._mounted():
-            self._run(["umount", self.path])
+            self.host.tool(["umount", self.path])
 
 
 def _escape(text):

@@ -67,7 +67,9 @@ class _Service(Resource):
         return wish
 
     def apply(self, change):
-        tell = lambda verb: units.systemctl(self.host, self.args, [verb, "--", self.unit], self.unit)  # noqa: E731
+        def tell(verb):
+            units.systemctl(self.host, self.args, [verb, "--", self.unit], self.unit)
+
         after = change.after
         if "masked" in change and not after["masked"]:
             tell("unmask")

@@ -4,6 +4,7 @@ import os
 import re
 import time
 
+from sloth.payload import files
 from sloth.payload.modules import accounts
 from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 
@@ -87,7 +88,7 @@ class User(Resource):
             return None
         now = {
             "uid": entry.pw_uid,
-            "group": accounts.group_of(entry.pw_gid),
+            "group": files.group_name(entry.pw_gid),
             "groups": accounts.groups_of(self.host, self.args.name),
             "shell": entry.pw_shell,
             "home": entry.pw_dir,
@@ -184,7 +185,7 @@ class Kept(User):
         if not accounts.has_tool("usermod") and accounts.has_tool("adduser"):
             self._modify_busybox(change)
         else:
-            accounts.tool(self.host, argv + [self.args.name])
+            self.host.tool(argv + [self.args.name])
 
     def _modify_busybox(self, change):
         """Busybox has tools for membership of groups, and none for the rest."""
@@ -194,10 +195,10 @@ class Kept(User):
         before = (change.before or {}).get("groups", [])
         for name in change.after["groups"]:
             if name not in before:
-                accounts.tool(self.host, ["addgroup", self.args.name, name])
+                self.host.tool(["addgroup", self.args.name, name])
         for name in before:
             if name not in change.after["groups"]:
-                accounts.tool(self.host, ["delgroup", self.args.name, name])
+                self.host.tool(["delgroup", self.args.name, name])
 
     def _set_password(self, change):
         name = self.args.name
@@ -207,20 +208,20 @@ class Kept(User):
                 days = change.after[field]
                 argv += [option, "-1" if days is None else str(days)]
         if argv:
-            accounts.tool(self.host, ["chage"] + argv + [name])
+            self.host.tool(["chage"] + argv + [name])
         if "password" in change:
             if not _HASH.match(change.after["password"]):
                 self.host.warn("the password of %s is no crypt(3) hash: nothing will fit it" % name)
             # By stdin: what is on a command line can be read by everybody on the host.
             secret = ("!" if change.after.get("password_lock") else "") + change.after["password"]
-            accounts.tool(self.host, ["chpasswd", "-e"], ("%s:%s\n" % (name, secret)).encode("utf-8"))
+            self.host.tool(["chpasswd", "-e"], ("%s:%s\n" % (name, secret)).encode("utf-8"))
         elif "password_lock" in change:
             lock = change.after["password_lock"]
             if accounts.has_tool("usermod"):
                 argv = ["usermod", "-L" if lock else "-U"]
             else:
                 argv = ["passwd", "-l" if lock else "-u"]
-            accounts.tool(self.host, argv + [name])
+            self.host.tool(argv + [name])
 
 
 def _day(text):

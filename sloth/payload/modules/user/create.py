@@ -72,7 +72,7 @@ end})"""
             argv += ["-G", ",".join(after["groups"])]
         if after.get("expires"):
             argv += ["-e", after["expires"]]
-        accounts.tool(self.host, argv + [args.name])
+        self.host.tool(argv + [args.name])
         if args.create_home:  # useradd makes none below a directory that is not there
             self._make_home()
 
@@ -82,9 +82,9 @@ end})"""
             if name in after:
                 argv += [option, str(after[name])]
         argv += (["-S"] if self.args.system else []) + ([] if self.args.create_home else ["-H"])
-        accounts.tool(self.host, argv + [self.args.name])
+        self.host.tool(argv + [self.args.name])
         for name in after.get("groups", ()):
-            accounts.tool(self.host, ["addgroup", self.args.name, name])
+            self.host.tool(["addgroup", self.args.name, name])
 
     def _make_home(self):
         skeleton = self.host.expand(self.args.skeleton or "/etc/skel")

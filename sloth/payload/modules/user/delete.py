@@ -28,4 +28,4 @@ end})"""
             argv = ["deluser"] + (["--remove-home"] if self.args.remove else [])
         else:
             argv = ["userdel"] + (["-r"] if self.args.remove else []) + (["-f"] if self.args.force else [])
-        accounts.tool(self.host, argv + [self.args.name])
+        self.host.tool(argv + [self.args.name])

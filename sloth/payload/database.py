@@ -1,7 +1,8 @@
 """The SQLite file below a Store: opened safely, migrated, committed durably, set aside when it is damaged."""
 
+# Without the package, whose dates no state has: that is a millisecond of every start.
+import _sqlite3 as sqlite3
 import os
-import sqlite3
 import time
 
 VERSION = 2  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1

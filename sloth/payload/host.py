@@ -133,6 +133,11 @@ class Host(object):
 
         return run(argv, self.link, stdin=stdin, env=env, cwd=cwd, timeout=timeout, stream=stream, umask=umask)
 
+    def has_tool(self, name):
+        """Whether the command `name` is on the path."""
+        paths = os.environ.get("PATH", "").split(os.pathsep)
+        return any(os.access(os.path.join(path, name), os.X_OK) for path in paths if path)
+
     def tool(self, argv, stdin=None):
         """Run one of the system's own tools (list), in English; raise Failed with what it says when it fails.
 

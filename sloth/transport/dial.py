@@ -17,6 +17,7 @@ from sloth.transport import library
 if TYPE_CHECKING:
     from sloth.transport.ssh import Connector
 
+TOGETHER = 0.01  # seconds that the import of asyncssh, which stops all else, waits for other hosts to send their SYN
 KEEPALIVE = 15  # seconds; three unanswered ones in a row end the connection
 # Preferred first, then whatever asyncssh has: an order, not a ban. Measured: these cost the least CPU on both ends.
 FAST_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
@@ -55,6 +56,8 @@ class Dial:
             with contextlib.suppress(OSError):  # the same again, below, has words for it
                 async with asyncio.timeout(max(0.1, deadline - loop.time())):
                     self._early = await self._socket(self._host.address, self._host.port or 22)
+            if not library.is_loaded():
+                await asyncio.sleep(TOGETHER)
         asyncssh = library.asyncssh()
         left = max(0.1, deadline - loop.time())
         try:
@@ -149,7 +152,10 @@ class Dial:
     async def _socket(self, to: str, port: int) -> socket.socket:
         """A connected socket: dialled here, so that a refusal and a silence each get their own words."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(to, port, type=socket.SOCK_STREAM)
+        try:  # a number needs no resolver, nor the thread that asks it
+            found = socket.getaddrinfo(to, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = await loop.getaddrinfo(to, port, type=socket.SOCK_STREAM)
         failure: OSError | None = None
         for family, kind, protocol, _, address in found:
             sock = socket.socket(family, kind, protocol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import glob
+import sys
 from functools import cache
 from typing import Any
 
@@ -30,3 +31,8 @@ def asyncssh() -> Any:
     finally:
         ctypes.util.find_library = real
     return module
+
+
+def is_loaded() -> bool:
+    """Whether asyncssh() takes no time."""
+    return "asyncssh" in sys.modules

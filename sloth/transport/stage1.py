@@ -30,7 +30,7 @@ import os, sys
 if sys.version_info < (3, 6):
     os._exit(75)
 try:
-    import fcntl, hashlib, json, pwd, select, sqlite3, struct, threading, zlib
+    import _sqlite3, fcntl, json, pwd, select, struct, threading, zlib
 except ImportError:
     os._exit(75)
 
@@ -57,7 +57,7 @@ def private(path):
         raise RuntimeError("%s is not a directory that only its owner can write" % path)
 
 def install(root, target, name, data):
-    import io, shutil, time, zipfile
+    import hashlib, io, shutil, time, zipfile
     if hashlib.sha256(data).hexdigest() != name:
         raise RuntimeError("the payload arrived damaged")
     new = "%s/.new-%d-%s" % (root, os.getpid(), os.urandom(4).hex())

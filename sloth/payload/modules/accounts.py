@@ -78,9 +78,3 @@ def user_of(uid):
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return None
-
-
-def has_tool(name):
-    """Whether the command `name` is on the path."""
-    paths = os.environ.get("PATH", "").split(os.pathsep)
-    return any(os.access(os.path.join(path, name), os.X_OK) for path in paths if path)

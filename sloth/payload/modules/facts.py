@@ -1,10 +1,10 @@
 """Facts: what a machine says of itself, read from /proc, /etc and the standard library, without subprocesses."""
 
 import os
-import platform
 import sys
 
 from sloth.payload.modules import network
+from sloth.payload.modules.release import os_release
 from sloth.payload.resource import Field, Query
 
 _FAMILIES = (
@@ -69,7 +69,7 @@ class Gather(Query):
             "uptime_seconds": int(float((_first_line("/proc/uptime") or "0").split()[0])),
             "virtualization": virtualization(),
             "selinux": _selinux(),
-            "python": platform.python_version(),
+            "python": "%d.%d.%d" % sys.version_info[:3],
             "python_path": sys.executable,
             "user": self.host.user,
             "home": self.host.home,
@@ -79,23 +79,6 @@ class Gather(Query):
             "address": network.source_address(),
             "users": _users(),
         }
-
-
-def os_release():
-    """Return /etc/os-release (or /usr/lib/os-release) as a dict of str."""
-    values = {}
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, equals, value = line.strip().partition("=")
-            if equals and not name.startswith("#"):
-                values[name] = value.strip("\"'")
-        break
-    return values
 
 
 def _family(names):

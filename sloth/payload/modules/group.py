@@ -57,7 +57,7 @@ class Create(_Group):
     def apply(self, change):
         args = self.args
         number = [] if "gid" not in change.after else ["-g", str(change.after["gid"])]
-        if not accounts.has_tool("groupadd") and accounts.has_tool("addgroup"):
+        if not self.host.has_tool("groupadd") and self.host.has_tool("addgroup"):
             if change.before is not None:
                 raise Failed("busybox has no tool that changes a group's gid", hint="install the package shadow")
             argv = ["addgroup"] + (["-S"] if args.system else []) + number
@@ -88,7 +88,7 @@ class Delete(_Group):
         return None
 
     def apply(self, change):
-        busybox = not accounts.has_tool("groupdel") and accounts.has_tool("delgroup")
+        busybox = not self.host.has_tool("groupdel") and self.host.has_tool("delgroup")
         self.host.tool(["delgroup" if busybox else "groupdel", self.args.name])
 
     def way_back(self, before, after):

@@ -1,6 +1,5 @@
 """Debian's apt and dpkg. What is installed is read from dpkg's own file, without a command."""
 
-import glob
 import os
 import re
 
@@ -93,10 +92,9 @@ class Apt(Backend):
         (r"^E: You don't have enough free space.*", "free some space on the host"),
         (r"^(E|W): Failed to fetch.*", "can the host reach its mirror? Or is its index old: pkg.update"),
     )
-    busy = re.compile(
+    busy = (
         r"^E: (?:Could not get lock|Unable to lock directory) (?P<path>[^\s.]+)[^\n]*?"
-        r"(?:held by process (?P<pid>[0-9]+)[^\n]*)?$",
-        re.MULTILINE,
+        r"(?:held by process (?P<pid>[0-9]+)[^\n]*)?$"
     )
 
     def stamp(self):
@@ -139,8 +137,12 @@ class Apt(Backend):
         return ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", path]
 
     def index_files(self):
-        names = glob.glob(os.path.join(self.path(LISTS), "*"))
-        return [name for name in names if os.path.basename(name) not in ("lock", "partial", "auxfiles")]
+        try:
+            names = os.listdir(self.path(LISTS))
+        except FileNotFoundError:
+            return []
+        unwanted = ("lock", "partial", "auxfiles")
+        return [self.path(LISTS) + "/" + name for name in names if name[0] != "." and name not in unwanted]
 
     def _argv(self, args):
         return [self.tool] + self.options + [

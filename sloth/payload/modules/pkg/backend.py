@@ -6,9 +6,9 @@ import re
 import time
 
 from sloth.payload.hashing import sha256
-from sloth.payload.modules.facts import os_release
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.names import MANAGERS, Wanted, file_kind, is_pattern, plain_names
+from sloth.payload.modules.release import os_release
 from sloth.payload.resource import Failed, Missing
 
 FAMILY = {
@@ -56,7 +56,7 @@ class Backend(object):
     index = ""  # the directory whose mtime says when the index was last refreshed
     errors = ()  # (regular expression of what it prints, hint)
     nowhere = ()  # regular expressions: group 1 is the package that it does not know
-    busy = None  # a regular expression: it prints this when the lock was taken from under our eyes
+    busy = ""  # a regular expression (of lines): it prints this when the lock was taken from under our eyes
 
     def __init__(self, host, root="", options=(), tool=""):
         self.host = host
@@ -129,9 +129,7 @@ class Backend(object):
         return self.root + path
 
     def is_there(self):
-        from shutil import which
-
-        return which(self.tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin") is not None
+        return self.host.has_tool(self.tool)
 
     def database(self):
         return self.host.once("pkg.%s%s" % (self.name, self.root), self.read, self.stamp())
@@ -275,7 +273,7 @@ class Backend(object):
                 text = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
                 if done.exit_code in self.good_codes and not done.ended and not self.complaint(text):
                     break
-                found = self.busy.search(text) if self.busy else None
+                found = re.search(self.busy, text, re.MULTILINE) if self.busy else None
                 if not found or done.ended:
                     raise self.explain(argv, done, text)
                 patience.pause(*self.lock_in(found))

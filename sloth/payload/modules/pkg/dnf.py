@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.rpm import Rpm, newer
@@ -58,10 +57,7 @@ class Dnf(Rpm):
         (r"^Public key for \S+ is not installed.*", "import the repository's key"),
         (r"^Error: The operation would result in removing the following protected packages.*", ""),
     )
-    busy = re.compile(
-        r"^(?P<what>\w+) already locked by (?P<pid>[0-9]+)|^Existing lock (?P<path>\S+): .*as pid (?P<number>[0-9]+)",
-        re.MULTILINE,
-    )
+    busy = r"^(?P<what>\w+) already locked by (?P<pid>[0-9]+)|^Existing lock (?P<path>\S+): .*as pid (?P<number>[0-9]+)"
 
     def lock_in(self, found):
         path = found.group("path") or self.path(_LOCKS.get(found.group("what"), found.group("what") or ""))

@@ -23,9 +23,10 @@ CACHE_VALID_TIME = Field(
 )
 TRANSACTION = Field("packages", "list", help='what came, went and changed, dependencies too: "nginx 1.22 -> 1.24"')
 
-_NAME = re.compile(r"^[A-Za-z0-9/][A-Za-z0-9+._:~()/-]*$")
-_GLOB = re.compile(r"^[A-Za-z0-9*?\[][A-Za-z0-9+._:~*?\[\]-]*$")
-_VERSION = re.compile(r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$")
+# Compiled when they are needed: most runs do not need them all.
+_NAME = r"^[A-Za-z0-9/][A-Za-z0-9+._:~()/-]*$"
+_GLOB = r"^[A-Za-z0-9*?\[][A-Za-z0-9+._:~*?\[\]-]*$"
+_VERSION = r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$"
 
 
 class Wanted(object):
@@ -85,9 +86,9 @@ def parse(text, path=False):
     if path and text.startswith(("/", "~")) and file_kind(text):
         return Wanted("", "", text)
     name, equals, version = text.partition("=")
-    if not _NAME.match(name):
+    if not re.match(_NAME, name):
         raise ArgumentError("%r cannot be the name of a package" % text)
-    if equals and not _VERSION.match(version):
+    if equals and not re.match(_VERSION, version):
         raise ArgumentError("%r cannot be a version (in %r)" % (version, text), hint='write "name=version"')
     return Wanted(name, version)
 
@@ -98,7 +99,7 @@ def is_pattern(version):
 
 def check_glob(text):
     """Raise ArgumentError when `text` is neither a name nor a pattern of names."""
-    if not _NAME.match(text) and not _GLOB.match(text):
+    if not re.match(_NAME, text) and not re.match(_GLOB, text):
         raise ArgumentError("%r cannot be the name of a package" % text)
 
 
@@ -123,7 +124,7 @@ def plain_names(given):
         value = given.get(key)
         if value:
             values = [value] if isinstance(value, str) else value
-            return [name for name in words([v for v in values if isinstance(v, str)]) if _NAME.match(name)]
+            return [name for name in words([v for v in values if isinstance(v, str)]) if re.match(_NAME, name)]
     return []
 
 

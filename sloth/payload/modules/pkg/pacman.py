@@ -54,7 +54,7 @@ class Pacman(Backend):
         (r"^error: failed to prepare transaction.*", "see the output for what stands against it"),
         (r"^error: .*(?:signature|PGP).*", "look at the keyring: pacman-key"),
     )
-    busy = re.compile(r"^error: .*unable to lock database", re.MULTILINE)
+    busy = r"^error: .*unable to lock database"
 
     def stamp(self):
         return look(self.path(LOCAL))

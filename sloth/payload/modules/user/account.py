@@ -51,7 +51,7 @@ RETURNS = (
 
 
 AGEING = {"password_expire_min": "-m", "password_expire_max": "-M", "password_expire_warn": "-W"}  # as chage has them
-_HASH = re.compile(r"^(\$[0-9a-z]+\$|_|[*!x]|[./0-9A-Za-z]{13}$|$)")
+_HASH = r"^(\$[0-9a-z]+\$|_|[*!x]|[./0-9A-Za-z]{13}$|$)"
 
 
 class User(Resource):
@@ -182,7 +182,7 @@ class Kept(User):
             argv += ["-e", after["expires"]]
         if len(argv) == 1:
             return
-        if not accounts.has_tool("usermod") and accounts.has_tool("adduser"):
+        if not self.host.has_tool("usermod") and self.host.has_tool("adduser"):
             self._modify_busybox(change)
         else:
             self.host.tool(argv + [self.args.name])
@@ -210,14 +210,14 @@ class Kept(User):
         if argv:
             self.host.tool(["chage"] + argv + [name])
         if "password" in change:
-            if not _HASH.match(change.after["password"]):
+            if not re.match(_HASH, change.after["password"]):
                 self.host.warn("the password of %s is no crypt(3) hash: nothing will fit it" % name)
             # By stdin: what is on a command line can be read by everybody on the host.
             secret = ("!" if change.after.get("password_lock") else "") + change.after["password"]
             self.host.tool(["chpasswd", "-e"], ("%s:%s\n" % (name, secret)).encode("utf-8"))
         elif "password_lock" in change:
             lock = change.after["password_lock"]
-            if accounts.has_tool("usermod"):
+            if self.host.has_tool("usermod"):
                 argv = ["usermod", "-L" if lock else "-U"]
             else:
                 argv = ["passwd", "-l" if lock else "-u"]

@@ -3,7 +3,6 @@
 import os
 import re
 
-from sloth.payload.modules import accounts
 from sloth.payload.modules.user.account import NAME, RETURNS, WISHES, Kept
 from sloth.payload.resource import ArgumentError, Field
 
@@ -52,7 +51,7 @@ end})"""
 
     def _create(self, change):
         args, after = self.args, change.after
-        if not accounts.has_tool("useradd") and accounts.has_tool("adduser"):
+        if not self.host.has_tool("useradd") and self.host.has_tool("adduser"):
             return self._create_busybox(after)
         argv = ["useradd", "-m" if args.create_home else "-M"]
         if args.system:

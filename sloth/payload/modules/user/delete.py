@@ -1,6 +1,5 @@
 """user.delete: an account that is not there."""
 
-from sloth.payload.modules import accounts
 from sloth.payload.modules.user.account import NAME, User
 from sloth.payload.resource import Field
 
@@ -24,7 +23,7 @@ end})"""
         return None
 
     def apply(self, change):
-        if not accounts.has_tool("userdel") and accounts.has_tool("deluser"):
+        if not self.host.has_tool("userdel") and self.host.has_tool("deluser"):
             argv = ["deluser"] + (["--remove-home"] if self.args.remove else [])
         else:
             argv = ["userdel"] + (["-r"] if self.args.remove else []) + (["-f"] if self.args.force else [])

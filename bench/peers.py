@@ -34,7 +34,11 @@ async def one(port):
     async with asyncssh.connect("127.0.0.1", int(port), **options) as link:
         await link.run("python3 -S -E -I -c pass")
 async def main():
-    await asyncio.gather(*(one(port) for port in ports))
+    places = asyncio.Semaphore(50)
+    async def placed(port):
+        async with places:
+            await one(port)
+    await asyncio.gather(*(placed(port) for port in ports))
 asyncio.run(main())
 """
 TEXT = "0123456789abcde\n" * 256  # 4 KB

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+
+from bench.servers import Servers
+
+
+@contextlib.asynccontextmanager
+async def proxied(servers: Servers, delay: float) -> AsyncIterator[dict[str, DelayProxy]]:
+    """A proxy before each of the servers; delay: seconds each way."""
+    async with contextlib.AsyncExitStack() as stack:
+        proxies = {}
+        for name, port in servers.ports.items():
+            proxies[name] = await stack.enter_async_context(DelayProxy(port, delay))
+            servers.know(proxies[name].port)
+        yield proxies
 
 
 class DelayProxy:
     """Forwards 127.0.0.1:port to a target, holding every byte back for `delay` seconds each way.
 
     turns: how often the client spoke after the server had; with a delay above the ends' own thinking time this is the
-    number of round trips.
+    number of round trips. bytes: what went through, both ways.
     """
 
     def __init__(self, target: int, delay: float) -> None:
@@ -19,6 +33,7 @@ class DelayProxy:
         self._last = "server"
         self._tasks: set[asyncio.Task[None]] = set()
         self.turns = 0
+        self.bytes = 0
         self.port = 0
 
     async def __aenter__(self) -> DelayProxy:
@@ -60,6 +75,7 @@ class DelayProxy:
         try:
             with contextlib.suppress(OSError):
                 while data := await source.read(65536):
+                    self.bytes += len(data)
                     if side == "client":
                         self.turns += self._last == "server"
                         self._last = "client"

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 
-from sloth.payload import wire
+from sloth.payload import files, wire
 from sloth.payload.converge import timed
 from sloth.payload.database import set_aside
 from sloth.payload.host import Host, state_directory
@@ -36,6 +36,7 @@ class Guest(object):
         self.host = Host(link)
         path = os.path.join(state_directory(self.host.home), "%s.db" % hello["agent"])
         self.store = Store(path, readonly=self.check or bool(hello.get("readonly")))
+        self.store.before_commit = files.settle
         self.host.signatures = Signatures(self.store)
         self.host.upcoming = lambda: [(m["name"], m["args"]) for m in link.waiting() if m["t"] == "call"]
 

@@ -66,8 +66,10 @@ class Database(object):
         self.path = path
         self.readonly = readonly
         self.aside = None
+        self.before_commit = lambda: None  # what records tell of is made durable before they are
         self._dirty = False
         self._changed = False
+        self._logged = False  # whether the log's own name is durable
         self._db = None
         try:
             self._open(path, readonly)
@@ -182,13 +184,27 @@ class Database(object):
         """Make what was written durable: against a kill always, against a power cut when something changed."""
         if not self._dirty:
             return
+        self.before_commit()
         self._execute("COMMIT")
         self._dirty = False
-        if self._changed and self.path is not None:
+        if self._changed and self.path is not None and not (self._logged and self._sync_log()):
             self._execute("PRAGMA synchronous=FULL")  # a checkpoint in FULL mode syncs the log, then the file
             self._execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._execute("PRAGMA synchronous=NORMAL")
+            self._logged = True
         self._changed = False
+
+    def _sync_log(self):
+        """Sync the log, as a commit in FULL mode would; whether there is one. SQLite locks other files than this."""
+        try:
+            log = os.open(self.path + "-wal", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.fsync(log)
+        finally:
+            os.close(log)
+        return True
 
     def abandon(self):
         """Undo what was written since the last commit()."""

@@ -33,6 +33,8 @@ STALE = 3600.0  # seconds after which the temporary of a writer that may still l
 # Bound to the very bytes of the old content: the kernel, too, drops them when a file is written.
 _BOUND_TO_CONTENT = ("security.capability", "security.ima", "security.evm")
 _NOT_OURS_TO_SET = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENODATA)
+_swept = set()  # directories in which killed writers' temporaries were looked for
+_unsettled = set()  # directories in which a file was put since the last settle()
 _TYPES = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -113,7 +115,7 @@ def replace(path, chunks, mode=None, validate=None):
     """
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _sweep(os.path.dirname(path) or ".", os.path.basename(path))
+        _sweep(os.path.dirname(path) or ".")
         put(directory, path, chunks, lambda descriptor: _dress(descriptor, path, mode), validate)
     finally:
         os.close(directory)
@@ -148,10 +150,25 @@ def put(directory, path, chunks, dress, validate=None):
         except OSError:
             pass
         raise explained(error, path) or error
-    try:
-        os.fsync(directory)
-    except OSError:  # some network filesystems cannot
-        pass
+    _unsettled.add(os.path.dirname(path) or ".")
+
+
+def settle():
+    """Make the new names of files durable: every directory into which files were put, once for all of them.
+
+    The store does so before it commits a record of them (Database.before_commit): one sync a directory and batch.
+    """
+    while _unsettled:
+        try:
+            directory = os.open(_unsettled.pop(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # gone since, or a link now
+            continue
+        try:
+            os.fsync(directory)
+        except OSError:  # some network filesystems cannot
+            pass
+        finally:
+            os.close(directory)
 
 
 def write(descriptor, data):
@@ -229,15 +246,20 @@ def _prefix(base):
     return ".%s.sloth-" % os.fsdecode(name)
 
 
-def _sweep(directory, base):
-    """Remove the temporaries that killed writers of this file have left: ours by name and owner, their writer dead."""
-    prefix = _prefix(base)
+def _sweep(directory):
+    """Remove the temporaries that killed writers have left, once a session and directory.
+
+    Ours by name and owner, their writer dead.
+    """
+    if directory in _swept:
+        return
+    _swept.add(directory)
     try:
         names = os.listdir(directory)
     except OSError:
         return
     for name in names:
-        found = name.startswith(prefix) and re.match(r"^([0-9]+)-[0-9a-f]{12}$", name[len(prefix) :])
+        found = name[0] == "." and re.match(r"^\..+\.sloth-([0-9]+)-[0-9a-f]{12}$", name, re.DOTALL)
         if not found:
             continue
         path = os.path.join(directory, name)

@@ -27,7 +27,7 @@ class Link(object):
         self._writer = writer
         self._decoder = wire.Decoder()
         self._messages = collections.deque()
-        self._blobs = {}  # (call, index) -> deque of bytes; b"" ends it
+        self._blobs = {}  # call -> {index: deque of bytes; b"" ends it}
         self._waiting = 0  # bytes in _blobs
         self._current = -1  # the call being run; blobs of earlier ones are dropped
         self._stored = {}  # call -> the controller's answer to a fetch
@@ -77,7 +77,7 @@ class Link(object):
                 while self._waiting > INBOX and call == self._current and not self._over:
                     self._condition.wait(1)
                 if call >= self._current:
-                    self._blobs.setdefault((call, index), collections.deque()).append(data)
+                    self._blobs.setdefault(call, {}).setdefault(index, collections.deque()).append(data)
                     self._waiting += len(data)
             elif frame["t"] == "ping":
                 pass  # that it came is all that it says
@@ -108,21 +108,17 @@ class Link(object):
     # The call that is running
 
     def begin(self, call, epoch):
-        """Call `call` (int) of `epoch` begins."""
+        """Call `call` (int) of `epoch` begins; those before it are finished."""
         with self._condition:
             self._current, self._epoch = call, epoch
-            self._drop(lambda key: key[0] < call)
 
     def finish(self, call):
         """It is answered: whatever else comes for it is dropped."""
         with self._condition:
             self._current = call + 1
-            self._drop(lambda key: key[0] <= call)
+            for pieces in self._blobs.pop(call, {}).values():
+                self._waiting -= sum(len(data) for data in pieces)
             self._condition.notify_all()
-
-    def _drop(self, unwanted):
-        for key in [key for key in self._blobs if unwanted(key)]:
-            self._waiting -= sum(len(data) for data in self._blobs.pop(key))
 
     def cancelled(self, epoch=None):
         """Whether the calls of `epoch` (of the running call, if None) are no longer wanted."""
@@ -135,14 +131,14 @@ class Link(object):
             self.send({"t": "need", "id": call, "index": index})
         while True:
             with self._condition:
-                pieces = self._blobs.get((call, index))
+                pieces = self._blobs.get(call, {}).get(index)
                 while not pieces:
                     if self._over:
                         raise Failed("the connection ended while %s was being sent" % asset["name"])
                     if self.cancelled():
                         raise Failed("cancelled while %s was being sent" % asset["name"])
                     self._condition.wait(1)
-                    pieces = self._blobs.get((call, index))
+                    pieces = self._blobs.get(call, {}).get(index)
                 data = pieces.popleft()
                 self._waiting -= len(data)
                 self._condition.notify_all()

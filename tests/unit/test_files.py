@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +127,59 @@ def test_every_module_is_documented(cls: type) -> None:
     assert cls.__doc__
     assert all(field.help for field in cls.fields + cls.returns)  # type: ignore[attr-defined]
     assert cls.example, "an example in Lua"  # type: ignore[attr-defined]
+
+
+def test_a_directory_is_synced_once_for_all_the_files_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.settle()
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for number in range(10):
+        files.replace(str(tmp_path / str(number)), [b"x"])
+    assert synced == ["file"] * 10
+    files.settle()
+    assert synced[10:] == ["directory"]
+    files.settle()
+    assert len(synced) == 11
+
+
+def test_files_are_settled_before_their_records_are_committed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s.db"))
+    seen: list[int] = []
+
+    def settle() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as other:
+            seen.append(other.execute("SELECT count(*) FROM resources").fetchone()[0])
+
+    store.before_commit = settle
+    store.commit()
+    assert seen == [], "nothing was written"
+    store.record("file:copy:/x", "c", {}, {}, True)
+    store.commit()
+    store.record("file:copy:/y", "c", {}, {}, True)
+    store.close()
+    assert seen == [0, 1]
+
+
+def test_a_large_directory_is_searched_for_leftovers_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".old.sloth-999999999-0123456789ab").write_bytes(b"half")
+    (tmp_path / ".mine.sloth-note").write_bytes(b"kept")
+    listed: list[object] = []
+    real = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        listed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    for number in range(5):
+        files.replace(str(tmp_path / f"new{number}"), [b"x"])
+    assert listed == [str(tmp_path)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.sloth-note", *(f"new{n}" for n in range(5))]

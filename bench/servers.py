@@ -1,4 +1,4 @@
-"""Real sshds on loopback for the benchmarks: one a host, each with a home of its own, all of this machine's root."""
+"""Real sshds on loopback for the benchmarks: each host has a port and a home of its own, and all are this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 CONFIG = """\
-Port {port}
 ListenAddress 127.0.0.1
 HostKey {directory}/host_key
 AuthorizedKeysFile {directory}/client_key.pub
-SetEnv HOME={home}
 PidFile none
 PermitRootLogin yes
 PasswordAuthentication no
@@ -27,19 +25,24 @@ MaxStartups 2000
 LogLevel ERROR
 Subsystem sftp internal-sftp
 """
+MOST = 16  # ports that one sshd listens on
 
 
 class Servers:
     """As many sshds as there are names; use it in a `with`."""
 
-    def __init__(self, names: list[str], directory: Path) -> None:
-        """directory: an empty one. Raises RuntimeError without sshd or root, which sshd wants here."""
+    def __init__(self, names: list[str], directory: Path, together: int = 1) -> None:
+        """directory: an empty one; together: how many hosts, each at its port, share an sshd (up to MOST).
+
+        Raises RuntimeError without sshd or root, which sshd wants here.
+        """
         found = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
         if found is None or os.geteuid() != 0:
             raise RuntimeError("the benchmarks need root and OpenSSH's sshd")
         self._sshd = found
         self.names = names
         self.directory = directory
+        self._together = min(together, MOST)
         self.ports: dict[str, int] = {}
         self.key = directory / "client_key"
         self.known_hosts = directory / "known_hosts"
@@ -52,12 +55,16 @@ class Servers:
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / name)]
             subprocess.run(command, check=True)
         public = " ".join((self.directory / "host_key.pub").read_text().split()[:2])
-        for name, port in zip(self.names, _free_ports(len(self.names)), strict=True):
-            self.ports[name] = port
-            self.home(name).mkdir(parents=True)
-            config = self.directory / f"{name}.conf"
-            config.write_text(CONFIG.format(port=port, directory=self.directory, home=self.home(name)))
-            self._processes[name] = subprocess.Popen([self._sshd, "-D", "-f", str(config)])
+        self.ports.update(zip(self.names, _free_ports(len(self.names)), strict=True))
+        for first in range(0, len(self.names), self._together):
+            group = self.names[first : first + self._together]
+            lines = [f"Port {self.ports[name]}" for name in group] + [CONFIG.format(directory=self.directory)]
+            for name in group:
+                self.home(name).mkdir(parents=True)
+                lines.append(f"Match LocalPort {self.ports[name]}\n    SetEnv HOME={self.home(name)}")
+            config = self.directory / f"{group[0]}.conf"
+            config.write_text("\n".join(lines) + "\n")
+            self._processes[group[0]] = subprocess.Popen([self._sshd, "-D", "-f", str(config)])
         self.known_hosts.write_text("".join(f"[127.0.0.1]:{port} {public}\n" for port in self.ports.values()))
         for port in self.ports.values():
             _wait(port)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sloth.payload.converge import execute
 from sloth.payload.host import Host
@@ -281,3 +283,38 @@ def test_a_transaction_is_told() -> None:
     before = Database({"a": [("1", "all", "")], "b": [("1", "all", "")]})
     after = Database({"a": [("2", "all", "")], "c": [("1", "all", "")]})
     assert transaction(before, after) == ["a 1 -> 2", "b 1 -> gone", "c 1"]
+
+
+PARAGRAPHS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "ab", "b", "lib-a", "dpkg"]),
+        st.sampled_from(["installed", "config-files", "not-installed", "half-configured"]),
+        st.sampled_from(["", "b, v (= 1)", "a"]),
+        st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@given(PARAGRAPHS)
+def test_a_package_read_alone_is_as_it_is_among_all(paragraphs: list[tuple[str, str, str, bool]]) -> None:
+    text = "\n\n".join(
+        ("Essential: yes\n" if first else "")
+        + f"Package: {name}\nStatus: install ok {state}\nArchitecture: amd64\nVersion: {number}\n"
+        + (f"Provides: {provides}\n" if provides else "")
+        + "Description: x\n Package: a\n .\n Version: 9"
+        for number, (name, state, provides, first) in enumerate(paragraphs)
+    )
+    alone, whole = apt.Packages(text), apt.Packages(text)
+    names = list(whole)
+    assert len(whole) == len(names) == len(set(names))
+    for name in ("a", "ab", "b", "lib-a", "dpkg", "v", ""):
+        wanted = [
+            (str(number), "amd64", "" if state == "installed" else state)
+            for number, (its, state, *_) in enumerate(paragraphs)
+            if its == name and state != "not-installed"
+        ]
+        assert alone[name] == whole[name] == wanted
+        assert (name in alone) == (name in whole) == (name in names) == bool(wanted)
+    provided = [name for name, state, provides, _ in paragraphs if state == "installed" and provides == "b, v (= 1)"]
+    assert whole.provides().get("v", []) == alone.provides().get("v", []) == provided

@@ -11,29 +11,84 @@ LISTS = "/var/lib/apt/lists"
 _INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
 
 
-def parse_status(text):
-    """Return the Database that dpkg's status file (str) tells of.
+class Packages(object):
+    """The packages of dpkg's status file (str): one is read when it is asked for, all when more is asked than that.
 
-    A package that waits for a trigger counts as installed, one that is unpacked or half configured as broken.
+    It is to Database.packages what a dict would be. Most runs ask for a few packages, and hosts have thousands. One
+    that waits for a trigger counts as installed, one that is unpacked or half configured as broken.
     """
-    packages, provides = {}, {}
-    native = ""
-    for paragraph in text.split("\n\n"):
-        paragraph = "\n" + paragraph
-        state = _field(paragraph, "\nStatus: ").rpartition(" ")[2]
-        if state in ("", "not-installed"):
-            continue
-        name = _field(paragraph, "\nPackage: ")
-        architecture = _field(paragraph, "\nArchitecture: ")
-        good = state in _INSTALLED
-        entry = (_field(paragraph, "\nVersion: "), architecture, "" if good else state)
-        packages.setdefault(name, []).append(entry)
-        if name == "dpkg" and good:
-            native = architecture
-        if good and "\nProvides: " in paragraph:
-            for virtual in _field(paragraph, "\nProvides: ").split(","):
-                provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
-    return Database(packages, provides, native)
+
+    def __init__(self, text):
+        self._text = "\n\n%s\n\n" % text
+        self._known = {}
+        self._provides = None
+
+    def get(self, name, default=None):
+        if name not in self._known and self._provides is None:
+            self._known[name] = list(self._find(name))
+        return self._known.get(name) or default
+
+    def _find(self, name):
+        label = "\nPackage: %s\n" % name
+        at = self._text.find(label)
+        while at >= 0:
+            end = self._text.find("\n\n", at)
+            entry = _entry(self._text[self._text.rfind("\n\n", 0, at + 1) + 1 : end])
+            if entry:
+                yield entry
+            at = self._text.find(label, end)
+
+    def provides(self):
+        """Virtual name -> names of the installed packages that provide it."""
+        if self._provides is None:
+            self._known, self._provides = {}, {}
+            for paragraph in self._text.split("\n\n"):
+                paragraph = "\n" + paragraph
+                entry = _entry(paragraph)
+                if not entry:
+                    continue
+                name = _field(paragraph, "\nPackage: ")
+                self._known.setdefault(name, []).append(entry)
+                provided = "" if entry[2] else _field(paragraph, "\nProvides: ")
+                for virtual in provided.split(",") if provided else ():
+                    self._provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
+        return self._provides
+
+    def __contains__(self, name):
+        return self.get(name) is not None
+
+    def __getitem__(self, name):
+        return self.get(name, [])
+
+    def __iter__(self):
+        self.provides()
+        return iter(self._known)
+
+    def __len__(self):
+        self.provides()
+        return len(self._known)
+
+
+class _Status(Database):
+    """What the status file (str) tells of."""
+
+    def __init__(self, text):
+        self.packages = Packages(text)
+        own = [architecture for _, architecture, state in self.packages["dpkg"] if not state]
+        self.native = own[-1] if own else ""
+
+    @property
+    def provides(self):
+        return self.packages.provides()
+
+
+def _entry(paragraph):
+    """(version, architecture, "" or what is wrong with it) of a paragraph; None of one that is not installed."""
+    state = _field(paragraph, "\nStatus: ").rpartition(" ")[2]
+    if state in ("", "not-installed"):
+        return None
+    good = state in _INSTALLED
+    return _field(paragraph, "\nVersion: "), _field(paragraph, "\nArchitecture: "), "" if good else state
 
 
 def _field(paragraph, label):
@@ -103,7 +158,7 @@ class Apt(Backend):
     def read(self):
         try:
             with open(self.path(STATUS), encoding="utf-8", errors="surrogateescape") as file:
-                database = parse_status(file.read())
+                database = _Status(file.read())
         except FileNotFoundError:
             return Database({})
         if not database.native and database.packages:

@@ -73,18 +73,19 @@ class Bench:
                     sample = measure(command, {**self.environment, **more}, directory=directory, hosts_cpu=servers.cpu)
                     if turn or first:  # the first turn brings the hosts there
                         samples[who].append(sample)
-            on_the_wire = asyncio.run(self._count(servers, work, hosts, first))
+            on_the_wire = asyncio.run(self._count(directory, servers, work, first))
         self._table(title, {who: median(found) for who, found in samples.items()}, on_the_wire, name)
 
-    async def _count(self, servers: Servers, work: peers.Work, hosts: int, first: bool) -> dict[str, tuple[int, int]]:
+    async def _count(
+        self, directory: Path, servers: Servers, work: peers.Work, first: bool
+    ) -> dict[str, tuple[int, int]]:
         """Everybody once through a link that counts: (bytes of all hosts, round trips of the host with the most)."""
-        directory = self.fresh()
         counted = {}
         async with proxied(servers, DELAY) as proxies:
             ports = {name: proxy.port for name, proxy in proxies.items()}
             commands = {who: (command, {}) for who, command in peers.write(directory, servers, work, ports).items()}
             if self.with_peers:
-                commands.update(peers.peers(directory, servers, hosts))
+                commands.update(peers.peers(directory, servers, len(ports)))
             for who, (command, more) in commands.items():
                 if first:
                     self._wipe(servers)

@@ -1,5 +1,8 @@
 """The host's memory: one SQLite file per agent that knows what we applied, when, and why it changed.
 
+All tables that one transaction touches are written here, and so is their SQL; how the file is opened is database.py's,
+contents and whole exports have rooms of their own.
+
 Only SQL of SQLite 3.7 is used (old hosts). Times are epoch integers (seconds). The controller reads the same file
 format for the agent `local`, and keeps its replicas in it.
 """

@@ -1,4 +1,7 @@
-"""One payload process on one host: starts it, speaks frames with it, and turns every way it can end into an error."""
+"""One payload process on one host: starts it, speaks frames with it, and turns every way it can end into an error.
+
+Starting, reading, sending and ending share one promise, that every future is answered; so they share one class.
+"""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -12,6 +15,7 @@ from unittest import mock
 import pytest
 
 from sloth.engine.events import HostFinished
+from sloth.payload import wire
 from sloth.transport import bundle
 from sloth.transport.local import LocalChannel
 from tests.integration.running import run_local
@@ -19,6 +23,8 @@ from tests.integration.test_contracts import ROOT
 
 BUNDLE = 150_000  # bytes; every host gets them once a version
 PAYLOAD_MODULES = 105  # that a payload has loaded when it is ready for calls
+TOTAL = 2500  # system calls of a payload that looks at ten lines
+EACH = 40  # system calls of one more line
 HEAVY = (
     "hashlib",
     "_hashlib",
@@ -143,3 +149,43 @@ async def test_a_call_does_not_wait_for_a_slow_site(tmp_path: Path, writes: list
     end })"""
     await run_local(site, tmp_path)
     assert len(writes) >= 4, "hello, two that were overdue, the rest"
+
+
+def _system_calls(home: Path, lines: int) -> Counter[str]:
+    """What a payload asks of its kernel to look at `lines` lines that are there, from its start to its end."""
+    hello = {"t": "hello", "v": wire.VERSION, "agent": "a", "site": "s", "run": "r", "who": "w", "origin": "o"}
+    asked = [
+        {
+            "t": "call", "id": n, "epoch": 0, "task": "t", "where": "s:1", "name": "file.lineinfile",
+            "args": {"path": f"{home}/lines", "line": f"line {n}", "create": True},
+        }
+        for n in range(1, lines + 1)
+    ]  # fmt: skip
+    frames = b"".join(wire.pack(message) for message in (hello, *asked, {"t": "close"}))
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sloth.payload.__main__ import main; main()"
+    trace = home / "trace"
+    for program in ([], [], ["strace", "-f", "-qq", "-o", str(trace)]):
+        process = subprocess.Popen(
+            [*program, sys.executable, "-I", "-S", "-E", "-c", start],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(home)},
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(frames)
+        process.stdin.flush()  # it stays open: its end would be that of the controller
+        said = process.stdout.read()
+        process.stdin.close()
+        assert process.wait() == 0
+    assert said.count(b'"unchanged"') == lines, said[-1000:]
+    return Counter(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.M))
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="it counts with strace")
+def test_a_look_costs_a_few_system_calls_and_no_sync(tmp_path: Path) -> None:
+    (tmp_path / "ten").mkdir()
+    (tmp_path / "sixty").mkdir()
+    ten, sixty = _system_calls(tmp_path / "ten", 10), _system_calls(tmp_path / "sixty", 60)
+    assert sixty["fsync"] + sixty["fdatasync"] <= 5, sixty
+    assert sixty["fsync"] + sixty["fdatasync"] <= ten["fsync"] + ten["fdatasync"] + 1, (ten, sixty)
+    assert sum(ten.values()) < TOTAL
+    assert (sixty.total() - ten.total()) / 50 < EACH, sixty - ten

@@ -1,7 +1,7 @@
 """One host's way through the site: its Lua program, its sessions, its tasks, from the first connect to the last bye.
 
 It is one class because it is one conversation: what Lua asks for, which task asks, and as whom, decide each answer.
-What can stand apart does: the calls in flight (calls), what follows the tasks (aftermath), locks (holds), fetched files.
+What can stand apart does: calls in flight (calls), what follows the tasks (aftermath), locks (holds), fetched files.
 """
 
 from __future__ import annotations

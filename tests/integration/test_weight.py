@@ -174,6 +174,7 @@ def _system_calls(home: Path, lines: int) -> Counter[str]:
         process.stdin.write(frames)
         process.stdin.flush()  # it stays open: its end would be that of the controller
         said = process.stdout.read()
+        process.stdout.close()
         process.stdin.close()
         assert process.wait() == 0
     assert said.count(b'"unchanged"') == lines, said[-1000:]

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -306,6 +307,7 @@ class Bench:
 
 def main() -> None:
     """Run what was asked for, and put it into the report; what was not asked for stays there as it was measured."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the servers end with us
     words = [word.lower() for word in sys.argv[1:] if not word.startswith("-")]
     with tempfile.TemporaryDirectory(prefix="sloth-bench-") as name:
         bench = Bench(Path(name), "--no-peers" not in sys.argv)

@@ -258,7 +258,7 @@ class Bench:
         """W8: 100,000 rows of history."""
         directory = self.fresh()
         fill = (
-            "import sys; from sloth.payload.store import Store; store = Store(sys.argv[1])\n"
+            "import sys; from sloth.payload.state.store import Store; store = Store(sys.argv[1])\n"
             "about = dict(site='s', task='t', who='w', origin='o')\n"
             "d = {'content': {'sha256': 'a' * 64, 'size': 1}, 'mode': '0644'}\n"
             "for n in range(100000):\n"

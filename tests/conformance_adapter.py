@@ -8,10 +8,10 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sloth.payload.converge import execute
-from sloth.payload.host import Host
-from sloth.payload.resource import Failed, find
-from sloth.payload.store import Store
+from sloth.payload.kernel.converge import execute
+from sloth.payload.kernel.resource import Failed, find
+from sloth.payload.lib.host import Host
+from sloth.payload.state.store import Store
 
 
 class NoLink(object):
@@ -28,7 +28,7 @@ def answer(request, store, home):
     try:
         cls = find(request["module"])
         values = cls.check(request["args"])
-        from sloth.payload.resource import Args
+        from sloth.payload.kernel.resource import Args
 
         call = cls(Args(values), Host(NoLink(), home=home))
         outcome = execute(call, store)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import options as shared
-from sloth.cli.launch import launch
+from sloth.cli import parameters
+from sloth.cli.execute import launch
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.errors import UsageError
-from sloth.payload.resource import ArgumentError, find
+from sloth.payload.kernel.resource import ArgumentError, find
 from sloth.playbook import Site, arguments, one_call
 from sloth.report.grouped import Grouped, GroupedDocument
 
@@ -23,7 +23,7 @@ def made(
     module: str, words: Sequence[str], modules: str | None, become: bool | str
 ) -> tuple[Site, Mapping[str, bytes]]:
     """The site that makes one call, from the words of the command line, and the custom modules. Raises UsageError."""
-    files = custom.load(shared.modules_directory(modules, Path.cwd()))
+    files = custom.load(parameters.modules_directory(modules, Path.cwd()))
     try:
         cls = find(module)
     except ArgumentError as error:
@@ -35,13 +35,13 @@ def made(
 @click.argument("hosts")
 @click.argument("module")
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE]...")
-@shared.INVENTORY
-@shared.checking
-@shared.reporting
-@shared.BECOME
-@shared.BECOME_USER
-@shared.MODULES
-@shared.running
+@parameters.INVENTORY
+@parameters.checking
+@parameters.reporting
+@parameters.BECOME
+@parameters.BECOME_USER
+@parameters.MODULES
+@parameters.running
 def call(
     hosts: str,
     module: str,
@@ -72,14 +72,14 @@ def call(
     if exit_code and not check:
         raise click.UsageError("--exit-code goes with --check")
     site, files = made(module, words, modules, become_user or become)
-    everything = shared.read_inventory(inventory)
-    selected = shared.select(everything, hosts, "HOSTS")
+    everything = parameters.read_inventory(inventory)
+    selected = parameters.select(everything, hosts, "HOSTS")
     options = Options(
         check=check,
         forks=forks,
         lock_wait=lock_wait,
         custom=files,
-        become_password=shared.ask_password() if ask_become_pass else None,
+        become_password=parameters.ask_password() if ask_become_pass else None,
     )
     return launch(
         site, everything, selected, options, output=output, diff=diff, verbose=verbose or 1, exit_code=exit_code
@@ -89,12 +89,12 @@ def call(
 @click.command(name="exec")
 @click.argument("hosts")
 @click.argument("command", nargs=-1, required=True)
-@shared.INVENTORY
+@parameters.INVENTORY
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End the command then.")
-@shared.BECOME
-@shared.BECOME_USER
-@shared.running
+@parameters.BECOME
+@parameters.BECOME_USER
+@parameters.running
 def execute(
     hosts: str,
     command: tuple[str, ...],
@@ -120,12 +120,12 @@ def execute(
     if timeout:
         args["timeout"] = timeout
     site = one_call("exec.run", args, become_user or become or None)
-    everything = shared.read_inventory(inventory)
-    selected = shared.select(everything, hosts, "HOSTS")
+    everything = parameters.read_inventory(inventory)
+    selected = parameters.select(everything, hosts, "HOSTS")
     options = Options(
         forks=forks,
         lock_wait=lock_wait,
-        become_password=shared.ask_password() if ask_become_pass else None,
+        become_password=parameters.ask_password() if ask_become_pass else None,
     )
     kind = GroupedDocument if output == "json" else Grouped
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from sloth.cli import options as shared
+from sloth.cli import parameters
 from sloth.engine import custom
 from sloth.errors import UsageError
-from sloth.payload.resource import Call, did_you_mean, registry
+from sloth.payload.kernel.resource import Call, did_you_mean, registry
 from sloth.report import documentation
 
 
 @click.command()
 @click.argument("name", default="")
-@shared.MODULES
+@parameters.MODULES
 @click.option("--markdown", is_flag=True, help="The whole reference, as docs/modules.md has it.")
 @click.option("--lua-types", is_flag=True, help="A definition file for Lua language servers.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -32,7 +32,7 @@ def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output:
     Your own modules (./modules or --modules) are shown with the built-in ones. For completion and checks in an
     editor: sloth-runner doc --lua-types > sloth.lua, and name that file in the language server's library.
     """
-    own = shared.modules_directory(modules, Path.cwd())
+    own = parameters.modules_directory(modules, Path.cwd())
     custom.load(own if modules or not markdown else None)
     classes = registry()
     if markdown:

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from sloth.cli import options as shared
-from sloth.cli.asking import show_json
+from sloth.cli import parameters
+from sloth.cli.state_source import show_json
 from sloth.engine import custom
-from sloth.engine.ask import Agent, Inquiry
+from sloth.engine.query import Agent, Inquiry
 from sloth.errors import SlothError, Unreachable
 from sloth.inventory import Host
 from sloth.report.text import diff_lines, hosts, neutral
@@ -34,7 +34,7 @@ def survey(
     pattern: str | tuple[str, ...], inventory: str | None, inquiry: Inquiry | None = None
 ) -> dict[str, Rows | SlothError]:
     """Ask agents what has drifted; the rows of payload.survey, or an error, by the agent's name."""
-    selected = shared.select(shared.read_inventory(inventory), pattern, "--limit")
+    selected = parameters.select(parameters.read_inventory(inventory), pattern, "--limit")
 
     async def question(agent: Agent, session: Any) -> Rows:
         rows: Rows = await session.store("drift", {})
@@ -52,14 +52,14 @@ def differences(answers: dict[str, Rows | SlothError]) -> Iterator[tuple[str, di
 
 
 @click.command()
-@shared.INVENTORY
-@shared.LIMIT
+@parameters.INVENTORY
+@parameters.LIMIT
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("-D", "--diff", is_flag=True, help="Show what differs, texts line by line: - as applied, + as found.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something has drifted.")
-@shared.MODULES
-@shared.ASK_PASSWORD
-@shared.FORKS
+@parameters.MODULES
+@parameters.ASK_PASSWORD
+@parameters.FORKS
 def drift(
     inventory: str | None,
     limit: tuple[str, ...],
@@ -76,11 +76,11 @@ def drift(
     (with --exit-code), 4 when a host was unreachable.
     """
     inquiry = Inquiry(
-        become_password=shared.ask_password() if ask_become_pass else None,
+        become_password=parameters.ask_password() if ask_become_pass else None,
         forks=forks,
-        custom=custom.load(shared.modules_directory(modules, Path.cwd())),
+        custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
     )
-    answers = survey(shared.words(limit) or "all", inventory, inquiry)
+    answers = survey(parameters.words(limit) or "all", inventory, inquiry)
     told = {name: _told(answer) for name, answer in answers.items()}
     drifted = sum(len(entry["drift"]) for entry in told.values())
     if output == "json":

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from sloth.cli import options as shared
-from sloth.engine.ask import look
+from sloth.cli import parameters
+from sloth.engine.query import look
 from sloth.errors import SlothError, Unreachable
 from sloth.inventory import Host
 from sloth.report.text import neutral
@@ -18,11 +18,11 @@ from sloth.report.text import neutral
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FACT]...")
-@shared.INVENTORY
-@shared.LIMIT
+@parameters.INVENTORY
+@parameters.LIMIT
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@shared.ASK_PASSWORD
-@shared.FORKS
+@parameters.ASK_PASSWORD
+@parameters.FORKS
 def facts(
     names: tuple[str, ...],
     inventory: str | None,
@@ -36,9 +36,9 @@ def facts(
     FACT narrows it: sloth-runner facts distribution version --limit 'web*'. Exit status: 4 when a host was unreachable,
     1 when one failed otherwise.
     """
-    everything = shared.read_inventory(inventory)
-    hosts = shared.select(everything, shared.words(limit) or "all", "--limit")
-    password = shared.ask_password() if ask_become_pass else None
+    everything = parameters.read_inventory(inventory)
+    hosts = parameters.select(everything, parameters.words(limit) or "all", "--limit")
+    password = parameters.ask_password() if ask_become_pass else None
     answers = asyncio.run(_gather(hosts, password, forks))
     told = {name: answer for name, answer in answers.items() if isinstance(answer, dict)}
     for name, answer in answers.items():
@@ -47,7 +47,7 @@ def facts(
     known = sorted({fact for answer in told.values() for fact in answer})
     unknown = [name for name in names if told and name not in known]
     if unknown:
-        from sloth.payload.resource import did_you_mean
+        from sloth.payload.kernel.resource import did_you_mean
 
         hint = did_you_mean(unknown[0], known) or "facts are " + ", ".join(known)
         raise click.UsageError(f"there is no fact {unknown[0]}; {hint}")

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from sloth.cli import options as shared
-from sloth.cli.asking import confirm, named, show_json, warn
+from sloth.cli import parameters
 from sloth.cli.drift import agents_of
+from sloth.cli.state_source import confirm, named, show_json, warn
 from sloth.engine import custom
-from sloth.engine.ask import Agent, Inquiry
+from sloth.engine.query import Agent, Inquiry
 from sloth.errors import SlothError, StateError, Unreachable, UsageError
 from sloth.report.text import diff_lines, neutral
 
@@ -26,16 +26,16 @@ WORDS = {"planned": "would restore", "done": "restored", "refused": "left", "fai
 
 @click.command()
 @click.argument("run")
-@shared.INVENTORY
-@shared.LIMIT
-@shared.CHECK
+@parameters.INVENTORY
+@parameters.LIMIT
+@parameters.CHECK
 @click.option("-D", "--diff", is_flag=True, help="Show what changes in files and attributes.")
 @click.option("--force", is_flag=True, help="Restore also what has changed since.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@shared.MODULES
-@shared.ASK_PASSWORD
-@shared.FORKS
+@parameters.MODULES
+@parameters.ASK_PASSWORD
+@parameters.FORKS
 def rollback(
     run: str,
     inventory: str | None,
@@ -63,11 +63,13 @@ def rollback(
     if run == "last" or len(run) < RUN_ID:
         run = _resolved(run)
     inquiry = Inquiry(
-        become_password=shared.ask_password() if ask_become_pass else None,
+        become_password=parameters.ask_password() if ask_become_pass else None,
         forks=forks,
-        custom=custom.load(shared.modules_directory(modules, Path.cwd())),
+        custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
     )
-    agents = agents_of(shared.select(shared.read_inventory(inventory), shared.words(limit) or "all", "--limit"))
+    agents = agents_of(
+        parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")
+    )
     plan = _ask(agents, inquiry, {"run": run, "check": True, "force": force})
     concerned = [agent for agent in agents if plan.get(agent.name)]
     if not check:

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from sloth.cli import options as shared
-from sloth.cli.launch import launch
+from sloth.cli import parameters
+from sloth.cli.execute import launch
 from sloth.engine import custom
 from sloth.engine.options import Options
-from sloth.engine.pruning import Orphans
+from sloth.engine.prune import Orphans
 from sloth.engine.validate import preflight
 from sloth.errors import UsageError
 from sloth.inventory import extra_vars
@@ -21,22 +21,22 @@ from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
 
 
-def _of_a_site(command: shared.Command) -> shared.Command:
+def _of_a_site(command: parameters.Command) -> parameters.Command:
     """The options of both."""
     for option in (
         click.option("--eager", is_flag=True, help="Wait for every call's answer before the next one (for debugging)."),
-        shared.PASSPHRASE,
-        shared.KEY_FILE,
-        shared.MODULES,
-        shared.running,
-        shared.VALUES,
-        shared.EXTRA,
-        shared.JUNIT,
-        shared.reporting,
+        parameters.PASSPHRASE,
+        parameters.KEY_FILE,
+        parameters.MODULES,
+        parameters.running,
+        parameters.VALUES,
+        parameters.EXTRA,
+        parameters.JUNIT,
+        parameters.reporting,
         click.option("--skip-tags", multiple=True, metavar="TAGS", help="No task with one of these tags."),
         click.option("-t", "--tags", multiple=True, metavar="TAGS", help="Only tasks with one of these tags."),
-        shared.LIMIT,
-        shared.INVENTORY,
+        parameters.LIMIT,
+        parameters.INVENTORY,
         click.option("-f", "--file", "site", required=True, metavar="SITE", help="The site: a .sloth file."),
     ):
         command = option(command)
@@ -45,7 +45,7 @@ def _of_a_site(command: shared.Command) -> shared.Command:
 
 @click.command()
 @_of_a_site
-@shared.checking
+@parameters.checking
 @click.option("--prune", is_flag=True, help="Remove what the site once made and no longer names; asks first.")
 @click.option("--yes", is_flag=True, help="With --prune: do not ask.")
 def run(check: bool, exit_code: bool, prune: bool, yes: bool, **given: Any) -> int:
@@ -106,20 +106,20 @@ def _go(
 ) -> int:
     program = Site.read(site)
     check_syntax(program)
-    everything = shared.read_inventory(inventory)
-    hosts = shared.select(everything, shared.words(limit) or "all", "--limit")
+    everything = parameters.read_inventory(inventory)
+    hosts = parameters.select(everything, parameters.words(limit) or "all", "--limit")
     options = Options(
         check=check,
         eager=eager,
         forks=forks,
-        tags=shared.words(tags),
-        skip_tags=shared.words(skip_tags),
+        tags=parameters.words(tags),
+        skip_tags=parameters.words(skip_tags),
         lock_wait=lock_wait,
         extra=extra_vars(extra, [Path(name) for name in values]),
-        custom=custom.load(shared.modules_directory(modules, program.directory)),
+        custom=custom.load(parameters.modules_directory(modules, program.directory)),
         prune=prune,
-        keys=shared.keys(key_file, passphrase),
-        become_password=shared.ask_password() if ask_become_pass else None,
+        keys=parameters.keys(key_file, passphrase),
+        become_password=parameters.ask_password() if ask_become_pass else None,
     )
     preflight(program, everything, hosts[0], options.extra)
     asks = prune and not yes

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from sloth.cli import asking
-from sloth.cli.asking import Asked, ago, show_json, table, when
+from sloth.cli import state_source
+from sloth.cli.state_source import Asked, ago, show_json, table, when
 from sloth.report.text import hosts, neutral
 from sloth.state.memory import Memory
 
@@ -50,7 +50,7 @@ def list_runs(limit: int, agent: str | None, inventory: str | None, output: str)
 def _of_hosts(of: Asked, limit: int) -> int:
     found = of.ask("runs", limit=limit)
 
-    def show_rows(rows: list[asking.Row]) -> None:
+    def show_rows(rows: list[state_source.Row]) -> None:
         cells = [
             (row["agent"], row["run"], ago(row["started"]), row["site"], f"{row['who']} from {row['origin']}",
              row["changes"], "" if row["finished"] else "not finished")

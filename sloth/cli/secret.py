@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from sloth.cli import options as shared
-from sloth.cli.asking import show_json
+from sloth.cli import parameters
+from sloth.cli.state_source import show_json
 from sloth.errors import StateError, UsageError
 from sloth.state.keys import Keys
 from sloth.state.vault import FILE, Vault
@@ -24,8 +24,8 @@ from sloth.state.vault import FILE, Vault
 
 def _of_a_vault(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        shared.PASSPHRASE,
-        shared.KEY_FILE,
+        parameters.PASSPHRASE,
+        parameters.KEY_FILE,
         click.option("--vault", metavar="FILE", help="The file itself."),
         click.option("-f", "--file", "site", metavar="SITE", help=f"The site beside which {FILE} is [here]."),
     ):
@@ -37,7 +37,7 @@ def _vault(site: str | None, vault: str | None, key_file: str | None, passphrase
     if site and vault:
         raise UsageError("give --file or --vault, not both")
     path = Path(vault) if vault else (Path(site).parent if site else Path()) / FILE
-    return Vault(path, shared.keys(key_file, passphrase, again and not path.exists()))
+    return Vault(path, parameters.keys(key_file, passphrase, again and not path.exists()))
 
 
 @click.group()
@@ -114,7 +114,7 @@ def list_secrets(output: str, **where: Any) -> None:
 @_of_a_vault
 def remove(name: str, yes: bool, **where: Any) -> None:
     """Remove a secret."""
-    from sloth.cli.asking import confirm
+    from sloth.cli.state_source import confirm
 
     kept = _vault(**where)
     kept.get(name)
@@ -181,7 +181,7 @@ def _edit_in(text: str, memory: Path) -> str:
 def rekey(new_key_file: str | None, new_passphrase: bool, **where: Any) -> None:
     """Encrypt all secrets anew, under a new key."""
     kept = _vault(**where)
-    new: Keys = shared.keys(where["key_file"], where["passphrase"])
+    new: Keys = parameters.keys(where["key_file"], where["passphrase"])
     if new_key_file or new_passphrase:
-        new = shared.keys(new_key_file, new_passphrase, again=True)
+        new = parameters.keys(new_key_file, new_passphrase, again=True)
     click.echo(f"{kept.path} is encrypted with the key {kept.rekey(new)}", err=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from sloth.cli import asking
-from sloth.cli.asking import Asked, Row, ago, one_of, show_json, table, when, with_agent
+from sloth.cli import state_source
 from sloth.cli.state_edit import EDITING
+from sloth.cli.state_source import Asked, Row, ago, one_of, show_json, table, when, with_agent
 from sloth.cli.transfer import TRANSFER
 from sloth.report.text import diff_lines, neutral
 from sloth.state.shared import Shared
@@ -30,7 +30,7 @@ for command in (*EDITING, *TRANSFER):
 
 @state.command("list")
 @click.argument("only", metavar="[FILTER]", default="")
-@asking.options
+@state_source.state_options
 def list_states(only: str, of: Asked) -> int:
     """List what is remembered.
 
@@ -68,7 +68,7 @@ def _with_agents(heads: Any, cells: Any, found: Any, rows: Any) -> None:
 
 @state.command()
 @click.argument("key")
-@asking.options
+@state_source.state_options
 def show(key: str, of: Asked) -> int:
     """Show one state: KEY is the whole key, or module:id when that is unique (user:john is user:create:john)."""
     found = of.ask("show", key=key)
@@ -113,7 +113,7 @@ def _show_one(row: dict[str, Any], several: bool) -> None:
 @click.option("--run", metavar="RUN", help="Only what this run changed (the beginning of its id is enough; or last).")
 @click.option("--diff", "-D", is_flag=True, help="Show how it changed.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest ones only.")
-@asking.options
+@state_source.state_options
 def history(key: str, run: str | None, diff: bool, limit: int, of: Asked) -> int:
     """Show what changed, when, why, by which run and by whom; newest first.
 
@@ -147,7 +147,7 @@ def _show_diff(diff: dict[str, Any]) -> None:
 @state.command("diff")
 @click.argument("run_a")
 @click.argument("run_b")
-@asking.options
+@state_source.state_options
 def diff_runs(run_a: str, run_b: str, of: Asked) -> int:
     """Show what became different between the end of RUN_A and the end of RUN_B, whatever happened in between.
 
@@ -164,7 +164,7 @@ def diff_runs(run_a: str, run_b: str, of: Asked) -> int:
 
 
 @state.command()
-@asking.options
+@state_source.state_options
 def stats(of: Asked) -> int:
     """Show how much is remembered."""
     found = of.ask("stats")

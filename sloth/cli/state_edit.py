@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from sloth.cli import asking
-from sloth.cli import options as shared
-from sloth.cli.asking import Asked, confirm, one_of, show_json
+from sloth.cli import parameters, state_source
+from sloth.cli.state_source import Asked, confirm, one_of, show_json
 from sloth.errors import StateError, UsageError
 from sloth.report.text import neutral
 from sloth.state.shared import Shared
@@ -31,7 +30,7 @@ def _count(number: int, word: str = "state") -> str:
 @click.command()
 @click.argument("key")
 @YES
-@asking.options
+@state_source.state_options
 def delete(key: str, yes: bool, of: Asked) -> int:
     """Forget one state. The host itself is left as it is.
 
@@ -56,7 +55,7 @@ def delete(key: str, yes: bool, of: Asked) -> int:
 @click.argument("patterns", nargs=-1, metavar="[KEY]...")
 @click.option("--untracked", is_flag=True, help="Everything that its site no longer names (see state list orphaned).")
 @YES
-@asking.options
+@state_source.state_options
 def rm(patterns: tuple[str, ...], untracked: bool, yes: bool, of: Asked) -> int:
     """Forget several states. The hosts themselves are left as they are.
 
@@ -87,7 +86,7 @@ def rm(patterns: tuple[str, ...], untracked: bool, yes: bool, of: Asked) -> int:
 
 @click.command()
 @YES
-@asking.options
+@state_source.state_options
 def clear(yes: bool, of: Asked) -> int:
     """Forget every state. The host itself is left as it is, and so is the history."""
     of.editing()
@@ -102,7 +101,7 @@ def clear(yes: bool, of: Asked) -> int:
 @click.argument("old")
 @click.argument("new")
 @YES
-@asking.options
+@state_source.state_options
 def mv(old: str, new: str, yes: bool, of: Asked) -> int:
     """Give a state another key, with its history: what was file.copy in the site is file.template now, say.
 
@@ -119,7 +118,7 @@ def mv(old: str, new: str, yes: bool, of: Asked) -> int:
 
 @click.command()
 @click.option("--older", type=click.IntRange(0), metavar="DAYS", help="Also forget history and runs older than this.")
-@asking.options
+@state_source.state_options
 def vacuum(older: int | None, of: Asked) -> int:
     """Make the state file as small as it can be; with --older DAYS old history goes, too."""
     of.editing()
@@ -135,7 +134,7 @@ def vacuum(older: int | None, of: Asked) -> int:
 
 
 @click.command()
-@asking.options
+@state_source.state_options
 def check(of: Asked) -> int:
     """Check a state file: whether it is sound, and whether it agrees with the host.
 
@@ -145,7 +144,7 @@ def check(of: Asked) -> int:
     found = of.ask("check")
     problems = [{"agent": agent, **row} for agent, rows in found.items() for row in rows]
     from sloth.cli.drift import differences, survey
-    from sloth.engine.ask import Inquiry
+    from sloth.engine.query import Inquiry
 
     hosts = survey(of.pattern, of.inventory, Inquiry(become_password=of.become_password))
     different = [{"agent": agent, "key": row["key"], "msg": row["msg"]} for agent, row in differences(hosts)]
@@ -177,10 +176,10 @@ def unlock(name: str, yes: bool) -> None:
 @click.argument("call", metavar="MODULE")
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--agent", default="local", show_default=True, metavar="PATTERN", help="On which hosts.")
-@shared.INVENTORY
-@shared.BECOME
-@shared.BECOME_USER
-@shared.MODULES
+@parameters.INVENTORY
+@parameters.BECOME
+@parameters.BECOME_USER
+@parameters.MODULES
 @click.option("-o", "--output", type=click.Choice(["rich", "plain", "json", "ndjson"]), help="As of `run`.")
 def adopt(
     call: str,
@@ -200,12 +199,12 @@ def adopt(
     MODULE and NAME=VALUE are as for `sloth-runner call`.
     """
     from sloth.cli.adhoc import made
-    from sloth.cli.launch import launch
+    from sloth.cli.execute import launch
     from sloth.engine.options import Options
 
     site, files = made(call, words, modules, become_user or become)
-    everything = shared.read_inventory(inventory)
-    selected = shared.select(everything, agent, "--agent")
+    everything = parameters.read_inventory(inventory)
+    selected = parameters.select(everything, agent, "--agent")
     return launch(site, everything, selected, Options(adopt=True, custom=files), output=output, verbose=1)
 
 

@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 import click
 
-from sloth.cli import options as shared
-from sloth.cli.asking import LOCAL, Asked, confirm, here, show_json, warn
-from sloth.engine.ask import Agent, Inquiry, who
+from sloth.cli import parameters
+from sloth.cli.state_source import LOCAL, Asked, confirm, here, show_json, warn
+from sloth.engine.query import Agent, Inquiry, who
 from sloth.errors import SlothError, StateError, UsageError
-from sloth.payload import wire
-from sloth.payload.operations import operate
-from sloth.payload.store import StoreError
-from sloth.payload.transfer import TABLES
-from sloth.state.dump import Reader, Writer, writing
-from sloth.state.dump import rekey as rekeyed
+from sloth.payload.session import wire
+from sloth.payload.session.queries import operate
+from sloth.payload.state.export import TABLES
+from sloth.payload.state.store import StoreError
+from sloth.state.export import Reader, Writer, writing
+from sloth.state.export import rekey as rekeyed
 
 Row = dict[str, Any]
 _INVENTORY = click.option("-i", "--inventory", metavar="FILE", help="The inventory that names the agents.")
@@ -63,9 +63,9 @@ def _agents(pattern: str, inventory: str | None) -> dict[str, Agent | None]:
 @_INVENTORY
 @click.option("-o", "--file", "path", required=True, metavar="FILE", help="Where to; the file is for you alone.")
 @click.option("--encrypt", is_flag=True, help="Encrypt it with your key, or a passphrase.")
-@shared.KEY_FILE
-@shared.PASSPHRASE
-@shared.ASK_PASSWORD
+@parameters.KEY_FILE
+@parameters.PASSPHRASE
+@parameters.ASK_PASSWORD
 def export(
     agent: str, inventory: str | None, path: str, encrypt: bool, key_file: str | None, passphrase: bool,
     ask_become_pass: bool,
@@ -75,9 +75,9 @@ def export(
     Contents that are kept for `rollback` stay on the hosts. The file appears when it is whole: when one of several
     agents does not answer, there is none.
     """
-    keys = shared.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
+    keys = parameters.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
     agents = _agents(agent, inventory)
-    password = shared.ask_password() if ask_become_pass else None
+    password = parameters.ask_password() if ask_become_pass else None
     about = {"by": who(), "origin": socket.gethostname()}
     total = 0
 
@@ -106,12 +106,12 @@ def export(
 @_INVENTORY
 @click.option("--merge", "way", flag_value="merge", help="Add what is not there; what is there stays as it is.")
 @click.option("--replace", "way", flag_value="replace", help="Afterwards the state is what the file says.")
-@shared.CHECK
+@parameters.CHECK
 @click.option("--yes", is_flag=True, help="With --replace: do not ask.")
 @_OUTPUT
-@shared.KEY_FILE
-@shared.PASSPHRASE
-@shared.ASK_PASSWORD
+@parameters.KEY_FILE
+@parameters.PASSPHRASE
+@parameters.ASK_PASSWORD
 def import_(
     path: str, agent: str | None, inventory: str | None, way: str | None, check: bool, yes: bool, form: str,
     key_file: str | None, passphrase: bool, ask_become_pass: bool,
@@ -123,13 +123,13 @@ def import_(
     """
     if way is None:
         raise UsageError("say --merge or --replace", hint="--check shows what either would do")
-    reader = Reader(Path(path), shared.keys(key_file, passphrase))
+    reader = Reader(Path(path), parameters.keys(key_file, passphrase))
     counts = reader.verify()
     names = _targets(reader.header["agents"], agent)
     agents = {name: _agents(target, inventory)[target] for name, target in names.items()}
     if way == "replace" and not check:
         confirm(f"Replace the state of {', '.join(names.values())} by what {path} says?", yes)
-    password = shared.ask_password() if ask_become_pass else None
+    password = parameters.ask_password() if ask_become_pass else None
     told = asyncio.run(_import(reader, agents, way == "replace", check, password))
     document = {names[name]: {"rows": counts.get(name, {}), **row} for name, row in told.items()}
     if form == "json":
@@ -187,11 +187,11 @@ async def _each(asks: dict[str, Ask], op: str) -> None:
 @click.command()
 @click.argument("path", metavar="FILE")
 @_OUTPUT
-@shared.KEY_FILE
-@shared.PASSPHRASE
+@parameters.KEY_FILE
+@parameters.PASSPHRASE
 def verify(path: str, form: str, key_file: str | None, passphrase: bool) -> None:
     """Read an export from end to end: whether it is whole, unaltered, and ours to decrypt."""
-    reader = Reader(Path(path), shared.keys(key_file, passphrase))
+    reader = Reader(Path(path), parameters.keys(key_file, passphrase))
     counts = reader.verify()
     if form == "json":
         show_json({"created": reader.header["created"], "cipher": reader.header["cipher"], "agents": counts})
@@ -205,16 +205,16 @@ def verify(path: str, form: str, key_file: str | None, passphrase: bool) -> None
 @click.argument("path", metavar="FILE")
 @click.option("--new-key-file", metavar="FILE", help="The new key; without it, the first of $SLOTH_KEY or --key-file.")
 @click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
-@shared.KEY_FILE
-@shared.PASSPHRASE
+@parameters.KEY_FILE
+@parameters.PASSPHRASE
 def rekey(
     path: str, new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool
 ) -> None:  # fmt: skip
     """Encrypt an export anew, under a new key; one that was not encrypted is, from then on."""
-    new = shared.keys(key_file, passphrase)
+    new = parameters.keys(key_file, passphrase)
     if new_key_file or new_passphrase:
-        new = shared.keys(new_key_file, new_passphrase, again=True)
-    made = rekeyed(Path(path), shared.keys(key_file, passphrase), new)
+        new = parameters.keys(new_key_file, new_passphrase, again=True)
+    made = rekeyed(Path(path), parameters.keys(key_file, passphrase), new)
     click.echo(f"{path} is encrypted with the key {made}", err=True)
 
 

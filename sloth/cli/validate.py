@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import options as shared
+from sloth.cli import parameters
 from sloth.engine import custom
 from sloth.engine.validate import validate as find_problems
 from sloth.inventory import extra_vars
@@ -16,10 +16,10 @@ from sloth.playbook import Site
 
 @click.command()
 @click.option("-f", "--file", "site", required=True, metavar="SITE", help="The site: a .sloth file.")
-@shared.INVENTORY
-@shared.EXTRA
-@shared.VALUES
-@shared.MODULES
+@parameters.INVENTORY
+@parameters.EXTRA
+@parameters.VALUES
+@parameters.MODULES
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def validate(
     site: str,
@@ -34,9 +34,9 @@ def validate(
     Finds syntax errors, unknown modules, unknown or mistyped arguments, unknown hosts, groups and tasks. Exit status 0:
     none found, 2: some.
     """
-    hosts = shared.read_inventory(inventory)
+    hosts = parameters.read_inventory(inventory)
     program = Site.read(site)
-    custom.load(shared.modules_directory(modules, program.directory))
+    custom.load(parameters.modules_directory(modules, program.directory))
     problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]))
     if output == "json":
         click.echo(json.dumps([vars(problem) for problem in problems], indent=2))

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sloth.engine.aftermath import Aftermath
 from sloth.engine.calls import Calls, UnknownResult, subject_of
 from sloth.engine.events import (
     CHANGED,
@@ -31,10 +30,11 @@ from sloth.engine.events import (
     TaskStarted,
 )
 from sloth.engine.fetch import FileSink, destination
-from sloth.engine.holds import Holds
+from sloth.engine.handlers import Aftermath
+from sloth.engine.locks import Holds
 from sloth.errors import CallError, HostError, SiteError, SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Host
-from sloth.payload.resource import ArgumentError, find
+from sloth.payload.kernel.resource import ArgumentError, find
 from sloth.playbook import (
     Done,
     Error,

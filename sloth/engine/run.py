@@ -10,9 +10,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sloth.engine.ask import who
 from sloth.engine.assets import Shipper
-from sloth.engine.barrier import Barriers, order
+from sloth.engine.barriers import Barriers, order
 from sloth.engine.events import (
     CHANGED,
     FAILED,
@@ -30,12 +29,13 @@ from sloth.engine.events import (
 )
 from sloth.engine.host import HostRun
 from sloth.engine.options import Options
-from sloth.engine.pruning import Orphans, Pruning
-from sloth.engine.revealed import Revealed
+from sloth.engine.prune import Orphans, Pruning
+from sloth.engine.query import who
+from sloth.engine.secrets import Revealed
 from sloth.errors import SiteError, StateError
 from sloth.inventory import Host, Inventory
-from sloth.payload import wire
-from sloth.payload.resource import call_names
+from sloth.payload.kernel.resource import call_names
+from sloth.payload.session import wire
 from sloth.playbook import Site, Task
 from sloth.state.memory import Known, Memory
 from sloth.state.shared import Shared

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sloth.engine.barrier import order
+from sloth.engine.barriers import order
 from sloth.engine.run import module_names
 from sloth.errors import SiteError, SlothError
 from sloth.inventory import Host, Inventory
-from sloth.payload.resource import ArgumentError, Call, did_you_mean, find
+from sloth.payload.kernel.resource import ArgumentError, Call, did_you_mean, find
 from sloth.playbook import Done, Error, Fetch, Invoke, Program, Raise, Request, Site, Task, check_syntax
 
 

@@ -62,7 +62,7 @@ class Inventory:
     @classmethod
     def read(cls, path: str | Path) -> Inventory:
         """Read a TOML inventory; raise InventoryError with file and line."""
-        from sloth.inventory.reading import read
+        from sloth.inventory.loader import read
 
         return read(Path(path))
 

@@ -5,14 +5,15 @@ import signal
 import sys
 import time
 
-from sloth.payload import files, wire
-from sloth.payload.converge import timed
-from sloth.payload.database import set_aside
-from sloth.payload.host import Host, state_directory
-from sloth.payload.link import Gone, Link
-from sloth.payload.lock import Locked, RunLock
-from sloth.payload.resource import Action, Args, ArgumentError, Failed, Resource, find
-from sloth.payload.store import Signatures, Store, StoreError
+from sloth.payload.kernel.converge import timed
+from sloth.payload.kernel.resource import Action, Args, ArgumentError, Failed, Resource, find
+from sloth.payload.lib import files
+from sloth.payload.lib.host import Host, state_directory
+from sloth.payload.session import wire
+from sloth.payload.session.channel import Gone, Link
+from sloth.payload.session.run_lock import Locked, RunLock
+from sloth.payload.state.database import set_aside
+from sloth.payload.state.store import Signatures, Store, StoreError
 
 PER_CALL = (("task", "task"), ("place", "where"), ("notify", "notify"), ("sealed", "sealed"))
 HOLD = 0.05  # seconds that an answer may wait for others to share its commit
@@ -149,7 +150,7 @@ class Guest(object):
 
     def state(self, message):
         """Answer a state command; `op` is the name of one of the Operations."""
-        from sloth.payload.operations import OPEN, operate  # most sessions ask nothing of the state
+        from sloth.payload.session.queries import OPEN, operate  # most sessions ask nothing of the state
 
         op = message.get("op")
         if op not in OPEN:
@@ -191,7 +192,7 @@ class Guest(object):
         records = self.store.orphans(self.hello.get("site"), self.touched, spared, not self.check)
         if not records:
             return []
-        from sloth.payload.undo import Undo
+        from sloth.payload.kernel.rollback import Undo
 
         told = Undo(self.store, self.host, {}, check=True).orphans(records[:ORPHANS])
         return [dict((name, row[name]) for name in ("key", "task", "status", "msg")) for row in told]

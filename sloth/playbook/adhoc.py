@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sloth.errors import UsageError
-from sloth.payload.resource import ArgumentError, Call
+from sloth.payload.kernel.resource import ArgumentError, Call
 from sloth.playbook.site import Site
 
 PLACE = "command line"

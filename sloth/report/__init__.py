@@ -32,13 +32,13 @@ def make(
 
         if kind == "ndjson":
             return Lines(stdout, mask)
-        from sloth.report.people import Plain
+        from sloth.report.plain import Plain
 
         return Document(stdout, mask, Plain(stderr, diff=False, verbosity=0, mask=mask))
     if kind == "rich":
         from sloth.report.live import Live
 
         return Live(stdout, diff=diff, verbosity=verbosity, mask=mask)
-    from sloth.report.people import Plain
+    from sloth.report.plain import Plain
 
     return Plain(stdout, diff=diff, verbosity=verbosity, mask=mask)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sloth.payload.resource import Action, Call, Field, Query
+from sloth.payload.kernel.resource import Action, Call, Field, Query
 
 Classes = Sequence[type[Call]]
 

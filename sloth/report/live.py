@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from sloth.engine.events import Event, HostFinished, HostPhase, HostStarted, RunFinished, RunStarted, TaskStarted
-from sloth.report.people import Plain
+from sloth.report.plain import Plain
 from sloth.report.text import neutral
 
 SLOW = 5  # running hosts that are shown

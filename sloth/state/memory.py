@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sloth.errors import StateError
-from sloth.payload.store import Store, StoreError
+from sloth.payload.state.store import Store, StoreError
 
 VERSION = 3
+BUSY_SECONDS = 30.0  # how long another process may hold a file of ours
 SCHEMA = (
     "CREATE TABLE agents (name TEXT PRIMARY KEY, payload TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
     " seen_at INTEGER NOT NULL)",
@@ -42,8 +43,8 @@ def open_database(path: Path, schema: Sequence[Sequence[str]], version: int) -> 
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        database = sqlite3.connect(path, timeout=30, isolation_level=None)
-        database.execute("PRAGMA journal_mode=WAL")
+        database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        _use_wal(database)
         database.execute("BEGIN IMMEDIATE")
         have = database.execute("PRAGMA user_version").fetchone()[0]
         if have < version:
@@ -60,6 +61,19 @@ def open_database(path: Path, schema: Sequence[Sequence[str]], version: int) -> 
         database.close()
         raise StateError(f"{path} has format {have}, this sloth-runner knows up to {version}", hint="upgrade it")
     return database
+
+
+def _use_wal(database: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; SQLite's busy timeout does not cover the switch, so we wait ourselves."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 # Hashes of this machine's own files, which are large; format 3.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sloth.errors import StateError
-from sloth.payload.resource import did_you_mean
+from sloth.payload.kernel.resource import did_you_mean
 from sloth.state.keys import Damaged, Keyring, Keys
 from sloth.state.private import written
 

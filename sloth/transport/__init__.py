@@ -1,7 +1,7 @@
 """The mail room: the only place that imports asyncssh, and only once a host is to be reached by it."""
 
 from sloth.transport import bundle
-from sloth.transport.link import Channel, Link
+from sloth.transport.connection import Channel, Link
 from sloth.transport.local import LocalLink
 from sloth.transport.messages import Asset, Reply
 from sloth.transport.session import Session, Sink

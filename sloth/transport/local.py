@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 
-from sloth.transport.link import Stderr
-from sloth.transport.stage1 import PLAIN_PATH
+from sloth.transport.bootstrap import PLAIN_PATH
+from sloth.transport.connection import Stderr
 
 GONE = 5.0  # seconds that a killed command has to be gone
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
 from sloth.errors import BootstrapError, CallError, HostError, LinkLost, LockedError, ProtocolError, StateError
-from sloth.payload import wire
-from sloth.transport import stage1
+from sloth.payload.session import wire
+from sloth.transport import bootstrap
 from sloth.transport.bundle import Bundle
-from sloth.transport.ending import explain
-from sloth.transport.link import Channel, Link
+from sloth.transport.connection import Channel, Link
+from sloth.transport.exit_errors import explain
 from sloth.transport.messages import Asset, Reply
 
 CALLS = 512  # calls in flight
@@ -119,12 +119,12 @@ class Session:
     async def _start(self, upload: bool) -> None:
         prompt = f"sloth-{secrets.token_hex(8)}:" if self._become and self._password is not None else ""
         python = self._python or (None if self._become else self._link.python)
-        self._channel = await self._link.start(stage1.command(python, self._become, prompt))
+        self._channel = await self._link.start(bootstrap.command(python, self._become, prompt))
         if prompt:
             await self._give_password(self._channel, prompt)
         self.uploaded = upload
         data = self._bundle.data if upload else b""
-        header = (stage1.HEADER % (self._bundle.sha256, len(data))).encode("ascii")
+        header = (bootstrap.HEADER % (self._bundle.sha256, len(data))).encode("ascii")
         replay = b"".join(self._unconfirmed or ())
         if not replay:
             replay = wire.pack(self._hello)
@@ -213,7 +213,7 @@ class Session:
                 self._unconfirmed = None
                 return rest
             if line != b"NEED" or self.uploaded:
-                text = line.removeprefix(stage1.ERROR).decode("utf-8", "replace")
+                text = line.removeprefix(bootstrap.ERROR).decode("utf-8", "replace")
                 hint = "free some space on the host" if "Errno 28" in text else ""
                 raise BootstrapError(f"{self._host}: the payload cannot be installed: {text}", hint=hint)
             async with self._writing:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sloth.errors import AuthError, ConnectError, HostError, HostKeyError, LinkLost
 from sloth.inventory import Host
-from sloth.transport import library
-from sloth.transport.dial import Dial, HungUp
-from sloth.transport.link import Stderr
+from sloth.transport import asyncssh_import
+from sloth.transport.connect import Dial, HungUp
+from sloth.transport.connection import Stderr
 
 if TYPE_CHECKING:
     import asyncssh
@@ -196,7 +196,7 @@ def _configured_jump(host: Host) -> str | None:
         return None
     import getpass
 
-    library.asyncssh()
+    asyncssh_import.asyncssh()
     from asyncssh.config import SSHClientConfig
 
     arguments = (None, [path], True, False, False, getpass.getuser(), host.user or (), host.address, host.port or ())

@@ -13,9 +13,9 @@ import sys
 payload, name, arguments, assets = sys.argv[1:]
 sys.path.insert(0, payload)
 
-from sloth.payload.content import Content  # noqa: E402  the payload's place is an argument
-from sloth.payload.host import Host  # noqa: E402
-from sloth.payload.resource import Args, Change, difference, find  # noqa: E402
+from sloth.payload.kernel.content import Content  # noqa: E402  the payload's place is an argument
+from sloth.payload.kernel.resource import Args, Change, difference, find  # noqa: E402
+from sloth.payload.lib.host import Host  # noqa: E402
 
 seen = []
 real_popen = subprocess.Popen

@@ -12,10 +12,10 @@ import pytest
 
 from sloth.engine.validate import validate
 from sloth.inventory import Inventory
-from sloth.payload.converge import execute
-from sloth.payload.host import Host
-from sloth.payload.resource import Action, Args, ArgumentError, Call, Field, call_names, registry
-from sloth.payload.store import Store
+from sloth.payload.kernel.converge import execute
+from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field, call_names, registry
+from sloth.payload.lib.host import Host
+from sloth.payload.state.store import Store
 from sloth.playbook import Site, check_syntax
 from sloth.report import documentation
 from tests.integration.test_contracts import ROOT, sloth
@@ -123,6 +123,6 @@ def test_a_check_does_no_action(cls: type[Action], monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("python", [path for path in PYTHONS if path.exists()], ids=str)
 def test_every_module_can_be_loaded_by_every_python(python: Path) -> None:
-    program = "from sloth.payload.resource import registry; print(len(registry()))"
+    program = "from sloth.payload.kernel.resource import registry; print(len(registry()))"
     done = subprocess.run([python, "-B", "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == str(len(CLASSES)), done.stderr

@@ -12,11 +12,11 @@ from unittest import mock
 
 import pytest
 
-from sloth.engine.ask import Agent, Inquiry
 from sloth.engine.events import Event, Result
 from sloth.engine.options import Options
+from sloth.engine.query import Agent, Inquiry
 from sloth.inventory import Inventory
-from sloth.payload.resource import Resource, registry
+from sloth.payload.kernel.resource import Resource, registry
 from sloth.playbook.adhoc import literal
 from tests.contract.cases import CASES, Case
 from tests.fleet.machines import Fleet

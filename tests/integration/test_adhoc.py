@@ -101,7 +101,7 @@ OWN = '''"""Notes: one line in a file of its own."""
 
 import os
 
-from sloth.payload.resource import REQUIRED, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, Field, Resource
 
 
 class Present(Resource):

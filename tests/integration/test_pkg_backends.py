@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from sloth.payload.command import Completed
-from sloth.payload.converge import Outcome, execute
-from sloth.payload.host import Host
+from sloth.payload.kernel.converge import Outcome, execute
+from sloth.payload.kernel.resource import Args, Failed, Missing, find
+from sloth.payload.lib.command import Completed
+from sloth.payload.lib.host import Host
 from sloth.payload.modules.pkg import backend as backends
 from sloth.payload.modules.pkg import install, remove, update
-from sloth.payload.resource import Args, Failed, Missing, find
-from sloth.payload.store import Store
+from sloth.payload.state.store import Store
 from tests.packages import arch, deb, rpm
 
 pytestmark = pytest.mark.timeout(300)

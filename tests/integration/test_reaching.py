@@ -11,7 +11,7 @@ import pytest
 
 from sloth.errors import UsageError
 from sloth.inventory import Inventory
-from sloth.transport import bundle, stage1
+from sloth.transport import bootstrap, bundle
 from sloth.transport.loopback import LoopbackFleet
 from tests.integration.running import run_site
 from tests.integration.test_contracts import sloth
@@ -156,6 +156,6 @@ def test_the_payload_stays_small_and_the_same() -> None:
 @pytest.mark.parametrize("name", ["x; rm -rf /", "$(id)", "a b", "-u root", ""])
 def test_names_that_a_shell_would_read_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
-        stage1.command(name)
+        bootstrap.command(name)
     with pytest.raises(UsageError):
-        stage1.command(None, name)
+        bootstrap.command(None, name)

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from sloth.payload.content import Content
-from sloth.payload.converge import Outcome, execute
-from sloth.payload.host import Host
-from sloth.payload.link import Link
-from sloth.payload.resource import Args, ArgumentError, Failed, find
-from sloth.payload.store import Store
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.converge import Outcome, execute
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.lib.host import Host
+from sloth.payload.session.channel import Link
+from sloth.payload.state.store import Store
 
 
 class Local(Host):

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from sloth.engine.events import HostFinished
-from sloth.payload import wire
+from sloth.payload.session import wire
 from sloth.transport import bundle
 from sloth.transport.local import LocalChannel
 from tests.integration.running import run_local

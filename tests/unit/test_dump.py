@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sloth.errors import StateError
-from sloth.state.dump import Reader, rekey, writing
+from sloth.state.export import Reader, rekey, writing
 from sloth.state.keys import Damaged, Keys, WrongKey, generate
 
 ROWS = [{"key": f"file:copy:/{n}", "value": "ä" * n, "number": n, "none": None} for n in range(7)]

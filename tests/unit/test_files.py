@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sloth.payload import files
-from sloth.payload.converge import execute
-from sloth.payload.host import Host
-from sloth.payload.resource import Args, ArgumentError, Failed, find, registry
-from sloth.payload.store import Store
+from sloth.payload.kernel.converge import execute
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find, registry
+from sloth.payload.lib import files
+from sloth.payload.lib.host import Host
+from sloth.payload.state.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,7 +33,7 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     target.write_text("old")
     script = """
 import sys
-from sloth.payload import files
+from sloth.payload.lib import files
 def chunks():
     yield b"new" * 100000
     print("half", flush=True)

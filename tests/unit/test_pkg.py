@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sloth.payload.converge import execute
-from sloth.payload.host import Host
+from sloth.payload.kernel.converge import execute
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.lib.host import Host
 from sloth.payload.modules.pkg import apk, apt, backend, dnf, install, locks, pacman, rpm, zypper
 from sloth.payload.modules.pkg.names import Database, Version, Wanted
-from sloth.payload.resource import Args, ArgumentError, Failed, find
-from sloth.payload.store import Store
+from sloth.payload.state.store import Store
 
 STATUS = """Package: dpkg
 Status: install ok installed

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from sloth.payload.converge import execute
-from sloth.payload.host import Host
+from sloth.payload.kernel.converge import execute
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.lib.host import Host
 from sloth.payload.modules.ssh.known_hosts import Entry
-from sloth.payload.resource import Args, ArgumentError, Failed, find
-from sloth.payload.store import Store
+from sloth.payload.state.store import Store
 
 ED = "AAAAC3NzaC1lZDI1NTE5AAAAIGrShxPYuoCAF5bnDKQ1kQmJwxJ8s1cZ0lQJZq3yHcAr"
 KEY = f"ssh-ed25519 {ED} me@here"

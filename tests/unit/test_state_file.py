@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sloth.payload import contents as contents_module
-from sloth.payload.content import Content
-from sloth.payload.database import VERSION
-from sloth.payload.mask import MASK, Mask
-from sloth.payload.store import COLUMNS, Store, StoreError
-from sloth.payload.transfer import TABLES, dump, load
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.redact import MASK, Mask
+from sloth.payload.state import blobs as contents_module
+from sloth.payload.state.database import VERSION
+from sloth.payload.state.export import TABLES, dump, load
+from sloth.payload.state.store import COLUMNS, Store, StoreError
 
 ROOT = Path(__file__).parent.parent.parent
 FORMATS = ROOT / "tests" / "formats"
@@ -77,7 +77,7 @@ def test_a_migration_that_is_killed_is_done_by_the_next(tmp_path: Path) -> None:
     script = """
 import sys
 import sqlite3
-from sloth.payload import database
+from sloth.payload.state import database
 seen = []
 class Killer(sqlite3.Connection):
     def execute(self, statement, *more):
@@ -88,7 +88,7 @@ class Killer(sqlite3.Connection):
         return sqlite3.Connection.execute(self, statement, *more)
 real = sqlite3.connect
 database.sqlite3.connect = lambda *args, **named: real(*args, factory=Killer, **named)
-from sloth.payload.store import Store
+from sloth.payload.state.store import Store
 Store(sys.argv[1])
 print("done")
 """
@@ -108,8 +108,8 @@ print("done")
 
 WORK = """
 import sys
-from sloth.payload.store import Store
-from sloth.payload.content import Content
+from sloth.payload.state.store import Store
+from sloth.payload.kernel.content import Content
 store = Store(sys.argv[1])
 about = {"run": "r", "site": "s", "task": "t", "who": "w", "origin": "o"}
 begin = int(sys.argv[2])

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sloth.payload.converge import NotConverged, converge
-from sloth.payload.host import Host
-from sloth.payload.resource import REQUIRED, Args, Field, Resource
-from sloth.payload.store import Signatures, Store, StoreError
+from sloth.payload.kernel.converge import NotConverged, converge
+from sloth.payload.kernel.resource import REQUIRED, Args, Field, Resource
+from sloth.payload.lib.host import Host
+from sloth.payload.state.store import Signatures, Store, StoreError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -142,7 +142,7 @@ def test_looking_creates_nothing(tmp_path: Path) -> None:
 def test_a_kill_loses_no_committed_row(tmp_path: Path) -> None:
     script = """
 import sys
-from sloth.payload.store import Store
+from sloth.payload.state.store import Store
 store = Store(sys.argv[1])
 for number in range(100000):
     store.record("m:t:%d" % number, "c", {}, {}, True)

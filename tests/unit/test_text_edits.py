@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sloth.payload import files
-from sloth.payload.converge import Outcome, execute
-from sloth.payload.host import Host
-from sloth.payload.modes import parse_mode
-from sloth.payload.patterns import hoist_flags
-from sloth.payload.resource import Args, ArgumentError, Failed, find
-from sloth.payload.store import Store
+from sloth.payload.kernel.converge import Outcome, execute
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.lib import files
+from sloth.payload.lib.host import Host
+from sloth.payload.lib.modes import parse_mode
+from sloth.payload.lib.patterns import hoist_flags
+from sloth.payload.state.store import Store
 
 
 class NoLink:
@@ -40,7 +40,7 @@ def run(name: str, check: bool = False, **arguments: Any) -> tuple[Outcome, list
 
 def edited(name: str, data: bytes, arguments: dict[str, Any]) -> bytes:
     """What the module itself makes of `data`; nothing is written."""
-    from sloth.payload.content import Content
+    from sloth.payload.kernel.content import Content
 
     cls = find(name)
     call = cls(Args(cls.check({"path": "/nowhere", **arguments})), Host(None))
@@ -116,7 +116,9 @@ OLDEST = Path("/root/.pyenv/versions/3.6.15/bin/python")
 def test_empty_matches_mean_the_same_under_every_python() -> None:
     """Python 3.6 lost an empty match that follows another one."""
     pythons = [path for path in (OLDEST, Path(sys.executable)) if os.access(path, os.X_OK)]
-    script = "import re; from sloth.payload.patterns import substitute as s; print(s(re.compile('x*'), '-', 'abxd'))"
+    script = (
+        "import re; from sloth.payload.lib.patterns import substitute as s; print(s(re.compile('x*'), '-', 'abxd'))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     for python in pythons:
         assert subprocess.check_output([python, "-c", script], env=environment) == b"('-a-b--d-', 5)\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sloth.payload import wire
+from sloth.payload.session import wire
 
 _text = (
     st.text(st.characters(codec="utf-8"))

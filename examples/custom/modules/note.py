@@ -2,7 +2,7 @@
 
 import os
 
-from sloth.payload.resource import REQUIRED, Action, ArgumentError, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field, Resource
 
 
 class Present(Resource):

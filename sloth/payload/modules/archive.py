@@ -5,9 +5,9 @@ import os
 import posixpath
 import stat
 
-from sloth.payload import files
-from sloth.payload.hashing import sha256
-from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.lib import files
 
 READ = 1024 * 1024  # bytes
 
@@ -164,7 +164,7 @@ end})"""
                 pass
 
     def _apply_one(self, chunks, name, member, before, after):
-        from sloth.payload.resource import Change
+        from sloth.payload.kernel.resource import Change
 
         path = os.path.join(self.dest, name)
         if before is not None and before["type"] != member["type"]:

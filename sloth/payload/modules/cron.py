@@ -3,9 +3,9 @@
 import os
 import re
 
-from sloth.payload import files
-from sloth.payload.content import Content
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.lib import files
 
 SPECIAL = ("reboot", "yearly", "annually", "monthly", "weekly", "daily", "hourly")
 MARKS = ("#sloth: ", "#Ansible: ")  # a job that Ansible wrote is taken over

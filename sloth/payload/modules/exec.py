@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload.hashing import sha256
-from sloth.payload.resource import REQUIRED, Action, ArgumentError, Failed, Field
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field
 
 SHOWN = 120  # characters of a command in its key
 

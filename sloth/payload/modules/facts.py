@@ -3,9 +3,9 @@
 import os
 import sys
 
-from sloth.payload.modules import network
-from sloth.payload.modules.release import os_release
-from sloth.payload.resource import Field, Query
+from sloth.payload.kernel.resource import Field, Query
+from sloth.payload.lib import network
+from sloth.payload.lib.os_release import os_release
 
 _FAMILIES = (
     ("debian", ("debian", "ubuntu", "raspbian", "linuxmint", "kali", "devuan")),

@@ -3,7 +3,7 @@
 import os
 import re
 
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 
 DEADLINE = 1800  # seconds for one git command
 _COMMIT = re.compile(r"^[0-9a-f]{7,64}$")

@@ -2,9 +2,8 @@
 
 import grp
 
-from sloth.payload import files
-from sloth.payload.modules import accounts
-from sloth.payload.resource import REQUIRED, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Resource
+from sloth.payload.lib import accounts, files
 
 _NAME = Field("name", "str", REQUIRED, aliases=("group",), help="the group's name")
 

@@ -3,8 +3,8 @@
 import re
 import socket
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
+from sloth.payload.lib import files
 
 
 class Set(Resource):

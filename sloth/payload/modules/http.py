@@ -6,8 +6,8 @@ import os
 import re
 import time
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.lib import files
 
 READ = 256 * 1024  # bytes
 

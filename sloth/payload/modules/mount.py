@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.lib import files
 
 _ESCAPES = (("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012"))
 _FSTAB = Field("fstab", "path", "/etc/fstab", help="the file, when it is another")

@@ -4,8 +4,8 @@ import errno
 import os
 import re
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.lib import files
 
 _LINE = re.compile(rb"^\s*-?\s*([^#;\s=][^=]*?)\s*=\s*(.*?)\s*$")
 

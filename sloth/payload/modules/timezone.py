@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource, did_you_mean
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource, did_you_mean
+from sloth.payload.lib import files
 
 
 class Set(Resource):

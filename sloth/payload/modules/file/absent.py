@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, ArgumentError, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
+from sloth.payload.lib import files
 
 KEPT = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin",
         "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/var", "/var/lib")  # fmt: skip

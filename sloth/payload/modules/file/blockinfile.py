@@ -2,9 +2,9 @@
 
 import re
 
+from sloth.payload.kernel.resource import ArgumentError, Field
+from sloth.payload.lib.patterns import compiled
 from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEdit, raw
-from sloth.payload.patterns import compiled
-from sloth.payload.resource import ArgumentError, Field
 
 MARKER = "# {mark} ANSIBLE MANAGED BLOCK"  # Ansible's, so that files taken over from it converge
 

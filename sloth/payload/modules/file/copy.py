@@ -2,9 +2,9 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.modes import parse_mode
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.lib import files
+from sloth.payload.lib.modes import parse_mode
 
 DEST = Field("dest", "path", REQUIRED, help="where it goes on the host; with a final / below it, by its own name")
 FORCE = Field("force", "bool", True, how=True, help="false: only when there is nothing at dest")
@@ -154,7 +154,7 @@ end})"""
     def apply(self, change):
         if not self._is_tree():
             return self._apply_one(self._entries()[0][0], change, self.args.dest.endswith("/"))
-        from sloth.payload.resource import Change
+        from sloth.payload.kernel.resource import Change
 
         values = {}
         for path, _, _, directory in self._entries():

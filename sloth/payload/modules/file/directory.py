@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, Change, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, Change, Failed, Field, Resource
+from sloth.payload.lib import files
 
 
 class Directory(Resource):

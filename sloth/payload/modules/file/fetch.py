@@ -2,7 +2,7 @@
 
 import os
 
-from sloth.payload.resource import REQUIRED, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Resource
 
 
 class Fetch(Resource):

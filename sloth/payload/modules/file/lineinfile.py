@@ -1,8 +1,8 @@
 """file.lineinfile: one line of a file that others write too."""
 
+from sloth.payload.kernel.resource import ArgumentError, Field
+from sloth.payload.lib.patterns import check_template, compiled, expand
 from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEdit, raw
-from sloth.payload.patterns import check_template, compiled, expand
-from sloth.payload.resource import ArgumentError, Field
 
 
 class LineInFile(TextEdit):

@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.lib import files
 
 
 class Link(Resource):

@@ -2,9 +2,9 @@
 
 import re
 
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.lib.patterns import check_template, compiled, substitute
 from sloth.payload.modules.file.text import EDIT_FIELDS, RETURNS, TextEdit
-from sloth.payload.patterns import check_template, compiled, substitute
-from sloth.payload.resource import REQUIRED, ArgumentError, Field
 
 
 class Replace(TextEdit):

@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.resource import REQUIRED, Field, Query
+from sloth.payload.kernel.resource import REQUIRED, Field, Query
+from sloth.payload.lib import files
 
 
 class Stat(Query):

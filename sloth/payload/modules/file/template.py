@@ -1,8 +1,8 @@
 """file.template: a Jinja2 template, rendered on the controller, as a file on the host."""
 
-from sloth.payload import files
+from sloth.payload.kernel.resource import REQUIRED, Field
+from sloth.payload.lib import files
 from sloth.payload.modules.file.copy import DEST, FOLLOW, FORCE, Copy
-from sloth.payload.resource import REQUIRED, Field
 
 
 class Template(Copy):

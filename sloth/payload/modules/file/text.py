@@ -3,11 +3,11 @@
 import errno
 import os
 
-from sloth.payload import files
-from sloth.payload.content import Content
-from sloth.payload.hashing import sha256
-from sloth.payload.modes import umask
-from sloth.payload.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.lib import files
+from sloth.payload.lib.modes import umask
 
 PATH = Field(
     "path", "path", REQUIRED, aliases=("dest", "destfile", "name"), help="the file to edit; links are followed"

@@ -5,11 +5,11 @@ import os
 import re
 import time
 
-from sloth.payload.hashing import sha256
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.resource import Failed, Missing
+from sloth.payload.lib.os_release import os_release
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.names import MANAGERS, Wanted, file_kind, is_pattern, plain_names
-from sloth.payload.modules.release import os_release
-from sloth.payload.resource import Failed, Missing
 
 FAMILY = {
     "debian": "apt", "ubuntu": "apt", "fedora": "dnf", "rhel": "dnf", "centos": "dnf", "amzn": "dnf",

@@ -1,9 +1,9 @@
 """pkg.install: packages are there, at any version, at a certain one, or at the latest."""
 
+from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
 from sloth.payload.modules.pkg import names
 from sloth.payload.modules.pkg.backend import choose
 from sloth.payload.modules.pkg.names import Version, is_pattern
-from sloth.payload.resource import ArgumentError, Failed, Field, Resource
 
 
 class Install(Resource):

@@ -6,7 +6,7 @@ import os
 import struct
 import time
 
-from sloth.payload.resource import Failed
+from sloth.payload.kernel.resource import Failed
 
 TICK = 0.2  # seconds between looks at a lock
 TOLD = 2.0  # seconds of waiting that are worth telling

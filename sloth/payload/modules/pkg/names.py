@@ -3,8 +3,8 @@
 import os
 import re
 
-from sloth.payload.hashing import sha256
-from sloth.payload.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 
 MANAGERS = ("apt", "dnf", "yum", "zypper", "pacman", "apk")
 KEY = 200  # characters of an identity

@@ -1,8 +1,8 @@
 """pkg.remove: packages are not there."""
 
+from sloth.payload.kernel.resource import ArgumentError, Field, Resource
 from sloth.payload.modules.pkg import names
 from sloth.payload.modules.pkg.backend import choose
-from sloth.payload.resource import ArgumentError, Field, Resource
 
 
 class Remove(Resource):

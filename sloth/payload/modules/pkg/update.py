@@ -1,8 +1,8 @@
 """pkg.update: the index of what can be installed is refreshed, and, if asked, everything upgraded."""
 
+from sloth.payload.kernel.resource import Action, ArgumentError, Field
 from sloth.payload.modules.pkg import names
 from sloth.payload.modules.pkg.backend import choose
-from sloth.payload.resource import Action, ArgumentError, Field
 
 _UPGRADES = {
     "false": "", "no": "", "true": "safe", "yes": "safe", "safe": "safe", "dist": "dist", "full": "dist",

@@ -2,10 +2,10 @@
 
 import os
 
-from sloth.payload.hashing import sha256
-from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing
+from sloth.payload.lib.user_files import HomeEdit, Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import Key, complaint, short, split_options
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Missing
 
 
 class AuthorizedKey(HomeEdit):

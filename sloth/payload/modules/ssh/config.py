@@ -3,8 +3,8 @@
 import os
 import re
 
-from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
-from sloth.payload.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.lib.user_files import HomeEdit, Place, account_of, joined, lines_of
 
 # Ansible's argument -> the keyword, in the order in which they are written.
 _NAMED = (

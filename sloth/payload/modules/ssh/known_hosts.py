@@ -5,9 +5,9 @@ import hashlib
 import hmac
 import os
 
-from sloth.payload.modules.homes import HomeEdit, Place, account_of, joined, lines_of
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.lib.user_files import HomeEdit, Place, account_of, joined, lines_of
 from sloth.payload.modules.ssh.keys import complaint, is_type
-from sloth.payload.resource import REQUIRED, ArgumentError, Field
 
 
 class KnownHosts(HomeEdit):

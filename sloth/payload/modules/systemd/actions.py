@@ -1,7 +1,7 @@
 """What is told to the manager and simply done: restart, reload, read the unit files again."""
 
+from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field
 from sloth.payload.modules.systemd import units
-from sloth.payload.resource import REQUIRED, Action, ArgumentError, Failed, Field
 
 _NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the unit; without a suffix it is a service")
 

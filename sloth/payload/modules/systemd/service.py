@@ -1,7 +1,7 @@
 """Whether units are enabled, active and masked: several verbs, one resource a unit."""
 
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.modules.systemd import units
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 
 _NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the unit; without a suffix it is a service")
 _NOW = Field("now", "bool", False, help="start or stop it, too")

@@ -2,10 +2,10 @@
 
 import os
 
-from sloth.payload import files
-from sloth.payload.modules.homes import Place, account_of
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.lib import files
+from sloth.payload.lib.user_files import Place, account_of
 from sloth.payload.modules.systemd import units
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 
 
 class Unit(Resource):

@@ -4,7 +4,7 @@ import os
 import re
 import time
 
-from sloth.payload.resource import ArgumentError, Failed, Field, Missing
+from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Missing
 
 SCOPE = Field(
     "scope",

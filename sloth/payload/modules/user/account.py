@@ -4,9 +4,8 @@ import os
 import re
 import time
 
-from sloth.payload import files
-from sloth.payload.modules import accounts
-from sloth.payload.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.lib import accounts, files
 
 NAME = Field("name", "str", REQUIRED, aliases=("username", "user"), help="the account's name")
 WISHES = (

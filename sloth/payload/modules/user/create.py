@@ -3,8 +3,8 @@
 import os
 import re
 
+from sloth.payload.kernel.resource import ArgumentError, Field
 from sloth.payload.modules.user.account import NAME, RETURNS, WISHES, Kept
-from sloth.payload.resource import ArgumentError, Field
 
 
 class Create(Kept):

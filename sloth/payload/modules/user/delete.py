@@ -1,7 +1,7 @@
 """user.delete: an account that is not there."""
 
+from sloth.payload.kernel.resource import Field
 from sloth.payload.modules.user.account import NAME, User
-from sloth.payload.resource import Field
 
 
 class Delete(User):

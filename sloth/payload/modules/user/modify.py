@@ -1,7 +1,7 @@
 """user.modify: attributes of an account that must be there already."""
 
+from sloth.payload.kernel.resource import Missing
 from sloth.payload.modules.user.account import NAME, RETURNS, WISHES, Kept
-from sloth.payload.resource import Missing
 
 
 class Modify(Kept):

@@ -1,0 +1,1 @@
+"""What modules may import: safe writes, accounts, commands, modes, patterns."""

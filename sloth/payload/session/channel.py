@@ -1,0 +1,200 @@
+"""The payload's end of the wire: a thread that reads frames, and the only writer of fd 1's successor."""
+
+import collections
+import os
+import select
+import threading
+import time
+
+from sloth.payload.kernel.resource import Failed
+from sloth.payload.session import wire
+
+SILENCE = 60.0  # seconds without a byte from the controller (it pings every 15) after which the link counts as dead
+INBOX = 4 * 1024 * 1024  # bytes of pulled content that may wait in memory
+ANSWER = 600.0  # seconds within which the controller answers a fetch
+
+
+class Gone(Exception):
+    """The controller is no longer there."""
+
+
+class Link(object):
+    """Frames in and out. Everything but `_read` is called by the main thread."""
+
+    def __init__(self, reader, writer):
+        """reader, writer: file descriptors of the wire."""
+        self._reader = reader
+        self._writer = writer
+        self._decoder = wire.Decoder()
+        self._messages = collections.deque()
+        self._blobs = {}  # call -> {index: deque of bytes; b"" ends it}
+        self._waiting = 0  # bytes in _blobs
+        self._current = -1  # the call being run; blobs of earlier ones are dropped
+        self._stored = {}  # call -> the controller's answer to a fetch
+        self._cancelled = -1  # highest epoch that was cancelled
+        self._epoch = 0
+        self._over = ""  # why nothing more will come
+        self._condition = threading.Condition()
+        self._write_lock = threading.Lock()
+        os.set_blocking(writer, False)
+
+    def start(self):
+        thread = threading.Thread(target=self._read, name="wire")
+        thread.daemon = True
+        thread.start()
+
+    # Reading
+
+    def _read(self):
+        why = "the controller closed the connection"
+        try:
+            while True:
+                if not select.select([self._reader], [], [], SILENCE)[0]:
+                    why = "nothing heard from the controller for %d seconds" % SILENCE
+                    break
+                data = os.read(self._reader, 256 * 1024)
+                if not data:
+                    break
+                for frame in self._decoder.feed(data):
+                    self._take(frame)
+        except (OSError, wire.WireError) as error:
+            why = str(error)
+        self.end(why)
+
+    def end(self, why):
+        """Nothing more will come (also called from signal handlers, so it takes no lock it cannot get)."""
+        self._over = self._over or why
+        if self._condition.acquire(timeout=1):
+            try:
+                self._condition.notify_all()
+            finally:
+                self._condition.release()
+
+    def _take(self, frame):
+        with self._condition:
+            if isinstance(frame, tuple):
+                call, index, data = frame
+                while self._waiting > INBOX and call == self._current and not self._over:
+                    self._condition.wait(1)
+                if call >= self._current:
+                    self._blobs.setdefault(call, {}).setdefault(index, collections.deque()).append(data)
+                    self._waiting += len(data)
+            elif frame["t"] == "ping":
+                pass  # that it came is all that it says
+            elif frame["t"] == "cancel":
+                self._cancelled = max(self._cancelled, int(frame.get("epoch", 0)))
+            elif frame["t"] == "stored":
+                self._stored[frame.get("id")] = frame
+            else:
+                self._messages.append(frame)
+            self._condition.notify_all()
+
+    def next(self, wait=True):
+        """Return the next message (dict); None when there is none yet and not `wait`. Raises Gone at the end."""
+        with self._condition:
+            while not self._messages:
+                if self._over:
+                    raise Gone(self._over)
+                if not wait:
+                    return None
+                self._condition.wait(1)  # a bounded wait lets signals through
+            return self._messages.popleft()
+
+    def waiting(self):
+        """The messages that have come and wait behind the present one, as a list."""
+        with self._condition:
+            return list(self._messages)
+
+    # The call that is running
+
+    def begin(self, call, epoch):
+        """Call `call` (int) of `epoch` begins; those before it are finished."""
+        with self._condition:
+            self._current, self._epoch = call, epoch
+
+    def finish(self, call):
+        """It is answered: whatever else comes for it is dropped."""
+        with self._condition:
+            self._current = call + 1
+            for pieces in self._blobs.pop(call, {}).values():
+                self._waiting -= sum(len(data) for data in pieces)
+            self._condition.notify_all()
+
+    def cancelled(self, epoch=None):
+        """Whether the calls of `epoch` (of the running call, if None) are no longer wanted."""
+        return bool(self._over) or self._cancelled >= (self._epoch if epoch is None else epoch)
+
+    def pull(self, index, asset):
+        """Yield the bytes of asset `index` of the running call; ask the controller unless it pushed them."""
+        call = self._current
+        if not asset.get("pushed"):
+            self.send({"t": "need", "id": call, "index": index})
+        while True:
+            with self._condition:
+                pieces = self._blobs.get(call, {}).get(index)
+                while not pieces:
+                    if self._over:
+                        raise Failed("the connection ended while %s was being sent" % asset["name"])
+                    if self.cancelled():
+                        raise Failed("cancelled while %s was being sent" % asset["name"])
+                    self._condition.wait(1)
+                    pieces = self._blobs.get(call, {}).get(index)
+                data = pieces.popleft()
+                self._waiting -= len(data)
+                self._condition.notify_all()
+            if not data:
+                return
+            yield data
+
+    def give(self, content):
+        """Stream `content` (Content) to the controller and wait until it has stored it; Failed when it cannot."""
+        call = self._current
+        for data in content.chunks():
+            for start in range(0, len(data), wire.CHUNK):
+                self._write(wire.pack_blob(call, 0, data[start : start + wire.CHUNK]))
+            if self.cancelled():
+                raise Failed("cancelled while the file was being fetched")
+        self._write(wire.pack_blob(call, 0, b""))
+        end = time.monotonic() + ANSWER
+        with self._condition:
+            while call not in self._stored:
+                if self._over or time.monotonic() > end:
+                    raise Failed("the controller did not confirm that it stored the file")
+                self._condition.wait(1)
+            answer = self._stored.pop(call)
+        if answer.get("error"):
+            raise Failed(answer["error"], hint=answer.get("hint", ""))
+
+    # Writing
+
+    def output(self, stream, data):
+        """Show `data` (bytes) that the running call's command printed on `stream`."""
+        text = data.decode("utf-8", "surrogateescape")
+        self.send({"t": "output", "id": self._current, "stream": stream, "data": text})
+
+    def send(self, message):
+        """Write one message; raises Gone when the controller is not there."""
+        self._write(wire.pack(message))
+
+    def write(self, data):
+        """Write packed frames; raises Gone."""
+        self._write(data)
+
+    def _write(self, data):
+        view = memoryview(data)
+        with self._write_lock:
+            poll = select.poll()
+            poll.register(self._writer, select.POLLOUT)
+            while view:
+                ready = poll.poll(1000)
+                if self._over and not ready:
+                    raise Gone(self._over)
+                if not ready:
+                    continue
+                try:
+                    view = view[os.write(self._writer, view) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    self._over = self._over or str(error)
+                    raise Gone(self._over)

@@ -1,0 +1,1 @@
+"""The state file of an account: records, history, handlers and the contents that were replaced."""

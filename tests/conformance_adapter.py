@@ -9,7 +9,8 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.resource import Failed, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 

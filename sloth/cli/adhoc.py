@@ -14,7 +14,8 @@ from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.errors import UsageError
-from sloth.payload.kernel.resource import ArgumentError, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import ArgumentError
 from sloth.playbook import Site, arguments, one_call
 from sloth.report.grouped import Grouped, GroupedDocument
 

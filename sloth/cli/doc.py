@@ -11,7 +11,8 @@ import click
 from sloth.cli import parameters
 from sloth.engine import custom
 from sloth.errors import UsageError
-from sloth.payload.kernel.resource import Call, did_you_mean, registry
+from sloth.payload.kernel.registry import registry
+from sloth.payload.kernel.resource import Call, did_you_mean
 from sloth.report import documentation
 
 

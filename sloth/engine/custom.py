@@ -11,7 +11,8 @@ from pathlib import Path
 
 import sloth.payload.modules as built_in
 from sloth.errors import SiteError
-from sloth.payload.kernel.resource import Call, Field, call_names
+from sloth.payload.kernel.registry import call_names
+from sloth.payload.kernel.resource import Call, Field
 
 PACKAGE = built_in.__name__
 OLDEST = (3, 6)  # the oldest Python of hosts

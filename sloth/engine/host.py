@@ -34,7 +34,8 @@ from sloth.engine.handlers import Aftermath
 from sloth.engine.locks import Holds
 from sloth.errors import CallError, HostError, SiteError, SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Host
-from sloth.payload.kernel.resource import ArgumentError, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import ArgumentError
 from sloth.playbook import (
     Done,
     Error,

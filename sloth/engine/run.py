@@ -34,7 +34,7 @@ from sloth.engine.query import who
 from sloth.engine.secrets import Revealed
 from sloth.errors import SiteError, StateError
 from sloth.inventory import Host, Inventory
-from sloth.payload.kernel.resource import call_names
+from sloth.payload.kernel.registry import call_names
 from sloth.payload.session import wire
 from sloth.playbook import Site, Task
 from sloth.state.memory import Known, Memory

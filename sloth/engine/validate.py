@@ -11,7 +11,8 @@ from sloth.engine.barriers import order
 from sloth.engine.run import module_names
 from sloth.errors import SiteError, SlothError
 from sloth.inventory import Host, Inventory
-from sloth.payload.kernel.resource import ArgumentError, Call, did_you_mean, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import ArgumentError, Call, did_you_mean
 from sloth.playbook import Done, Error, Fetch, Invoke, Program, Raise, Request, Site, Task, check_syntax
 
 

@@ -6,7 +6,9 @@ import sys
 import time
 
 from sloth.payload.kernel.converge import timed
-from sloth.payload.kernel.resource import Action, Args, ArgumentError, Failed, Resource, find
+from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Action, Args, ArgumentError, Failed, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.host import Host, state_directory
 from sloth.payload.session import wire
@@ -126,7 +128,9 @@ class Guest(object):
 
     def run(self, message, answer):
         cls = find(message["name"])
-        call = cls(Args(cls.check(message["args"])), self.host, message.get("assets") or ())
+        call = cls(
+            Args(cls.check(message["args"])), self.host, [Asset.read(asset) for asset in message.get("assets") or ()]
+        )
         answer["key"] = self.store.sealed_key(call.key())
         if isinstance(call, Resource):
             self.touched.add(answer["key"])

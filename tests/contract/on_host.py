@@ -14,7 +14,9 @@ payload, name, arguments, assets = sys.argv[1:]
 sys.path.insert(0, payload)
 
 from sloth.payload.kernel.content import Content  # noqa: E402  the payload's place is an argument
-from sloth.payload.kernel.resource import Args, Change, difference, find  # noqa: E402
+from sloth.payload.kernel.record import Asset  # noqa: E402
+from sloth.payload.kernel.registry import find  # noqa: E402
+from sloth.payload.kernel.resource import Args, Change, difference  # noqa: E402
 from sloth.payload.lib.host import Host  # noqa: E402
 
 seen = []
@@ -36,7 +38,7 @@ def main():
     host = Host(Link())
     host.asset = lambda call, index: Content.of_bytes(given[index]["text"].encode())
     cls = find(name)
-    call = cls(Args(cls.check(json.loads(arguments))), host, given)
+    call = cls(Args(cls.check(json.loads(arguments))), host, [Asset.read(asset) for asset in given])
     before = call.observe()
     kept = copy.deepcopy(before)
     why = ""

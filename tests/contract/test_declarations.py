@@ -13,7 +13,8 @@ import pytest
 from sloth.engine.validate import validate
 from sloth.inventory import Inventory
 from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field, call_names, registry
+from sloth.payload.kernel.registry import call_names, registry
+from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 from sloth.playbook import Site, check_syntax
@@ -123,6 +124,6 @@ def test_a_check_does_no_action(cls: type[Action], monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("python", [path for path in PYTHONS if path.exists()], ids=str)
 def test_every_module_can_be_loaded_by_every_python(python: Path) -> None:
-    program = "from sloth.payload.kernel.resource import registry; print(len(registry()))"
+    program = "from sloth.payload.kernel.registry import registry; print(len(registry()))"
     done = subprocess.run([python, "-B", "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == str(len(CLASSES)), done.stderr

@@ -16,7 +16,8 @@ from sloth.engine.events import Event, Result
 from sloth.engine.options import Options
 from sloth.engine.query import Agent, Inquiry
 from sloth.inventory import Inventory
-from sloth.payload.kernel.resource import Resource, registry
+from sloth.payload.kernel.registry import registry
+from sloth.payload.kernel.resource import Resource
 from sloth.playbook.adhoc import literal
 from tests.contract.cases import CASES, Case
 from tests.fleet.machines import Fleet

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel.converge import Outcome, execute
-from sloth.payload.kernel.resource import Args, Failed, Missing, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Args, Failed, Missing
 from sloth.payload.lib.command import Completed
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.pkg import backend as backends

@@ -20,7 +20,9 @@ import pytest
 
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.converge import Outcome, execute
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.session.channel import Link
 from sloth.payload.state.store import Store
@@ -46,7 +48,9 @@ def host(tmp_path: Path) -> Local:
 
 def call(host: Local, module: str, /, check: bool = False, assets: tuple[Any, ...] = (), **args: Any) -> Outcome:
     cls = find(module)
-    outcome: Outcome = execute(cls(Args(cls.check(args)), host, assets), Store(None), check)
+    outcome: Outcome = execute(
+        cls(Args(cls.check(args)), host, [Asset.read(asset) for asset in assets]), Store(None), check
+    )
     return outcome
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find, registry
+from sloth.payload.kernel.registry import find, registry
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store

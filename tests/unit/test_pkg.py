@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.pkg import apk, apt, backend, dnf, install, locks, pacman, rpm, zypper
 from sloth.payload.modules.pkg.names import Database, Version, Wanted

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.ssh.known_hosts import Entry
 from sloth.payload.state.store import Store

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.converge import Outcome, execute
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.lib.modes import parse_mode

@@ -171,10 +171,7 @@ def described(resource, store, sealed=False):
         if value is None or value == field.default:
             continue
         args[field.name] = store.keyed_hash(value) if field.secret or store.mask.holds(value) else value
-    assets = [
-        dict((name, asset[name]) for name in ("name", "sha256", "size", "mode", "dir") if name in asset)
-        for asset in resource.assets
-    ]
+    assets = [asset.replace(pushed=False).plain() for asset in resource.assets]
     return {"name": resource.name, "args": plain(args), "assets": assets, "sealed": bool(sealed)}
 
 
@@ -259,7 +256,7 @@ def _wish(resource, store):
         if field.how or value is None:
             continue
         asked[field.name] = store.keyed_hash(value) if field.secret else value
-    assets = [[asset["name"], asset["sha256"], asset["mode"]] for asset in resource.assets]
+    assets = [[asset.name, asset.sha256, asset.mode] for asset in resource.assets]
     wish = canonical({"call": resource.name, "arguments": plain(asked), "assets": assets})
     return sha256(wish.encode("ascii")).hexdigest()
 

@@ -2,7 +2,7 @@
 
 from sloth.payload.kernel.diff import Seal, difference_of
 from sloth.payload.kernel.replay import is_sealed, recalled, revived
-from sloth.payload.kernel.resource import Change, Failed, Missing, Resource, difference
+from sloth.payload.kernel.resource import Change, DriftBy, Failed, Missing, Resource, difference
 from sloth.payload.state.store import StoreError
 
 DRIFT, CLEAN, UNKNOWN = "drift", "clean", "unknown"
@@ -14,7 +14,7 @@ def survey(store, host, keys=None):
     A difference: key, status "drift", diff (attribute -> applied, found, and unified for texts), msg, site, task,
     place, run, changed_at. One that cannot be told: status "unknown" and msg. Last: {"status": "clean", "count": int}.
     """
-    host.survey = True
+    host.offline = True
     clean = 0
     for record in store.list():
         if keys is not None and record["key"] not in keys:
@@ -35,12 +35,12 @@ def _look(record, store, host):
     try:
         for call in record["calls"] or (None,):
             resource, known = recalled(call, host, store)
-            if not isinstance(resource, Resource) or not resource.survey:
+            if not isinstance(resource, Resource) or resource.drift_by is DriftBy.NOTHING:
                 continue
             seal = Seal(resource, store, call["sealed"])
             try:
                 now = resource.observe()
-                if known and resource.survey == "wish":
+                if known and resource.drift_by is DriftBy.DESIRED:
                     found.update(_applied_and_found(resource.desired(now), now, seal))
                 elif not resource.partial:
                     found.update(_by_record(record, resource, now, seal, store))

@@ -1,4 +1,13 @@
-"""What a call may be given: fields, the types that values are brought to, and the errors that say why they cannot."""
+"""The arguments of a call: fields, the types that values are converted to, and the errors when they cannot be."""
+
+from sloth.payload.kernel.errors import ArgumentError
+from sloth.payload.kernel.suggest import did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, ClassVar, Sequence
+
+    from sloth.payload.kernel.values import Json
 
 REQUIRED = object()
 
@@ -6,40 +15,19 @@ _TRUE = ("yes", "true", "on", "1")
 _FALSE = ("no", "false", "off", "0")
 
 
-class Failed(Exception):
-    """A call cannot do what it was asked; `hint` says what the user can do, `detail` what a command printed."""
-
-    def __init__(self, message, hint="", detail=""):
-        Exception.__init__(self, message)
-        self.message = message
-        self.hint = hint
-        self.detail = detail
-
-
-class Missing(Failed):
-    """Something is not there that an earlier call of the site may bring: a user, a file, a command, a unit.
-
-    In a check, where earlier calls have brought nothing, it is no failure: what the call would do is not known.
-    """
-
-
-class ArgumentError(Failed):
-    """The call's arguments are wrong: nothing was touched."""
-
-
 class Field(object):
-    """One argument, or one value of a result.
+    """One argument of a call, or one value of its result.
 
     type: "str" "bool" "int" "float" "path" (absolute or ~ on the host) "mode" (octal string or symbolic)
           "list" (of str) "dict" "argv" (a string or a list of strings) "any"
     default: used when the argument is not given; REQUIRED makes it obligatory
     choices: the values that are allowed
     secret: the value is shown and stored as a keyed hash only
-    aliases: other names for the same argument (Ansible's, mostly)
-    how: the argument says how to do it, not what is wanted; it is no part of the wish's checksum
+    aliases: other names of the same argument (mostly Ansible's)
+    how: the argument says how to do it, not what is desired; it is no part of the resource's checksum
     """
 
-    TYPES = {
+    TYPES: "ClassVar[dict[str, str]]" = {
         "any": "anything",
         "str": "a string",
         "path": "a path",
@@ -52,7 +40,19 @@ class Field(object):
         "dict": "a table with names",
     }
 
-    def __init__(self, name, type="str", default=None, choices=None, secret=False, aliases=(), how=False, help=""):
+    __slots__ = ("aliases", "choices", "default", "help", "how", "name", "secret", "type")
+
+    def __init__(
+        self,
+        name: "str",
+        type: "str" = "str",
+        default: "Json" = None,
+        choices: "Sequence[Json] | None" = None,
+        secret: "bool" = False,
+        aliases: "Sequence[str]" = (),
+        how: "bool" = False,
+        help: "str" = "",
+    ) -> "None":
         self.name = name
         self.type = type
         self.default = default
@@ -63,95 +63,159 @@ class Field(object):
         self.help = help
 
     @property
-    def required(self):
+    def required(self) -> "bool":
         return self.default is REQUIRED
 
-    def coerce(self, value):
-        """Return `value` as this field's type; raise ArgumentError, naming the field, when it is not one."""
-        kind = self.type
-        if kind == "any":
-            return value
-        if kind in ("str", "path"):
-            good = isinstance(value, str)
-            if not good and kind == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
-                value, good = _number_text(value), True
-            if good and kind == "path" and not (value.startswith("/") or value.startswith("~")):
-                raise ArgumentError(
-                    "%s must be an absolute path on the host, not %r" % (self.name, value), hint="begin it with / or ~"
-                )
-        elif kind == "bool":
-            if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
-                value = value.lower() in _TRUE
-            good = isinstance(value, bool)
-        elif kind == "int":
-            if isinstance(value, float) and value == int(value):
-                value = int(value)
-            if isinstance(value, str) and value.lstrip("-").isdigit():
-                value = int(value)
-            good = isinstance(value, int) and not isinstance(value, bool)
-        elif kind == "float":
-            if isinstance(value, str):
-                try:
-                    value = float(value)
-                except ValueError:
-                    pass
-            good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        elif kind == "mode":
-            good = isinstance(value, str) and value != ""
-            if not good and isinstance(value, (int, float)) and not isinstance(value, bool):
-                raise ArgumentError(
-                    "%s must be a string: the number %s would be read as decimal" % (self.name, _number_text(value)),
-                    hint='write %s = "0644", with quotes' % self.name,
-                )
-        elif kind == "list":
-            if isinstance(value, str):
-                value = [value]
-            good = isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value)
-            if good:
-                value = [item if isinstance(item, str) else _number_text(item) for item in value]
-        elif kind == "argv":
-            good = isinstance(value, str) or (
-                isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value) and value
-            )
-            if good and not isinstance(value, str):
-                value = [item if isinstance(item, str) else _number_text(item) for item in value]
-        elif kind == "dict":
-            if value == []:  # an empty Lua table is both
-                value = {}
-            good = isinstance(value, dict)
-        else:
-            raise ValueError("field %s has the unknown type %r" % (self.name, kind))
-        if not good:
-            raise ArgumentError("%s must be %s, not %s" % (self.name, self.TYPES[kind], _word_for(value)))
-        if kind in ("str", "path", "mode") and "\0" in value and kind != "str":
-            raise ArgumentError("%s has a NUL byte in it" % self.name)
+    def coerce(self, value: "Json") -> "Json":
+        """Return `value` converted to this field's type; raise ArgumentError, naming the field, when it cannot be."""
+        convert = _CONVERSIONS.get(self.type)
+        if convert is None:
+            raise ValueError("field %s has the unknown type %r" % (self.name, self.type))
+        value = convert(self, value)
         if self.choices is not None and value not in self.choices:
+            words = [str(choice) for choice in self.choices]
             raise ArgumentError(
-                "%s must be one of %s, not %r" % (self.name, ", ".join(str(c) for c in self.choices), value),
-                hint=did_you_mean(str(value), [str(c) for c in self.choices]),
+                "%s must be one of %s, not %r" % (self.name, ", ".join(words), value),
+                hint=did_you_mean(str(value), words),
             )
         return value
 
+    def mismatch(self, value: "Json") -> "ArgumentError":
+        """The error for a value that is not of this field's type."""
+        return ArgumentError("%s must be %s, not %s" % (self.name, self.TYPES[self.type], _word_for(value)))
 
-def _number_text(value):
-    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+
+def _any(field: "Field", value: "Json") -> "Json":
+    return value
 
 
-def _word_for(value):
+def _str(field: "Field", value: "Json") -> "str":
+    if _is_number(value):
+        return number_text(value)
+    if not isinstance(value, str):
+        raise field.mismatch(value)
+    return value
+
+
+def _path(field: "Field", value: "Json") -> "str":
+    if not isinstance(value, str):
+        raise field.mismatch(value)
+    if not value.startswith(("/", "~")):
+        raise ArgumentError(
+            "%s must be an absolute path on the host, not %r" % (field.name, value), hint="begin it with / or ~"
+        )
+    return _without_nul(field, value)
+
+
+def _mode(field: "Field", value: "Json") -> "str":
+    if _is_number(value):
+        raise ArgumentError(
+            "%s must be a string: the number %s would be read as decimal" % (field.name, number_text(value)),
+            hint='write %s = "0644", in quotes' % field.name,
+        )
+    if not isinstance(value, str) or not value:
+        raise field.mismatch(value)
+    return _without_nul(field, value)
+
+
+def _without_nul(field: "Field", value: "str") -> "str":
+    if "\0" in value:
+        raise ArgumentError("%s contains a NUL byte" % field.name)
+    return value
+
+
+def _bool(field: "Field", value: "Json") -> "bool":
+    if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+        return value.lower() in _TRUE
+    if not isinstance(value, bool):
+        raise field.mismatch(value)
+    return value
+
+
+def _int(field: "Field", value: "Json") -> "int":
+    if isinstance(value, float) and value == value and abs(value) != float("inf") and value == int(value):
+        return int(value)
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        try:
+            return int(value)
+        except ValueError:  # "--1", or a digit of another script
+            raise field.mismatch(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise field.mismatch(value)
+    return value
+
+
+def _float(field: "Field", value: "Json") -> "int | float":
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise field.mismatch(value)
+    if not _is_number(value):
+        raise field.mismatch(value)
+    number: "int | float" = value
+    return number
+
+
+def _list(field: "Field", value: "Json") -> "list[str]":
+    if isinstance(value, str):
+        return [value]
+    return _words(field, value)
+
+
+def _argv(field: "Field", value: "Json") -> "str | list[str]":
+    if isinstance(value, str):
+        return value
+    words = _words(field, value)
+    if not words:
+        raise field.mismatch(value)
+    return words
+
+
+def _words(field: "Field", value: "Json") -> "list[str]":
+    if not isinstance(value, list) or not all(isinstance(item, (str, int, float)) for item in value):
+        raise field.mismatch(value)
+    return [item if isinstance(item, str) else number_text(item) for item in value]
+
+
+def _dict(field: "Field", value: "Json") -> "dict[str, Json]":
+    if value == []:  # an empty Lua table is both
+        return {}
+    if not isinstance(value, dict):
+        raise field.mismatch(value)
+    return value
+
+
+_CONVERSIONS: "dict[str, Callable[[Field, Json], Json]]" = {
+    "any": _any,
+    "str": _str,
+    "path": _path,
+    "mode": _mode,
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "list": _list,
+    "argv": _argv,
+    "dict": _dict,
+}
+
+
+def _is_number(value: "Json") -> "bool":
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def number_text(value: "Json") -> "str":
+    """Return a number as people write it: 8080.0, which Lua may make of 8080, is "8080"."""
+    return str(int(value)) if isinstance(value, float) and value == value // 1 else str(value)
+
+
+def _word_for(value: "Json") -> "str":
     if value is None:
         return "nil"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        return "the number %s" % _number_text(value)
+        return "the number %s" % number_text(value)
     if isinstance(value, str):
         return "the string %r" % value[:60]
     return "a table"
-
-
-def did_you_mean(word, known):
-    """Return 'did you mean "x"?' for the known word nearest to `word`, or ''."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return 'did you mean "%s"?' % near[0] if near else ""

@@ -1,7 +1,9 @@
 """Brings a recorded call back to life, so that its resource can be looked at, restored or removed without the site."""
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed, find
+from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 
 SEALED = "sealed"  # stands for an argument of which only a keyed hash was kept
 
@@ -14,8 +16,8 @@ class Kept(object):
 
     def asset(self, call, index):
         asset = call.assets[index]
-        content = self._store.contents.get(asset["sha256"])
-        return content or Content(asset["sha256"], asset["size"], lambda: _not_kept(asset["name"]))
+        content = self._store.contents.get(asset.sha256)
+        return content or Content(asset.sha256, asset.size, lambda: _not_kept(asset.name))
 
 
 def _not_kept(name):
@@ -41,7 +43,7 @@ def recalled(call, host, store):
             known = False
             value = SEALED if field.type in ("str", "any") else field.default
         args[field.name] = value
-    made = cls(Args(args), host, call.get("assets") or ())
+    made = cls(Args(args), host, [Asset.read(asset) for asset in call.get("assets") or ()])
     made.host.asset = Kept(store).asset
     return made, known
 

@@ -2,59 +2,83 @@
 
     Resource   something with a converged state: observe(), desired(now), apply(change)
     Action     something that is simply done: guard(), run()
-    Query      something that is only looked at: look()
+    Query      something that is only read: look()
 
 A class declares `name` ("file.copy"), `fields` (its arguments), `returns` (what its result holds besides the common
 fields), a docstring (its documentation) and an `example` in Lua. The kernel (converge.py) does everything else.
-What a subclass must have raises NotImplementedError here: abc's check at construction would cost every host an import.
+What a subclass must define raises NotImplementedError here: abc's check would cost every host an import.
 """
 
-import importlib
-import os
+# Modules import everything that they declare with from here.
+from sloth.payload.kernel.errors import ArgumentError, Failed, Missing
+from sloth.payload.kernel.field import REQUIRED, Field
+from sloth.payload.kernel.status import DriftBy
+from sloth.payload.kernel.suggest import did_you_mean
 
-# Modules take all that they declare with from here.
-from sloth.payload.kernel.field import REQUIRED, ArgumentError, Failed, Field, Missing, did_you_mean
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Mapping, Sequence
+
+    from sloth.payload.kernel.record import Asset
+    from sloth.payload.kernel.values import Arguments, Attributes, Json
+    from sloth.payload.lib.host import Host
 
 __all__ = (
-    "REQUIRED", "Action", "Args", "ArgumentError", "Call", "Change", "Failed", "Field", "Missing", "Query", "Resource",
-    "call_names", "did_you_mean", "difference", "find", "registry",
+    "REQUIRED", "Action", "Args", "ArgumentError", "Call", "Change", "DriftBy", "Failed", "Field", "Missing", "Query",
+    "Resource", "did_you_mean", "difference",
 )  # fmt: skip
 
 
 class Args(object):
     """A call's arguments, each an attribute; what was not given has its field's default."""
 
-    def __init__(self, values):
+    def __init__(self, values: "Arguments") -> "None":
         self.__dict__.update(values)
 
-    def __contains__(self, name):
+    def __contains__(self, name: "str") -> "bool":
         return self.__dict__.get(name) is not None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: "str") -> "Any":  # a Field's type says what it is, and coerce() keeps it so
+            ...
 
 
 class Call(object):
-    """Base of the three kinds; `args` is an Args, `host` the payload's Host, `assets` what the controller ships."""
+    """Base of the three kinds. `args` is an Args, `host` the payload's Host, `assets` what the controller ships."""
 
     name = ""
-    fields = ()
-    returns = ()
+    fields: "ClassVar[tuple[Field, ...]]" = ()
+    returns: "ClassVar[tuple[Field, ...]]" = ()
     example = ""
     alone = ""  # the argument that may be given without its name, where there is not exactly one required one
+    subject = ""  # the argument that names what a call is about, for reports, where that is not the one given alone
     ships = ""  # "file": the controller resolves `src`/`content` to assets; "template": it renders `src` first
+    fetches = False  # the host sends a file, which the controller stores
+    unknown_hint = ""  # what helps where a check cannot know this call's result
 
-    def __init__(self, args, host, assets=()):
+    def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         self.args = args
         self.host = host
         self.assets = list(assets)
 
     @classmethod
-    def positional(cls):
+    def positional(cls) -> "str":
         """The argument that may be given alone, without its name: `alone`, else the only required one, else ""."""
         required = [field.name for field in cls.fields if field.required]
         return cls.alone or (required[0] if len(required) == 1 else "")
 
     @classmethod
-    def check(cls, given):
-        """Return a dict of all arguments, defaults filled in; raise ArgumentError on unknown, missing or mistyped.
+    def subject_of(cls, values: "Mapping[str, Json]") -> "str":
+        """Return what a call with these arguments is about, for people; it may be long, and may contain secrets."""
+        value = values.get(cls.subject or cls.positional())
+        if isinstance(value, (list, tuple)):
+            return " ".join(str(item) for item in value)
+        return "" if value is None else str(value)
+
+    @classmethod
+    def check(cls, given: "Mapping[str, Json]") -> "Arguments":
+        """Return all arguments, defaults filled in; raise ArgumentError on unknown, missing or mistyped ones.
 
         `given` holds what the user wrote, under names or aliases; under "" what was given alone. A None counts as not
         given.
@@ -69,7 +93,7 @@ class Call(object):
             names[field.name] = field
             for alias in field.aliases:
                 names[alias] = field
-        values = {}
+        values: "Arguments" = {}
         for key in given:
             if key not in names:
                 raise ArgumentError(
@@ -94,15 +118,15 @@ class Call(object):
         return values
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         """Hook: raise ArgumentError when arguments contradict one another. `values` is complete."""
 
-    def identity(self):
-        """The last part of the state key: what tells this one from others of its type, as a str."""
+    def identity(self) -> "str":
+        """Return the last part of the state key: what distinguishes this one from others of its type."""
         raise TypeError("%s has no identity" % self.name)
 
-    def key(self):
-        """The state key `{module}:{type}:{id}`."""
+    def key(self) -> "str":
+        """Return the state key `{module}:{type}:{id}`."""
         module, _, kind = self.name.partition(".")
         return "%s:%s:%s" % (module, kind, self.identity())
 
@@ -110,101 +134,102 @@ class Call(object):
 class Resource(Call):
     """Something with a converged state: it has converged when desired(observe()) equals observe()."""
 
-    partial = False  # manages a part of what observe() shows; before its first record that part counts as absent
+    partial = False  # manages a part of what observe() returns; before its first record that part counts as absent
     removes = False  # its converged state is absence
     merged = False  # several calls of a run describe it under one key, each some of its attributes
-    survey = "wish"  # how drift is told: "wish": by asking desired() again; "record": by the record; "": not at all
+    drift_by = DriftBy.DESIRED
+    volatile: "ClassVar[tuple[str, ...]]" = ()  # attributes that a rollback need not bring back
 
-    def place(self):
-        """What observe() shows: a file's path, "user:NAME" or "group:NAME"; None when it is none of these.
+    def place(self) -> "str | None":
+        """Return what observe() shows: a file's path, "user:NAME" or "group:NAME"; None when it is none of these.
 
         It lets a check see what earlier calls would have done.
         """
         return None
 
-    def observe(self):
+    def observe(self) -> "Attributes | None":
         """Read the host, change nothing; return a dict of attributes, or None when absent."""
         raise NotImplementedError(self.name)
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         """Pure: given what observe() returned, return what should be there (dict), or None: absent."""
         raise NotImplementedError(self.name)
 
-    def apply(self, change):
-        """Make it so. `change` is a Change. May return a dict of extra result values (say backup_file)."""
+    def apply(self, change: "Change") -> "Attributes | None":
+        """Make the change. May return a dict of extra result values (such as backup_file)."""
         raise NotImplementedError(self.name)
 
-    def result(self, now):
-        """Extra values of the result, from what is there in the end (dict or None)."""
+    def result(self, now: "Attributes | None") -> "Attributes":
+        """Return extra values of the result, given what is there in the end."""
         return {}
 
-    # Taking back. What these are given was recorded: contents may be gone, secrets are not there.
+    # Taking back. What these are given was recorded: contents may no longer be kept, secrets are not there.
 
-    def files(self, attributes):
-        """The files among `attributes`: path -> its attributes, or None. {}: it is no file."""
+    def files(self, attributes: "Attributes | None") -> "dict[str, Attributes | None]":
+        """Return the files among `attributes`: path -> its attributes, or None. {}: it is no file."""
         place = self.place() or ""
         return {place: attributes} if place.startswith("/") else {}
 
-    def given(self):
-        """The arguments that were given, as a dict."""
+    def given(self) -> "Arguments":
+        """Return the arguments that were given, as a dict."""
         values = ((field, getattr(self.args, field.name)) for field in self.fields)
         return dict((field.name, value) for field, value in values if value is not None and value != field.default)
 
-    def removal(self, before):
-        """The call that removes what the first change made, where there was `before`: (name, arguments), or None.
+    def removal(self, before: "Attributes | None") -> "tuple[str, Arguments] | None":
+        """Return the call that removes what the first change created, where there was `before`: (name, arguments).
 
-        This one finds the same call with state = "absent", where that is something the call knows.
+        None: there is none. This one finds the same call with state = "absent", where that is something the call has.
         """
-        knows = any(field.name == "state" and "absent" in (field.choices or ()) for field in self.fields)
-        if not knows or (before is not None and not self.partial):
+        has_state = any(field.name == "state" and "absent" in (field.choices or ()) for field in self.fields)
+        if not has_state or (before is not None and not self.partial):
             return None
         args = dict((name, value) for name, value in self.given().items() if name not in ("src", "content"))
         return self.name, dict(args, state="absent")
 
-    def way_back(self, before, after):
-        """How a change from `before` to `after` is taken back, where it is no file.
+    def way_back(self, before: "Attributes | None", after: "Attributes | None") -> "tuple[str, Arguments] | Attributes":
+        """Return how a change from `before` to `after` is taken back, where it is no file.
 
-        Returns a call (name, arguments), or a dict: attributes that apply() is to bring about. Raises Failed with why
-        it cannot be.
+        Returns a call (name, arguments), or a dict: attributes that apply() is to bring about. Raises Failed with the
+        reason when it cannot be.
         """
         if after is None:
             raise Failed("what was removed was not kept")
-        unmade = before is None or (before.get("content") is None and after.get("content") is not None)
-        if not unmade:
+        created = before is None or (before.get("content") is None and after.get("content") is not None)
+        if before is not None and not created:
             return dict((name, before.get(name)) for name in after)
         call = self.removal(None)
         if call is None:
-            raise Failed("%s has no way to remove what it made" % self.name)
+            raise Failed("%s has no way to remove what it created" % self.name)
         return call
 
 
 class Action(Call):
     """Something that is simply done; it never claims to be idempotent."""
 
-    def guard(self):
-        """Return why it need not be done now (str), or '' when it must."""
+    def guard(self) -> "str":
+        """Return why it need not be done now, or "" when it must be."""
         return ""
 
-    def run(self):
+    def run(self) -> "Attributes":
         """Do it; return a dict of result values. The key "changed" (bool) may be among them; True otherwise."""
         raise NotImplementedError(self.name)
 
-    def unrun(self, why):
+    def unrun(self, why: "str") -> "Attributes":
         """Return the result values of a call that its guard stopped; `why` is what guard() returned."""
         return {}
 
-    def safe_in_check(self):
-        """Whether it changes nothing, so that it may run in a check."""
+    def safe_in_check(self) -> "bool":
+        """Return whether it changes nothing, so that it may run in a check."""
         return False
 
 
 class Query(Call):
-    """Something that is only looked at: runs in check mode too, is never a change, leaves no record."""
+    """Something that is only read: it runs in check mode too, is never a change, and leaves no record."""
 
-    def identity(self):
+    def identity(self) -> "str":
         return ""
 
-    def look(self):
+    def look(self) -> "Attributes":
         """Return a dict of result values."""
         raise NotImplementedError(self.name)
 
@@ -212,17 +237,19 @@ class Query(Call):
 class Change(object):
     """What apply() is to do: `before` and `after` are observed and desired attributes (dict or None: absent)."""
 
-    def __init__(self, before, after):
+    __slots__ = ("after", "before", "names")
+
+    def __init__(self, before: "Attributes | None", after: "Attributes | None") -> "None":
         self.before = before
         self.after = after
         self.names = difference(before, after)
 
-    def __contains__(self, name):
-        """Whether the attribute `name` differs."""
+    def __contains__(self, name: "str") -> "bool":
+        """Return whether the attribute `name` differs."""
         return name in self.names
 
 
-def difference(observed, desired):
+def difference(observed: "Attributes | None", desired: "Attributes | None") -> "list[str]":
     """Return the sorted names of attributes in which `observed` is not yet as `desired` names it.
 
     Absence counts as the pseudo attribute "" (one side None and the other not).
@@ -235,56 +262,3 @@ def difference(observed, desired):
         return ["", *sorted(desired)] if desired else [""]
     missing = object()
     return sorted(name for name in desired if observed.get(name, missing) != desired[name])
-
-
-def find(name, package="sloth.payload.modules"):
-    """Return the Call class named `name` ("file.copy"); raise ArgumentError, with the nearest word, when none is.
-
-    `ns.verb` is looked for in the module `ns/verb.py`, then `ns.py`, below `package`.
-    """
-    namespace, _, verb = name.partition(".")
-    for path in ("%s.%s" % (namespace, verb), namespace):
-        if not all(part.isidentifier() for part in path.split(".")):
-            continue
-        full = "%s.%s" % (package, path)
-        try:
-            module = importlib.import_module(full)
-        except ImportError as error:
-            if getattr(error, "name", None) and full.startswith(error.name):
-                continue
-            raise
-        for thing in vars(module).values():
-            if isinstance(thing, type) and issubclass(thing, Call) and thing.name == name:
-                return thing
-    names = call_names(package)
-    hint = did_you_mean(name, names)
-    if not hint and not any(known.startswith(namespace + ".") for known in names):
-        hint = "modules are " + ", ".join(sorted(set(known.partition(".")[0] for known in names)))
-    raise ArgumentError("there is no module %s" % name, hint=hint)
-
-
-def call_names(package="sloth.payload.modules"):
-    """The names of all calls below `package`, sorted; read from the sources, since importing them all takes long."""
-    import re
-
-    found = set()
-    for directory in importlib.import_module(package).__path__:
-        for root, _, names in os.walk(directory):
-            for name in names:
-                if name.endswith(".py"):
-                    with open(os.path.join(root, name), encoding="utf-8") as file:
-                        found.update(re.findall(r"^    name = [\"']([a-z0-9_]+\.[a-z0-9_]+)[\"']", file.read(), re.M))
-    return sorted(found)
-
-
-def registry(package="sloth.payload.modules"):
-    """Return every Call class below `package`, sorted by name."""
-    import pkgutil
-
-    classes = {}
-    root = importlib.import_module(package)
-    for info in pkgutil.walk_packages(root.__path__, package + "."):
-        for thing in vars(importlib.import_module(info.name)).values():
-            if isinstance(thing, type) and issubclass(thing, Call) and thing.name:
-                classes[thing.name] = thing
-    return [classes[name] for name in sorted(classes)]

@@ -5,8 +5,9 @@ import os
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.converge import NotConverged, described, make
 from sloth.payload.kernel.diff import Seal, difference_of
+from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import recalled, revived
-from sloth.payload.kernel.resource import Action, Args, ArgumentError, Change, Failed, difference, find
+from sloth.payload.kernel.resource import Action, Args, ArgumentError, Change, Failed, difference
 from sloth.payload.lib import files
 from sloth.payload.state.store import StoreError
 
@@ -112,7 +113,7 @@ class Undo(object):
             restore_file(path, former[path])
         self.host.changed()
         left = difference(seal(resource.observe()), before) if before is not None else []
-        if [name for name in left if name != "current"]:
+        if [name for name in left if name not in resource.volatile]:
             raise NotConverged("it is not as it was: %s" % ", ".join(left))
         self._remember(row, "rollback", seal(now), before, diff, row["call"], row["was"])
         return {"diff": diff}

@@ -25,7 +25,7 @@ class Host(object):
         self.home = home or _home(self.uid)
         self.warnings = []
         self.predicted = {}  # in a check: place -> what earlier calls would leave there (attributes, or None)
-        self.survey = False  # nothing is asked of the network, and nothing refreshed: only what is here counts
+        self.offline = False  # nothing is asked of the network, and nothing refreshed: only what is here counts
         self.pending = False  # in a check: whether an earlier call would have changed something
         self.upcoming = lambda: []  # the kernel sets it: calls that wait behind this one, as (name, arguments)
         self._once = {}
@@ -118,7 +118,7 @@ class Host(object):
     def asset(self, call, index):
         """Return the Content of asset `index` that the controller ships with `call` (fetched when it is first read)."""
         asset = call.assets[index]
-        return Content(asset["sha256"], asset["size"], lambda: self.link.pull(index, asset))
+        return Content(asset.sha256, asset.size, lambda: self.link.pull(index, asset))
 
     def give(self, content):
         """Stream `content` (Content) to the controller, which stores it where the call's arguments say (file.fetch).

@@ -22,6 +22,7 @@ class Unpack(Resource):
     """
 
     name = "archive.unpack"
+    subject = "dest"
     ships = "file"
     fields = (
         Field("src", "str", REQUIRED, help="the archive on the controller, beside the site"),
@@ -49,7 +50,7 @@ end})"""
         return self.host.expand(self.args.dest)
 
     def identity(self):
-        name = self.assets[0]["name"] if self.assets else self.args.src
+        name = self.assets[0].name if self.assets else self.args.src
         return "%s:%s" % (self.dest, os.path.basename(name))
 
     # The archive

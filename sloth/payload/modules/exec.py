@@ -16,6 +16,7 @@ class Run(Action):
     """
 
     name = "exec.run"
+    unknown_hint = "read_only = true runs a command that changes nothing in a check, too"
     fields = (
         Field("cmd", "argv", REQUIRED, aliases=("command", "argv"), help="the command; a list (no shell) or a string"),
         Field("creates", "path", how=True, help="do not run when this path exists"),

@@ -3,7 +3,7 @@
 import os
 import re
 
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Missing, Resource
 
 DEADLINE = 1800  # seconds for one git command
 _COMMIT = re.compile(r"^[0-9a-f]{7,64}$")
@@ -17,7 +17,8 @@ class Clone(Resource):
     """
 
     name = "git.clone"
-    survey = "record"
+    subject = "dest"
+    drift_by = DriftBy.RECORD
     fields = (
         Field("repo", "str", REQUIRED, aliases=("url",), help="the repository's URL or path"),
         Field("dest", "path", REQUIRED, help="the working copy's directory"),
@@ -92,13 +93,13 @@ end})"""
         if not os.path.isdir(os.path.join(self.dest, ".git")):
             if os.path.isdir(self.dest) and os.listdir(self.dest):
                 raise Failed("%s is there, and is no working copy" % self.dest)
-            if self._target is None and not self.host.survey:
+            if self._target is None and not self.host.offline:
                 self._target = self._remote_commit()
             return None
         commit = self._git(["rev-parse", "--verify", "--quiet", "HEAD"], fine=(1, 128))
         url = self._git(["config", "--get", "remote.%s.url" % self.args.remote], fine=(1,))
         if self._target is None:
-            self._target = self._remote_commit() if self.args.update and not self.host.survey else commit
+            self._target = self._remote_commit() if self.args.update and not self.host.offline else commit
         return {"commit": commit, "remote": _public(url or "")}
 
     def _remote_commit(self):

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
 from sloth.payload.lib import files
 
 READ = 256 * 1024  # bytes
@@ -22,7 +22,9 @@ class Download(Resource):
     """
 
     name = "http.download"
-    survey = "record"
+    subject = "dest"
+    drift_by = DriftBy.RECORD
+    volatile = ("current",)
     fields = (
         Field("url", "str", REQUIRED, help="http:// or https://"),
         Field("dest", "path", REQUIRED, help="the file on the host; in a directory, by the URL's last part"),
@@ -101,7 +103,7 @@ end})"""
             if digest is None:
                 return True
             return (content.sha256 if name == "sha256" else _digest_of(content.chunks(), name)) == digest
-        if self.host.survey:
+        if self.host.offline:
             return True  # the server is not asked
         since = None if self.args.force else os.stat(self.dest).st_mtime
         answer = self._open(self.args.url, since)
@@ -121,7 +123,7 @@ end})"""
 
         None in a survey, which asks no server.
         """
-        if self.host.survey:
+        if self.host.offline:
             return None
         text = b"".join(_chunks(self._open(url, None))).decode("utf-8", "replace")
         name = self.args.url.partition("?")[0].rpartition("/")[2]

@@ -89,6 +89,7 @@ class Present(_Mount):
     """
 
     name = "mount.present"
+    subject = "path"
     fields = (
         Field("path", "path", REQUIRED, aliases=("name",), help="the mount point"),
         Field("src", "str", REQUIRED, help="the device, UUID=..., or host:/export"),

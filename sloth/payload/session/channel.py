@@ -127,16 +127,16 @@ class Link(object):
     def pull(self, index, asset):
         """Yield the bytes of asset `index` of the running call; ask the controller unless it pushed them."""
         call = self._current
-        if not asset.get("pushed"):
+        if not asset.pushed:
             self.send({"t": "need", "id": call, "index": index})
         while True:
             with self._condition:
                 pieces = self._blobs.get(call, {}).get(index)
                 while not pieces:
                     if self._over:
-                        raise Failed("the connection ended while %s was being sent" % asset["name"])
+                        raise Failed("the connection ended while %s was being sent" % asset.name)
                     if self.cancelled():
-                        raise Failed("cancelled while %s was being sent" % asset["name"])
+                        raise Failed("cancelled while %s was being sent" % asset.name)
                     self._condition.wait(1)
                     pieces = self._blobs.get(call, {}).get(index)
                 data = pieces.popleft()

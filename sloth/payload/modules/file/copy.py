@@ -58,12 +58,12 @@ end})"""
         return path
 
     def _source_name(self):
-        if self.assets and self.assets[0]["name"]:
-            return os.path.basename(self.assets[0]["name"])
+        if self.assets and self.assets[0].name:
+            return os.path.basename(self.assets[0].name)
         return os.path.basename(self.args.src or "")
 
     def _is_tree(self):
-        return len(self.assets) > 1 or any(asset["dir"] for asset in self.assets) or self.tree_source
+        return len(self.assets) > 1 or any(asset.dir for asset in self.assets) or self.tree_source
 
     @property
     def tree_source(self):
@@ -82,14 +82,14 @@ end})"""
     def _entries(self):
         """What is to be there: (path, asset index or None, asset mode) of every file and directory."""
         if not self._is_tree():
-            mode = self.assets[0]["mode"] if self.assets else ""
+            mode = self.assets[0].mode if self.assets else ""
             return [(self._target(), 0 if self.assets else None, mode, False)]
         entries = []
         for index, asset in enumerate(self.assets):
-            parts = asset["name"].split("/")
-            if asset["name"].startswith("/") or ".." in parts:
-                raise Failed("the controller sent the path %r, which leaves dest" % asset["name"])
-            entries.append((os.path.join(self.dest, asset["name"]), index, asset["mode"], asset["dir"]))
+            parts = asset.name.split("/")
+            if asset.name.startswith("/") or ".." in parts:
+                raise Failed("the controller sent the path %r, which leaves dest" % asset.name)
+            entries.append((os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
         return entries
 
     def place(self):

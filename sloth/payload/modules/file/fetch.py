@@ -2,14 +2,16 @@
 
 import os
 
-from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, DriftBy, Failed, Field, Resource
 
 
 class Fetch(Resource):
     """Copy a file from the host to the controller, below dest/HOST/ by its full path; with flat to dest itself."""
 
     name = "file.fetch"
-    survey = ""  # what it keeps is on the controller
+    subject = "src"
+    fetches = True
+    drift_by = DriftBy.NOTHING  # what it keeps is on the controller
     fields = (
         Field("src", "path", REQUIRED, help="the file on the host"),
         Field("dest", "str", REQUIRED, help="where it goes on the controller; relative: beside the site"),

@@ -13,6 +13,7 @@ class Link(Resource):
     """
 
     name = "file.link"
+    subject = "path"
     fields = (
         Field("src", "str", REQUIRED, aliases=("target",), help="what it points to, written as it is given"),
         Field("path", "path", REQUIRED, aliases=("dest", "name"), help="the link"),

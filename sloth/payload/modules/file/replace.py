@@ -19,6 +19,7 @@ class Replace(TextEdit):
     """
 
     name = "file.replace"
+    subject = "path"
     fields = (
         *EDIT_FIELDS,
         Field(

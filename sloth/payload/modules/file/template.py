@@ -13,6 +13,7 @@ class Template(Copy):
     """
 
     name = "file.template"
+    subject = "dest"
     ships = "template"
     fields = (
         Field("src", "str", REQUIRED, how=True, help="the template: absolute, beside the site, or in its templates/"),

@@ -91,7 +91,7 @@ end})"""
 
     def observe(self):
         # A survey asks nobody and refreshes nothing: any version will do, and what is not installed is missing.
-        asks = not self.host.survey
+        asks = not self.host.offline
         latest = asks and self.args.state == "latest"
         refresh = asks and self.args.update_cache and not self._refreshed and not self.backend.is_fresh(self.args)
         if latest and refresh:

@@ -18,6 +18,7 @@ class AuthorizedKey(HomeEdit):
     """
 
     name = "ssh.authorized_key"
+    subject = "user"
     fields = (
         Field("user", "str", REQUIRED, help="whose file it is"),
         Field("key", "list", REQUIRED, help="a key, a list, text with several lines, or file:///PATH on the host"),

@@ -1,0 +1,49 @@
+"""The exceptions of the payload: what a call, the state file or the wire can fail of."""
+
+
+class PayloadError(Exception):
+    """Base of the payload's own errors: a sentence for the user, and what they can do about it."""
+
+    def __init__(self, message: "str", hint: "str" = "") -> "None":
+        Exception.__init__(self, message)
+        self.message = message
+        self.hint = hint
+
+
+class Failed(PayloadError):
+    """A call cannot do what it was asked to do; `detail` holds what a command printed."""
+
+    def __init__(self, message: "str", hint: "str" = "", detail: "str" = "") -> "None":
+        PayloadError.__init__(self, message, hint)
+        self.detail = detail
+
+
+class Missing(Failed):
+    """Something does not exist that an earlier call of the site may create: a user, a file, a command, a unit.
+
+    In a check, where earlier calls have created nothing, it is no failure: the call's effect is not known.
+    """
+
+
+class ArgumentError(Failed):
+    """The call's arguments are invalid; nothing was touched."""
+
+
+class NotConverged(Failed):
+    """After the change the host is still not as desired."""
+
+
+class StoreError(PayloadError):
+    """The state file cannot be used; `damaged` says that it is no sound database."""
+
+    def __init__(self, message: "str", hint: "str" = "", damaged: "bool" = False) -> "None":
+        PayloadError.__init__(self, message, hint)
+        self.damaged = damaged
+
+
+class Locked(PayloadError):
+    """Another run holds the host and did not finish in time; the message names its holder."""
+
+
+class Disconnected(PayloadError):
+    """The controller is no longer connected."""

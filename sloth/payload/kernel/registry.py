@@ -1,0 +1,63 @@
+"""Finds the classes of calls by their names, below a package of modules."""
+
+import importlib
+import os
+
+from sloth.payload.kernel.errors import ArgumentError
+from sloth.payload.kernel.resource import Call
+from sloth.payload.kernel.suggest import did_you_mean
+
+MODULES = "sloth.payload.modules"
+
+
+def find(name: "str", package: "str" = MODULES) -> "type[Call]":
+    """Return the class of the call `name` ("file.copy"); raise ArgumentError, with the nearest word, if unknown.
+
+    `ns.verb` is looked for in the module `ns/verb.py`, then `ns.py`, below `package`.
+    """
+    namespace, _, verb = name.partition(".")
+    for path in ("%s.%s" % (namespace, verb), namespace):
+        if not all(part.isidentifier() for part in path.split(".")):
+            continue
+        full = "%s.%s" % (package, path)
+        try:
+            module = importlib.import_module(full)
+        except ImportError as error:
+            if error.name and full.startswith(error.name):
+                continue
+            raise
+        for thing in vars(module).values():
+            if isinstance(thing, type) and issubclass(thing, Call) and thing.name == name:
+                return thing
+    names = call_names(package)
+    hint = did_you_mean(name, names)
+    if not hint and not any(known.startswith(namespace + ".") for known in names):
+        hint = "modules are " + ", ".join(sorted(set(known.partition(".")[0] for known in names)))
+    raise ArgumentError("there is no module %s" % name, hint=hint)
+
+
+def call_names(package: "str" = MODULES) -> "list[str]":
+    """Return the names of all calls below `package`, sorted; read from the sources, since importing them is slow."""
+    import re
+
+    found = set()
+    for directory in importlib.import_module(package).__path__:
+        for root, _, names in os.walk(directory):
+            for name in names:
+                if name.endswith(".py"):
+                    with open(os.path.join(root, name), encoding="utf-8") as file:
+                        found.update(re.findall(r"^    name = [\"']([a-z0-9_]+\.[a-z0-9_]+)[\"']", file.read(), re.M))
+    return sorted(found)
+
+
+def registry(package: "str" = MODULES) -> "list[type[Call]]":
+    """Return every class of a call below `package`, sorted by name."""
+    import pkgutil
+
+    classes = {}
+    root = importlib.import_module(package)
+    for info in pkgutil.walk_packages(root.__path__, package + "."):
+        for thing in vars(importlib.import_module(info.name)).values():
+            if isinstance(thing, type) and issubclass(thing, Call) and thing.name:
+                classes[thing.name] = thing
+    return [classes[name] for name in sorted(classes)]

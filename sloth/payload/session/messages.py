@@ -1,0 +1,250 @@
+"""The messages that controller and payload exchange: declared once for both ends, checked when they are read."""
+
+from sloth.payload.kernel.record import Asset, Restored
+from sloth.payload.kernel.status import FailureKind, Reason, Status
+from sloth.payload.kernel.value import InvalidValue, Value, uses_words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from sloth.payload.kernel.values import Arguments, Attributes, Diff, Json, JsonObject
+
+VERSION = 2
+uses_words(FailureKind, Reason, Status)
+
+
+class Message(Value):
+    """Base of messages; `TYPE` is what the field "t" of their frame says."""
+
+    TYPE: "ClassVar[str]" = ""
+
+
+# From the controller
+
+
+class ReplicaPosition(Value):
+    """How much of a state file the controller's replica has."""
+
+    id: "str"
+    seq: "int"
+
+
+class Hello(Message):
+    """The first message: what this session is for."""
+
+    TYPE = "hello"
+    v: "int" = VERSION
+    agent: "str"
+    run: "str" = ""
+    site: "str" = ""  # the site's identity; "": no run, only queries
+    who: "str" = ""
+    origin: "str" = ""
+    check: "bool" = False
+    adopt: "bool" = False
+    readonly: "bool" = False
+    lock_wait: "float" = 0.0  # seconds
+    replica: "ReplicaPosition | None" = None
+
+
+class Call(Message):
+    """A call to make. Its pushed assets came before it."""
+
+    TYPE = "call"
+    id: "int"
+    epoch: "int"
+    name: "str"
+    args: "Arguments"
+    assets: "list[Asset]" = []
+    task: "str" = ""
+    where: "str" = ""
+    notify: "list[str]" = []
+    sensitive: "bool" = False
+
+
+class Secrets(Message):
+    """Values that the host must neither store nor show from now on."""
+
+    TYPE = "secrets"
+    values: "list[str]"
+
+
+class Cancel(Message):
+    """Interrupt the running command, and skip every call of this epoch or an earlier one."""
+
+    TYPE = "cancel"
+    epoch: "int"
+
+
+class StateQuery(Message):
+    """A query of the state: `op` is a method of session/queries.py, or "orphans"."""
+
+    TYPE = "query"
+    id: "int"
+    op: "str"
+    args: "JsonObject" = {}
+
+
+class Stored(Message):
+    """The answer to a fetched file: the controller has stored it, or why it could not."""
+
+    TYPE = "stored"
+    id: "int"
+    error: "str" = ""
+    hint: "str" = ""
+
+
+class Ping(Message):
+    """A sign of life."""
+
+    TYPE = "ping"
+
+
+class Evaluation(Value):
+    """The whole of the site was evaluated; `spared` are the tasks and handlers that had no reason to run."""
+
+    spared: "list[str]" = []
+
+
+class Close(Message):
+    """Commit, answer with Bye and end. `evaluation`: given when all of the site was evaluated, to find orphans."""
+
+    TYPE = "close"
+    evaluation: "Evaluation | None" = None
+    replica: "bool" = True  # whether Bye shall carry what the controller's replica lacks
+
+
+# From the payload
+
+
+class LockHolder(Value):
+    """Who holds the run lock of a host. `since` is in epoch seconds."""
+
+    run: "str" = ""
+    who: "str" = ""
+    origin: "str" = ""
+    pid: "int" = 0
+    since: "int" = 0
+
+
+class Ready(Message):
+    """The session is open."""
+
+    TYPE = "ready"
+    v: "int"
+    python: "str" = ""
+    user: "str" = ""
+    home: "str" = ""
+    pid: "int" = 0
+    handlers: "list[str]" = []  # names of handlers that an earlier run has left to run
+    set_aside: "str | None" = None  # where a damaged state file was moved
+
+
+class Waiting(Message):
+    """Another run holds the host; we wait."""
+
+    TYPE = "waiting"
+    holder: "LockHolder"
+
+
+class Reply(Message):
+    """The answer to a call."""
+
+    TYPE = "reply"
+    id: "int"
+    status: "Status"
+    key: "str" = ""
+    reason: "Reason" = Reason.NONE
+    msg: "str" = ""
+    diff: "Diff | None" = None
+    values: "Attributes" = {}
+    before: "Attributes | None" = None
+    after: "Attributes | None" = None
+    unknown: "bool" = False  # a check cannot know the values
+    error: "str" = ""
+    hint: "str" = ""
+    detail: "str" = ""
+    invalid: "bool" = False  # the arguments were invalid
+    warnings: "list[str]" = []
+    seconds: "float" = 0.0
+
+
+class Need(Message):
+    """Send the content of an asset."""
+
+    TYPE = "need"
+    id: "int"
+    index: "int"
+
+
+class Output(Message):
+    """A running command printed something."""
+
+    TYPE = "output"
+    id: "int"
+    stream: "str"
+    data: "str"
+
+
+class Rows(Message):
+    """A page of the answer to a StateQuery."""
+
+    TYPE = "rows"
+    id: "int"
+    rows: "list[JsonObject]" = []
+    more: "bool" = False
+    error: "str" = ""
+    hint: "str" = ""
+
+
+class Fail(Message):
+    """The session cannot go on."""
+
+    TYPE = "fail"
+    kind: "FailureKind"
+    error: "str"
+    hint: "str" = ""
+    detail: "str" = ""
+    holder: "LockHolder | None" = None  # with kind LOCKED
+
+
+class ReplicaPage(Message):
+    """Records that the controller's replica lacks."""
+
+    TYPE = "replica"
+    rows: "list[JsonObject]"
+
+
+class ReplicaChange(Value):
+    """What a replica lacks, after its ReplicaPages."""
+
+    id: "str"
+    seq: "int"
+    removed: "list[str]" = []  # keys of records that no longer exist
+    whole: "bool" = False  # the replica must begin anew
+
+
+class Bye(Message):
+    """All is committed."""
+
+    TYPE = "bye"
+    replica: "ReplicaChange | None" = None
+    orphans: "list[Restored]" = []  # what the site no longer names, and what pruning it would do
+
+
+MESSAGES: "dict[str, type[Message]]" = dict(
+    (cls.TYPE, cls)
+    for cls in (
+        Hello, Call, Secrets, Cancel, StateQuery, Stored, Ping, Close,
+        Ready, Waiting, Reply, Need, Output, Rows, Fail, ReplicaPage, Bye,
+    )
+)  # fmt: skip
+
+
+def read(frame: "Json") -> "Message":
+    """Return the message of a JSON frame (a dict). Raises InvalidValue, naming what is wrong."""
+    kind = frame.get("t") if isinstance(frame, dict) else None
+    cls = MESSAGES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise InvalidValue("unknown message type %s" % repr(kind)[:40])
+    return cls.read(frame)

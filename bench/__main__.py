@@ -258,16 +258,18 @@ class Bench:
         """W8: 100,000 rows of history."""
         directory = self.fresh()
         fill = (
-            "import sys; from sloth.payload.state.store import Store; store = Store(sys.argv[1])\n"
-            "about = dict(site='s', task='t', who='w', origin='o')\n"
+            "import sys; from sloth.payload.kernel.record import Context\n"
+            "from sloth.payload.kernel.status import Reason\n"
+            "from sloth.payload.state.store import Store; store = Store(sys.argv[1]); redact = store.redactor.redact\n"
             "d = {'content': {'sha256': 'a' * 64, 'size': 1}, 'mode': '0644'}\n"
             "for n in range(100000):\n"
             "    run = '20260101-%06d-abcdef' % (n // 100)\n"
-            "    if n % 100 == 0: store.begin_run(run, 's', 'w', 'o')\n"
+            "    if n % 100 == 0: store.runs.begin(run, 's', 'w', 'o')\n"
             "    key = 'file:copy:/etc/x%d' % (n % 2000)\n"
             "    diff = {'content': {'unified': '-a\\n+b\\n' * 20}}\n"
-            "    store.remember(key, 'updated', d, d, diff, dict(about, run=run))\n"
-            "    if n < 2000: store.record(key, 'c', d, d, True, run, 's', 't')\n"
+            "    about = Context(run=run, site='s', task='t', who='w', origin='o')\n"
+            "    store.history.add(key, Reason.UPDATED, redact(d), redact(d), redact(diff), about, None, None)\n"
+            "    if n < 2000: store.records.remember(key, 'c', redact(d), redact(d), True, about, None, None, None)\n"
             "store.close()\n"
         )
         home = {**self.environment, "HOME": str(directory)}

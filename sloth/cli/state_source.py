@@ -18,7 +18,7 @@ from sloth.cli import parameters
 from sloth.errors import SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Inventory, find_inventory
 from sloth.payload.lib.host import state_directory
-from sloth.payload.session.queries import operate
+from sloth.payload.session.queries import query
 from sloth.payload.session.run_lock import Locked, RunLock
 from sloth.payload.state.store import Store, StoreError
 from sloth.report.text import neutral
@@ -97,7 +97,7 @@ class Asked:
             path = memory.replica_path(name)
             if path.exists():
                 store = Store(str(path), readonly=True)
-                found[name] = operate(store, op, args)
+                found[name] = query(store, op, args)
                 store.close()
             else:
                 self.errors[name] = StateError(f"there is no replica of {name}", hint="a run makes one")
@@ -164,7 +164,7 @@ class Asked:
 def ask_here(op: str, args: Row, write: bool = False) -> list[Row]:
     """Ask this machine's own state file. Raises StoreError, StateError when a run holds the machine."""
     with here(write) as store:
-        rows: list[Row] = operate(store, op, args)
+        rows: list[Row] = query(store, op, args)
         return rows
 
 

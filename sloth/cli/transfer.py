@@ -15,8 +15,8 @@ from sloth.cli import parameters
 from sloth.cli.state_source import LOCAL, Asked, confirm, here, show_json, warn
 from sloth.engine.query import Agent, Inquiry, who
 from sloth.errors import SlothError, StateError, UsageError
-from sloth.payload.session import wire
-from sloth.payload.session.queries import operate
+from sloth.payload.kernel.paging import pages
+from sloth.payload.session.queries import query
 from sloth.payload.state.export import TABLES
 from sloth.payload.state.store import StoreError
 from sloth.state.export import Reader, Writer, writing
@@ -41,7 +41,7 @@ async def _asking(agent: Agent | None, write: bool, password: str | None) -> Asy
 
             async def local(op: str, args: Row) -> list[Row]:
                 try:
-                    rows: list[Row] = operate(store, op, args)
+                    rows: list[Row] = query(store, op, args)
                 except StoreError as error:
                     raise StateError(error.message, hint=error.hint) from error
                 return rows
@@ -167,7 +167,7 @@ async def _import(
                     await ask("empty", {})
             for name, table, rows in reader:
                 if name in asks:
-                    for page in wire.pages(rows):
+                    for page in pages(rows):
                         (row,) = await asks[name]("load", {"table": table, "rows": page, "replace": replace})
                         told[name]["added"] += row["added"]
                         told[name]["altered"] += row["altered"]

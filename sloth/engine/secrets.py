@@ -10,7 +10,7 @@ from typing import Any
 
 from sloth.errors import CallError
 from sloth.payload.kernel.content import TEXT_LIMIT
-from sloth.payload.kernel.redact import Mask
+from sloth.payload.kernel.redact import Redactor
 from sloth.state.keys import Keys
 from sloth.state.vault import FILE, Vault
 from sloth.transport import Asset
@@ -24,7 +24,7 @@ class Revealed:
         self._directory = directory
         self._keys = keys
         self._values: dict[str, str] = {}
-        self._mask = Mask()
+        self._mask = Redactor()
 
     def secret(self, name: str) -> str:
         """The value of a secret. Raises CallError when there is none, StateError when the vault cannot be opened."""
@@ -57,11 +57,11 @@ class Revealed:
         """Whether a call has a secret in its arguments, or in a content of a size at which texts are shown."""
         if not self._values:
             return False
-        if self._mask.holds(dict(args)):
+        if self._mask.contains(dict(args)):
             return True
         return any(self._holds(asset) for asset in assets if asset.open is not None and asset.size <= TEXT_LIMIT)
 
     def _holds(self, asset: Asset) -> bool:
         assert asset.open is not None
         data = b"".join(asset.open())
-        return bool(self._mask.holds(data.decode("utf-8", "surrogateescape")))
+        return bool(self._mask.contains(data.decode("utf-8", "surrogateescape")))

@@ -6,7 +6,8 @@ import sys
 import time
 
 from sloth.payload.kernel.converge import timed
-from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.paging import pages
+from sloth.payload.kernel.record import Asset, Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, ArgumentError, Failed, Resource
 from sloth.payload.lib import files
@@ -15,12 +16,10 @@ from sloth.payload.session import wire
 from sloth.payload.session.channel import Gone, Link
 from sloth.payload.session.run_lock import Locked, RunLock
 from sloth.payload.state.database import set_aside
-from sloth.payload.state.store import Signatures, Store, StoreError
+from sloth.payload.state.store import Store, StoreError
 
-PER_CALL = (("task", "task"), ("place", "where"), ("notify", "notify"), ("sealed", "sealed"))
 HOLD = 0.05  # seconds that an answer may wait for others to share its commit
 ORPHANS = 500  # orphans that are told of at once
-ABOUT = ("run", "site", "who", "origin", "adopt")
 
 
 class Guest(object):
@@ -40,7 +39,7 @@ class Guest(object):
         path = os.path.join(state_directory(self.host.home), "%s.db" % hello["agent"])
         self.store = Store(path, readonly=self.check or bool(hello.get("readonly")))
         self.store.before_commit = files.settle
-        self.host.signatures = Signatures(self.store)
+        self.host.signatures = self.store.signatures
         self.host.upcoming = lambda: [(m["name"], m["args"]) for m in link.waiting() if m["t"] == "call"]
 
     def open(self):
@@ -55,12 +54,12 @@ class Guest(object):
                 self.link.cancelled,
             )
             if self.hello.get("site"):
-                self.store.begin_run(*[self.hello.get(name) for name in ("run", "site", "who", "origin")])
+                self.store.runs.begin(*[self.hello.get(name) for name in ("run", "site", "who", "origin")])
         self.link.send(
             {
                 "t": "ready",
                 "aside": self.store.aside,
-                "handlers": self.store.handlers(self.hello["site"]) if self.hello.get("site") else [],
+                "handlers": self.pending_handlers(),
                 "v": wire.VERSION,
                 "python": "%d.%d.%d" % sys.version_info[:3],
                 "user": self.host.user,
@@ -68,6 +67,10 @@ class Guest(object):
                 "pid": os.getpid(),
             }
         )
+
+    def pending_handlers(self):
+        site = self.hello.get("site")
+        return [handler.shown() for handler in self.store.handlers.pending(site)] if site else []
 
     def serve(self):
         """Answer messages until `close` or the end of the link."""
@@ -81,7 +84,7 @@ class Guest(object):
             if kind == "call":
                 self.call(message)
             elif kind == "secrets":
-                self.store.mask.add(str(value) for value in message.get("values") or ())
+                self.store.redactor.add(str(value) for value in message.get("values") or ())
             elif kind == "store":
                 self.state(message)
             elif kind == "close":
@@ -120,9 +123,9 @@ class Guest(object):
         except Exception as error:
             self.failed_epoch = max(self.failed_epoch, epoch)
             answer["status"] = "failed"
-            answer.update(self.store.mask.data(_explain(error, self.host)))
+            answer.update(self.store.redactor.plain(_explain(error, self.host)))
         if self.host.warnings:
-            answer["warnings"], self.host.warnings = self.store.mask.data(self.host.warnings), []
+            answer["warnings"], self.host.warnings = self.store.redactor.plain(self.host.warnings), []
         self.link.finish(message["id"])
         self.hold(answer)
 
@@ -131,14 +134,20 @@ class Guest(object):
         call = cls(
             Args(cls.check(message["args"])), self.host, [Asset.read(asset) for asset in message.get("assets") or ()]
         )
-        answer["key"] = self.store.sealed_key(call.key())
+        answer["key"] = self.store.redactor.key(call.key())
         if isinstance(call, Resource):
             self.touched.add(answer["key"])
         if isinstance(call, Action):
             self.flush()  # it may take long, or take the host down
-        about = self.about()
-        about.update((name, message.get(other)) for name, other in PER_CALL)
-        outcome, seconds = timed(call, self.store, self.check, about)
+        context = self.context().replace(
+            task=message.get("task") or "",
+            where=message.get("where") or "",
+            notify=message.get("notify") or [],
+            sensitive=bool(message.get("sealed")),
+        )
+        outcome, seconds = timed(call, self.store, self.check, context)
+        if outcome.unknown:
+            outcome.values = dict(outcome.values, _unknown=True)
         answer["status"] = outcome.status
         answer["seconds"] = round(seconds, 4)
         for name in ("reason", "msg", "diff", "values", "before", "after"):
@@ -148,13 +157,15 @@ class Guest(object):
 
     # State
 
-    def about(self):
+    def context(self):
         """What the records say of this run."""
-        return dict((name, self.hello.get(name)) for name in ABOUT)
+        hello = self.hello
+        given = dict((name, hello.get(name) or "") for name in ("run", "site", "who", "origin"))
+        return Context(adopt=bool(hello.get("adopt")), **given)
 
     def state(self, message):
         """Answer a state command; `op` is the name of one of the Operations."""
-        from sloth.payload.session.queries import OPEN, operate  # most sessions ask nothing of the state
+        from sloth.payload.session.queries import OPEN, query  # most sessions ask nothing of the state
 
         op = message.get("op")
         if op not in OPEN:
@@ -164,14 +175,14 @@ class Guest(object):
             if op == "orphans":  # only this session knows what its run has named
                 rows = self.orphans(args)
             else:
-                rows = operate(self.store, op, args, self.host, self.about())
+                rows = query(self.store, str(op), args, self.host, self.context())
             if op not in OPEN:
                 self.store.commit()
         except StoreError as error:
             answer = {"t": "rows", "id": message["id"], "rows": [], "more": False}
             self.link.send(dict(answer, error=error.message, hint=error.hint))
             return
-        for page in wire.pages(rows):
+        for page in pages(rows):
             self.link.send({"t": "rows", "id": message["id"], "rows": page, "more": True})
         self.link.send({"t": "rows", "id": message["id"], "rows": [], "more": False})
 
@@ -179,11 +190,11 @@ class Guest(object):
         self.flush()
         answer = {"t": "bye", "replica": None, "orphans": self.orphans(message.get("whole"))}
         if self.lock is not None and self.hello.get("site"):
-            self.store.end_run(self.hello.get("run"))
+            self.store.runs.end(self.hello.get("run"))
             self.store.commit()
         if message.get("replica", True) and not self.store.readonly:
             changes = self.store.changes_since(self.hello.get("replica"))
-            for page in wire.pages(changes.pop("rows")):
+            for page in pages(changes.pop("rows")):
                 self.link.send({"t": "replica", "rows": page})
             answer["replica"] = dict(changes, rows=[])
         self.link.send(answer)
@@ -193,13 +204,13 @@ class Guest(object):
         if not whole:
             return []
         spared = whole.get("spared") or ()
-        records = self.store.orphans(self.hello.get("site"), self.touched, spared, not self.check)
+        records = self.store.records.orphans(self.hello.get("site"), self.touched, spared, not self.check)
         if not records:
             return []
-        from sloth.payload.kernel.rollback import Undo
+        from sloth.payload.kernel.rollback import Rollback
 
-        told = Undo(self.store, self.host, {}, check=True).orphans(records[:ORPHANS])
-        return [dict((name, row[name]) for name in ("key", "task", "status", "msg")) for row in told]
+        planned = Rollback(self.store, self.host, self.context(), check=True).plan(records[:ORPHANS])
+        return [{"key": one.key, "task": one.task, "status": one.status, "msg": one.msg} for one in planned]
 
     def close(self):
         """Whatever happened: keep what was recorded, release the host."""

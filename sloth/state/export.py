@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sloth.errors import StateError
-from sloth.payload.session import wire
+from sloth.payload.kernel.paging import pages
 from sloth.state.keys import Damaged, Keyring, Keys
 from sloth.state.private import written
 
@@ -43,7 +43,7 @@ class Writer:
 
     def rows(self, agent: str, table: str, rows: Rows) -> None:
         """Write rows of a table of an agent's state."""
-        for page in wire.pages(rows):
+        for page in pages(rows):
             self._frame({"agent": agent, "table": table, "rows": page})
         tables = self._counts.setdefault(agent, {})
         tables[table] = tables.get(table, 0) + len(rows)

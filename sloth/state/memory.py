@@ -141,7 +141,7 @@ class Memory:
 
     def _replicate(self, name: str, replica: dict[str, Any]) -> None:
         path = self.replica_path(name)
-        if not (replica["rows"] or replica["gone"] or replica["whole"] or not path.exists()):
+        if not (replica["rows"] or replica["removed"] or replica["whole"] or not path.exists()):
             return
         try:
             copy = Store(str(path))

@@ -155,7 +155,7 @@ def test_what_was_there_before_us_is_never_pruned(home: Home) -> None:
     home.run()
     home.site("")
     shown = home.run("--prune", "--yes")
-    assert shown.count("was there before sloth-runner") == 2
+    assert shown.count("existed before sloth-runner") == 2
     assert (home.text("one"), home.text("two")) == ("one\n", "added\n")
     home("state", "rm", "--untracked", "--agent", "web1", "--yes")
     assert home.recorded() == []
@@ -378,7 +378,7 @@ def test_records_are_renamed_forgotten_and_adopted(home: Home) -> None:
     home("state", "adopt", "file.copy", "content=one\n", f"dest={home.files}/one", "--agent", "web1")
     assert old in home.recorded()
     shown = home("state", "adopt", "file.copy", "content=else", f"dest={home.files}/one", "--agent", "web1", status=1)
-    assert "it is not so" in shown
+    assert "the host is not as described" in shown
     assert home.text("one") == "one\n"
     assert "freed" in home("state", "vacuum", "--older", "0", "--agent", "web1")
     for words in (["rm"], ["rm", "x", "--untracked"], ["delete", "x", "--cached"], ["history", "--cached"]):

@@ -19,6 +19,7 @@ from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
+from tests.support.stores import record
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -162,9 +163,9 @@ def test_files_are_settled_before_their_records_are_committed(tmp_path: Path) ->
     store.before_commit = settle
     store.commit()
     assert seen == [], "nothing was written"
-    store.record("file:copy:/x", "c", {}, {}, True)
+    record(store, "file:copy:/x")
     store.commit()
-    store.record("file:copy:/y", "c", {}, {}, True)
+    record(store, "file:copy:/y")
     store.close()
     assert seen == [0, 1]
 

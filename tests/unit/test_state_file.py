@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.redact import MASK, Mask
+from sloth.payload.kernel.record import Record
+from sloth.payload.kernel.redact import MASK, Redactor
 from sloth.payload.state import blobs as contents_module
 from sloth.payload.state.database import VERSION
 from sloth.payload.state.export import TABLES, dump, load
-from sloth.payload.state.store import COLUMNS, Store, StoreError
+from sloth.payload.state.store import Store, StoreError
+from tests.support.stores import CONTEXT, record, remember
 
 ROOT = Path(__file__).parent.parent.parent
 FORMATS = ROOT / "tests" / "formats"
-ABOUT = {"run": "r", "site": "s", "task": "t", "who": "w", "origin": "o"}
 
 
 def made_by(version: int, path: Path) -> Path:
@@ -44,20 +45,45 @@ def test_a_file_of_every_format_is_read_and_migrated(tmp_path: Path, version: in
     path = made_by(version, tmp_path / "x.db")
     before = path.read_bytes()
     store = Store(str(path), readonly=readonly)
-    keys = [row["key"] for row in store.list()]
+    keys = [row.key for row in store.records.select()]
     assert keys == ["file:copy:/etc/motd", "file:lineinfile:/etc/hosts:10.0.0.1 db", "user:create:deploy"]
-    assert store.get("user:create:deploy")["desired"] == {"a": 1}
-    assert [row["reason"] for row in store.history()] == ["new"] * 4
-    assert [row["run"] for row in store.runs()] == ["r2", "r1"]
-    assert store.get("file:copy:/etc/motd")["calls"] is None
-    assert store.handlers() == []
+    assert store.records.get("user:create:deploy").desired == {"a": 1}
+    assert [change.reason for change in store.history.select()] == ["new"] * 4
+    assert [run.run for run in store.runs.newest()] == ["r2", "r1"]
+    assert store.records.get("file:copy:/etc/motd").calls is None
+    assert store.handlers.pending() == []
     store.close()
     assert (path.read_bytes() == before) is readonly, "a look migrates a copy"
     if not readonly:
         again = Store(str(path))
-        again.record("m:t:i", "c", {}, {}, True, "r3", "s", "t", "p", [{"name": "m.t"}], (None,))
+        record(again, "m:t:i", "c", {}, {}, True, "r3", "s", "t", "p", [{"name": "m.t", "args": {}}], (None,))
         again.commit()
-        assert again.get("m:t:i")["ours"]
+        assert again.records.get("m:t:i").is_created
+
+
+def test_what_format_2_recorded_keeps_its_meaning(tmp_path: Path) -> None:
+    store = Store(str(made_by(2, tmp_path / "x.db")))
+    key = "file:lineinfile:/etc/hosts:10.0.0.1 db"
+    record = store.records.get(key)
+    assert record is not None
+    assert record.is_sensitive
+    assert record.is_created
+    assert record.calls is not None
+    assert record.calls[0].args == {"path": "/etc/hosts", "line": "10.0.0.1 db"}
+    (change,) = store.history.select(key)
+    assert change.call == record.calls[0]
+    store.records.restore(key, change.was)
+    restored = store.records.get(key)
+    assert restored is not None
+    assert restored.is_created
+    assert restored.is_sensitive
+    assert restored.checksum == "aa"
+    content = Content.of_bytes(b"127.0.0.1 localhost\n")
+    kept = store.blobs.get(content.sha256)
+    assert kept is not None
+    assert kept.data() == content.data()
+    # A replica that an older controller wrote asks for what is newer, and hears of what was removed.
+    assert store.changes_since({"id": store.meta("id"), "seq": 4})["removed"] == ["pkg:install:nginx"]
 
 
 def test_a_new_file_has_the_columns_of_a_migrated_one(tmp_path: Path) -> None:
@@ -98,7 +124,7 @@ print("done")
             [sys.executable, "-c", script, str(path), str(statement)], env=environment, capture_output=True, text=True
         )
         looked = Store(str(path), readonly=True)
-        assert len(looked.list()) == 3, f"after statement {statement}"
+        assert len(looked.records.select()) == 3, f"after statement {statement}"
         looked.close()
         if done.stdout:
             break
@@ -110,16 +136,16 @@ WORK = """
 import sys
 from sloth.payload.state.store import Store
 from sloth.payload.kernel.content import Content
+from tests.support.stores import CONTEXT, record, remember
 store = Store(sys.argv[1])
-about = {"run": "r", "site": "s", "task": "t", "who": "w", "origin": "o"}
 begin = int(sys.argv[2])
 for number in range(begin, begin + 100000):
     key = "m:t:%d" % number
-    store.contents.keep(Content.of_bytes(b"%d" % number * 300))
-    store.notify(["h%d" % number], about, key)
-    store.record(key, "c", {"n": number}, {"n": number}, True, "r", "s")
-    store.remember(key, "new", None, {"n": number}, {}, about)
-    store.settle("s", ["h%d" % number])
+    store.blobs.keep(Content.of_bytes(b"%d" % number * 300))
+    store.handlers.notify(["h%d" % number], CONTEXT, key)
+    record(store, key, "c", {"n": number}, {"n": number}, True, "r", "s")
+    remember(store, key, "new", None, {"n": number}, {})
+    store.handlers.settle("s", ["h%d" % number])
     store.commit()
     print(number, flush=True)
 """
@@ -152,9 +178,9 @@ def _check(path: Path, told: list[int]) -> None:
     store = Store(str(path))
     assert store.aside is None
     assert store.integrity() == []
-    assert {f"m:t:{number}" for number in told} <= {row["key"] for row in store.list()}
-    assert {f"m:t:{number}" for number in told} <= {row["key"] for row in store.history(limit=-1)}
-    assert store.contents.damaged() == []
+    assert {f"m:t:{number}" for number in told} <= {row.key for row in store.records.select()}
+    assert {f"m:t:{number}" for number in told} <= {row.key for row in store.history.select(limit=-1)}
+    assert store.blobs.damaged() == []
     store.close()
 
 
@@ -177,7 +203,7 @@ def test_a_full_disk_loses_no_committed_row_and_heals(tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "remount,size=4m", str(place)], check=True)
         _check(place / "x.db", told)
         store = Store(str(place / "x.db"))
-        store.record("m:t:after", "c", {}, {}, True)
+        record(store, "m:t:after")
         store.close()
     finally:
         subprocess.run(["umount", str(place)], check=True)
@@ -192,7 +218,7 @@ def test_a_damaged_file_is_set_aside_never_deleted(tmp_path: Path, spoil: bytes)
     assert path.read_bytes() == spoil
     store = Store(str(path))
     assert Path(store.aside).read_bytes() == spoil
-    assert store.list() == []
+    assert store.records.select() == []
     store.close()
     path.write_bytes(spoil)
     assert Store(str(path)).aside != store.aside
@@ -221,23 +247,23 @@ def test_contents_are_kept_once_within_a_limit_the_oldest_go(tmp_path: Path, mon
     store = Store(str(tmp_path / "x.db"))
     kept = [Content.of_bytes(os.urandom(1500)) for _ in range(4)]
     for content in kept:
-        assert store.contents.keep(content)
+        assert store.blobs.keep(content)
     assert store.stats()["contents_size"] <= 4000
-    assert [store.contents.get(content.sha256) is not None for content in kept] == [False, False, True, True]
-    assert store.contents.get(kept[3].sha256).data() == kept[3].data()
-    assert not store.contents.keep(Content.of_bytes(b"x" * 2001))
+    assert [store.blobs.get(content.sha256) is not None for content in kept] == [False, False, True, True]
+    assert store.blobs.get(kept[3].sha256).data() == kept[3].data()
+    assert not store.blobs.keep(Content.of_bytes(b"x" * 2001))
     changing = Content(kept[0].sha256, 5, lambda: iter([b"other"]))
-    assert not store.contents.keep(changing), "what changes while it is read is not kept under a wrong hash"
-    store._write("UPDATE pieces SET data=x'00'")
-    assert store.contents.damaged() == sorted(content.sha256 for content in kept[2:])
+    assert not store.blobs.keep(changing), "what changes while it is read is not kept under a wrong hash"
+    store.write("UPDATE pieces SET data=x'00'")
+    assert store.blobs.damaged() == sorted(content.sha256 for content in kept[2:])
 
 
 @given(st.binary(max_size=600_000))
 def test_a_kept_content_is_what_it_was(data: bytes) -> None:
     store = Store(None)
     content = Content.of_bytes(data)
-    assert store.contents.keep(content)
-    assert b"".join(store.contents.get(content.sha256).chunks()) == data
+    assert store.blobs.keep(content)
+    assert b"".join(store.blobs.get(content.sha256).chunks()) == data
 
 
 # What is remembered
@@ -249,28 +275,28 @@ def test_what_became_different_between_two_runs() -> None:
         ("r1", "a", None, {"x": 1}), ("r2", "a", {"x": 1}, {"x": 2}), ("r2", "b", None, {"y": 1}),
         ("r3", "b", {"y": 1}, None), ("r3", "a", {"x": 2}, {"x": 3}),
     ):  # fmt: skip
-        store.begin_run(run, "s", "w", "o")
-        store.remember(key, "updated", before, after, {}, {**ABOUT, "run": run})
-    assert store.between("r1", "r3") == [{"key": "a", "before": {"x": 1}, "after": {"x": 3}}]
-    assert [row["key"] for row in store.between("r2", "r1")] == ["a", "b"]
+        store.runs.begin(run, "s", "w", "o")
+        remember(store, key, "updated", before, after, {}, CONTEXT.replace(run=run))
+    assert store.history.between("r1", "r3") == [{"key": "a", "before": {"x": 1}, "after": {"x": 3}}]
+    assert [row["key"] for row in store.history.between("r2", "r1")] == ["a", "b"]
     with pytest.raises(StoreError, match="no run r9"):
-        store.between("r1", "r9")
-    with pytest.raises(StoreError, match="may be any of"):
-        store.find_run("r")
-    assert store.find_run("last") == "r3"
-    assert store.drop_history(2**40) == 5
+        store.history.between("r1", "r9")
+    with pytest.raises(StoreError, match="ambiguous"):
+        store.runs.find("r")
+    assert store.runs.find("last") == "r3"
+    assert store.history.drop(2**40) == 5
 
 
 def test_orphans_are_what_a_whole_run_did_not_touch() -> None:
     store = Store(None)
     for key, site, task in (("m:t:a", "s", "x"), ("m:t:b", "s", "x"), ("m:t:c", "s", "spared"), ("m:t:d", "o", "x")):
-        store.record(key, "c", {}, {}, True, "r", site, task)
-    assert [row["key"] for row in store.orphans("s", {"m:t:a"}, ["spared"], False)] == ["m:t:b"]
-    assert store.list(orphaned=True) == []
-    store.orphans("s", {"m:t:a"}, ["spared"], True)
-    assert [row["key"] for row in store.list(orphaned=True)] == ["m:t:b"]
-    store.record("m:t:b", "c", {}, {}, False, "r", "s", "x")
-    assert store.list(orphaned=True) == [], "a site names it again"
+        record(store, key, "c", {}, {}, True, "r", site, task)
+    assert [row.key for row in store.records.orphans("s", {"m:t:a"}, ["spared"], False)] == ["m:t:b"]
+    assert store.records.select(orphaned=True) == []
+    store.records.orphans("s", {"m:t:a"}, ["spared"], True)
+    assert [row.key for row in store.records.select(orphaned=True)] == ["m:t:b"]
+    record(store, "m:t:b", "c", {}, {}, False, "r", "s", "x")
+    assert store.records.select(orphaned=True) == [], "a site names it again"
 
 
 _rows = st.lists(
@@ -283,13 +309,15 @@ def _filled(rows: list[tuple[str, int, str]]) -> Any:
     store = Store(None)
     for name, value, what in rows:
         if what == "record":
-            store.record(f"m:t:{name}", str(value), {"v": value}, {}, True, "r", "s", "t", "p", [{"a": value}], (None,))
+            record(
+                store, f"m:t:{name}", str(value), {"v": value}, {}, True, "r", "s", "t", "p", [{"a": value}], (None,)
+            )
         elif what == "remember":
-            store.remember(f"m:t:{name}", "new", None, {"v": value}, {}, ABOUT, {"a": value}, None)
+            remember(store, f"m:t:{name}", "new", None, {"v": value}, {}, CONTEXT, {"a": value}, None)
         elif what == "run":
-            store.begin_run(f"run{name}", "s", "w", str(value))
+            store.runs.begin(f"run{name}", "s", "w", str(value))
         else:
-            store.notify([name], ABOUT, str(value))
+            store.handlers.notify([name], CONTEXT, str(value))
     return store
 
 
@@ -313,7 +341,7 @@ def test_an_import_that_replaces_is_the_export_and_one_that_merges_adds(
     merged = _all(target)
     assert all(row in merged[table] for table in kept for row in kept[table])
     for table in TABLES:
-        assert load(target, table, dump(source, table), False) == [0, 0], "a second import adds nothing"
+        assert load(target, table, dump(source, table), False) == (0, 0), "a second import adds nothing"
     fresh = _filled([])
     for table in TABLES:
         load(fresh, table, dump(source, table), True)
@@ -324,18 +352,21 @@ def test_an_import_that_replaces_is_the_export_and_one_that_merges_adds(
 
 def test_records_come_back_as_they_were() -> None:
     store = Store(None)
-    store.record("m:t:a", "one", {"v": 1}, {"v": 1}, True, "r", "s", "t", "p", [{"a": 1}], ({"v": 0},))
-    was = store.look_up("m:t:a")
-    store.record("m:t:a", "two", {"v": 2}, {"v": 2}, True, "r2", "s2", "t2", "p2", [{"a": 2}])
-    store.remember("m:t:a", "updated", {"v": 1}, {"v": 2}, {}, ABOUT, {"a": 2}, was)
-    store.restore("m:t:a", store.history("m:t:a")[0]["was"])
-    now = store.look_up("m:t:a")
+    call = {"name": "m.t", "args": {"a": 1}}
+    record(store, "m:t:a", "one", {"v": 1}, {"v": 1}, True, "r", "s", "t", "p", [call], ({"v": 0},))
+    was = store.records.get("m:t:a")
+    record(store, "m:t:a", "two", {"v": 2}, {"v": 2}, True, "r2", "s2", "t2", "p2", [{"name": "m.t", "args": {}}])
+    remember(store, "m:t:a", "updated", {"v": 1}, {"v": 2}, {}, CONTEXT, call, was)
+    store.records.restore("m:t:a", store.history.select("m:t:a")[0].was)
+    now = store.records.get("m:t:a")
+    assert was is not None
+    assert now is not None
     moving = {"changed_at", "checked_at", "run", "seq"}
-    assert {name: now[name] for name in COLUMNS if name not in moving} == {
-        name: was[name] for name in COLUMNS if name not in moving
+    assert {name: value for name, value in zip(Record.COLUMNS, now.row(), strict=True) if name not in moving} == {
+        name: value for name, value in zip(Record.COLUMNS, was.row(), strict=True) if name not in moving
     }
-    store.restore("m:t:a", None)
-    assert store.list() == []
+    store.records.restore("m:t:a", None)
+    assert store.records.select() == []
 
 
 # Secrets
@@ -345,18 +376,18 @@ _text = st.text(min_size=4, max_size=30)
 
 @given(_text, _text, _text)
 def test_no_text_keeps_a_secret(secret: str, before: str, after: str) -> None:
-    mask = Mask([secret])
+    mask = Redactor([secret])
     assert secret not in mask.text(before + secret + after).replace(MASK, "")
     value = {before: [before + secret, {"x": secret}], "n": 1}
-    assert mask.holds(value)
-    hidden = mask.data(value)
+    assert mask.contains(value)
+    hidden = mask.plain(value)
     ((name, items),) = [(name, items) for name, items in hidden.items() if name != "n"] or [("", [])]
     for text in (name, *[text for item in items for text in (item.values() if isinstance(item, dict) else [item])]):
         assert secret not in text.replace(MASK, "")
 
 
 def test_a_short_secret_is_hidden_where_it_stands_alone() -> None:
-    mask = Mask(["ab", ""])
+    mask = Redactor(["ab", ""])
     assert mask.text("ab") == MASK
     assert mask.text("about cabs") == "about cabs"
-    assert not Mask([""])
+    assert not Redactor([""])

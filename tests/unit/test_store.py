@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.converge import NotConverged, converge
+from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.resource import REQUIRED, Args, Field, Resource
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Signatures, Store, StoreError
+from tests.support.stores import record
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,7 +55,7 @@ def fresh_world() -> None:
 
 
 def go(store: Any, check: bool = False, **given_args: Any) -> tuple[str, str]:
-    outcome = converge(Note(Args(Note.check(given_args)), Host(None)), store, check, {})
+    outcome = converge(Note(Args(Note.check(given_args)), Host(None)), store, check, Context())
     store.commit()
     return outcome.status, outcome.reason
 
@@ -69,7 +71,7 @@ def test_why_a_resource_changed() -> None:
     assert go(store, id="a", text="2") == ("changed", "drift")
     Note.world["b"] = {"text": "there"}
     assert go(store, id="b", text="there") == ("unchanged", "adopted")
-    assert [row["reason"] for row in store.history("test:note:a")] == ["drift", "updated", "new"]
+    assert [change.reason for change in store.history.select("test:note:a")] == ["drift", "updated", "new"]
 
 
 def test_a_change_that_does_not_hold_is_an_error_and_not_recorded() -> None:
@@ -77,7 +79,7 @@ def test_a_change_that_does_not_hold_is_an_error_and_not_recorded() -> None:
     Note.works = False
     with pytest.raises(NotConverged):
         go(store, id="a", text="1")
-    assert store.list() == []
+    assert store.records.select() == []
 
 
 def test_a_secret_is_stored_as_a_keyed_hash_only(tmp_path: Path) -> None:
@@ -103,11 +105,11 @@ def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -
     for operation, name, value in [*operations, ("sync", "a", 0)]:
         key = f"m:t:{name}"
         if operation == "record":
-            store.record(key, str(value), {"v": value}, {"v": value}, value > 0)
+            record(store, key, str(value), {"v": value}, {"v": value}, value > 0)
         elif operation == "forget":
-            store.forget(key)
+            store.records.forget(key)
         elif operation == "clear":
-            store.clear()
+            store.records.clear()
         else:
             changes = store.changes_since(seen)
             replica.absorb(changes)
@@ -116,7 +118,7 @@ def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -
     hidden = ("checked_at",)
 
     def rows(of: Any) -> list[dict[str, Any]]:
-        return [{name: value for name, value in row.items() if name not in hidden} for row in of.list()]
+        return [{k: v for k, v in row.shown().items() if k not in hidden} for row in of.records.select()]
 
     assert rows(replica) == rows(store)
 
@@ -135,7 +137,7 @@ def test_a_newer_file_is_refused_politely_and_a_damaged_one_clearly(tmp_path: Pa
 
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:
-    assert Store(str(tmp_path / "none" / "x.db"), readonly=True).list() == []
+    assert Store(str(tmp_path / "none" / "x.db"), readonly=True).records.select() == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,9 +145,10 @@ def test_a_kill_loses_no_committed_row(tmp_path: Path) -> None:
     script = """
 import sys
 from sloth.payload.state.store import Store
+from tests.support.stores import record
 store = Store(sys.argv[1])
 for number in range(100000):
-    store.record("m:t:%d" % number, "c", {}, {}, True)
+    record(store, "m:t:%d" % number)
     store.commit()
     print(number, flush=True)
 """
@@ -164,7 +167,7 @@ for number in range(100000):
         child.wait()
         child.stdout.close()
         store = Store(path)
-        assert {f"m:t:{number}" for number in told} <= {row["key"] for row in store.list()}
+        assert {f"m:t:{number}" for number in told} <= {row.key for row in store.records.select()}
         store.close()
 
 

@@ -1,74 +1,42 @@
-"""What may be shown and stored of attributes and of how they differ: contents by hash, secrets not at all."""
+"""How attributes differ, in full; it is redacted (kernel/redact.py) before anybody gets to see it."""
 
-from sloth.payload.kernel.content import TEXT_LIMIT, Content, plain
-from sloth.payload.kernel.redact import MASK
+from sloth.payload.kernel.content import TEXT_LIMIT, Content
 
-DIFF_LINES = 20000  # difflib is quadratic at worst: longer texts are told apart by hash only
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.redact import View
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Attributes, Diff
 
-
-class Seal(object):
-    """Attributes as they may be shown and stored: contents by hash, secrets by keyed hash.
-
-    sealed: the contents hold secrets, perhaps such as we do not know (yesterday's). They are not kept, and of their
-    texts only the lines are shown that the site itself adds.
-    """
-
-    def __init__(self, resource, store, sealed=False):
-        self._secrets = set(field.name for field in resource.fields if field.secret)
-        self._store = store
-        self._partial = resource.partial
-        self.sealed = sealed
-
-    def __call__(self, attributes):
-        if attributes is None:
-            return None
-        return dict((str(name), self.one(name, value)) for name, value in attributes.items())
-
-    def one(self, name, value):
-        if name in self._secrets and value is not None:
-            return self._store.keyed_hash(plain(value))
-        return self._store.mask.data(plain(value))
-
-    def text(self, text):
-        """A text that may be shown."""
-        return self._store.mask.text(text)
-
-    def line(self, line):
-        """A line of a unified diff that may be shown."""
-        if not self.sealed or line[:1] == "@":
-            return line
-        if line[:1] == "+" and (not self._partial or self.text(line) != line):
-            return line
-        return line[:1] + MASK + "\n"
+DIFF_LINES = 20000  # difflib is quadratic at worst: of longer texts only the hashes are compared
 
 
-def difference_of(change, seal):
+def differences(change: "Change") -> "Diff":
     """Return what a change alters: attribute -> {before, after} and, of texts, `unified`."""
     before, after = change.before or {}, change.after or {}
     names = change.names
-    diff = {}
+    diff: "Diff" = {}
     if "" in names:
         diff["exists"] = {"before": change.before is not None, "after": change.after is not None}
         names = sorted(set(before) | set(after)) if change.after is None else names[1:]
     for name in names:
         old, new = before.get(name), after.get(name)
-        entry = {"before": seal.one(name, old), "after": seal.one(name, new)}
+        diff[name] = {"before": old, "after": new}
         if isinstance(old, Content) or isinstance(new, Content):
-            text = unified(old, new, seal)
+            text = unified(old if isinstance(old, Content) else None, new if isinstance(new, Content) else None)
             if text is not None:
-                entry["unified"] = text
-        diff[name] = entry
+                diff[name]["unified"] = text
     return diff
 
 
-def unified(old, new, seal=None):
-    """Return the unified diff of two contents (None: empty) as str, or None when one is large or not text."""
+def unified(old: "Content | None", new: "Content | None") -> "str | None":
+    """Return the unified diff of two contents (None: empty), or None when one is large or not text."""
     texts = []
     for content in (old, new):
         if content is not None and content.size > TEXT_LIMIT:
             return None
     for content in (old, new):
-        data = content.data() if isinstance(content, Content) else b""
+        data = content.data() if content is not None else b""
         if b"\0" in data:
             return None
         texts.append(data.decode("utf-8", "surrogateescape").splitlines(True))
@@ -76,30 +44,30 @@ def unified(old, new, seal=None):
         return None
     import difflib
 
-    lines = []
-    for number, line in enumerate(difflib.unified_diff(texts[0], texts[1], "before", "after")):
-        whole = line if line.endswith("\n") else line + "\n\\ No newline at end of file\n"
-        lines.append(whole if number < 2 or seal is None else seal.line(whole))
-    text = "".join(lines)
-    return text if seal is None else seal.text(text)
-
-
-def not_so(change, seal):
-    """Say in a word or two how what is there is not what was asked for."""
-    if change.before is None or change.after is None:
-        return "there is nothing" if change.before is None else "it is there"
-    return ", ".join(
-        "%s is %s, not %s" % (name, seal.one(name, change.before.get(name)), seal.one(name, change.after[name]))
-        for name in change.names
+    return "".join(
+        line if line.endswith("\n") else line + "\n\\ No newline at end of file\n"
+        for line in difflib.unified_diff(texts[0], texts[1], "before", "after")
     )
 
 
-def not_converged(after, desired, names, seal):
-    """Say what is left to do after a change that did not hold."""
+def mismatch(change: "Change", view: "View") -> "str":
+    """Say how the host differs from what a call describes."""
+    if change.before is None or change.after is None:
+        return "it does not exist" if change.before is None else "it exists"
+    return _values(change.before, change.after, change.names, view)
+
+
+def not_converged(after: "Attributes | None", desired: "Attributes | None", names: "list[str]", view: "View") -> "str":
+    """Say what is still different after a change that did not hold."""
     if desired is None:
-        return "it is still there after it was removed"
+        return "it still exists after it was removed"
     if after is None:
-        return "it is not there after it was made"
-    return "the change did not hold: " + ", ".join(
-        "%s is %s, not %s" % (name, seal.one(name, after.get(name)), seal.one(name, desired[name])) for name in names
+        return "it does not exist after it was created"
+    return "the change did not hold: " + _values(after, desired, names, view)
+
+
+def _values(observed: "Attributes", desired: "Attributes", names: "list[str]", view: "View") -> "str":
+    return ", ".join(
+        "%s is %s, not %s" % (name, view.value(name, observed.get(name)), view.value(name, desired[name]))
+        for name in names
     )

@@ -1,88 +1,101 @@
-"""Looks at everything that is recorded and says what is no longer as it was applied; writes nothing."""
+"""Finds drift: observes everything that is recorded and reports what is no longer as it was applied; writes nothing."""
 
-from sloth.payload.kernel.diff import Seal, difference_of
-from sloth.payload.kernel.replay import is_sealed, recalled, revived
-from sloth.payload.kernel.resource import Change, DriftBy, Failed, Missing, Resource, difference
-from sloth.payload.state.store import StoreError
+from sloth.payload.kernel.diff import differences
+from sloth.payload.kernel.errors import Failed, Missing, StoreError
+from sloth.payload.kernel.record import Drift
+from sloth.payload.kernel.redact import View, is_keyed_hash
+from sloth.payload.kernel.replay import replay, revive
+from sloth.payload.kernel.resource import Change, Resource, difference
+from sloth.payload.kernel.status import DriftBy, DriftStatus
 
-DRIFT, CLEAN, UNKNOWN = "drift", "clean", "unknown"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Collection, Iterator
+
+    from sloth.payload.kernel.record import Record, RecordedCall
+    from sloth.payload.kernel.values import Attributes, Diff
+    from sloth.payload.lib.host import Host
+    from sloth.payload.state.store import Store
 
 
-def survey(store, host, keys=None):
-    """Yield a dict for every record (of `keys`) that differs, or of which it cannot be told, and one for the rest.
-
-    A difference: key, status "drift", diff (attribute -> applied, found, and unified for texts), msg, site, task,
-    place, run, changed_at. One that cannot be told: status "unknown" and msg. Last: {"status": "clean", "count": int}.
-    """
+def find_drift(store: "Store", host: "Host", keys: "Collection[str] | None" = None) -> "Iterator[Drift]":
+    """Yield a Drift for every record (of `keys`) that differs or cannot be compared; last the number of the others."""
     host.offline = True
     clean = 0
-    for record in store.list():
-        if keys is not None and record["key"] not in keys:
+    for record in store.records.select():
+        if keys is not None and record.key not in keys:
             continue
-        status, diff, msg = _look(record, store, host)
+        found = _compare(record, store, host)
         host.warnings = []
-        if status == CLEAN:
+        if found.status is DriftStatus.CLEAN:
             clean += 1
             continue
-        about = dict((name, record[name]) for name in ("key", "site", "task", "place", "run", "changed_at"))
-        yield dict(about, status=status, diff=diff, msg=msg)
-    yield {"status": CLEAN, "count": clean}
+        yield found.replace(
+            key=record.key, site=record.site, task=record.task, place=record.place, run=record.run,
+            changed_at=record.changed_at,
+        )  # fmt: skip
+    yield Drift(status=DriftStatus.CLEAN, count=clean)
 
 
-def _look(record, store, host):
-    """(status, diff, msg) of one record: what each of its calls finds, together."""
-    found, told = {}, True
+def _compare(record: "Record", store: "Store", host: "Host") -> "Drift":
+    """Return what each of a record's calls finds, together."""
+    found: "Diff" = {}
+    is_comparable = True
+    calls: "list[RecordedCall | None]" = [*(record.calls or ())] or [None]
     try:
-        for call in record["calls"] or (None,):
-            resource, known = recalled(call, host, store)
+        for call in calls:
+            resource, is_known = replay(call, host, store)
             if not isinstance(resource, Resource) or resource.drift_by is DriftBy.NOTHING:
                 continue
-            seal = Seal(resource, store, call["sealed"])
+            view = View(resource, store.redactor, call is not None and call.sensitive)
             try:
                 now = resource.observe()
-                if known and resource.drift_by is DriftBy.DESIRED:
-                    found.update(_applied_and_found(resource.desired(now), now, seal))
+                if is_known and resource.drift_by is DriftBy.DESIRED:
+                    found.update(_applied_and_found(resource.desired(now), now, view))
                 elif not resource.partial:
-                    found.update(_by_record(record, resource, now, seal, store))
+                    found.update(_against_record(record, now, view, store))
                 else:
-                    told = False
+                    is_comparable = False
             except Missing as error:
-                return DRIFT, {}, error.message
-    except (Failed, OSError) as error:
-        return UNKNOWN, {}, getattr(error, "message", "") or str(error)
+                return Drift(status=DriftStatus.DRIFT, msg=error.message)
     except StoreError:
         raise
+    except Failed as error:
+        return Drift(status=DriftStatus.UNKNOWN, msg=error.message)
+    except OSError as error:
+        return Drift(status=DriftStatus.UNKNOWN, msg=str(error))
     except Exception as error:  # a defect of one module must not hide what the others find
-        return UNKNOWN, {}, "%s: %s" % (type(error).__name__, error)
-    if not told and not found:
-        return UNKNOWN, {}, "it was made with a secret; a check of its site can tell"
-    return (DRIFT if found else CLEAN), found, ""
+        return Drift(status=DriftStatus.UNKNOWN, msg="%s: %s" % (type(error).__name__, error))
+    if not is_comparable and not found:
+        return Drift(status=DriftStatus.UNKNOWN, msg="it was made with a secret; a check of its site can tell")
+    return Drift(status=DriftStatus.DRIFT if found else DriftStatus.CLEAN, diff=found)
 
 
-def _by_record(record, resource, now, seal, store):
-    """What differs from the attributes that were recorded, as far as this call observes them."""
-    wish, seen = record["desired"], seal(now)
-    if wish is not None and seen is not None:
-        wish = dict((name, value) for name, value in wish.items() if name in seen)
-    if not difference(seen, wish):
+def _against_record(record: "Record", now: "Attributes | None", view: "View", store: "Store") -> "Diff":
+    """Return what differs from the attributes that were recorded, as far as this call observes them."""
+    applied, seen = record.desired, view.attributes(now).data
+    if applied is not None and seen is not None:
+        applied = dict((name, value) for name, value in applied.items() if name in seen)
+    names = difference(seen, applied)
+    if not names:
         return {}
-    shown = wish
-    if wish is not None:
-        shown = dict((name, value) for name, value in wish.items() if not is_sealed(value))
-    diff = _applied_and_found(revived(shown, store), now, seal)
-    for name in difference(seen, wish):
-        if name and name not in diff:
-            diff[name] = {"applied": wish[name], "found": None if seen is None else seen.get(name)}
+    known = applied
+    if applied is not None:
+        known = dict((name, value) for name, value in applied.items() if not is_keyed_hash(value))
+    diff = _applied_and_found(revive(known, store), now, view)
+    for name in names:
+        if name and name not in diff and applied is not None:
+            diff[name] = {"applied": applied[name], "found": None if seen is None else seen.get(name)}
     return diff
 
 
-def _applied_and_found(wish, now, seal):
-    """How what is there differs from `wish`, in the words of a survey."""
-    if now is not None and wish is not None:
-        now = dict((name, value) for name, value in now.items() if name in wish)
-    shown = {}
-    for name, entry in difference_of(Change(wish, now), seal).items():
+def _applied_and_found(applied: "Attributes | None", now: "Attributes | None", view: "View") -> "Diff":
+    """Return how the host differs from what was applied, redacted: attribute -> applied, found, and unified."""
+    if now is not None and applied is not None:
+        now = dict((name, value) for name, value in now.items() if name in applied)
+    shown: "Diff" = {}
+    for name, entry in view.diff(differences(Change(applied, now))).data.items():
         shown[name] = {"applied": entry["before"], "found": entry["after"]}
-        if "unified" in entry and not seal.sealed:
+        if "unified" in entry and not view.sensitive:
             shown[name]["unified"] = entry["unified"]
     return shown

@@ -1,27 +1,53 @@
-"""SHA-256 without loading OpenSSL: that takes longer than hashing all that a usual run looks at."""
+"""SHA-256 without loading OpenSSL, which takes longer than hashing all that a usual run reads; canonical JSON."""
 
 import importlib
+import json
 
-LARGE = 4 * 1024 * 1024  # bytes from which on OpenSSL, which is several times faster, is worth its loading
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Protocol
+
+    class Digest(Protocol):
+        """A hash object of hashlib's form."""
+
+        def update(self, data: "bytes") -> "None": ...
+
+        def digest(self) -> "bytes": ...
+
+        def hexdigest(self) -> "str": ...
 
 
-def _own():
-    """Python's own SHA-256: _sha256 up to 3.11, _sha2 since; a Python may be built without."""
+LARGE = 4 * 1024 * 1024  # bytes from which on OpenSSL, which is several times faster, is worth loading
+
+
+def _built_in() -> "Callable[..., Digest]":
+    """Return Python's own SHA-256: _sha256 up to 3.11, _sha2 since; a Python may be built without."""
     for name in ("_sha2", "_sha256", "hashlib"):
         try:
-            return importlib.import_module(name).sha256
+            found: "Callable[..., Digest]" = importlib.import_module(name).sha256
+            return found
         except ImportError:
             continue
     raise ImportError("this Python has no SHA-256")
 
 
-sha256 = _own()
+sha256 = _built_in()
 
 
-def sha256_for(size):
+def sha256_for(size: "int") -> "Digest":
     """Return a new hash object for about `size` bytes."""
     if size < LARGE:
         return sha256()
     import hashlib
 
     return hashlib.sha256()
+
+
+def canonical(value: "object") -> "str":
+    """Return the canonical JSON text of plain data: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def fingerprint(text: "str") -> "str":
+    """Return the SHA-256 of an ASCII text, as hex."""
+    return sha256(text.encode("ascii")).hexdigest()

@@ -1,11 +1,16 @@
 """What the kernel remembers and answers, as values: the state file keeps them, the wire carries them."""
 
+import json
+
+from sloth.payload.kernel.hashing import canonical
 from sloth.payload.kernel.status import DriftStatus, Reason, RestoreStatus, Status
 from sloth.payload.kernel.value import Value, uses_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Arguments, Attributes, Diff, Json
+    from typing import Sequence
+
+    from sloth.payload.kernel.values import Arguments, Attributes, Column, Diff, Json, JsonObject
 
 uses_words(DriftStatus, Reason, RestoreStatus, Status)
 
@@ -32,32 +37,118 @@ class RecordedCall(Value):
     assets: "list[Asset]" = []
     sensitive: "bool" = False  # there are secrets in it, of which the host must keep nothing
 
+    @classmethod
+    def read(cls, data: "Json") -> "RecordedCall":
+        """Return the call that a dict describes, also one of state format 2, which had another word for `sensitive`."""
+        if isinstance(data, dict) and "sealed" in data:
+            data = dict(data, sensitive=data["sealed"])
+        return super(RecordedCall, cls).read(data)
 
-class Record(Value):
-    """What is remembered of one resource. Times are epoch seconds."""
+    @property
+    def json(self) -> "str":
+        return canonical(self.plain())
+
+
+def read_calls(text: "str | None") -> "list[RecordedCall] | None":
+    """Return the calls of a record's column, None when it has none."""
+    return None if text is None else [RecordedCall.read(call) for call in json.loads(text)]
+
+
+class Record(object):
+    """What is remembered of one resource: a row of the table of that name. Times are epoch seconds.
+
+    What is JSON in the table stays text until it is used: of most records only the checksum is compared.
+    """
+
+    COLUMNS = (
+        "key", "module", "type", "id", "checksum", "desired", "observed", "site", "task", "place",
+        "created_at", "changed_at", "checked_at", "run", "seq", "calls", "before_first_change", "orphaned",
+    )  # fmt: skip
+    JSON = ("desired", "observed", "calls", "before_first_change")
+    __slots__ = (*COLUMNS[:5], "desired_json", "observed_json", *COLUMNS[7:15], "calls_json", "first_json", "orphaned")
 
     key: "str"
     module: "str"
     type: "str"
     id: "str"
     checksum: "str"
-    desired: "Attributes | None" = None
-    observed: "Attributes | None" = None
-    site: "str | None" = None
-    task: "str | None" = None
-    place: "str | None" = None  # the line of the site, "site.sloth:12"
+    desired_json: "str | None"
+    observed_json: "str | None"
+    site: "str | None"
+    task: "str | None"
+    place: "str | None"
     created_at: "int"
     changed_at: "int"
     checked_at: "int"
-    run: "str | None" = None
-    seq: "int" = 0
-    calls: "list[RecordedCall] | None" = None
-    before_first_change: "list[Json] | None" = None  # [what was there]; None when we have changed nothing yet
-    orphaned: "int | None" = None
+    run: "str | None"
+    seq: "int"
+    calls_json: "str | None"
+    first_json: "str | None"
+    orphaned: "int | None"
+
+    def __init__(self, row: "Sequence[Column]") -> "None":
+        """row: the values of COLUMNS."""
+        for name, value in zip(Record.__slots__, row):
+            setattr(self, name, value)
+
+    def row(self) -> "tuple[Column, ...]":
+        """Return the values of COLUMNS."""
+        return tuple(getattr(self, name) for name in Record.__slots__)
+
+    @property
+    def desired(self) -> "Attributes | None":
+        found: "Attributes | None" = _decoded(self.desired_json)
+        return found
+
+    @property
+    def observed(self) -> "Attributes | None":
+        found: "Attributes | None" = _decoded(self.observed_json)
+        return found
+
+    @property
+    def calls(self) -> "list[RecordedCall] | None":
+        return read_calls(self.calls_json)
+
+    @property
+    def is_created(self) -> "bool":
+        """Whether its first change was ours, so that removing it is, too."""
+        return self.first_json is not None
+
+    @property
+    def before_first_change(self) -> "Attributes | None":
+        """What was there before our first change; None also when nothing was, or when we have changed nothing yet."""
+        found: "Attributes | None" = _decoded(self.first_json)
+        return found
+
+    @property
+    def is_sensitive(self) -> "bool":
+        """Whether the recorded calls had secrets in them."""
+        text = self.calls_json
+        if text is None or not ('"sensitive"' in text or '"sealed"' in text):
+            return False
+        return any(call.sensitive for call in self.calls or ())
+
+    def former(self) -> "str":
+        """Return what History keeps of this record when it is replaced, as JSON. See state/records.py restore()."""
+        parts = ['"checksum":' + canonical(self.checksum), '"created_at":%d' % self.created_at]
+        texts = (("desired", self.desired_json), ("observed", self.observed_json), ("calls", self.calls_json))
+        parts += ['"%s":%s' % (name, "null" if text is None else text) for name, text in texts]
+        parts += ['"%s":%s' % (name, canonical(getattr(self, name))) for name in ("site", "task", "place")]
+        if self.first_json is not None:
+            parts.append('"before_first_change":' + self.first_json)
+        return "{%s}" % ",".join(parts)
+
+    def shown(self) -> "JsonObject":
+        """Return it as commands print it: the form of "record" in report/schema_state.json."""
+        shown = dict(zip(Record.COLUMNS, self.row()))
+        for name in Record.JSON[:3]:
+            shown[name] = _decoded(getattr(self, name + "_json"))
+        del shown["before_first_change"]
+        return dict(shown, made=_decoded(self.first_json), ours=self.is_created)
 
 
 class HistoryEntry(Value):
-    """One change of one resource."""
+    """One change of one resource, as history and rollback read it."""
 
     id: "int" = 0
     key: "str"
@@ -72,7 +163,7 @@ class HistoryEntry(Value):
     who: "str | None" = None
     origin: "str | None" = None
     call: "RecordedCall | None" = None
-    was: "Record | None" = None  # the record before the change
+    was: "JsonObject | None" = None  # the record before the change (Record.former), None: there was none
 
 
 class Context(Value):
@@ -90,7 +181,7 @@ class Context(Value):
 
 
 class Outcome(Value):
-    """What became of a call; everything in it may be shown and stored."""
+    """What became of a call; before, after and diff are redacted."""
 
     status: "Status"
     reason: "Reason" = Reason.NONE
@@ -148,3 +239,7 @@ class RunEntry(Value):
     started: "int"
     finished: "int | None" = None
     changes: "int" = 0
+
+
+def _decoded(text: "str | None") -> "Json":
+    return None if text is None else json.loads(text)

@@ -1,69 +1,71 @@
-"""Brings a recorded call back to life, so that its resource can be looked at, restored or removed without the site."""
+"""Makes a recorded call again, so that its resource can be observed, restored or removed without the site."""
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.errors import ArgumentError, Failed
+from sloth.payload.kernel.redact import is_keyed_hash
 from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed
+from sloth.payload.kernel.resource import Args
 
-SEALED = "sealed"  # stands for an argument of which only a keyed hash was kept
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator
 
+    from sloth.payload.kernel.record import RecordedCall
+    from sloth.payload.kernel.resource import Call
+    from sloth.payload.kernel.values import Attributes, Json
+    from sloth.payload.lib.host import Host
+    from sloth.payload.state.store import Store
 
-class Kept(object):
-    """A Host's stand-in for the controller: contents are those that the state file keeps."""
-
-    def __init__(self, store):
-        self._store = store
-
-    def asset(self, call, index):
-        asset = call.assets[index]
-        content = self._store.contents.get(asset.sha256)
-        return content or Content(asset.sha256, asset.size, lambda: _not_kept(asset.name))
+UNKNOWN = "sealed"  # stands for an argument of which only a keyed hash was kept
 
 
-def _not_kept(name):
-    raise Failed("the content of %s is not kept on the host" % (name or "it"))
+def replay(call: "RecordedCall | None", host: "Host", store: "Store") -> "tuple[Call, bool]":
+    """Return (the Call that a record describes, whether all of its arguments are known). Raises Failed.
 
-
-def recalled(call, host, store):
-    """Return (the Call that `call` describes, whether all of its arguments are known).
-
-    call: a dict of name, args and assets, as converge.described() made it. Raises Failed when it cannot be made again.
+    The contents that the controller shipped are those that the state file keeps.
     """
     if call is None:
         raise Failed("how it was made is not recorded", hint="a run of its site records it")
     try:
-        cls = find(call["name"])
+        cls = find(call.name)
     except ArgumentError as error:
-        raise Failed("%s is not among the modules" % call["name"], hint=error.hint or "give --modules DIR")
-    known = True
+        raise Failed("%s is not among the modules" % call.name, hint=error.hint or "give --modules DIR")
+    is_known = True
     args = {}
     for field in cls.fields:
-        value = call["args"].get(field.name, field.default)
-        if is_sealed(value):
-            known = False
-            value = SEALED if field.type in ("str", "any") else field.default
+        value = call.args.get(field.name, field.default)
+        if is_keyed_hash(value):
+            is_known = False
+            value = UNKNOWN if field.type in ("str", "any") else field.default
         args[field.name] = value
-    made = cls(Args(args), host, [Asset.read(asset) for asset in call.get("assets") or ()])
-    made.host.asset = Kept(store).asset
-    return made, known
+    made = cls(Args(args), host, call.assets)
+    host.asset = lambda call, index: _kept_asset(store, call, index)  # type: ignore[method-assign]  # no controller here
+    return made, is_known
 
 
-def is_sealed(value):
-    """Whether a recorded value is a keyed hash that stands for a secret."""
-    return isinstance(value, dict) and list(value) == ["secret"]
-
-
-def revived(attributes, store):
-    """Recorded attributes (dict or None) with their contents; raises Failed for one that was a secret."""
+def revive(attributes: "Attributes | None", store: "Store") -> "Attributes | None":
+    """Return recorded attributes with their contents. Raises Failed for one that was a secret."""
     if attributes is None:
         return None
     return dict((name, _revived(name, value, store)) for name, value in attributes.items())
 
 
-def _revived(name, value, store):
-    if is_sealed(value):
+def _revived(name: "str", value: "Json", store: "Store") -> "Json":
+    if is_keyed_hash(value):
         raise Failed("its former %s is a secret, and was not kept" % name)
     if isinstance(value, dict) and sorted(value) == ["sha256", "size"]:
-        kept = store.contents.get(value["sha256"])
-        return kept or Content(value["sha256"], value["size"], lambda: _not_kept("it"))
+        return _kept(store, value["sha256"], value["size"], "it")
     return value
+
+
+def _kept_asset(store: "Store", call: "Call", index: "int") -> "Content":
+    asset = call.assets[index]
+    return _kept(store, asset.sha256, asset.size, asset.name)
+
+
+def _kept(store: "Store", sha256: "str", size: "int", name: "str") -> "Content":
+    return store.blobs.get(sha256) or Content(sha256, size, lambda: _not_kept(name))
+
+
+def _not_kept(name: "str") -> "Iterator[bytes]":
+    raise Failed("the content of %s is not kept on the host" % (name or "it"))

@@ -103,6 +103,10 @@ class Value(metaclass=ValueType):
                 data[name] = _plain(value)
         return data
 
+    def shown(self) -> "JsonObject":
+        """Return a dict of all fields, as commands print it."""
+        return dict((name, _plain(getattr(self, name))) for name in type(self).fields)
+
     @classmethod
     def read(cls: "type[V]", data: "Json") -> "V":
         """Return the value that a dict describes. Unknown fields are ignored.

@@ -120,6 +120,12 @@ class Host(object):
         asset = call.assets[index]
         return Content(asset.sha256, asset.size, lambda: self.link.pull(index, asset))
 
+    def restore(self, path, attributes):
+        """Make what is at `path` match `attributes` (a dict; None: nothing is there). Raises Failed, OSError."""
+        from sloth.payload.lib.restore import restore
+
+        restore(path, attributes)
+
     def give(self, content):
         """Stream `content` (Content) to the controller, which stores it where the call's arguments say (file.fetch).
 

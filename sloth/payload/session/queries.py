@@ -1,56 +1,81 @@
-"""What a controller may ask of a state outside of any call: `state`, `runs`, `drift`, `rollback` and pruning."""
+"""What a controller may query and edit of a state outside of calls: `state`, `runs`, `drift`, `rollback`, pruning."""
 
 from sloth.payload.kernel.diff import unified
-from sloth.payload.kernel.drift import survey
-from sloth.payload.kernel.rollback import Undo
+from sloth.payload.kernel.drift import find_drift
+from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.record import Context
+from sloth.payload.kernel.rollback import Rollback
 from sloth.payload.state import export
-from sloth.payload.state.store import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Collection
+
+    from sloth.payload.kernel.values import Attributes, Diff, JsonObject, Rows
+    from sloth.payload.lib.host import Host
+    from sloth.payload.state.store import Store
 
 OPEN = ("empty", "load", "commit", "abandon")  # they share a transaction, which the last two of them end
 
 
-class Operations(object):
-    """Every public method is an operation: it returns rows, a list of dicts, and raises StoreError."""
+def query(
+    store: "Store", op: "str", args: "JsonObject", host: "Host | None" = None, context: "Context | None" = None
+) -> "Rows":
+    """Perform one query and return its rows. Raises StoreError, also for an unknown one or invalid arguments.
 
-    def __init__(self, store, host=None, about=None):
-        """host: the payload's Host; None where only the file is at hand. about: run, who, origin, for the records."""
+    host: None where only the file is at hand; context: run, who and origin, for the records.
+    """
+    method: "Callable[..., Rows] | None" = getattr(Queries(store, host, context), op, None)
+    if op.startswith("_") or method is None:
+        raise StoreError("unknown state command %r" % op)
+    try:
+        return method(**args)
+    except TypeError as error:
+        raise StoreError("invalid arguments of the state command %s: %s" % (op, error))
+
+
+class Queries(object):
+    """Every public method is a query: it returns rows, and raises StoreError."""
+
+    def __init__(self, store: "Store", host: "Host | None", context: "Context | None") -> "None":
         self._store = store
-        self._host = host
-        self._about = about or {}
+        self._host_or_none = host
+        self._context = context or Context()
 
-    def _perform(self, op, args):
-        method = getattr(self, str(op), None)
-        if str(op).startswith("_") or method is None:
-            raise StoreError("unknown state command %r" % op)
-        try:
-            return method(**args)
-        except TypeError as error:
-            raise StoreError("the state command %s was asked wrongly: %s" % (op, error))
+    @property
+    def _host(self) -> "Host":
+        if self._host_or_none is None:
+            raise StoreError("this needs the host itself")
+        return self._host_or_none
 
-    # Looking
+    # Reading
 
-    def list(self, module=None, type=None, orphaned=False):
-        return self._store.list(module, type, orphaned)
+    def list(self, module: "str | None" = None, type: "str | None" = None, orphaned: "bool" = False) -> "Rows":
+        return [record.shown() for record in self._store.records.select(module, type, orphaned)]
 
-    def show(self, key):
-        found = self._store.match(key)
-        return [dict(self._store.get(one), history=self._store.history(one, 10)) for one in found]
+    def show(self, key: "str") -> "Rows":
+        rows = []
+        for found in self._store.records.match(key):
+            record = self._store.records.get(found)
+            assert record is not None
+            rows.append(dict(record.shown(), history=self._store.history.shown(found, 10)))
+        return rows
 
-    def match(self, key):
-        return [{"key": found} for found in self._store.match(key)]
+    def match(self, key: "str") -> "Rows":
+        return [{"key": found} for found in self._store.records.match(key)]
 
-    def history(self, key=None, limit=100, run=None):
-        return self._store.history(key, int(limit), self._store.find_run(run) if run else None)
+    def history(self, key: "str | None" = None, limit: "int" = 100, run: "str | None" = None) -> "Rows":
+        return self._store.history.shown(key, int(limit), self._store.runs.find(run) if run else None)
 
-    def between(self, first, last):
-        rows = self._store.between(first, last)
+    def between(self, first: "str", last: "str") -> "Rows":
+        rows = self._store.history.between(first, last)
         for row in rows:
             row["diff"] = self._difference(row["before"], row["after"])
         return rows
 
-    def _difference(self, before, after):
-        """How two recorded dicts of attributes differ, texts line by line where they were kept."""
-        diff = {}
+    def _difference(self, before: "Attributes | None", after: "Attributes | None") -> "Diff":
+        """Return how two recorded dicts of attributes differ, texts line by line where they were kept."""
+        diff: "Diff" = {}
         if before is None or after is None:
             diff["exists"] = {"before": before is not None, "after": after is not None}
         before, after = before or {}, after or {}
@@ -60,79 +85,81 @@ class Operations(object):
                 continue
             diff[name] = {"before": sides[0], "after": sides[1]}
             hashes = [side.get("sha256") if isinstance(side, dict) else None for side in sides]
-            kept = [self._store.contents.get(one) for one in hashes]
+            kept = [self._store.blobs.get(one) if one else None for one in hashes]
             if any(kept) and all(one or not wanted for one, wanted in zip(kept, hashes)):
                 text = unified(kept[0], kept[1])
                 if text is not None:
                     diff[name]["unified"] = text
         return diff
 
-    def runs(self, limit=50):
-        return self._store.runs(int(limit))
+    def runs(self, limit: "int" = 50) -> "Rows":
+        return [run.shown() for run in self._store.runs.newest(int(limit))]
 
-    def handlers(self, site=None):
-        return self._store.handlers(site)
+    def handlers(self, site: "str | None" = None) -> "Rows":
+        return [handler.shown() for handler in self._store.handlers.pending(site)]
 
-    def stats(self):
+    def stats(self) -> "Rows":
         return [self._store.stats()]
 
-    def check(self):
-        wrong = [{"problem": text} for text in self._store.integrity()]
-        return wrong + [{"problem": "the kept content %s is damaged" % one} for one in self._store.contents.damaged()]
+    def check(self) -> "Rows":
+        problems = self._store.integrity()
+        problems += ["the kept content %s is damaged" % one for one in self._store.blobs.damaged()]
+        return [{"problem": text} for text in problems]
 
     # Editing
 
-    def delete(self, key):
-        return [{"key": key, "deleted": self._store.forget(key)}]
+    def delete(self, key: "str") -> "Rows":
+        return [{"key": key, "deleted": self._store.records.forget(key)}]
 
-    def move(self, old, new):
-        return [{"key": new, "moved": self._store.move(old, new)}]
+    def move(self, old: "str", new: "str") -> "Rows":
+        return [{"key": new, "moved": self._store.records.move(old, new)}]
 
-    def clear(self):
-        return [{"deleted": self._store.clear()}]
+    def clear(self) -> "Rows":
+        return [{"deleted": self._store.records.clear()}]
 
-    def settle(self, site, names):
-        self._store.settle(site, names)
+    def settle(self, site: "str", names: "Collection[str]") -> "Rows":
+        self._store.handlers.settle(site, names)
         return []
 
-    def vacuum(self, older=None):
-        gone = 0 if older is None else self._store.drop_history(int(older))
-        return [{"changes": gone, "freed": self._store.vacuum()}]
+    def vacuum(self, older: "int | None" = None) -> "Rows":
+        dropped = 0 if older is None else self._store.history.drop(int(older))
+        return [{"changes": dropped, "freed": self._store.vacuum()}]
 
     # Export and import
 
-    def dump(self, table, after=0):
+    def dump(self, table: "str", after: "int" = 0) -> "Rows":
         return export.dump(self._store, table, after)
 
-    def load(self, table, rows, replace=False):
+    def load(self, table: "str", rows: "Rows", replace: "bool" = False) -> "Rows":
         added, altered = export.load(self._store, table, rows, replace)
         return [{"added": added, "altered": altered}]
 
-    def empty(self):
+    def empty(self) -> "Rows":
         export.empty(self._store)
         return []
 
-    def commit(self):
+    def commit(self) -> "Rows":
         self._store.commit()
         return []
 
-    def abandon(self):
+    def abandon(self) -> "Rows":
         self._store.abandon()
         return []
 
     # Of the host itself
 
-    def drift(self, keys=None):
-        return list(survey(self._store, self._host, keys))
+    def drift(self, keys: "Collection[str] | None" = None) -> "Rows":
+        rows = [found.shown() for found in find_drift(self._store, self._host, keys)]
+        count = rows[-1]["count"]
+        for row in rows:
+            del row["count"]
+        rows[-1] = {"status": rows[-1]["status"], "count": count}
+        return rows
 
-    def rollback(self, run, task=None, check=False, force=False):
-        undo = Undo(self._store, self._host, self._about, check, force)
-        return list(undo.rollback(self._store.find_run(run), task))
+    def rollback(self, run: "str", task: "str | None" = None, check: "bool" = False, force: "bool" = False) -> "Rows":
+        rollback = Rollback(self._store, self._host, self._context, check, force)
+        return [restored.shown() for restored in rollback.rollback(self._store.runs.find(run), task)]
 
-    def prune(self, keys, check=False):
-        return list(Undo(self._store, self._host, self._about, check).prune(keys))
-
-
-def operate(store, op, args, host=None, about=None):
-    """Perform one operation and return its rows. Raises StoreError, also for one that there is not."""
-    return Operations(store, host, about)._perform(op, args)
+    def prune(self, keys: "Collection[str]", check: "bool" = False) -> "Rows":
+        rollback = Rollback(self._store, self._host, self._context, check)
+        return [restored.shown() for restored in rollback.prune(keys)]

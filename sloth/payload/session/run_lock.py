@@ -6,7 +6,8 @@ import json
 import os
 import time
 
-from sloth.payload.state.store import StoreError, make_private_directory
+from sloth.payload.kernel.errors import StoreError
+from sloth.payload.state.database import make_private_directory
 
 POLL = 0.1  # seconds between two tries
 

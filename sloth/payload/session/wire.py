@@ -18,8 +18,6 @@ BLOB = 1
 HEADER = struct.Struct(">IB")
 BLOB_HEADER = struct.Struct(">IH")
 MAX_BODY = 16 * 1024 * 1024
-ROWS = 500  # rows of state in one frame
-PAGE = 2 * 1024 * 1024  # bytes of them, unless a single one is larger
 CHUNK = 64 * 1024  # bytes of a file in one BLOB
 
 
@@ -33,22 +31,6 @@ def pack(message):
     if len(body) > MAX_BODY:
         raise WireError("a message of %d bytes is over the limit of %d" % (len(body), MAX_BODY))
     return HEADER.pack(len(body), JSON) + body
-
-
-def pages(rows):
-    """Yield `rows` (a list of dicts) in lists that fit into a frame each: at most ROWS, about PAGE bytes."""
-    page, size = [], 0
-    for row in rows:
-        length = sum(len(value) if isinstance(value, str) else 8 for value in row.values())
-        if any(isinstance(value, (dict, list)) for value in row.values()):
-            length = len(json.dumps(row))
-        if page and (len(page) == ROWS or size + length > PAGE):
-            yield page
-            page, size = [], 0
-        page.append(row)
-        size += length
-    if page:
-        yield page
 
 
 def pack_blob(call, index, data):

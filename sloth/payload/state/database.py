@@ -5,7 +5,15 @@ import _sqlite3 as sqlite3
 import os
 import time
 
-VERSION = 2  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1
+from sloth.payload.kernel.errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Iterable, Sequence
+
+    from sloth.payload.kernel.values import Column
+
+VERSION = 3  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1
 MIGRATIONS = (
     (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -41,54 +49,66 @@ MIGRATIONS = (
         "CREATE TABLE pieces (sha256 TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,"
         " PRIMARY KEY (sha256, number))",
     ),
+    (
+        # Plainer names: `gone` are tombstones, `contents` blobs, `made` is before_first_change. SQLite renames
+        # columns since 3.25 only, so the table is copied.
+        "ALTER TABLE gone RENAME TO tombstones",
+        "ALTER TABLE contents RENAME TO blobs",
+        "DROP INDEX contents_by_age",
+        "CREATE INDEX blobs_by_age ON blobs (kept_at)",
+        "ALTER TABLE resources RENAME TO resources_2",
+        "DROP INDEX resources_by_type",
+        "DROP INDEX resources_by_seq",
+        "CREATE TABLE resources (key TEXT PRIMARY KEY, module TEXT NOT NULL, type TEXT NOT NULL, id TEXT NOT NULL,"
+        " checksum TEXT NOT NULL, desired TEXT, observed TEXT, site TEXT, task TEXT, place TEXT,"
+        " created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
+        " run TEXT, seq INTEGER NOT NULL, calls TEXT, before_first_change TEXT, orphaned INTEGER)",
+        "INSERT INTO resources SELECT key, module, type, id, checksum, desired, observed, site, task, place,"
+        " created_at, changed_at, checked_at, run, seq, calls, made, orphaned FROM resources_2",
+        "DROP TABLE resources_2",
+        "CREATE INDEX resources_by_type ON resources (module, type)",
+        "CREATE INDEX resources_by_seq ON resources (seq)",
+    ),
 )
 BUSY_SECONDS = 30
-
-
-class StoreError(Exception):
-    """The state file cannot be used; `hint` says what to do, `damaged` (bool) that it is no sound database."""
-
-    def __init__(self, message, hint="", damaged=False):
-        Exception.__init__(self, message)
-        self.message = message
-        self.hint = hint
-        self.damaged = damaged
 
 
 class Database(object):
     """One state file. Nothing is durable before commit()."""
 
-    def __init__(self, path, readonly=False):
+    def __init__(self, path: "str | None", readonly: "bool" = False) -> "None":
         """Open (and create, unless `readonly`) the file at `path`; None: in memory. Raises StoreError.
 
         A damaged file that is to be written is set aside, and a new one begun; `aside` is then its new path.
         """
         self.path = path
         self.readonly = readonly
-        self.aside = None
-        self.before_commit = lambda: None  # what records tell of is made durable before they are
+        self.aside: "str | None" = None
+        self.before_commit: "Callable[[], None]" = _nothing  # makes durable what records speak of, before they are
         self._dirty = False
         self._changed = False
         self._logged = False  # whether the log's own name is durable
-        self._db = None
+        self._db: "sqlite3.Connection"
         try:
             self._open(path, readonly)
         except StoreError as error:
-            if not error.damaged or readonly:
+            if path is None or not error.damaged or readonly:
                 raise
             self.aside = set_aside(path)
             self._open(path, readonly)
 
-    def _open(self, path, readonly):
+    def _open(self, path: "str | None", readonly: "bool") -> "None":
         try:
             self._db = self._connect(path, readonly)
+        except sqlite3.Error as error:
+            raise self._explain(error)
+        try:
             self._migrate()
         except sqlite3.Error as error:
-            if self._db is not None:
-                self._db.close()
+            self._db.close()
             raise self._explain(error)
 
-    def _connect(self, path, readonly):
+    def _connect(self, path: "str | None", readonly: "bool") -> "sqlite3.Connection":
         if path is None or (readonly and not os.path.exists(path)):
             self.path = None
             return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -112,7 +132,7 @@ class Database(object):
             raise
         return db
 
-    def _migrate(self):
+    def _migrate(self) -> "None":
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             self._db.close()
@@ -146,7 +166,7 @@ class Database(object):
                 self._db.execute("ROLLBACK")
             raise
 
-    def _explain(self, error):
+    def _explain(self, error: "Exception") -> "StoreError":
         text = str(error)
         if "malformed" in text or "not a database" in text or "no such table" in text:
             return StoreError(
@@ -160,84 +180,109 @@ class Database(object):
             return StoreError("the state file %s may not be written" % self.path, hint="look at its owner and mode")
         return StoreError("the state file %s cannot be used: %s" % (self.path, text))
 
-    def _execute(self, statement, values=()):
+    def execute(self, statement: "str", values: "Sequence[Column]" = ()) -> "sqlite3.Cursor":
+        """Run a statement that reads. Raises StoreError."""
         try:
             return self._db.execute(statement, values)
         except sqlite3.Error as error:
             raise self._explain(error)
 
-    def _write(self, statement, values=(), changed=True):
+    def write(self, statement: "str", values: "Sequence[Column]" = (), changed: "bool" = True) -> "sqlite3.Cursor":
+        """Run a statement that writes, in the open transaction. changed: commit() must survive a power cut."""
         if not self._dirty:
-            self._execute("BEGIN IMMEDIATE")
+            self.execute("BEGIN IMMEDIATE")
             self._dirty = True
         self._changed = self._changed or changed
-        return self._execute(statement, values)
+        return self.execute(statement, values)
 
-    def meta(self, name):
-        row = self._execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
+    def meta(self, name: "str") -> "str | None":
+        """Return a value of the file itself: its "id", its "secret_key", the "seq" of its newest record."""
+        row = self.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
         return row[0] if row else None
 
-    def set_meta(self, name, value):
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+    def set_meta(self, name: "str", value: "str") -> "None":
+        self.write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def commit(self):
+    def next_seq(self) -> "int":
+        """Return a new number for a changed record: replicas ask for what is newer than theirs."""
+        seq = int(self.meta("seq") or 0) + 1
+        self.set_meta("seq", str(seq))
+        return seq
+
+    def count(self, table: "str") -> "int":
+        """Return how many rows a table has."""
+        return int(self.execute("SELECT count(*) FROM %s" % table).fetchone()[0])
+
+    @staticmethod
+    def where(conditions: "Iterable[tuple[str, Column]]") -> "tuple[str, list[Column]]":
+        """Return the WHERE clause of those (condition, value) that have a value, and the values."""
+        given = [(condition, value) for condition, value in conditions if value]
+        clause = " WHERE " + " AND ".join(condition for condition, _ in given) if given else ""
+        return clause, [value for _, value in given]
+
+    def commit(self) -> "None":
         """Make what was written durable: against a kill always, against a power cut when something changed."""
         if not self._dirty:
             return
         self.before_commit()
-        self._execute("COMMIT")
+        self.execute("COMMIT")
         self._dirty = False
-        if self._changed and self.path is not None and not (self._logged and self._sync_log()):
-            self._execute("PRAGMA synchronous=FULL")  # a checkpoint in FULL mode syncs the log, then the file
-            self._execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._execute("PRAGMA synchronous=NORMAL")
+        if self._changed and self.path is not None and not (self._logged and _sync_log(self.path + "-wal")):
+            self.execute("PRAGMA synchronous=FULL")  # a checkpoint in FULL mode syncs the log, then the file
+            self.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self.execute("PRAGMA synchronous=NORMAL")
             self._logged = True
         self._changed = False
 
-    def _sync_log(self):
-        """Sync the log, as a commit in FULL mode would; whether there is one. SQLite locks other files than this."""
-        try:
-            log = os.open(self.path + "-wal", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            os.fsync(log)
-        finally:
-            os.close(log)
-        return True
-
-    def abandon(self):
+    def abandon(self) -> "None":
         """Undo what was written since the last commit()."""
         if self._db.in_transaction:
-            self._execute("ROLLBACK")
+            self.execute("ROLLBACK")
         self._dirty = self._changed = False
 
-    def close(self):
+    def close(self) -> "None":
         try:
             self.commit()
         finally:
             self._db.close()
 
-    def integrity(self):
+    def integrity(self) -> "list[str]":
         """Return what SQLite finds wrong with the file, a list of str; [] when it is sound."""
-        found = [row[0] for row in self._execute("PRAGMA integrity_check(20)")]
+        found = [row[0] for row in self.execute("PRAGMA integrity_check(20)")]
         return [] if found == ["ok"] else found
 
-    def vacuum(self):
+    def vacuum(self) -> "int":
         """Give unused space back to the file system; return the bytes that were freed."""
         self.commit()
         before = self.size()
-        self._execute("VACUUM")
-        self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.execute("VACUUM")
+        self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return max(0, before - self.size())
 
-    def size(self):
+    def size(self) -> "int":
         """Bytes of the file and its log."""
         names = [self.path, self.path + "-wal"] if self.path else []
         return sum(os.path.getsize(name) for name in names if os.path.exists(name))
 
 
-def set_aside(path):
+def _sync_log(path: "str") -> "bool":
+    """Sync the log, as a commit in FULL mode would; return whether there is one. SQLite locks other files than this."""
+    try:
+        log = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.fsync(log)
+    finally:
+        os.close(log)
+    return True
+
+
+def _nothing() -> "None":
+    pass
+
+
+def set_aside(path: "str") -> "str":
     """Rename a damaged state file (and its log) out of the way, never delete it; return its new path."""
     new = "%s.damaged-%s" % (path, time.strftime("%Y%m%d-%H%M%S"))
     number = 1
@@ -254,7 +299,7 @@ def set_aside(path):
     return new
 
 
-def make_private_directory(path):
+def make_private_directory(path: "str") -> "None":
     """Create `path` and its missing parents with mode 0700; raise StoreError when that cannot be."""
     try:
         os.makedirs(path, mode=0o700)
@@ -263,5 +308,5 @@ def make_private_directory(path):
             raise StoreError("the directory %s cannot be made: %s" % (path, error.strerror or error))
 
 
-def _random():
+def _random() -> "str":
     return os.urandom(16).hex()

@@ -1,0 +1,45 @@
+"""Brings back one file, directory or link as the history describes it."""
+
+import os
+
+from sloth.payload.kernel.resource import Change
+from sloth.payload.lib import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes
+
+
+def restore(path: "str", attributes: "Attributes | None") -> "None":
+    """Make what is at `path` match `attributes` (None: nothing is there). Raises Failed, OSError."""
+    now = files.look(path, False)
+    if attributes is None:
+        if now is None:
+            return
+        if now["type"] == "directory":
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+        return
+    kind = attributes.get("type", "file")
+    if now is not None and now["type"] != kind:
+        restore(path, None)
+        now = None
+    if kind == "link":
+        if now is None or now["target"] != attributes["target"]:
+            temporary = "%s.sloth-%s" % (path, os.urandom(6).hex())
+            os.symlink(attributes["target"], temporary)
+            os.rename(temporary, path)
+    elif kind == "directory":
+        if now is None:
+            os.makedirs(path)
+        for inner, member in (attributes.get("inside") or {}).items():
+            files.set_attributes(inner, _permissions(files.look(inner, False), member), False)
+    elif "content" in attributes:
+        files.replace(path, attributes["content"].chunks(), attributes.get("mode"))
+    files.set_attributes(path, _permissions(files.look(path, False), attributes), False)
+
+
+def _permissions(now: "Attributes | None", wanted: "Attributes") -> "Change":
+    """Return the change of owner, group and mode from what look() returned."""
+    return Change(now, dict((name, wanted[name]) for name in ("owner", "group", "mode") if name in wanted))

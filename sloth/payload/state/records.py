@@ -1,0 +1,174 @@
+"""The records of what is managed: one row a resource, written only when something about it changed."""
+
+import json
+import time
+
+from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.hashing import canonical
+from sloth.payload.kernel.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Collection
+
+    from sloth.payload.kernel.record import Context
+    from sloth.payload.kernel.redact import Redacted
+    from sloth.payload.kernel.values import JsonObject
+    from sloth.payload.state.database import Database
+
+_SELECT = "SELECT %s FROM resources" % ",".join(Record.COLUMNS)
+
+
+class Records(object):
+    """The table `resources` and, for replicas, that of keys which were removed from it."""
+
+    def __init__(self, database: "Database") -> "None":
+        self._db = database
+
+    def get(self, key: "str") -> "Record | None":
+        """Return the record of `key`."""
+        row = self._db.execute(_SELECT + " WHERE key=?", (key,)).fetchone()
+        return Record(row) if row else None
+
+    def select(
+        self, module: "str | None" = None, type: "str | None" = None, orphaned: "bool" = False
+    ) -> "list[Record]":
+        """Return the records, sorted by key; `module` and `type` narrow them."""
+        where, values = self._db.where((("module=?", module), ("type=?", type)))
+        if orphaned:
+            where += (" AND" if where else " WHERE") + " orphaned IS NOT NULL"
+        return [Record(row) for row in self._db.execute("%s%s ORDER BY key" % (_SELECT, where), values)]
+
+    def match(self, spec: "str") -> "list[str]":
+        """Return the keys that `spec` may mean: the exact key, else all of the same module and id (user:john)."""
+        if self.get(spec):
+            return [spec]
+        module, _, name = spec.partition(":")
+        rows = self._db.execute("SELECT key FROM resources WHERE module=? AND id=? ORDER BY key", (module, name))
+        return [row[0] for row in rows]
+
+    def remember(
+        self,
+        key: "str",
+        checksum: "str",
+        desired: "Redacted",
+        observed: "Redacted",
+        changed: "bool",
+        context: "Context",
+        calls: "str | None",
+        first: "Redacted | None",
+        old: "Record | None",
+    ) -> "None":
+        """Record that `key` is as desired. A record that stays the same gets a new checked_at only.
+
+        calls: JSON of the RecordedCalls; first: what was there before the first change, if that was this one; old:
+        what get() returned.
+        """
+        now = int(time.time())
+        if old is not None and not changed:
+            same = (old.checksum, old.desired_json, old.observed_json, old.site, old.task, old.calls_json, old.orphaned)
+            if same == (checksum, desired.json, observed.json, context.site, context.task, calls, None):
+                statement = "UPDATE resources SET checked_at=?, place=? WHERE key=?"
+                self._db.write(statement, (now, context.where, key), changed=False)
+                return
+        before_first = None if first is None else first.json
+        self._put(
+            Record(
+                (
+                    key, *_parts(key), checksum, desired.json, observed.json,
+                    context.site, context.task, context.where,
+                    old.created_at if old else now, now if changed or not old else old.changed_at, now,
+                    context.run, self._db.next_seq(), calls, old.first_json if old else before_first, None,
+                )
+            )
+        )  # fmt: skip
+
+    def put_row(self, row: "JsonObject") -> "None":
+        """Write a row of another state file (its columns by name). Raises KeyError, ValueError when it is none."""
+        record = Record(tuple(row[name] for name in Record.COLUMNS))
+        for text in (record.desired_json, record.observed_json, record.calls_json, record.first_json):
+            json.loads(text or "null")
+        self._put(record)
+
+    def _put(self, record: "Record") -> "None":
+        statement = "INSERT OR REPLACE INTO resources (%s) VALUES (%s)"
+        columns = Record.COLUMNS
+        self._db.write(statement % (",".join(columns), ",".join("?" * len(columns))), record.row())
+        self._db.write("DELETE FROM tombstones WHERE key=?", (record.key,))
+
+    def restore(self, key: "str", was: "JsonObject | None") -> "None":
+        """Make the record of `key` what it was before a change (see Record.former); None: there was no record."""
+        if was is None:
+            self.forget(key)
+            return
+        now = int(time.time())
+        texts = [None if was.get(name) is None else canonical(was[name]) for name in ("desired", "observed", "calls")]
+        # Format 2 had another name for it.
+        first = [was[name] for name in ("before_first_change", "made") if name in was]
+        self._put(
+            Record(
+                (
+                    key, *_parts(key), was.get("checksum") or "", texts[0], texts[1],
+                    was.get("site"), was.get("task"), was.get("place"), was.get("created_at") or now, now, now,
+                    "", self._db.next_seq(), texts[2], canonical(first[0]) if first else None, None,
+                )
+            )
+        )  # fmt: skip
+
+    def move(self, old: "str", new: "str") -> "bool":
+        """Give the record and history of key `old` the key `new`; return whether there was one. Raises StoreError."""
+        record = self.get(old)
+        if record is None:
+            return False
+        if self.get(new) is not None:
+            raise StoreError("a record of %s exists already" % new, hint="delete it first")
+        module, kind, name = _parts(new)
+        if not (module and kind and name):
+            raise StoreError("%r is not a state key" % new, hint="a key has the form module:type:id")
+        self.forget(old)
+        record.key, record.module, record.type, record.id = new, module, kind, name
+        record.calls_json = None  # the recorded arguments name the old one; the next run records the new ones
+        record.seq = self._db.next_seq()
+        self._put(record)
+        self._db.write("UPDATE history SET key=? WHERE key=?", (new, old))
+        return True
+
+    def forget(self, key: "str") -> "bool":
+        """Delete the record of `key`; return whether there was one."""
+        if self._db.write("DELETE FROM resources WHERE key=?", (key,)).rowcount == 0:
+            return False
+        self._db.write("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (key, self._db.next_seq()))
+        return True
+
+    def clear(self) -> "int":
+        """Delete every record; return how many there were. History stays."""
+        count = self._db.count("resources")
+        self._db.write("INSERT OR REPLACE INTO tombstones SELECT key, ? FROM resources", (self._db.next_seq(),))
+        self._db.write("DELETE FROM resources")
+        self._db.write("DELETE FROM signatures")
+        return count
+
+    def orphans(
+        self, site: "str", touched: "Collection[str]", spared: "Collection[str]", mark: "bool"
+    ) -> "list[Record]":
+        """Return the records of `site` that a whole run of it did not touch; mark: remember that they are orphaned.
+
+        touched: keys; spared: names of tasks that the site has and that had no reason to run this time.
+        """
+        now, found = int(time.time()), []
+        for row in self._db.execute(_SELECT + " WHERE site=? ORDER BY key", (site,)).fetchall():
+            record = Record(row)
+            if record.key in touched or record.task in spared:
+                continue
+            if mark and record.orphaned is None:
+                record.orphaned, record.seq = now, self._db.next_seq()
+                values = (now, record.seq, record.key)
+                self._db.write("UPDATE resources SET orphaned=?, seq=? WHERE key=?", values)
+            found.append(record)
+        return found
+
+
+def _parts(key: "str") -> "tuple[str, str, str]":
+    module, _, rest = key.partition(":")
+    kind, _, name = rest.partition(":")
+    return module, kind, name

@@ -1,0 +1,88 @@
+"""The runs that a host remembers, and the handlers that must still run."""
+
+import time
+
+from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.record import Handler, RunEntry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable
+
+    from sloth.payload.kernel.record import Context
+    from sloth.payload.state.database import Database
+
+RUN = ("run", "site", "who", "origin", "started", "finished")
+HANDLER = ("site", "name", "since", "run", "task", "key")
+
+
+class Runs(object):
+    """The table `runs`."""
+
+    def __init__(self, database: "Database") -> "None":
+        self._db = database
+
+    def begin(self, run: "str", site: "str", who: "str", origin: "str") -> "None":
+        """Record that a run begins."""
+        statement = "INSERT OR REPLACE INTO runs (run, site, who, origin, started) VALUES (?, ?, ?, ?, ?)"
+        self._db.write(statement, (run, site, who, origin, int(time.time())), changed=False)
+
+    def end(self, run: "str") -> "None":
+        """Record that it ended."""
+        self._db.write("UPDATE runs SET finished=? WHERE run=?", (int(time.time()), run), changed=False)
+
+    def find(self, name: "str") -> "str":
+        """Return the id of the run `name` (a prefix is enough, "last" is the newest). Raises StoreError."""
+        if name == "last":
+            found = self.newest(1)
+            if found:
+                return found[0].run
+        rows = self._db.execute("SELECT run FROM runs WHERE substr(run, 1, ?)=?", (len(name), name)).fetchall()
+        matching = [str(row[0]) for row in rows]
+        if name in matching:
+            return name
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise StoreError("%s is ambiguous: %s" % (name, ", ".join(matching[:5])), hint="use a longer prefix")
+        raise StoreError("there is no run %s" % name, hint="sloth-runner runs list --agent NAME shows them")
+
+    def position(self, name: "str") -> "tuple[int, int]":
+        """Return where a run stands in time: (when it started, its row). Raises StoreError."""
+        row = self._db.execute("SELECT started, rowid FROM runs WHERE run=?", (self.find(name),)).fetchone()
+        return row[0], row[1]
+
+    def newest(self, limit: "int" = 50) -> "list[RunEntry]":
+        """Return the newest runs, newest first."""
+        statement = "SELECT %s, (SELECT count(*) FROM history WHERE history.run=runs.run) FROM runs" % ",".join(RUN)
+        rows = self._db.execute(statement + " ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+        return [RunEntry(**dict(zip((*RUN, "changes"), row))) for row in rows]
+
+
+class Handlers(object):
+    """The table `handlers`: what was notified and has not run yet."""
+
+    def __init__(self, database: "Database") -> "None":
+        self._db = database
+
+    def notify(self, names: "Iterable[str]", context: "Context", key: "str") -> "list[str]":
+        """Remember that these handlers must run; return those that were not pending already."""
+        fresh = []
+        for name in names:
+            row = self._db.execute("SELECT 1 FROM handlers WHERE site=? AND name=?", (context.site, name)).fetchone()
+            if row is None:
+                values = (context.site, name, int(time.time()), context.run, context.task, key)
+                self._db.write("INSERT INTO handlers VALUES (?, ?, ?, ?, ?, ?)", values)
+                fresh.append(name)
+        return fresh
+
+    def settle(self, site: "str", names: "Iterable[str]") -> "None":
+        """Forget these handlers: they have run, or need not."""
+        for name in names:
+            self._db.write("DELETE FROM handlers WHERE site=? AND name=?", (site, name))
+
+    def pending(self, site: "str | None" = None) -> "list[Handler]":
+        """Return the handlers (of a site) that must still run, oldest first."""
+        where, values = self._db.where((("site=?", site),))
+        statement = "SELECT %s FROM handlers%s ORDER BY since, name" % (",".join(HANDLER), where)
+        return [Handler(**dict(zip(HANDLER, row))) for row in self._db.execute(statement, values)]

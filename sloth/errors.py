@@ -1,46 +1,60 @@
-"""The exceptions that users read; each carries what went wrong, where, and what to do about it.
+"""The exceptions of sloth-runner. Each carries one sentence, and as data: where it happened, to what, and what to do.
 
 SlothError
-├── UsageError             exit 2: nothing was touched
-│   ├── InventoryError     the inventory file is wrong (file:line)
-│   └── SiteError          the site is wrong (file:line)
-├── StateError             a state file cannot be read, or a key is not there
-├── HostError              one host cannot go on; the others do (exit 1)
-│   ├── Unreachable        no connection, or it was lost (exit 4)
-│   │   ├── ConnectError   name resolution, refused, timeout
-│   │   ├── AuthError      the host does not accept our keys or password
+├── UsageError             the command, inventory or site is wrong; nothing was changed (exit 2)
+│   ├── InventoryError     the inventory is wrong
+│   └── SiteError          the site is wrong
+├── StateError             a state file cannot be used, or a key is not found
+├── HostError              work on one host has to end; other hosts go on (exit 1)
+│   ├── Unreachable        the host cannot be reached, or the connection was lost (exit 4)
+│   │   ├── ConnectError   name resolution failed, connection refused, or timeout
+│   │   ├── AuthError      the host accepts none of the keys and passwords
 │   │   ├── HostKeyError   the host's key is unknown or has changed
-│   │   └── LinkLost       the connection ended in mid-run
-│   ├── BootstrapError     no usable Python, no space, the payload does not start
-│   ├── BecomeError        sudo refuses, or wants a password
-│   ├── LockedError        another run holds the host
-│   └── ProtocolError      the other end speaks nonsense
-└── CallError              one call failed on one host (surfaces in Lua as an error)
+│   │   └── LinkLost       the connection ended during the run
+│   ├── BootstrapError     the payload cannot be started: no usable Python, no space, ...
+│   ├── BecomeError        sudo refuses, or needs a password
+│   ├── LockedError        another run holds the host's lock
+│   └── ProtocolError      the other end sent an invalid message
+└── CallError              one call failed on one host; Lua sees it as an error
 """
 
 from __future__ import annotations
 
 
 class SlothError(Exception):
-    """Base of all errors meant for people: `message`, and optionally `hint` (what to do) and `where` (file:line)."""
+    """Base class of all errors that users see.
 
-    def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
+    Attributes:
+        message: one sentence, without any of the data below.
+        hint: what the user can do about it, or "".
+        where: the position in a file, "site.sloth:12", or "".
+        call: the call that failed, as users write it, "file.copy /etc/motd", or "".
+        host: the name of the host, or "".
+    """
+
+    def __init__(self, message: str, *, hint: str = "", where: str = "", call: str = "", host: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.where = where
+        self.call = call
+        self.host = host
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text}; hint: {self.hint}" if self.hint else text
+        """Return "WHERE: CALL on HOST: MESSAGE; hint: HINT", without the parts that are not known."""
+        head = f"{self.where}: " if self.where else ""
+        # A host alone is left out: whoever shows the error names the host already.
+        subject = f"{self.call} on {self.host}: " if self.call and self.host else ""
+        tail = f"; hint: {self.hint}" if self.hint else ""
+        return f"{head}{subject}{self.message}{tail}"
 
 
 class UsageError(SlothError):
-    """Wrong usage: nothing was touched."""
+    """The command line, the inventory or the site is wrong. No host was changed."""
 
 
 class InventoryError(UsageError):
-    """The inventory is wrong."""
+    """The inventory is wrong, or a host pattern matches nothing in it."""
 
 
 class SiteError(UsageError):
@@ -48,39 +62,39 @@ class SiteError(UsageError):
 
 
 class StateError(SlothError):
-    """A state file cannot be read or written, or a key is not there."""
+    """A state file cannot be read or written, or a key is not found in it."""
 
 
 class HostError(SlothError):
-    """One host cannot go on."""
+    """Work on one host has to end. Other hosts go on."""
 
 
 class Unreachable(HostError):
-    """The host cannot be reached, or no longer."""
+    """The host cannot be reached, or the connection to it was lost."""
 
 
 class ConnectError(Unreachable):
-    """No connection: name resolution, refused, timeout."""
+    """The connection cannot be made: name resolution failed, connection refused, or timeout."""
 
 
 class AuthError(Unreachable):
-    """The host accepts none of our keys or passwords."""
+    """The host accepts none of the keys and passwords."""
 
 
 class HostKeyError(Unreachable):
-    """The host's key is unknown, or not the one we know."""
+    """The host's key is unknown, or differs from the known one."""
 
 
 class LinkLost(Unreachable):
-    """The connection ended in mid-run."""
+    """The connection ended during the run."""
 
 
 class BootstrapError(HostError):
-    """The payload does not start on the host."""
+    """The payload cannot be started on the host."""
 
 
 class BecomeError(HostError):
-    """The host's sudo refuses us."""
+    """The host does not let us become another account."""
 
 
 class LockedError(HostError):
@@ -88,25 +102,14 @@ class LockedError(HostError):
 
 
 class ProtocolError(HostError):
-    """The other end of the wire sent what it must not."""
+    """The other end sent an invalid message."""
 
 
 class CallError(SlothError):
-    """One call failed on one host.
-
-    `call` names it as people do ("file.copy /etc/motd"), `detail` keeps what a traceback or a command printed.
-    """
+    """One call failed on one host. `detail` holds what a traceback or a command printed."""
 
     def __init__(
         self, message: str, *, hint: str = "", where: str = "", call: str = "", host: str = "", detail: str = ""
     ) -> None:
-        super().__init__(message, hint=hint, where=where)
-        self.call = call
-        self.host = host
+        super().__init__(message, hint=hint, where=where, call=call, host=host)
         self.detail = detail
-
-    def __str__(self) -> str:
-        head = f"{self.where}: " if self.where else ""
-        subject = f"{self.call} on {self.host}: " if self.call and self.host else ""
-        tail = f"; hint: {self.hint}" if self.hint else ""
-        return f"{head}{subject}{self.message}{tail}"

@@ -56,10 +56,9 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
+            from sloth.suggest import did_you_mean
 
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f'did you mean "{near[0]}"?' if near else "see sloth-runner --help"
+            hint = did_you_mean(args[0], COMMANDS) or "see sloth-runner --help"
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 

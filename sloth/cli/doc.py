@@ -12,8 +12,9 @@ from sloth.cli import parameters
 from sloth.engine import custom
 from sloth.errors import UsageError
 from sloth.payload.kernel.registry import registry
-from sloth.payload.kernel.resource import Call, did_you_mean
+from sloth.payload.kernel.resource import Call
 from sloth.report import documentation
+from sloth.suggest import did_you_mean
 
 
 @click.command()

@@ -47,7 +47,7 @@ def facts(
     known = sorted({fact for answer in told.values() for fact in answer})
     unknown = [name for name in names if told and name not in known]
     if unknown:
-        from sloth.payload.kernel.resource import did_you_mean
+        from sloth.suggest import did_you_mean
 
         hint = did_you_mean(unknown[0], known) or "facts are " + ", ".join(known)
         raise click.UsageError(f"there is no fact {unknown[0]}; {hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -44,7 +45,8 @@ def list_hosts(pattern: str, path: str | None, details: bool, output: str) -> No
 
 
 def _settings(host: Host) -> dict[str, Any]:
-    return {name: value for name, value in vars(host).items() if name not in _HIDDEN and value not in (None, ())}
+    values = {field.name: getattr(host, field.name) for field in dataclasses.fields(host)}
+    return {name: value for name, value in values.items() if name not in _HIDDEN and value not in (None, ())}
 
 
 def _document(everything: Inventory, hosts: tuple[Host, ...]) -> dict[str, Any]:

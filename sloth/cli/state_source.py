@@ -217,7 +217,7 @@ def one_of(of: Asked, agent: str, key: str, rows: list[Row]) -> Row:
     if rows:
         names = ", ".join(row["key"] for row in rows)
         raise StateError(f"{key} may be any of {names}", hint="give the whole key")
-    from sloth.payload.kernel.resource import did_you_mean
+    from sloth.suggest import did_you_mean
 
     hint = "see state list"
     if agent == of.pattern:

@@ -12,8 +12,9 @@ from sloth.engine.run import module_names
 from sloth.errors import SiteError, SlothError
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import ArgumentError, Call, did_you_mean
+from sloth.payload.kernel.resource import ArgumentError, Call
 from sloth.playbook import Done, Error, Fetch, Invoke, Program, Raise, Request, Site, Task, check_syntax
+from sloth.suggest import did_you_mean
 
 
 @dataclass(frozen=True)

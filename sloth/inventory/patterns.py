@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from sloth.errors import InventoryError
+from sloth.suggest import did_you_mean
 
 RANGE = re.compile(r"\[(\d+):(\d+)(?::(\d+))?\]")
-MOST = 100_000  # hosts that one range may stand for
+LARGEST_RANGE = 100_000  # names; a typing error such as [1:999999999] must not fill the memory
 
 
 def expand(text: str) -> list[str]:
     """Return the names that `text` stands for: `web[01:03]` is web01, web02, web03 (the end is included).
 
-    Leading zeros of the first number give the width; a third number is the step. Raises InventoryError when a range
-    runs backwards or is too long.
+    Leading zeros of the first number give the width; a third number is the step. Raises InventoryError for a range
+    that is empty or too large.
     """
     match = RANGE.search(text)
     if match is None:
@@ -26,13 +26,13 @@ def expand(text: str) -> list[str]:
     first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
     if last < first or step < 1:
         raise InventoryError(f"the range {match[0]} is empty", hint="write the smaller number first, as in [01:20]")
-    if (last - first) // step >= MOST:
-        raise InventoryError(f"the range {match[0]} stands for more than {MOST} names")
+    if (last - first) // step >= LARGEST_RANGE:
+        raise InventoryError(f"the range {match[0]} has more than {LARGEST_RANGE} names")
     width = len(match[1]) if match[1].startswith("0") else 0
     heads = [text[: match.start()] + str(number).zfill(width) for number in range(first, last + 1, step)]
     tails = expand(text[match.end() :])
-    if len(heads) * len(tails) > MOST:
-        raise InventoryError(f"{text} stands for more than {MOST} names")
+    if len(heads) * len(tails) > LARGEST_RANGE:
+        raise InventoryError(f"{text} has more than {LARGEST_RANGE} names")
     return [head + tail for head in heads for tail in tails]
 
 
@@ -42,12 +42,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether the plain pattern (a name or a wildcard) matches `name`; case counts."""
+    """Return whether a name or wildcard matches `name`; case is significant."""
     return _compiled(pattern).match(name) is not None
 
 
 def items(pattern: str | Sequence[str]) -> list[str]:
-    """The single items of a pattern: comma lists are taken apart, blanks dropped."""
+    """Return the single items of a pattern: comma lists are split, blanks removed."""
     parts = [pattern] if isinstance(pattern, str) else list(pattern)
     return [item.strip() for part in parts for item in _split(part) if item.strip()]
 
@@ -62,23 +62,24 @@ def select(
 ) -> frozenset[str]:
     """Return the names that a pattern selects.
 
-    Items: a name, a wildcard (`web*`), a range (`web[01:05]`), `@group` (wildcards too), `all`; with `!` before it, an
-    item takes away. Raises InventoryError, with the nearest name, for an item that matches nothing.
+    An item is a name, a wildcard (`web*`), a range (`web[01:05]`), `@group` (or a wildcard for groups) or `all`; one
+    that begins with `!` excludes instead. A pattern that only excludes begins with all. Raises InventoryError, with
+    the nearest name, for an item that matches nothing.
     """
     known = list(names)
     every = frozenset(known)
-    taken: set[str] = set()
-    dropped: set[str] = set()
+    included: set[str] = set()
+    excluded: set[str] = set()
     parts = items(pattern)
     for item in parts:
-        found = _one(item.removeprefix("!"), known, every, groups, where)
-        (dropped if item.startswith("!") else taken).update(found)
+        found = _select_item(item.removeprefix("!"), known, every, groups, where)
+        (excluded if item.startswith("!") else included).update(found)
     if parts and all(item.startswith("!") for item in parts):
-        taken = set(every)
-    return frozenset(taken - dropped)
+        included = set(every)
+    return frozenset(included - excluded)
 
 
-def _one(
+def _select_item(
     item: str, known: list[str], every: frozenset[str], groups: Mapping[str, frozenset[str]], where: str
 ) -> Iterable[str]:
     if item in ("all", "*"):
@@ -86,7 +87,7 @@ def _one(
     if item.startswith("@"):
         wanted = [name for name in groups if matches(item[1:], name)]
         if not wanted:
-            raise InventoryError(f"there is no group {item[1:]}", hint=_near(item[1:], groups), where=where)
+            raise InventoryError(f"there is no group {item[1:]}", hint=did_you_mean(item[1:], groups), where=where)
         return [host for name in wanted for host in groups[name]]
     if item in every:
         return (item,)
@@ -97,11 +98,6 @@ def _one(
     else:
         found = []
     if not found:
-        hint = f'did you mean "@{item}"?' if item in groups else _near(item, known)
+        hint = f'did you mean "@{item}"?' if item in groups else did_you_mean(item, known)
         raise InventoryError(f"no host matches {item}", hint=hint or "see sloth-runner inventory list", where=where)
     return found
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f'did you mean "{near[0]}"?' if near else ""

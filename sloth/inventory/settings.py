@@ -1,122 +1,157 @@
-"""The settings that a host, a group or the defaults may have: their types, and the check of every key."""
+"""The settings that a host, a group or the defaults may have, and the check of each."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from sloth.errors import InventoryError
+from sloth.inventory.document import Document
+from sloth.inventory.model import BecomeMethod, ConnectionType, HostKeyPolicy
+from sloth.suggest import did_you_mean
 
-
-class Place(Protocol):
-    """What can say where a key stands."""
-
-    path: Path
-
-    def where(self, *path: str) -> str: ...
-
-    def error(self, message: str, *path: str, hint: str = "") -> InventoryError: ...
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """One table's settings (by Host attribute), its vars, and where each was written."""
+    """The settings of one table, or of several merged. None: not set.
 
-    values: Mapping[str, Any]
-    vars: Mapping[str, Any]
-    origins: Mapping[str, str]
+    `become` and `become_user` are as written; only when all tables are merged is it clear which account they give.
+    """
+
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    identity_files: tuple[str, ...] | None = None
+    python: str | None = None
+    become: bool | str | None = None
+    become_user: str | None = None
+    become_method: BecomeMethod | None = None
+    host_keys: HostKeyPolicy | None = None
+    known_hosts: str | None = None
+    proxy_jump: str | None = None
+    ssh_config: str | Literal[False] | None = None
+    connect_timeout: float | None = None
+    connection: ConnectionType | None = None
+    password_env: str | None = None
+    vars: Mapping[str, Json] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def with_address(self, address: str) -> Settings:
-        return replace(self, values={**self.values, "address": address})
+        return replace(self, address=address)
+
+    def overridden_by(self, other: Settings) -> Settings:
+        """Return these settings with all that `other` sets."""
+        values = {name: value for name in _NAMES if (value := getattr(other, name)) is not None}
+        return replace(self, **values, vars={**self.vars, **other.vars}, origins={**self.origins, **other.origins})
+
+    def account(self) -> str | None:
+        """Return the account to become; None for that of the login."""
+        if self.become_user is not None:
+            return self.become_user if self.become is not False else None
+        return "root" if self.become is True else self.become or None
 
 
-def _string(value: Any, _: Path) -> Any:
+_NAMES = tuple(field.name for field in fields(Settings) if field.name not in ("vars", "origins"))
+
+# A check takes a value of the file and the directory of the file; it returns the value to use, None for an invalid one.
+Check = Callable[["Json", Path], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of the file: the attribute it sets, its check, and the end of "KEY must be ..."."""
+
+    attribute: str
+    check: Check
+    expected: str
+
+
+def _string(value: Json, _: Path) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _port(value: Any, _: Path) -> Any:
+def _port(value: Json, _: Path) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536 else None
 
 
-def _seconds(value: Any, _: Path) -> Any:
+def _seconds(value: Json, _: Path) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else None
 
 
-def _file(value: Any, base: Path) -> Any:
+def _file(value: Json, base: Path) -> str | None:
     return str(base / Path(value).expanduser()) if isinstance(value, str) and value else None
 
 
-def _files(value: Any, base: Path) -> Any:
+def _files(value: Json, base: Path) -> tuple[str, ...] | None:
     values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
+    if not isinstance(values, list):
         return None
-    return tuple(_file(item, base) for item in values)
+    files = [_file(item, base) for item in values]
+    return tuple(file for file in files if file is not None) if None not in files else None
 
 
-def _become(value: Any, _: Path) -> Any:
+def _become(value: Json, _: Path) -> bool | str | None:
     return value if isinstance(value, bool) or (isinstance(value, str) and value) else None
 
 
-def _config(value: Any, base: Path) -> Any:
+def _config(value: Json, base: Path) -> str | Literal[False] | None:
     return False if value is False else _file(value, base)
 
 
-def _one_of(*choices: str) -> Callable[[Any, Path], Any]:
-    return lambda value, _: value if value in choices else None
+def _one_of(choices: type[StrEnum]) -> Check:
+    words = {choice.value: choice for choice in choices}
+    return lambda value, _: words.get(value) if isinstance(value, str) else None
 
 
-# Key in the file -> (attribute of Host, check, what it must be)
-HOST_SETTINGS: dict[str, tuple[str, Callable[[Any, Path], Any], str]] = {
-    "address": ("address", _string, "a host name or address"),
-    "port": ("port", _port, "a port number"),
-    "user": ("user", _string, "an account's name"),
-    "identity_file": ("identity_files", _files, "a file name or a list of them"),
-    "python": ("python", _string, "the path of a Python on the host"),
-    "become": ("become", _become, "true, false, or an account's name"),
-    "become_user": ("become_user", _string, "an account's name"),
-    "become_method": ("become_method", _one_of("sudo"), '"sudo" (su and doas are not supported yet)'),
-    "host_keys": ("host_keys", _one_of("strict", "accept-new"), '"strict" or "accept-new"'),
-    "known_hosts": ("known_hosts", _file, "a file name"),
-    "proxy_jump": ("proxy_jump", _string, '"user@host:port", or several with commas'),
-    "ssh_config": ("ssh_config", _config, "a file name, or false"),
-    "connect_timeout": ("connect_timeout", _seconds, "a number of seconds"),
-    "connection": ("connection", _one_of("ssh", "local"), '"ssh" or "local"'),
-    "password_env": ("password_env", _string, "the name of an environment variable"),
+HOST_SETTINGS: Mapping[str, Setting] = {
+    "address": Setting("address", _string, "a host name or address"),
+    "port": Setting("port", _port, "a port number"),
+    "user": Setting("user", _string, "an account's name"),
+    "identity_file": Setting("identity_files", _files, "a file name or a list of them"),
+    "python": Setting("python", _string, "the path of a Python on the host"),
+    "become": Setting("become", _become, "true, false, or an account's name"),
+    "become_user": Setting("become_user", _string, "an account's name"),
+    "become_method": Setting("become_method", _one_of(BecomeMethod), '"sudo" (su and doas are not supported yet)'),
+    "host_keys": Setting("host_keys", _one_of(HostKeyPolicy), '"strict" or "accept-new"'),
+    "known_hosts": Setting("known_hosts", _file, "a file name"),
+    "proxy_jump": Setting("proxy_jump", _string, '"user@host:port", or several with commas'),
+    "ssh_config": Setting("ssh_config", _config, "a file name, or false"),
+    "connect_timeout": Setting("connect_timeout", _seconds, "a number of seconds"),
+    "connection": Setting("connection", _one_of(ConnectionType), '"ssh" or "local"'),
+    "password_env": Setting("password_env", _string, "the name of an environment variable"),
 }
 
 
-def settings_of(
-    place: Place, table: Mapping[str, Any], path: tuple[str, ...], source: str, extra: Iterable[str] = ()
+def read_settings(
+    document: Document, table: Mapping[str, Json], path: tuple[str, ...], source: str, extra: Iterable[str] = ()
 ) -> Settings:
-    """Check every key of `table`, which stands at `path`; raise InventoryError with the nearest right key."""
-    values: dict[str, Any] = {}
-    variables: dict[str, Any] = {}
+    """Return the settings of `table`, which is at `path` in the document.
+
+    source: what the table belongs to, for the origins: "group web". extra: keys that the caller has read already.
+    Raises InventoryError, with the nearest key, for one that is unknown, and for a value of the wrong kind.
+    """
+    values: dict[str, Any] = {}  # attributes of Settings; each was checked by its Setting
+    variables: Mapping[str, Json] = {}
     origins: dict[str, str] = {}
-    base = place.path.resolve().parent
+    base = document.path.resolve().parent
     for key, value in table.items():
         if key == "vars":
-            if not isinstance(value, dict):
-                raise place.error("vars must be a table", *path, key)
-            variables = value
-            origins.update({f"vars.{name}": f"{place.where(*path, key, name)} ({source})" for name in value})
+            variables = document.table(value, *path, key)
+            origins.update({f"vars.{name}": f"{document.where(*path, key, name)} ({source})" for name in variables})
             continue
         if key not in HOST_SETTINGS:
             known = [*HOST_SETTINGS, "vars", *extra]
-            hint = near(key, known) or f"a variable belongs below vars; settings are {', '.join(sorted(known))}"
-            raise place.error(f"unknown key '{key}'", *path, key, hint=hint)
-        attribute, check, wanted = HOST_SETTINGS[key]
-        good = check(value, base)
-        if good is None:
-            raise place.error(f"{key} must be {wanted}, not {value!r}", *path, key)
-        values[attribute] = good
-        origins[attribute] = f"{place.where(*path, key)} ({source})"
-    return Settings(values, variables, origins)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """'did you mean "x"?' for the nearest known word, or ''."""
-    found = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f'did you mean "{found[0]}"?' if found else ""
+            hint = did_you_mean(key, known) or f"variables belong below vars; settings are {', '.join(sorted(known))}"
+            raise document.error(f"unknown key '{key}'", *path, key, hint=hint)
+        setting = HOST_SETTINGS[key]
+        checked = setting.check(value, base)
+        if checked is None:
+            raise document.error(f"{key} must be {setting.expected}, not {value!r}", *path, key)
+        values[setting.attribute] = checked
+        origins[setting.attribute] = f"{document.where(*path, key)} ({source})"
+    return Settings(**values, vars=variables, origins=origins)

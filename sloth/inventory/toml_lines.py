@@ -1,4 +1,4 @@
-"""Where things stand in a TOML file: tomllib gives values without lines, an error needs both."""
+"""Line numbers of a TOML file: tomllib gives values without them, and errors need both."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _KEY = re.compile(r"""\s*((?:"(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_.\s-])+?)\s*="
 
 
 def locate(source: str) -> dict[tuple[str, ...], int]:
-    """Return the line (from 1) on which each table and key of TOML text is first named, by its path.
+    """Return the line (from 1) on which each table and key of TOML text first appears, by its path.
 
-    The text has been parsed before, so it is well-formed. Keys inside inline tables are given their line when it can
-    be told, which is enough to point at.
+    The text must be valid TOML: it has been parsed before. Keys of an inline table are found only on the line on which
+    it begins; for others, the line of the table is near enough.
     """
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
@@ -27,13 +27,13 @@ def locate(source: str) -> dict[tuple[str, ...], int]:
         path = _header_path(line) if header else None
         if path is not None:
             table = path
-            _note(lines, table, number)
+            _record(lines, table, number)
             continue
         key = _KEY.match(line)
         if key and not line.lstrip().startswith("#"):
             path = _path(key[1])
             if path is not None:
-                _note(lines, table + path, number)
+                _record(lines, table + path, number)
                 rest = line[key.end() :]
                 for inner in re.finditer(r"[{,]\s*([A-Za-z0-9_-]+)\s*=", rest):
                     lines.setdefault((*table, *path, inner[1]), number)
@@ -43,13 +43,13 @@ def locate(source: str) -> dict[tuple[str, ...], int]:
     return lines
 
 
-def _note(lines: dict[tuple[str, ...], int], path: tuple[str, ...], number: int) -> None:
+def _record(lines: dict[tuple[str, ...], int], path: tuple[str, ...], number: int) -> None:
     for end in range(1, len(path) + 1):
         lines.setdefault(path[:end], number)
 
 
 def _header_path(line: str) -> tuple[str, ...] | None:
-    """The path of a table header; brackets inside quoted keys are part of the key."""
+    """Return the path of a table header; tomllib itself reads it, since quoted keys may contain brackets."""
     text = line.strip()
     opening = "[[" if text.startswith("[[") else "["
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sloth.errors import StateError
-from sloth.payload.kernel.resource import did_you_mean
 from sloth.state.keys import Damaged, Keyring, Keys
 from sloth.state.private import written
+from sloth.suggest import did_you_mean
 
 FILE = "secrets.vault"
 MAGIC = "SLOTH-SECRETS"

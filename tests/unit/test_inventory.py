@@ -1,4 +1,4 @@
-"""The inventory: what a file comes to, and what is said when it is wrong."""
+"""The inventory: how a file is resolved, and the errors of a wrong one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_patterns(tmp_path: Path, pattern: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    ("text", "line", "message"),
     [
         ('[hosts.a]\nadress = "x"', 2, 'did you mean "address"?'),
         ('[hosts.a]\nport = "x"', 2, "port must be a port number"),
@@ -75,17 +75,17 @@ def test_patterns(tmp_path: Path, pattern: str, names: list[str]) -> None:
         ('[groups.x]\ngroups = ["y"]\n[groups.y]\ngroups = ["x"]', 2, "x -> y -> x"),
         ("[host.a]", 1, 'did you mean "hosts"?'),
         ('[hosts]\na = { adres = "x" }', 2, "unknown key 'adres'"),
-        ("[hosts.-x]", 1, "no name for a host"),
+        ("[hosts.-x]", 1, "not a valid host name"),
         ("[hosts.a]\n[groups.a]", 2, "host and of a group"),
         ('[hosts."a[3:1]"]', 1, "is empty"),
-        ("[hosts.a]\n[hosts.'a[1:1]']\n[hosts.a1]", 3, "named twice"),
+        ("[hosts.a]\n[hosts.'a[1:1]']\n[hosts.a1]", 3, "defined twice"),
     ],
 )
-def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, line: int, said: str) -> None:
+def test_errors_name_the_line_and_the_nearest_key(tmp_path: Path, text: str, line: int, message: str) -> None:
     with pytest.raises(InventoryError) as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path}/inventory.toml:{line}: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_unknown_patterns_name_the_nearest(tmp_path: Path) -> None:

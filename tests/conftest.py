@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.machines import Fleet, cannot
+from tests.support.machines import Fleet, cannot
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 SLOTH = ROOT / "sloth"
 FILES = sorted(SLOTH.rglob("*.py"))
 PAYLOAD = [path for path in FILES if "payload" in path.relative_to(SLOTH).parts[:1]]

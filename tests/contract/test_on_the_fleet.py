@@ -20,17 +20,17 @@ from sloth.payload.kernel.registry import registry
 from sloth.payload.kernel.resource import Resource
 from sloth.playbook.adhoc import literal
 from tests.contract.cases import CASES, Case
-from tests.fleet.machines import Fleet
-from tests.integration.running import run_site
-from tests.integration.test_run import results
-from tests.packages import deb
+from tests.support.machines import Fleet
+from tests.support.packages import deb
+from tests.support.paths import ROOT
+from tests.support.running import results, run_site
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
 # What file.fetch changes is on the controller: tests/integration has it.
 RESOURCES = [cls for cls in registry() if issubclass(cls, Resource) and cls.name != "file.fetch"]
 HOST = "host1"
-SCRIPT = Path(__file__).parent / "on_host.py"
+SCRIPT = ROOT / "tests" / "support" / "on_host.py"
 
 
 class Machine:
@@ -45,11 +45,7 @@ class Machine:
         self.inventory = Inventory.read(directory / "inventory.toml")
 
     def shell(self, script: str, stdin: bytes = b"") -> str:
-        argv = ["ssh", "-F", "none", "-i", str(self.fleet.key), "-o", f"UserKnownHostsFile={self.fleet.known_hosts}"]
-        argv += ["-o", "BatchMode=yes", f"root@{self.fleet.addresses[HOST]}", script]
-        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=120)
-        assert done.returncode == 0, f"{script}\n{done.stdout.decode()}{done.stderr.decode()}"
-        return done.stdout.decode()
+        return self.fleet.shell(HOST, script, stdin)
 
     def call(self, name: str, args: dict[str, Any], check: bool = False) -> tuple[Result, list[Event]]:
         site = self.directory / "site.sloth"

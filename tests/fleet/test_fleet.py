@@ -10,9 +10,8 @@ import pytest
 
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
-from tests.fleet.machines import Fleet
-from tests.integration.running import run_site
-from tests.integration.test_run import ended, results
+from tests.support.machines import Fleet
+from tests.support.running import finished_hosts, results, run_site
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
 
@@ -52,8 +51,8 @@ def test_forty_resources_on_five_hosts(fleet: Fleet, tmp_path: Path) -> None:
 
     def go(check: bool = False) -> Counter[tuple[str, str, str, str]]:
         events = asyncio.run(run_site(site, inventory, tmp_path / "controller", Options(check=check)))
-        statuses = {event.status for event in ended(events).values()}
-        assert statuses <= {"changed", "unchanged"}, [event.error for event in ended(events).values()]
+        statuses = {event.status for event in finished_hosts(events).values()}
+        assert statuses <= {"changed", "unchanged"}, [event.error for event in finished_hosts(events).values()]
         return Counter((result.module, result.key, result.status, result.reason) for result in results(events))
 
     def why(told: Counter[tuple[str, str, str, str]]) -> Counter[tuple[str, str]]:
@@ -84,7 +83,9 @@ def test_sudo_with_a_password(fleet: Fleet, tmp_path: Path) -> None:
 
     def go(password: str | None) -> tuple[str, str]:
         options = Options(become_password=password)
-        event = ended(asyncio.run(run_site(site, inventory, tmp_path / "controller", options, "host1")))["host1"]
+        event = finished_hosts(asyncio.run(run_site(site, inventory, tmp_path / "controller", options, "host1")))[
+            "host1"
+        ]
         return event.status, str(event.error)
 
     assert go("secret")[0] == "unchanged"
@@ -106,7 +107,7 @@ end })
 task({ name = "after", run = function() exec.run("true") end })
 """)
     events = asyncio.run(run_site(site, inventory, tmp_path / "controller", None, ["host1", "host2"]))
-    for host, event in ended(events).items():
+    for host, event in finished_hosts(events).items():
         assert event.status == "failed", host
     errors = [result.error for result in results(events) if result.status == "failed"]
     assert len(errors) == 2

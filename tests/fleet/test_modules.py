@@ -15,11 +15,9 @@ import pytest
 from sloth.engine.events import CallOutput, Event
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
-from tests.fleet.machines import Fleet
-from tests.fleet.test_sites import shell
-from tests.integration.running import run_site
-from tests.integration.test_run import ended, results
-from tests.packages import deb
+from tests.support.machines import Fleet
+from tests.support.packages import deb
+from tests.support.running import finished_hosts, results, run_site
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
@@ -40,17 +38,17 @@ class Runner:
 
     def told(self, body: str, **more: Any) -> list[tuple[str, str, str]]:
         events = self(body, **more)
-        assert ended(events)[HOST].status in ("changed", "unchanged"), ended(events)[HOST].error
+        assert finished_hosts(events)[HOST].status in ("changed", "unchanged"), finished_hosts(events)[HOST].error
         return [(result.module, result.status, result.reason) for result in results(events)]
 
     def error(self, body: str, **more: Any) -> str:
         events = self(body, **more)
-        assert ended(events)[HOST].status == "failed"
+        assert finished_hosts(events)[HOST].status == "failed"
         failed = next(result for result in results(events) if result.status == "failed")
         return failed.error + "\n" + failed.detail
 
     def shell(self, script: str) -> str:
-        return shell(self.fleet, HOST, script)
+        return self.fleet.shell(HOST, script)
 
 
 @pytest.fixture
@@ -88,7 +86,7 @@ def test_masked_and_missing_units(go: Runner) -> None:
     go.shell("rm /etc/systemd/system/m.service; systemctl mask m; systemctl daemon-reload")
     assert "unmask it first" in go.error('systemd.start("m")')
     assert "there is no unit nope.service" in go.error('systemd.enable("nope")')
-    assert "cannot be the name of a unit" in str(ended(go('systemd.start("a b")'))[HOST].error)
+    assert "cannot be the name of a unit" in str(finished_hosts(go('systemd.start("a b")'))[HOST].error)
 
 
 def test_a_changed_unit_is_read_before_its_restart(go: Runner) -> None:
@@ -230,7 +228,7 @@ def test_a_package_manager_s_lock_is_waited_for(go: Runner) -> None:
     threading.Timer(1.5, lambda: go.shell("systemctl stop holder")).start()
     begun = time.monotonic()
     events = go(call.format(60))
-    assert ended(events)[HOST].status == "changed", ended(events)[HOST].error
+    assert finished_hosts(events)[HOST].status == "changed", finished_hosts(events)[HOST].error
     assert time.monotonic() - begun < 50
     assert "words of the package" in "".join(event.data for event in events if isinstance(event, CallOutput))
 

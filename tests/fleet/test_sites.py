@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ import pytest
 from sloth.engine.events import Event
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
-from tests.fleet.machines import Fleet
-from tests.integration.running import run_site
-from tests.integration.test_run import ended, results
-from tests.packages import deb, nginx
+from tests.support.machines import Fleet
+from tests.support.packages import deb, nginx
+from tests.support.paths import EXAMPLES
+from tests.support.running import finished_hosts, results, run_site
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 BLOCKS = re.findall(r"```lua\n(.*?)```", (Path(__file__).parent / "SEED.md").read_text(), re.DOTALL)
 SEED_HOST = "host4"
 WEB_HOSTS = ["host2", "host3"]
@@ -32,19 +30,13 @@ def go(fleet: Fleet, site: Path, tmp_path: Path, hosts: list[str], check: bool =
     (tmp_path / "inventory.toml").write_text(fleet.inventory())
     inventory = Inventory.read(tmp_path / "inventory.toml")
     events = asyncio.run(run_site(site, inventory, tmp_path / "controller", Options(check=check), hosts))
-    for event in ended(events).values():
+    for event in finished_hosts(events).values():
         assert event.status in ("changed", "unchanged", "skipped"), event.error
     return events
 
 
 def told(events: list[Event]) -> Counter[tuple[str, str, str]]:
     return Counter((result.key, result.status, result.reason) for result in results(events))
-
-
-def shell(fleet: Fleet, host: str, script: str) -> str:
-    argv = ["ssh", "-F", "none", "-i", str(fleet.key), "-o", f"UserKnownHostsFile={fleet.known_hosts}"]
-    argv += ["-o", "BatchMode=yes", f"root@{fleet.addresses[host]}", script]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +49,8 @@ def prepared(fleet: Fleet) -> Iterator[None]:
     (templates / "nginx.conf").write_text("events {}\n")
     (templates / "config.ini").write_text("[app]\n")
     unit = "printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n'"
-    shell(
-        fleet, SEED_HOST,
+    fleet.shell(
+        SEED_HOST,
         f"groupadd docker; mkdir -p /etc/nginx /app; {unit} > /etc/systemd/system/nginx.service;"
         " systemctl daemon-reload; useradd -m old-user",
     )  # fmt: skip
@@ -84,8 +76,8 @@ def test_the_seed_s_users_are_as_described(fleet: Fleet, prepared: None, tmp_pat
     site = tmp_path / "site.sloth"
     site.write_text(next(block for block in BLOCKS if '"docker"' in block))
     go(fleet, site, tmp_path, [SEED_HOST])
-    assert shell(fleet, SEED_HOST, "getent passwd deploy").strip().endswith(":/home/deploy:/bin/bash")
-    assert set(shell(fleet, SEED_HOST, "id -nG deploy").split()) == {"deploy", "sudo", "docker"}
+    assert fleet.shell(SEED_HOST, "getent passwd deploy").strip().endswith(":/home/deploy:/bin/bash")
+    assert set(fleet.shell(SEED_HOST, "id -nG deploy").split()) == {"deploy", "sudo", "docker"}
 
 
 def test_a_web_server_converges_in_one_run(fleet: Fleet, tmp_path: Path) -> None:
@@ -108,7 +100,7 @@ def test_a_web_server_converges_in_one_run(fleet: Fleet, tmp_path: Path) -> None
     second = go(fleet, site, tmp_path, WEB_HOSTS)
     assert {result.status for result in results(second)} == {"unchanged"}
 
-    shell(fleet, "host2", "echo '# by hand' >> /etc/nginx/nginx.conf; systemctl stop nginx")
+    fleet.shell("host2", "echo '# by hand' >> /etc/nginx/nginx.conf; systemctl stop nginx")
     healed = [key for key in told(go(fleet, site, tmp_path, WEB_HOSTS)) if key[1] == "changed"]
     assert sorted(healed) == [
         ("file:template:/etc/nginx/nginx.conf", "changed", "drift"),

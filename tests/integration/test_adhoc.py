@@ -8,36 +8,36 @@ from pathlib import Path
 import pytest
 
 from sloth.playbook.adhoc import literal
-from tests.integration.test_contracts import sloth
+from tests.support.command import sloth
 
 THREE = "".join(f'[hosts.{name}]\nconnection = "local"\n' for name in ("web1", "web2", "db1"))
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def three_hosts(tmp_path: Path) -> Path:
     (tmp_path / "inventory.toml").write_text(THREE)
     return tmp_path
 
 
-def test_a_call_is_checked_made_and_remembered(home: Path) -> None:
-    (home / "motd").write_text("welcome\n")
-    words = ["call", "local", "file.lineinfile", f"path={home}/motd", "line=hi"]
-    checked = sloth(home, *words, "--check", "--diff", "--exit-code")
+def test_a_call_is_checked_made_and_remembered(three_hosts: Path) -> None:
+    (three_hosts / "motd").write_text("welcome\n")
+    words = ["call", "local", "file.lineinfile", f"path={three_hosts}/motd", "line=hi"]
+    checked = sloth(three_hosts, *words, "--check", "--diff", "--exit-code")
     assert checked.returncode == 3, checked.stderr
     assert "+hi" in checked.stdout
-    assert (home / "motd").read_text() == "welcome\n"
-    done = sloth(home, *words)
+    assert (three_hosts / "motd").read_text() == "welcome\n"
+    done = sloth(three_hosts, *words)
     assert done.returncode == 0
-    assert (home / "motd").read_text() == "welcome\nhi\n"
-    assert "unchanged" in sloth(home, *words).stdout
-    listed = json.loads(sloth(home, "state", "list", "--output", "json").stdout)
+    assert (three_hosts / "motd").read_text() == "welcome\nhi\n"
+    assert "unchanged" in sloth(three_hosts, *words).stdout
+    listed = json.loads(sloth(three_hosts, "state", "list", "--output", "json").stdout)
     assert [row["type"] for row in listed] == ["lineinfile"]
 
 
-def test_a_word_alone_lists_and_tables(home: Path) -> None:
-    done = sloth(home, "call", "local", "exec.run", '["sh", "-c", "echo $A > ~/made"]', 'env={"A": "b c"}')
+def test_a_word_alone_lists_and_tables(three_hosts: Path) -> None:
+    done = sloth(three_hosts, "call", "local", "exec.run", '["sh", "-c", "echo $A > ~/made"]', 'env={"A": "b c"}')
     assert done.returncode == 0, done.stderr
-    assert (home / "made").read_text() == "b c\n"
+    assert (three_hosts / "made").read_text() == "b c\n"
 
 
 @pytest.mark.parametrize(
@@ -51,30 +51,30 @@ def test_a_word_alone_lists_and_tables(home: Path) -> None:
         (["local", "exec.run", "x", "env={1"], "is no JSON"),
     ],
 )
-def test_mistakes_touch_nothing(home: Path, words: list[str], said: str) -> None:
-    done = sloth(home, "call", *words)
+def test_mistakes_touch_nothing(three_hosts: Path, words: list[str], said: str) -> None:
+    done = sloth(three_hosts, "call", *words)
     assert done.returncode == 2
     assert said in done.stderr
 
 
-def test_hosts_that_answer_the_same_stand_together(home: Path) -> None:
-    done = sloth(home, "exec", "web*", "--", "echo", "one two")
+def test_hosts_that_answer_the_same_stand_together(three_hosts: Path) -> None:
+    done = sloth(three_hosts, "exec", "web*", "--", "echo", "one two")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "── web1, web2\none two\n"
     script = 'test "$(cat ~/.sloth-runner/run.lock 2>/dev/null)" || true; echo out; echo err >&2; exit 3'
-    failed = sloth(home, "exec", "web1", "--", script)
+    failed = sloth(three_hosts, "exec", "web1", "--", script)
     assert failed.returncode == 1
     assert "exit code 3" in failed.stdout
-    document = json.loads(sloth(home, "exec", "web1", "-o", "json", "--", "echo a; echo b >&2; exit 3").stdout)
+    document = json.loads(sloth(three_hosts, "exec", "web1", "-o", "json", "--", "echo a; echo b >&2; exit 3").stdout)
     assert (document["web1"]["exit_code"], document["web1"]["stdout"], document["web1"]["stderr"]) == (3, "a\n", "b\n")
 
 
-def test_facts(home: Path) -> None:
-    told = json.loads(sloth(home, "facts", "-i", "inventory.toml", "--limit", "web1", "-o", "json").stdout)
+def test_facts(three_hosts: Path) -> None:
+    told = json.loads(sloth(three_hosts, "facts", "-i", "inventory.toml", "--limit", "web1", "-o", "json").stdout)
     assert list(told) == ["web1"]
     assert {"os_family", "interfaces", "memory_mb", "users"} <= set(told["web1"])
     assert [one["name"] for one in told["web1"]["interfaces"] if "127.0.0.1/8" in one["addresses"]] == ["lo"]
-    wrong = sloth(home, "facts", "distributoin", "--limit", "web1")
+    wrong = sloth(three_hosts, "facts", "distributoin", "--limit", "web1")
     assert wrong.returncode == 2
     assert 'did you mean "distribution"?' in wrong.stderr
 
@@ -130,19 +130,19 @@ class Present(Resource):
 '''
 
 
-def test_a_site_s_own_module_works_like_any_other(home: Path) -> None:
-    (home / "modules").mkdir()
-    (home / "modules/note.py").write_text(OWN)
-    (home / "site.sloth").write_text(
+def test_a_site_s_own_module_works_like_any_other(three_hosts: Path) -> None:
+    (three_hosts / "modules").mkdir()
+    (three_hosts / "modules/note.py").write_text(OWN)
+    (three_hosts / "site.sloth").write_text(
         'task({ name = "t", run = function() print(note.present({ path = "~/n", text = "hi" }).reason) end })'
     )
     for reason in ("new", ""):
-        done = sloth(home, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
+        done = sloth(three_hosts, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"web1: {reason}\n" in done.stdout
-    assert (home / "n").read_text() == "hi"
-    assert "note.present" in sloth(home, "doc", "note").stdout
-    wrong = sloth(home, "call", "local", "note.present", "path=/x", "txet=1")
+    assert (three_hosts / "n").read_text() == "hi"
+    assert "note.present" in sloth(three_hosts, "doc", "note").stdout
+    wrong = sloth(three_hosts, "call", "local", "note.present", "path=/x", "txet=1")
     assert 'did you mean "text"?' in wrong.stderr
 
 
@@ -159,23 +159,23 @@ def test_a_site_s_own_module_works_like_any_other(home: Path) -> None:
         ("host.py", OWN, "the name host is taken"),
     ],
 )
-def test_a_mistake_in_a_module_is_found_with_its_place(home: Path, name: str, source: str, said: str) -> None:
-    (home / "modules").mkdir()
-    (home / "modules" / name).write_text(source)
-    (home / "site.sloth").write_text('task({ name = "t", run = function() end })')
-    done = sloth(home, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
+def test_a_mistake_in_a_module_is_found_with_its_place(three_hosts: Path, name: str, source: str, said: str) -> None:
+    (three_hosts / "modules").mkdir()
+    (three_hosts / "modules" / name).write_text(source)
+    (three_hosts / "site.sloth").write_text('task({ name = "t", run = function() end })')
+    done = sloth(three_hosts, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
     assert done.returncode == 2
     assert said in done.stderr
 
 
-def test_an_error_on_the_host_names_the_module_s_line(home: Path) -> None:
-    (home / "modules").mkdir()
-    (home / "modules/note.py").write_text(
+def test_an_error_on_the_host_names_the_module_s_line(three_hosts: Path) -> None:
+    (three_hosts / "modules").mkdir()
+    (three_hosts / "modules/note.py").write_text(
         OWN.replace("        with open(self.identity(), ", "        {}['k']\n        with open(")
     )
-    (home / "site.sloth").write_text(
+    (three_hosts / "site.sloth").write_text(
         'task({ name = "t", run = function() note.present({ path = "~/n", text = "hi" }) end })'
     )
-    done = sloth(home, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
+    done = sloth(three_hosts, "run", "-i", "inventory.toml", "-l", "web1", "-f", "site.sloth")
     assert done.returncode == 1
     assert "modules/note.py:29: KeyError: 'k'" in done.stdout

@@ -14,20 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-SCHEMAS = ROOT / "sloth" / "report"
-
-
-def sloth(home: Path, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(home), "SLOTH_INVENTORY": "", "PYTHONPATH": str(ROOT)}
-    environment.pop("SLOTH_INVENTORY")
-    return subprocess.run(
-        [sys.executable, "-m", "sloth", *arguments], cwd=home, env=environment, capture_output=True, text=True, **more
-    )
+from tests.support.command import sloth
+from tests.support.paths import ROOT, SCHEMAS
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def site_directory(tmp_path: Path) -> Path:
     (tmp_path / "site.sloth").write_text(
         'task({ name = "t", run = function() file.copy({ dest = "~/a", content = "a\\n" }) '
         'exec.run("echo \\27[31m") end })'
@@ -41,20 +33,20 @@ def check(document: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("extra", [[], ["--check"]])
-def test_json_is_one_document_of_the_schema(home: Path, extra: list[str]) -> None:
-    done = sloth(home, "run", "-f", "site.sloth", "--output", "json", *extra)
+def test_json_is_one_document_of_the_schema(site_directory: Path, extra: list[str]) -> None:
+    done = sloth(site_directory, "run", "-f", "site.sloth", "--output", "json", *extra)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     check(document, "schema_json.json")
     first = document["hosts"]["local"]["tasks"][0]["results"][0]
-    assert (first["key"], first["changed"], first["reason"]) == (f"file:copy:{home}/a", True, "new")
+    assert (first["key"], first["changed"], first["reason"]) == (f"file:copy:{site_directory}/a", True, "new")
     assert first["where"] == "site.sloth:1"
     if extra:
         assert document["hosts"]["local"]["tasks"][1]["status"] == "unknown"
 
 
-def test_every_ndjson_line_is_of_the_schema(home: Path) -> None:
-    done = sloth(home, "run", "-f", "site.sloth", "--output", "ndjson")
+def test_every_ndjson_line_is_of_the_schema(site_directory: Path) -> None:
+    done = sloth(site_directory, "run", "-f", "site.sloth", "--output", "ndjson")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     for event in events:
         check(event, "schema_ndjson.json")
@@ -63,8 +55,8 @@ def test_every_ndjson_line_is_of_the_schema(home: Path) -> None:
     assert "call_output" in [event["event"] for event in events]
 
 
-def test_a_terminal_escape_from_a_host_is_not_shown(home: Path) -> None:
-    done = sloth(home, "run", "-f", "site.sloth")
+def test_a_terminal_escape_from_a_host_is_not_shown(site_directory: Path) -> None:
+    done = sloth(site_directory, "run", "-f", "site.sloth")
     assert "\x1b" not in done.stdout
     assert "\\x1b[31m" in done.stdout
 
@@ -81,28 +73,32 @@ def test_a_terminal_escape_from_a_host_is_not_shown(home: Path) -> None:
          ["--check", "--exit-code"], 3, "would change"),
     ],
 )  # fmt: skip
-def test_exit_codes(home: Path, text: str, arguments: list[str], status: int, said: str) -> None:
-    (home / "site.sloth").write_text(text)
-    done = sloth(home, "run", "-f", "site.sloth", *arguments)
+def test_exit_codes(site_directory: Path, text: str, arguments: list[str], status: int, said: str) -> None:
+    (site_directory / "site.sloth").write_text(text)
+    done = sloth(site_directory, "run", "-f", "site.sloth", *arguments)
     assert said in done.stdout + done.stderr
     assert done.returncode == status
 
 
-def test_an_unreachable_host_is_exit_code_4(home: Path) -> None:
-    (home / "inventory.toml").write_text('[hosts.gone]\naddress = "127.0.0.1"\nport = 1\nssh_config = false\n')
-    done = sloth(home, "run", "-i", "inventory.toml", "-f", "site.sloth")
+def test_an_unreachable_host_is_exit_code_4(site_directory: Path) -> None:
+    (site_directory / "inventory.toml").write_text(
+        '[hosts.gone]\naddress = "127.0.0.1"\nport = 1\nssh_config = false\n'
+    )
+    done = sloth(site_directory, "run", "-i", "inventory.toml", "-f", "site.sloth")
     assert done.returncode == 4
     assert "refused" in done.stdout
 
 
-def test_interrupting_releases_the_host_and_exits_with_130(home: Path) -> None:
-    (home / "site.sloth").write_text('task({ name = "s", run = function() exec.run("touch ~/begun; sleep 60") end })')
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+def test_interrupting_releases_the_host_and_exits_with_130(site_directory: Path) -> None:
+    (site_directory / "site.sloth").write_text(
+        'task({ name = "s", run = function() exec.run("touch ~/begun; sleep 60") end })'
+    )
+    environment = {**os.environ, "HOME": str(site_directory), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--output", "json"]
     child = subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=site_directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not (home / "begun").exists():
+    while not (site_directory / "begun").exists():
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
     stdout, stderr = child.communicate(timeout=60)
@@ -110,58 +106,58 @@ def test_interrupting_releases_the_host_and_exits_with_130(home: Path) -> None:
     document = json.loads(stdout)
     check(document, "schema_json.json")
     assert document["interrupted"]
-    (home / "site.sloth").write_text('task({ name = "s", run = function() exec.run("true") end })')
-    assert sloth(home, "run", "-f", "site.sloth", "--lock-wait", "5").returncode == 0
+    (site_directory / "site.sloth").write_text('task({ name = "s", run = function() exec.run("true") end })')
+    assert sloth(site_directory, "run", "-f", "site.sloth", "--lock-wait", "5").returncode == 0
 
 
-def test_validate_finds_what_no_run_would_reach(home: Path) -> None:
-    (home / "site.sloth").write_text("""
+def test_validate_finds_what_no_run_would_reach(site_directory: Path) -> None:
+    (site_directory / "site.sloth").write_text("""
 task({ name = "x", hosts = "nope", run = function()
     if false then file.copy({ dset = "/x", mode = 644 }) end
     file.cpoy({})
     exec.run({ cmd = "x", timeout = "long" })
 end })
 """)
-    done = sloth(home, "validate", "-f", "site.sloth", "--output", "json")
+    done = sloth(site_directory, "validate", "-f", "site.sloth", "--output", "json")
     assert done.returncode == 2
     problems = json.loads(done.stdout)
     assert {problem["where"] for problem in problems} == {f"site.sloth:{line}" for line in (2, 3, 4, 5)}
     assert 'did you mean "dest"?' in [problem["hint"] for problem in problems]
 
 
-def test_state_commands_of_the_seed(home: Path) -> None:
-    assert sloth(home, "run", "-f", "site.sloth").returncode == 0
-    key = f"file:copy:{home}/a"
-    listed = json.loads(sloth(home, "state", "list", "file", "--output", "json").stdout)
+def test_state_commands_of_the_seed(site_directory: Path) -> None:
+    assert sloth(site_directory, "run", "-f", "site.sloth").returncode == 0
+    key = f"file:copy:{site_directory}/a"
+    listed = json.loads(sloth(site_directory, "state", "list", "file", "--output", "json").stdout)
     assert [row["key"] for row in listed] == [key]
-    assert key in sloth(home, "state", "list").stdout
-    shown = json.loads(sloth(home, "state", "show", f"file:{home}/a", "--output", "json").stdout)
+    assert key in sloth(site_directory, "state", "list").stdout
+    shown = json.loads(sloth(site_directory, "state", "show", f"file:{site_directory}/a", "--output", "json").stdout)
     assert (shown["key"], shown["history"][0]["reason"]) == (key, "new")
-    assert json.loads(sloth(home, "state", "stats", "--output", "json").stdout)["resources"] == 1
-    refused = sloth(home, "state", "clear", stdin=subprocess.DEVNULL)
+    assert json.loads(sloth(site_directory, "state", "stats", "--output", "json").stdout)["resources"] == 1
+    refused = sloth(site_directory, "state", "clear", stdin=subprocess.DEVNULL)
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
-    assert sloth(home, "state", "delete", key, "--yes").returncode == 0
-    missing = sloth(home, "state", "show", key)
+    assert sloth(site_directory, "state", "delete", key, "--yes").returncode == 0
+    missing = sloth(site_directory, "state", "show", key)
     assert missing.returncode == 1
     assert "nothing is remembered" in missing.stderr
-    assert sloth(home, "state", "clear", "--yes").returncode == 0
+    assert sloth(site_directory, "state", "clear", "--yes").returncode == 0
 
 
-def test_history_tells_what_changed_why_and_by_whom(home: Path) -> None:
-    assert sloth(home, "run", "-f", "site.sloth").returncode == 0
-    key = f"file:copy:{home}/a"
-    (home / "a").write_text("by hand\n")
-    assert sloth(home, "run", "-f", "site.sloth").returncode == 0
-    rows = json.loads(sloth(home, "state", "history", f"file:{home}/a", "--output", "json").stdout)
+def test_history_tells_what_changed_why_and_by_whom(site_directory: Path) -> None:
+    assert sloth(site_directory, "run", "-f", "site.sloth").returncode == 0
+    key = f"file:copy:{site_directory}/a"
+    (site_directory / "a").write_text("by hand\n")
+    assert sloth(site_directory, "run", "-f", "site.sloth").returncode == 0
+    rows = json.loads(sloth(site_directory, "state", "history", f"file:{site_directory}/a", "--output", "json").stdout)
     assert [(row["key"], row["reason"]) for row in rows] == [(key, "drift"), (key, "new")]
     assert rows[0]["who"]
-    shown = sloth(home, "state", "history", key, "--diff", "--limit", "1").stdout
+    shown = sloth(site_directory, "state", "history", key, "--diff", "--limit", "1").stdout
     assert "-by hand" in shown
     assert "+a" in shown
     assert "drift" in shown
-    of_run = json.loads(sloth(home, "state", "history", "--run", rows[1]["run"], "--output", "json").stdout)
+    of_run = json.loads(sloth(site_directory, "state", "history", "--run", rows[1]["run"], "--output", "json").stdout)
     assert key in [row["key"] for row in of_run]
-    assert sloth(home, "state", "delete", key, "--yes").returncode == 0
-    assert len(json.loads(sloth(home, "state", "history", key, "--output", "json").stdout)) == 2
-    assert "no change of nothing:here" in sloth(home, "state", "history", "nothing:here").stdout
+    assert sloth(site_directory, "state", "delete", key, "--yes").returncode == 0
+    assert len(json.loads(sloth(site_directory, "state", "history", key, "--output", "json").stdout)) == 2
+    assert "no change of nothing:here" in sloth(site_directory, "state", "history", "nothing:here").stdout

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.integration.test_contracts import ROOT
-from tests.integration.test_state import TWO
+from tests.support.home import TWO_HOSTS
+from tests.support.paths import ROOT
 
 STATE = ROOT / "docs" / "state.md"
 BLOCK = re.compile(r"```(console|lua)\n(.*?)```\n", re.S)
@@ -33,7 +33,7 @@ def replay(text: str, home: Path) -> str:
     """The document with what its commands print now. Files of the hosts are below `home`/srv, shown as /srv."""
     srv = home / "srv"
     srv.mkdir()
-    (home / "inventory.toml").write_text(TWO)
+    (home / "inventory.toml").write_text(TWO_HOSTS)
     here, there = str(srv), "/srv"
     environment = {
         **os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT), "SLOTH_KEY_FILE": str(home / "sloth.key"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_contracts import ROOT, sloth
+from tests.support.command import sloth
+from tests.support.paths import ROOT
 
 # The web server needs root and real hosts: tests/fleet has it.
 EXAMPLES = [*sorted((ROOT / "examples").glob("*.sloth")), ROOT / "examples/custom/site.sloth"]

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 
 from sloth.engine.events import CallFinished, HostFinished, Log, TaskFinished
 from sloth.engine.options import Options
-from tests.integration.programs import sites
-from tests.integration.running import run_local
+from tests.support.programs import sites
+from tests.support.running import run_local
 
 
 def _tree(home: Path) -> dict[str, Any]:

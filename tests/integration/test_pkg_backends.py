@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from sloth.payload.kernel.converge import Outcome, execute
-from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import Args, Failed, Missing
+from sloth.payload.kernel.converge import Outcome
+from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.lib.command import Completed
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.pkg import backend as backends
 from sloth.payload.modules.pkg import install, remove, update
 from sloth.payload.state.store import Store
-from tests.packages import arch, deb, rpm
+from tests.support.calls import NoController, execute_call
+from tests.support.packages import arch, deb, rpm
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,24 +38,11 @@ if sys.argv[2] == "pacman":
 """
 
 
-class Quiet:
-    """The link of a host that nobody watches; it keeps what commands print."""
-
-    def __init__(self) -> None:
-        self.printed = b""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def output(self, stream: str, data: bytes) -> None:
-        self.printed += data
-
-
 class Machine(Host):
     """A Host that counts the commands it runs."""
 
     def __init__(self, home: Path) -> None:
-        Host.__init__(self, Quiet(), home=str(home))
+        Host.__init__(self, NoController(), home=str(home))
         self.commands: list[list[str]] = []
 
     def run(self, argv: list[str], *args: Any, **given: Any) -> Completed:
@@ -96,9 +83,8 @@ class World:
         self.kind.index(self.repository)  # type: ignore[attr-defined]
 
     def call(self, verb: str, check: bool = False, **given: Any) -> Outcome:
-        cls = find("pkg." + verb)
         self.host.commands = []
-        return execute(cls(Args(cls.check(given)), self.host), self.store, check)
+        return execute_call("pkg." + verb, on=self.host, store=self.store, check=check, **given)
 
     def changes(self, text: str) -> list[str]:
         """ "one 1.0, two 2.0 -> gone" as the result says it, with releases."""

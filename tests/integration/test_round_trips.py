@@ -7,8 +7,7 @@ from pathlib import Path
 from bench.proxy import DelayProxy
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
-from tests.integration.running import run_site
-from tests.integration.test_run import results
+from tests.support.running import results, run_site
 
 
 async def _turns(directory: Path, resources: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sloth.engine.events import CallFinished, Event, HostFinished, Log, Result, RunFinished, TaskFinished
+from sloth.engine.events import Event, Log, RunFinished, TaskFinished
 from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
@@ -20,18 +20,8 @@ from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport.loopback import LoopbackFleet
-from tests.integration.running import run_local, run_site
-
-SITE = """
-task({ name = "files", run = function()
-    file.directory({ path = "~/etc" })
-    file.copy({ dest = "~/etc/motd", content = "hello " .. host.name .. "\\n", mode = "0640" })
-    file.lineinfile({ path = "~/etc/hosts", line = "10.0.0.1 gate", create = true })
-    file.blockinfile({ path = "~/etc/hosts", block = "10.0.0.2 a\\n10.0.0.3 b" })
-    file.link({ path = "~/motd", src = "etc/motd" })
-end, notify = "reload" })
-handler({ name = "reload", run = function() exec.run("echo reloaded >> ~/log") end })
-"""
+from tests.support.programs import SITE
+from tests.support.running import finished_hosts, reasons, results, run_local, run_site
 
 
 def tree(home: Path) -> dict[str, Any]:
@@ -44,18 +34,6 @@ def tree(home: Path) -> dict[str, Any]:
         data = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
         found[str(path.relative_to(home))] = (info.st_mode, hashlib.sha256(os.fsencode(data)).hexdigest())
     return found
-
-
-def results(events: list[Event]) -> list[Result]:
-    return [event.result for event in events if isinstance(event, CallFinished)]
-
-
-def reasons(events: list[Event]) -> Counter[tuple[str, str]]:
-    return Counter((result.status, result.reason) for result in results(events))
-
-
-def ended(events: list[Event]) -> dict[str, HostFinished]:
-    return {event.host: event for event in events if isinstance(event, HostFinished)}
 
 
 async def appears(path: Path) -> None:
@@ -72,9 +50,9 @@ def site(tmp_path: Path) -> Path:
 
 
 async def test_changed_then_unchanged_then_drift_then_updated(
-    fleet: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
 ) -> None:
-    home, memory = fleet.homes["web1"], tmp_path / "controller"
+    home, memory = servers.homes["web1"], tmp_path / "controller"
     first = await run_site(site, inventory, memory)
     assert reasons(first) == {("changed", "new"): 15, ("changed", "run"): 3}
     assert (home / "etc/motd").read_text() == "hello web1\n"
@@ -82,7 +60,7 @@ async def test_changed_then_unchanged_then_drift_then_updated(
 
     second = await run_site(site, inventory, memory)
     assert reasons(second) == {("unchanged", ""): 15}
-    assert {event.status for event in ended(second).values()} == {"unchanged"}
+    assert {event.status for event in finished_hosts(second).values()} == {"unchanged"}
 
     (home / "etc/motd").write_text("hacked\n")
     third = await run_site(site, inventory, memory)
@@ -95,11 +73,11 @@ async def test_changed_then_unchanged_then_drift_then_updated(
 
 
 async def test_check_predicts_exactly_and_changes_nothing(
-    fleet: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
 ) -> None:
-    before = {name: tree(home) for name, home in fleet.homes.items()}
+    before = {name: tree(home) for name, home in servers.homes.items()}
     predicted = await run_site(site, inventory, tmp_path / "controller", Options(check=True))
-    assert {name: tree(home) for name, home in fleet.homes.items()} == before
+    assert {name: tree(home) for name, home in servers.homes.items()} == before
     done = await run_site(site, inventory, tmp_path / "controller")
 
     def told(events: list[Event]) -> Counter[tuple[str, str, str]]:
@@ -109,7 +87,7 @@ async def test_check_predicts_exactly_and_changes_nothing(
 
 
 async def test_a_failure_stops_its_host_only_and_names_the_place(
-    fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, tmp_path: Path
 ) -> None:
     site = tmp_path / "site.sloth"
     site.write_text("""
@@ -120,52 +98,54 @@ end })
 task({ name = "b", run = function() file.copy({ dest = "~/b", content = "b" }) end })
 """)
     events = await run_site(site, inventory, tmp_path / "controller")
-    statuses = {host: event.status for host, event in ended(events).items()}
+    statuses = {host: event.status for host, event in finished_hosts(events).items()}
     assert statuses == {"web1": "failed", "web2": "changed", "db1": "changed"}
-    assert not (fleet.homes["web1"] / "after").exists()
-    assert not (fleet.homes["web1"] / "b").exists()
+    assert not (servers.homes["web1"] / "after").exists()
+    assert not (servers.homes["web1"] / "b").exists()
     error = next(e.error for e in events if isinstance(e, TaskFinished) and e.status == "failed")
     assert error is not None
     assert error.startswith(f"{site}:3: file.copy ~/missing/x on web1: the directory ")
 
 
 async def test_hosts_that_cannot_be_reached_do_not_stop_the_others(
-    fleet: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
 ) -> None:
-    await fleet.stop("web2")
-    fleet.known_hosts.write_text(
+    await servers.stop("web2")
+    servers.known_hosts.write_text(
         "".join(
-            line + "\n" for line in fleet.known_hosts.read_text().splitlines() if f"]:{fleet.ports['db1']} " not in line
+            line + "\n"
+            for line in servers.known_hosts.read_text().splitlines()
+            if f"]:{servers.ports['db1']} " not in line
         )
     )
     events = await run_site(site, inventory, tmp_path / "controller")
-    found = ended(events)
+    found = finished_hosts(events)
     assert found["web1"].status == "changed"
     assert (found["web2"].status, found["db1"].status) == ("unreachable", "unreachable")
     assert "refused" in str(found["web2"].error)
     assert "host key is unknown: SHA256:" in str(found["db1"].error)
     summary = next(event.summary for event in events if isinstance(event, RunFinished))
     assert summary["unreachable"] == 2
-    await fleet.start("web2")
+    await servers.start("web2")
 
 
 async def test_a_host_without_python_says_so(
-    fleet: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, site: Path, tmp_path: Path
 ) -> None:
     bare = tmp_path / "bin"
     bare.mkdir()
     (bare / "sh").symlink_to("/bin/sh")
-    fleet.environment["PATH"] = str(bare)
+    servers.environment["PATH"] = str(bare)
     text = (tmp_path / "inventory.toml").read_text().replace("[defaults]", '[defaults]\npython = "python3"')
     (tmp_path / "bare.toml").write_text(text)
     events = await run_site(site, Inventory.read(tmp_path / "bare.toml"), tmp_path / "controller")
-    for event in ended(events).values():
+    for event in finished_hosts(events).values():
         assert event.status == "failed"
         assert "has no usable Python" in str(event.error)
 
 
 async def test_a_link_cut_in_mid_run_is_an_error_and_the_next_run_heals(
-    fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, tmp_path: Path
 ) -> None:
     site = tmp_path / "site.sloth"
     site.write_text("""
@@ -176,18 +156,18 @@ task({ name = "slow", run = function()
 end })
 """)
     running = asyncio.create_task(run_site(site, inventory, tmp_path / "controller"))
-    await appears(fleet.homes["web1"] / "begun")
-    fleet.cut("web1")
-    found = ended(await running)
+    await appears(servers.homes["web1"] / "begun")
+    servers.cut("web1")
+    found = finished_hosts(await running)
     assert found["web1"].status == "unreachable"
     assert "lost" in str(found["web1"].error) or "ended" in str(found["web1"].error)
     assert found["web2"].status == "changed"
     site.write_text(site.read_text().replace("sleep 60", "true"))
-    assert ended(await run_site(site, inventory, tmp_path / "controller"))["web1"].status == "changed"
+    assert finished_hosts(await run_site(site, inventory, tmp_path / "controller"))["web1"].status == "changed"
 
 
 async def test_a_second_controller_waits_then_names_the_holder(
-    fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow.sloth"
     slow.write_text('task({ name = "s", run = function() exec.run("touch ~/begun; sleep 60") end })')
@@ -200,36 +180,36 @@ async def test_a_second_controller_waits_then_names_the_holder(
         Shared(tmp_path / "shared.db"),
     )  # fmt: skip
     running = asyncio.create_task(job.run())
-    await appears(fleet.homes["web1"] / "begun")
+    await appears(servers.homes["web1"] / "begun")
     blocked = await run_site(quick, inventory, tmp_path / "second", Options(lock_wait=0.2), "web1")
-    error = str(ended(blocked)["web1"].error)
+    error = str(finished_hosts(blocked)["web1"].error)
     assert "web1 is held by" in error
     assert job.run_id in error
     job.interrupt()
     assert await running == 130
     memory.close()
     freed = await run_site(quick, inventory, tmp_path / "second", Options(lock_wait=10), "web1")
-    assert ended(freed)["web1"].status == "changed"
+    assert finished_hosts(freed)["web1"].status == "changed"
 
 
 async def test_a_payload_that_is_killed_releases_the_host(
-    fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path
+    servers: LoopbackFleet, inventory: Inventory, tmp_path: Path
 ) -> None:
     site = tmp_path / "site.sloth"
     site.write_text(
         'task({ name = "s", run = function() exec.run("echo $PPID > ~/pid.new; mv ~/pid.new ~/pid; sleep 9") end })'
     )
     running = asyncio.create_task(run_site(site, inventory, tmp_path / "controller", None, "web1"))
-    pid = fleet.homes["web1"] / "pid"
+    pid = servers.homes["web1"] / "pid"
     await appears(pid)
     os.kill(int(pid.read_text()), signal.SIGKILL)
-    assert ended(await running)["web1"].status == "unreachable"
+    assert finished_hosts(await running)["web1"].status == "unreachable"
     site.write_text('task({ name = "s", run = function() file.copy({ dest = "~/x", content = "x" }) end })')
     again = await run_site(site, inventory, tmp_path / "controller", Options(lock_wait=5), "web1")
-    assert ended(again)["web1"].status == "changed"
+    assert finished_hosts(again)["web1"].status == "changed"
 
 
-async def test_large_contents_go_both_ways(fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path) -> None:
+async def test_large_contents_go_both_ways(servers: LoopbackFleet, inventory: Inventory, tmp_path: Path) -> None:
     big = os.urandom(3_000_000)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "big.bin").write_bytes(big)
@@ -242,13 +222,13 @@ end })
 """)
     events = await run_site(site, inventory, tmp_path / "controller", None, "web1")
     assert [result.status for result in results(events)] == ["changed", "changed"]
-    assert (fleet.homes["web1"] / "big.bin").read_bytes() == big
+    assert (servers.homes["web1"] / "big.bin").read_bytes() == big
     assert [path.read_bytes() for path in (tmp_path / "back").rglob("*") if path.is_file()] == [big]
     again = await run_site(site, inventory, tmp_path / "controller", None, "web1")
     assert [result.status for result in results(again)] == ["unchanged", "unchanged"]
 
 
-async def test_a_tree_a_template_and_facts(fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path) -> None:
+async def test_a_tree_a_template_and_facts(servers: LoopbackFleet, inventory: Inventory, tmp_path: Path) -> None:
     for name, text in (
         ("conf/a", "A\n"),
         ("conf/sub/b", "B\n"),
@@ -266,7 +246,7 @@ task({ name = "t", run = function()
 end })
 """)
     events = await run_site(site, inventory, tmp_path / "controller", None, "web1")
-    home = fleet.homes["web1"]
+    home = servers.homes["web1"]
     assert (home / "etc/conf/sub/b").read_text() == "B\n"
     assert (home / "t").read_text() == "web1 True\n"
     assert [event.text for event in events if isinstance(event, Log)] == [os.uname().release]
@@ -274,7 +254,7 @@ end })
     assert {result.status for result in results(again)} == {"unchanged"}
 
 
-async def test_order_between_hosts(fleet: LoopbackFleet, inventory: Inventory, tmp_path: Path) -> None:
+async def test_order_between_hosts(servers: LoopbackFleet, inventory: Inventory, tmp_path: Path) -> None:
     site = tmp_path / "site.sloth"
     site.write_text(f"""
 task({{ name = "db", hosts = "db1", run = function() exec.run("sleep 0.2; echo db >> {tmp_path}/order") end }})
@@ -284,7 +264,7 @@ task({{ name = "web", hosts = "@web", depends_on = "db", serial = 1, run = funct
 end }})
 """)
     events = await run_site(site, inventory, tmp_path / "controller", Options(forks=1))
-    assert {event.status for event in ended(events).values()} <= {"changed", "skipped"}
+    assert {event.status for event in finished_hosts(events).values()} <= {"changed", "skipped"}
     order = (tmp_path / "order").read_text().split()
     assert order.count("once") == 1
     assert [word for word in order if word != "once"] == ["db", "in", "out", "in", "out"]

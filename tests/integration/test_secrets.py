@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from tests.integration.test_contracts import sloth
+from tests.support.command import sloth
 
 SECRET = 'pa"ss/wörd-7'
 KEY = "-----BEGIN KEY-----\nfirstline0123456789\nsecondline9876543210\n-----END KEY-----\n"
@@ -34,22 +34,22 @@ end})
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def secret_site(tmp_path: Path) -> Path:
     (tmp_path / "site.sloth").write_text(SITE.replace("HOME", str(tmp_path)))
     (tmp_path / "t.j2").write_text("{{ secret('db/token') }} {{ secret('key') | b64encode }}\n")
     return tmp_path
 
 
-def run(home: Path, *words: str, token: str = SECRET) -> subprocess.CompletedProcess[str]:
+def run(secret_site: Path, *words: str, token: str = SECRET) -> subprocess.CompletedProcess[str]:
     with mock.patch.dict("os.environ", {"SLOTH_SECRET_DB_TOKEN": token, "SLOTH_SECRET_KEY": KEY}):
-        return sloth(home, "run", "-f", "site.sloth", *words)
+        return sloth(secret_site, "run", "-f", "site.sloth", *words)
 
 
-def stored(home: Path) -> str:
-    """Everything that is stored below the home, but for the files that were asked for."""
+def stored(secret_site: Path) -> str:
+    """Everything that is stored below the secret_site, but for the files that were asked for."""
     asked = {"conf", "key", "rendered", "lines", "site.sloth", "t.j2"}
     data = b""
-    for path in home.rglob("*"):
+    for path in secret_site.rglob("*"):
         if path.is_file() and path.name not in asked:
             data += path.read_bytes()
             if path.suffix == ".db":
@@ -69,46 +69,46 @@ def leaks(text: str, secret: str = SECRET) -> list[str]:
 
 @pytest.mark.parametrize("output", ["plain", "json", "ndjson"])
 @pytest.mark.parametrize("more", [[], ["--check"]], ids=["run", "check"])
-def test_no_sink_has_it(home: Path, output: str, more: list[str]) -> None:
-    done = run(home, "--output", output, "--diff", "-vv", "--junit", "junit.xml", *more)
+def test_no_sink_has_it(secret_site: Path, output: str, more: list[str]) -> None:
+    done = run(secret_site, "--output", output, "--diff", "-vv", "--junit", "junit.xml", *more)
     assert done.returncode == (0 if more else 1), done.stderr
-    for text in (done.stdout, done.stderr, (home / "junit.xml").read_text(), stored(home)):
+    for text in (done.stdout, done.stderr, (secret_site / "junit.xml").read_text(), stored(secret_site)):
         assert leaks(text) == [], text[max(0, text.find(SECRET) - 300) : text.find(SECRET) + 100]
     assert "********" in done.stdout
     if not more:
         assert "cannot log in with ********: refused" in done.stdout, "the words of an error stay"
-        assert (home / "conf").read_text() == f"token={SECRET}\nport=80\n"
-        history = sloth(home, "state", "history", "--diff").stdout
+        assert (secret_site / "conf").read_text() == f"token={SECRET}\nport=80\n"
+        history = sloth(secret_site, "state", "history", "--diff").stdout
         assert leaks(history) == []
         assert "+token=********" in history
         assert "+port=80" in history
 
 
-def test_a_rotated_secret_s_old_value_is_as_secret(home: Path) -> None:
-    run(home)
-    done = run(home, "--diff", token="a-new-value-of-it")
+def test_a_rotated_secret_s_old_value_is_as_secret(secret_site: Path) -> None:
+    run(secret_site)
+    done = run(secret_site, "--diff", token="a-new-value-of-it")
     assert leaks(done.stdout) == []
     assert leaks(done.stdout, "a-new-value-of-it") == []
-    assert leaks(stored(home)) == []
-    assert leaks(stored(home), "a-new-value-of-it") == []
-    rolled = sloth(home, "rollback", "last", "--yes")
+    assert leaks(stored(secret_site)) == []
+    assert leaks(stored(secret_site), "a-new-value-of-it") == []
+    rolled = sloth(secret_site, "rollback", "last", "--yes")
     assert "secrets" in rolled.stdout
     assert leaks(rolled.stdout + rolled.stderr) == []
 
 
-def test_drift_of_what_has_secrets_in_it(home: Path) -> None:
-    run(home)
-    told = json.loads(sloth(home, "drift", "-o", "json").stdout)["hosts"]["local"]
+def test_drift_of_what_has_secrets_in_it(secret_site: Path) -> None:
+    run(secret_site)
+    told = json.loads(sloth(secret_site, "drift", "-o", "json").stdout)["hosts"]["local"]
     assert told["drift"] == []
     assert [row["msg"] for row in told["unknown"]] == ["it was made with a secret; a check of its site can tell"]
-    (home / "conf").write_text(f"token={SECRET}\nport=81\n")
-    done = sloth(home, "drift", "--diff")
+    (secret_site / "conf").write_text(f"token={SECRET}\nport=81\n")
+    done = sloth(secret_site, "drift", "--diff")
     assert "file:copy" in done.stdout
     assert leaks(done.stdout) == []
 
 
-def test_a_secret_that_is_not_there(home: Path) -> None:
-    done = sloth(home, "run", "-f", "site.sloth")
+def test_a_secret_that_is_not_there(secret_site: Path) -> None:
+    done = sloth(secret_site, "run", "-f", "site.sloth")
     assert done.returncode == 1
     assert "there is no secret db/token" in done.stdout
     assert "SLOTH_SECRET_DB_TOKEN" in done.stdout

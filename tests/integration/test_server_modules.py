@@ -19,13 +19,12 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.converge import Outcome, execute
+from sloth.payload.kernel.converge import Outcome
 from sloth.payload.kernel.record import Asset
-from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed
+from sloth.payload.kernel.resource import ArgumentError, Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.session.channel import Link
-from sloth.payload.state.store import Store
+from tests.support.calls import execute_call
 
 
 class Local(Host):
@@ -47,11 +46,7 @@ def host(tmp_path: Path) -> Local:
 
 
 def call(host: Local, module: str, /, check: bool = False, assets: tuple[Any, ...] = (), **args: Any) -> Outcome:
-    cls = find(module)
-    outcome: Outcome = execute(
-        cls(Args(cls.check(args)), host, [Asset.read(asset) for asset in assets]), Store(None), check
-    )
-    return outcome
+    return execute_call(module, on=host, check=check, assets=[Asset.read(asset) for asset in assets], **args)
 
 
 def job(host: Local, path: Path, before: bytes, **args: Any) -> bytes:

@@ -14,8 +14,9 @@ import pytest
 from sloth.engine.events import HostFinished
 from sloth.errors import StateError
 from sloth.state.shared import Shared
-from tests.integration.running import run_local
-from tests.integration.test_contracts import ROOT, sloth
+from tests.support.command import sloth
+from tests.support.paths import ROOT
+from tests.support.running import run_local
 
 SEED = """
 task({

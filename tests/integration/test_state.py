@@ -10,70 +10,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 
-from tests.integration.test_contracts import ROOT, SCHEMAS, sloth
-
-TWO = "".join(f'[hosts.{name}]\nconnection = "local"\n' for name in ("web1", "web2"))
-
-
-class Home:
-    """A controller whose hosts are this machine, under names of their own."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.files = path / "files"
-        self.files.mkdir()
-        (path / "inventory.toml").write_text(TWO)
-
-    def site(self, body: str, name: str = "site.sloth", before: str = "", options: str = "") -> None:
-        text = f'{before}\ntask({{name = "t", {options} run = function()\n{body}\nend}})\n'
-        (self.path / name).write_text(text.replace("FILES", str(self.files)))
-
-    def run(self, *words: str, site: str = "site.sloth", status: int = 0, verb: str = "run") -> str:
-        """Run the site on web1 and return what was printed."""
-        done = sloth(self.path, verb, "-f", site, "--limit", "web1", *words)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def __call__(self, *words: str, status: int = 0) -> str:
-        done = sloth(self.path, *words)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def json(self, *words: str, status: int = 0) -> Any:
-        done = sloth(self.path, *words, "--output", "json")
-        assert done.returncode == status, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
-    def recorded(self, *words: str) -> list[str]:
-        rows: list[dict[str, Any]] = self.json("state", "list", "--agent", "web1", *words)
-        return [row["key"] for row in rows]
-
-    def text(self, name: str) -> str | None:
-        path = self.files / name
-        return path.read_text() if path.exists() else None
-
-    def last_run(self) -> str:
-        return str(self.json("runs", "list")[0]["run"])
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
-
-
-THREE_FILES = """
-    file.copy({content = "one\\n", dest = "FILES/one", mode = "0600"})
-    file.lineinfile({path = "FILES/two", line = "added"})
-    file.link({path = "FILES/three", src = "FILES/one"})
-"""
-
+from tests.support.command import sloth
+from tests.support.home import THREE_FILES, Home
+from tests.support.paths import ROOT, SCHEMAS
 
 # Drift
 

@@ -18,8 +18,8 @@ from sloth.engine.events import HostFinished
 from sloth.payload.session import wire
 from sloth.transport import bundle
 from sloth.transport.local import LocalChannel
-from tests.integration.running import run_local
-from tests.integration.test_contracts import ROOT
+from tests.support.paths import ROOT
+from tests.support.running import run_local
 
 BUNDLE = 150_000  # bytes; every host gets them once a version
 PAYLOAD_MODULES = 105  # that a payload has loaded when it is ready for calls

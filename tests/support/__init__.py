@@ -1,1 +1,1 @@
-"""What tests share."""
+"""Everything that more than one test module uses; test modules import nothing from each other."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_files import call
+from tests.support.calls import execute_call
 
 _line = st.sampled_from((b"a", b"b = 1", b"# c", b"", b"\xff\xfe", b"  a", b"x\r"))
 # A file that ends in a bare CR is left out: Ansible takes the CR for the end of a line, and so do we.
@@ -23,12 +23,12 @@ def test_a_line_is_added_once_and_taken_out_again(before: bytes, line: str) -> N
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "f"
         path.write_bytes(before)
-        call("file.lineinfile", path=str(path), line=line)
+        execute_call("file.lineinfile", path=str(path), line=line)
         after = path.read_bytes()
         assert line.encode() in [part.rstrip(b"\r") for part in after.split(b"\n")]
         assert after == before or after.startswith(before.rstrip(b"\n"))
-        assert call("file.lineinfile", path=str(path), line=line)[0] == "unchanged"
-        call("file.lineinfile", path=str(path), line=line, state="absent")
+        assert execute_call("file.lineinfile", path=str(path), line=line).status == "unchanged"
+        execute_call("file.lineinfile", path=str(path), line=line, state="absent")
         assert line.encode() not in [part.rstrip(b"\r") for part in path.read_bytes().split(b"\n")]
 
 
@@ -38,8 +38,8 @@ def test_a_block_leaves_what_is_around_it(before: bytes, block: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "f"
         path.write_bytes(before)
-        call("file.blockinfile", path=str(path), block=block)
+        execute_call("file.blockinfile", path=str(path), block=block)
         assert path.read_bytes().startswith(before)
-        assert call("file.blockinfile", path=str(path), block=block)[0] == "unchanged"
-        call("file.blockinfile", path=str(path), state="absent")
+        assert execute_call("file.blockinfile", path=str(path), block=block).status == "unchanged"
+        execute_call("file.blockinfile", path=str(path), state="absent")
         assert path.read_bytes().rstrip(b"\n") == before.rstrip(b"\n")

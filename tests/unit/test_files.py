@@ -13,21 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.registry import find, registry
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed
+from sloth.payload.kernel.registry import registry
+from sloth.payload.kernel.resource import ArgumentError, Failed
 from sloth.payload.lib import files
-from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
+from tests.support.calls import execute_call
+from tests.support.paths import ROOT
 from tests.support.stores import record
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def call(name: str, store: Store | None = None, check: bool = False, **given: object) -> tuple[str, dict[str, object]]:
-    cls = find(name)
-    outcome = execute(cls(Args(cls.check(given)), Host(None)), store or Store(None), check)
-    return outcome.status, outcome.values
 
 
 def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -65,7 +57,7 @@ def test_the_old_file_s_mode_is_kept_and_links_survive_an_edit(tmp_path: Path) -
     real.write_text("a\n")
     real.chmod(0o640)
     (tmp_path / "link").symlink_to("real")
-    assert call("file.lineinfile", path=str(tmp_path / "link"), line="b")[0] == "changed"
+    assert execute_call("file.lineinfile", path=str(tmp_path / "link"), line="b").status == "changed"
     assert (tmp_path / "link").is_symlink()
     assert real.read_text() == "a\nb\n"
     assert real.stat().st_mode & 0o7777 == 0o640
@@ -93,35 +85,24 @@ def test_refusals_are_clear(tmp_path: Path, name: str, given: dict[str, object],
     places = {"FILE": str(tmp_path / "file"), "MISSING": str(tmp_path / "missing")}
     words = {key: places.get(str(value), value) for key, value in given.items()}
 
-    class Quiet:
-        def cancelled(self) -> bool:
-            return False
-
-        def output(self, stream: str, data: bytes) -> None:
-            return None
-
-    def refused() -> None:
-        cls = find(name)
-        execute(cls(Args(cls.check(words)), Host(Quiet())), Store(None))
-
     with pytest.raises(Failed, match=said) as caught:
-        refused()
+        execute_call(name, **words)
     assert isinstance(caught.value, ArgumentError) or (tmp_path / "file").read_text() == "x"
 
 
 def test_tree_of_links_directories_and_absence(tmp_path: Path) -> None:
     store = Store(None)
-    assert call("file.directory", store, path=str(tmp_path / "a/b"), mode="0700")[0] == "changed"
-    assert call("file.directory", store, path=str(tmp_path / "a/b"), mode="0700")[0] == "unchanged"
-    assert call("file.link", store, path=str(tmp_path / "l"), src="a")[0] == "changed"
-    assert call("file.link", store, path=str(tmp_path / "l"), src="a")[0] == "unchanged"
-    assert call("file.absent", store, path=str(tmp_path / "l"))[0] == "changed"
-    assert call("file.absent", store, path=str(tmp_path / "l"))[0] == "unchanged"
+    assert execute_call("file.directory", store=store, path=str(tmp_path / "a/b"), mode="0700").status == "changed"
+    assert execute_call("file.directory", store=store, path=str(tmp_path / "a/b"), mode="0700").status == "unchanged"
+    assert execute_call("file.link", store=store, path=str(tmp_path / "l"), src="a").status == "changed"
+    assert execute_call("file.link", store=store, path=str(tmp_path / "l"), src="a").status == "unchanged"
+    assert execute_call("file.absent", store=store, path=str(tmp_path / "l")).status == "changed"
+    assert execute_call("file.absent", store=store, path=str(tmp_path / "l")).status == "unchanged"
     assert (tmp_path / "a/b").is_dir()
-    assert call("file.absent", store, check=True, path=str(tmp_path / "a"))[0] == "changed"
+    assert execute_call("file.absent", store=store, check=True, path=str(tmp_path / "a")).status == "changed"
     assert (tmp_path / "a/b").is_dir()
-    assert call("file.stat", path=str(tmp_path / "a"))[1]["isdir"] is True
-    assert call("file.stat", path=str(tmp_path / "none"))[1] == {"exists": False}
+    assert execute_call("file.stat", path=str(tmp_path / "a")).values["isdir"] is True
+    assert execute_call("file.stat", path=str(tmp_path / "none")).values == {"exists": False}
 
 
 @pytest.mark.parametrize("cls", registry(), ids=lambda cls: cls.name)

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sloth.payload.kernel.converge import execute
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.pkg import apk, apt, backend, dnf, install, locks, pacman, rpm, zypper
 from sloth.payload.modules.pkg.names import Database, Version, Wanted
-from sloth.payload.state.store import Store
+from tests.support.calls import execute_call
 
 STATUS = """Package: dpkg
 Status: install ok installed
@@ -255,9 +254,8 @@ def test_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one.offers = lambda names: dict.fromkeys(names, "1")
     one.host.uid = 1000
     monkeypatch.setattr(install, "choose", lambda host, use=None: one)
-    cls = find("pkg.install")
     with pytest.raises(Failed, match="only root") as caught:
-        execute(cls(Args(cls.check({"name": "a"})), one.host), Store(None))
+        execute_call("pkg.install", on=one.host, name="a")
     assert "become" in caught.value.hint
 
 

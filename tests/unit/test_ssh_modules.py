@@ -10,34 +10,22 @@ from typing import Any
 
 import pytest
 
-from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import Args, ArgumentError, Failed
+from sloth.payload.kernel.resource import ArgumentError, Failed
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.ssh.known_hosts import Entry
-from sloth.payload.state.store import Store
+from tests.support.calls import NoController, execute_call
 
 ED = "AAAAC3NzaC1lZDI1NTE5AAAAIGrShxPYuoCAF5bnDKQ1kQmJwxJ8s1cZ0lQJZq3yHcAr"
 KEY = f"ssh-ed25519 {ED} me@here"
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
 
-class NoLink:
-    def cancelled(self) -> bool:
-        return False
-
-
-def call(module: str, /, **args: Any) -> Any:
-    cls = find(module)
-    return execute(cls(Args(cls.check(args)), Host(NoLink())), Store(None))
-
-
 def edited(tmp_path: Path, before: bytes, module: str, /, **args: Any) -> bytes:
     path = tmp_path / "file"
     path.write_bytes(before)
-    call(module, path=str(path), **args)
+    execute_call(module, path=str(path), **args)
     after = path.read_bytes()
-    assert call(module, path=str(path), **args).status == "unchanged"
+    assert execute_call(module, path=str(path), **args).status == "unchanged"
     return after
 
 
@@ -70,15 +58,13 @@ def test_exclusive_leaves_nothing_else(tmp_path: Path) -> None:
 def test_one_bad_key_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     with pytest.raises(ArgumentError, match="invalid key"):
-        call("ssh.authorized_key", user=ME, path=str(path), key=[KEY, "no key at all"])
+        execute_call("ssh.authorized_key", user=ME, path=str(path), key=[KEY, "no key at all"])
     assert not path.exists()
 
 
 def test_a_key_that_sshd_cannot_read_is_said(tmp_path: Path) -> None:
-    cls = find("ssh.authorized_key")
-    host = Host(NoLink())
-    args = cls.check({"user": ME, "key": "ssh-rsa AAAAB3...", "path": str(tmp_path / "keys")})
-    execute(cls(Args(args), host), Store(None))
+    host = Host(NoController())
+    execute_call("ssh.authorized_key", on=host, user=ME, key="ssh-rsa AAAAB3...", path=str(tmp_path / "keys"))
     assert "sshd will not accept" in host.warnings[0]
 
 
@@ -109,7 +95,7 @@ def test_the_seed_s_call_makes_a_new_block(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"Host": "x"}, {"a b": 1}, {"Port": {}}, {"Port": 1, "port": 2}, {"User": "a\nb"}])
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ArgumentError):
-        call("ssh.config", host="a", path=str(tmp_path / "x"), options=options)
+        execute_call("ssh.config", host="a", path=str(tmp_path / "x"), options=options)
 
 
 def test_a_hashed_host_is_recognised_and_keeps_its_salt(tmp_path: Path) -> None:
@@ -148,13 +134,13 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @root_only
 def test_what_root_makes_for_a_user_is_the_user_s(nobody: Path) -> None:
-    call("ssh.authorized_key", user="nobody", key=KEY)
+    execute_call("ssh.authorized_key", user="nobody", key=KEY)
     uid = pwd.getpwnam("nobody").pw_uid
     for path, mode in ((nobody / ".ssh", 0o700), (nobody / ".ssh/authorized_keys", 0o600)):
         assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (uid, mode)
     (nobody / ".ssh/authorized_keys").chmod(0o666)
     os.chown(nobody / ".ssh/authorized_keys", 0, 0)
-    assert call("ssh.authorized_key", user="nobody", key=KEY).status == "changed"
+    assert execute_call("ssh.authorized_key", user="nobody", key=KEY).status == "changed"
     assert (nobody / ".ssh/authorized_keys").stat().st_uid == uid
 
 
@@ -176,7 +162,7 @@ def test_a_hostile_home_leads_root_nowhere(nobody: Path, tmp_path: Path, trap: s
         else:
             link.symlink_to(target / ("authorized_keys" if trap == "file" else "new"))
     with pytest.raises(Failed) as error:
-        call("ssh.authorized_key", user="nobody", key=KEY)
+        execute_call("ssh.authorized_key", user="nobody", key=KEY)
     assert "become" in error.value.hint
     assert (target / "authorized_keys").read_text() == "precious\n"
     assert sorted(os.listdir(target)) == ["authorized_keys"]

@@ -21,9 +21,9 @@ from sloth.payload.state import blobs as contents_module
 from sloth.payload.state.database import VERSION
 from sloth.payload.state.export import TABLES, dump, load
 from sloth.payload.state.store import Store, StoreError
+from tests.support.paths import ROOT
 from tests.support.stores import CONTEXT, record, remember
 
-ROOT = Path(__file__).parent.parent.parent
 FORMATS = ROOT / "tests" / "formats"
 
 
@@ -136,6 +136,7 @@ WORK = """
 import sys
 from sloth.payload.state.store import Store
 from sloth.payload.kernel.content import Content
+from tests.support.paths import ROOT
 from tests.support.stores import CONTEXT, record, remember
 store = Store(sys.argv[1])
 begin = int(sys.argv[2])

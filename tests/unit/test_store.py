@@ -20,9 +20,8 @@ from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.resource import REQUIRED, Args, Field, Resource
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Signatures, Store, StoreError
+from tests.support.paths import ROOT
 from tests.support.stores import record
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 class Note(Resource):
@@ -145,6 +144,7 @@ def test_a_kill_loses_no_committed_row(tmp_path: Path) -> None:
     script = """
 import sys
 from sloth.payload.state.store import Store
+from tests.support.paths import ROOT
 from tests.support.stores import record
 store = Store(sys.argv[1])
 for number in range(100000):

@@ -12,31 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sloth.payload.kernel.converge import Outcome, execute
+from sloth.payload.kernel.converge import Outcome
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.lib.modes import parse_mode
 from sloth.payload.lib.patterns import hoist_flags
-from sloth.payload.state.store import Store
-
-
-class NoLink:
-    """Commands run without a controller."""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def output(self, stream: str, data: bytes) -> None:
-        return None
+from tests.support.calls import NoController, execute_call
+from tests.support.paths import ROOT
 
 
 def run(name: str, check: bool = False, **arguments: Any) -> tuple[Outcome, list[str]]:
-    cls = find(name)
-    host = Host(NoLink())
-    outcome = execute(cls(Args(cls.check(arguments)), host), Store(None), check)
-    return outcome, host.warnings
+    host = Host(NoController())
+    return execute_call(name, on=host, check=check, **arguments), host.warnings
 
 
 def edited(name: str, data: bytes, arguments: dict[str, Any]) -> bytes:
@@ -120,7 +109,7 @@ def test_empty_matches_mean_the_same_under_every_python() -> None:
     script = (
         "import re; from sloth.payload.lib.patterns import substitute as s; print(s(re.compile('x*'), '-', 'abxd'))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for python in pythons:
         assert subprocess.check_output([python, "-c", script], env=environment) == b"('-a-b--d-', 5)\n"
 

@@ -14,7 +14,8 @@ import pytest
 from sloth.errors import StateError
 from sloth.state.keys import Damaged, Keys, WrongKey, generate
 from sloth.state.vault import Vault
-from tests.integration.test_contracts import ROOT, sloth
+from tests.support.command import sloth
+from tests.support.paths import ROOT
 
 PEM = "-----BEGIN-----\nabc\n-----END-----\n"
 

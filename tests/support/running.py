@@ -1,13 +1,14 @@
-"""Runs sites through the real engine and the real payload, for tests."""
+"""Run sites through the real engine and the real payload, and read the events of a run."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from sloth.engine.events import Event
+from sloth.engine.events import CallFinished, Event, HostFinished, Result
 from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
@@ -49,3 +50,18 @@ async def run_local(source: str, home: Path, options: Options | None = None) -> 
     site.write_text(source)
     with mock.patch.dict(os.environ, {"HOME": str(home)}):
         return await run_site(site, Inventory.local(), home / ".sloth-runner" / "controller", options)
+
+
+def results(events: list[Event]) -> list[Result]:
+    """Return the result of every call, in order."""
+    return [event.result for event in events if isinstance(event, CallFinished)]
+
+
+def reasons(events: list[Event]) -> Counter[tuple[str, str]]:
+    """Count the calls by (status, reason)."""
+    return Counter((result.status, result.reason) for result in results(events))
+
+
+def finished_hosts(events: list[Event]) -> dict[str, HostFinished]:
+    """Return how each host ended, by name."""
+    return {event.host: event for event in events if isinstance(event, HostFinished)}

@@ -1,8 +1,20 @@
-"""Random site programs for the laziness property: the same text runs lazily and eagerly."""
+"""Sites for tests: one with files and a handler, and random ones for the comparison of lazy and eager runs."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
+
+# Five resources and a handler; a first run changes all of them.
+SITE = """
+task({ name = "files", run = function()
+    file.directory({ path = "~/etc" })
+    file.copy({ dest = "~/etc/motd", content = "hello " .. host.name .. "\\n", mode = "0640" })
+    file.lineinfile({ path = "~/etc/hosts", line = "10.0.0.1 gate", create = true })
+    file.blockinfile({ path = "~/etc/hosts", block = "10.0.0.2 a\\n10.0.0.3 b" })
+    file.link({ path = "~/motd", src = "etc/motd" })
+end, notify = "reload" })
+handler({ name = "reload", run = function() exec.run("echo reloaded >> ~/log") end })
+"""
 
 PATHS = ("a", "b", "c", "sub/d")
 

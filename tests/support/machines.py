@@ -177,6 +177,14 @@ class Fleet:
             subprocess.run(["umount", "-l", str(root)], stderr=subprocess.DEVNULL)
         subprocess.run(["umount", "-l", str(self.directory)], stderr=subprocess.DEVNULL)
 
+    def shell(self, name: str, script: str, stdin: bytes = b"") -> str:
+        """Run a script on a host as root and return what it prints; an AssertionError holds what went wrong."""
+        argv = ["ssh", "-F", "none", "-i", str(self.key), "-o", f"UserKnownHostsFile={self.known_hosts}"]
+        argv += ["-o", "BatchMode=yes", f"root@{self.addresses[name]}", script]
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=120)
+        assert done.returncode == 0, f"{script}\n{done.stdout.decode()}{done.stderr.decode()}"
+        return done.stdout.decode()
+
     def inventory(self, user: str = "deploy", become: str = "true") -> str:
         """The fleet's inventory, as TOML."""
         lines = [

@@ -102,7 +102,7 @@ class Barriers:
         if task.run_once:
             return not inside if task.name in self._once else self._first(host, task.name)
         if task.serial and task.name not in self._failed:
-            return len(inside) < batch_size(task.serial, len(self._progress))
+            return len(inside) < task.serial.of(len(self._progress))
         return True
 
     def _stuck(self) -> bool:
@@ -130,13 +130,6 @@ class Barriers:
     async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-
-def batch_size(serial: int | str, hosts: int) -> int:
-    """How many of `hosts` may run a task at once: a number or a percentage ("25%"), at least one."""
-    if isinstance(serial, str):
-        return max(1, hosts * int(serial.rstrip("%")) // 100)
-    return max(1, serial)
 
 
 def order(tasks: Mapping[str, Task]) -> list[Task]:

@@ -16,7 +16,7 @@ from sloth.payload.kernel.resource import Call, Field
 
 PACKAGE = built_in.__name__
 OLDEST = (3, 6)  # the oldest Python of hosts
-# What a namespace of Lua may not hide: see env in playbook/prelude.lua, and Lua's own.
+# What a namespace of Lua may not hide: see env in playbook/lua/sandbox.lua and stubs.lua, and Lua's own.
 _GLOBALS = frozenset(
     {"assert", "check", "coroutine", "debug", "error", "facts", "groups", "handler", "host", "include", "io", "load"}
     | {"log", "math", "next", "os", "package", "pairs", "print", "require", "secret", "select", "state", "string"}

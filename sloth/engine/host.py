@@ -42,6 +42,7 @@ from sloth.playbook import (
     Facts,
     Fetch,
     Invoke,
+    OnFailure,
     Output,
     Program,
     Raise,
@@ -185,7 +186,7 @@ class HostRun:
         if failure is not None:
             raise failure
         if isinstance(end, Error):
-            raise end.cause or SiteError(end.message, where=end.where)
+            raise end.cause or SiteError(end.message, where=end.where, hint=end.hint)
 
     # Tasks
 
@@ -240,7 +241,7 @@ class HostRun:
                 break
         await self._holds.release_all()
         failed = error is not None and not isinstance(error, UnknownResult)
-        if failed and task.on_failure == "rollback" and not self._run.options.check:
+        if failed and task.on_failure is OnFailure.ROLLBACK and not self._run.options.check:
             changed = await self._after.take_back(task, self._notified)
         return self._finish(task, begun, error, changed)
 
@@ -262,7 +263,7 @@ class HostRun:
         if failure is not None:
             return failure
         if isinstance(end, Error):
-            return end.cause or CallError(end.message, where=end.where, detail=end.traceback)
+            return end.cause or CallError(end.message, where=end.where, hint=end.hint, detail=end.traceback)
         return None
 
     def _finish(self, task: Task, begun: float, error: SlothError | None, changed: bool = False) -> bool:

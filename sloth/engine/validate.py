@@ -268,4 +268,4 @@ def _invented(request: Request) -> object:
 def _problem(end: Error) -> Problem:
     if end.cause is not None:
         return Problem(end.cause.where or end.where, end.cause.message, end.cause.hint)
-    return Problem(end.where, end.message)
+    return Problem(end.where, end.message, end.hint)

@@ -1,22 +1,26 @@
-"""The Lua room: the only place that imports lupa. Lua is a generator of calls; the engine answers them."""
+"""Sites: the only package that imports lupa. A Lua program yields requests, such as calls; the engine answers them."""
 
 from sloth.playbook.adhoc import arguments, one_call
-from sloth.playbook.program import Limits, Program, check_syntax
+from sloth.playbook.declarations import OnFailure, Serial, Task
+from sloth.playbook.program import Program
 from sloth.playbook.requests import (
     Done,
     Error,
     Facts,
     Fetch,
     Invoke,
+    LogLevel,
     Output,
     Raise,
     Render,
     Request,
     Secret,
     Shared,
+    SharedOp,
     Sync,
 )
-from sloth.playbook.site import Site, Task
+from sloth.playbook.runtime import Limits, check_syntax
+from sloth.playbook.site import Site
 
 __all__ = [
     "Done",
@@ -25,13 +29,17 @@ __all__ = [
     "Fetch",
     "Invoke",
     "Limits",
+    "LogLevel",
+    "OnFailure",
     "Output",
     "Program",
     "Raise",
     "Render",
     "Request",
     "Secret",
+    "Serial",
     "Shared",
+    "SharedOp",
     "Site",
     "Sync",
     "Task",

@@ -1,4 +1,4 @@
-"""A site of one call, made from words of the command line, so that an ad hoc call is run like any other."""
+"""A site of one call, made from the words of a command line, so that an ad hoc call runs like any other."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
-from sloth.payload.kernel.resource import ArgumentError, Call
+from sloth.payload.kernel.resource import ArgumentError, Call, Field
 from sloth.playbook.site import Site
 
-PLACE = "command line"
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json, JsonObject
+
+PATH = "command line"  # stands for the site's path in positions and records
 
 
-def one_call(name: str, args: Mapping[str, Any], become: bool | str | None = None) -> Site:
-    """Return the site that makes the call `name` with `args` in one task; paths are those of the working directory."""
+def one_call(name: str, args: Mapping[str, Json], become: bool | str | None = None) -> Site:
+    """Return a site that makes the call `name` with `args`, in one task; file names are those of this directory."""
     option = "" if become is None else f", become = {literal(become)}"
     text = f"task({{name = {literal(name)}{option}, run = function() {name}({literal(dict(args))}) end}})"
-    return Site(PLACE, text.encode("utf-8", "surrogateescape"), Path.cwd(), adhoc=True)
+    return Site(PATH, text.encode("utf-8", "surrogateescape"), Path.cwd(), adhoc=True)
 
 
-def arguments(cls: type[Call], words: Sequence[str]) -> dict[str, Any]:
-    """Read `name=value` words as arguments of `cls`; one word without a name is the only required argument.
+def arguments(cls: type[Call], words: Sequence[str]) -> JsonObject:
+    """Return the arguments that `name=value` words give `cls`; a word without a name is the only required argument.
 
-    A value is text as it stands; for a list it is split at commas; `[...]` and `{...}` are read as JSON where the
-    argument is a list, a table, or anything. Raises UsageError.
+    A value is taken as text. That of a list is split at commas; `[...]` and `{...}` are read as JSON where the argument
+    can be a list or a table. Raises UsageError.
     """
-    declared: Sequence[Any] = cls.fields
+    declared: Sequence[Field] = cls.fields
     fields = {alias: field for field in declared for alias in (field.name, *field.aliases)}
-    given: dict[str, Any] = {}
+    given: JsonObject = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not re.fullmatch(r"\w+", name):
@@ -39,7 +42,7 @@ def arguments(cls: type[Call], words: Sequence[str]) -> dict[str, Any]:
             if not name:
                 raise UsageError(f"{cls.name} takes name=value words, not {word!r}")
         if name in given:
-            raise UsageError(f"{cls.name} was given {name} twice")
+            raise UsageError(f"{cls.name} was given the argument {name} twice")
         field = fields.get(name)
         given[name] = _value(name, value, field.type if field else "str")
     try:
@@ -49,19 +52,19 @@ def arguments(cls: type[Call], words: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _value(name: str, text: str, kind: str) -> Any:
+def _value(name: str, text: str, kind: str) -> Json:
     if kind in ("list", "dict", "any", "argv") and text[:1] in ("[", "{"):
         try:
             return json.loads(text)
         except ValueError as error:
-            raise UsageError(f"{name} is no JSON: {error}") from error
+            raise UsageError(f"{name} is not valid JSON: {error}") from error
     if kind == "list":
         return [item for item in text.split(",") if item]
     return text
 
 
-def literal(value: Any) -> str:
-    """`value` (plain data) as a Lua expression."""
+def literal(value: Json) -> str:
+    """Return plain data as a Lua expression. A number that Lua cannot write becomes nil."""
     if value is None:
         return "nil"
     if isinstance(value, bool):

@@ -1,303 +1,278 @@
-"""One site loaded for one host: a Lua runtime of its own, driven by answers to what it asks."""
+"""One site loaded for one host: a Lua runtime of its own, driven by the answers to its requests."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
+from sloth.playbook.declarations import Task, check_references, declare
 from sloth.playbook.requests import (
     Done,
     Error,
     Facts,
     Fetch,
     Invoke,
+    LogLevel,
     Output,
     Raise,
     Render,
     Request,
     Secret,
     Shared,
+    SharedOp,
     Sync,
 )
-from sloth.playbook.site import Site, Task, check_names, declared
+from sloth.playbook.runtime import (
+    Limits,
+    LuaObject,
+    from_json,
+    has_room,
+    new_driver,
+    new_runtime,
+    object_from_json,
+    to_bytes,
+    to_lua,
+    to_text,
+    without_own_frames,
+)
+from sloth.playbook.site import Site, lua_source
+from sloth.suggest import did_you_mean
 
-_PLACE = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL)
-_GLOBAL = re.compile(r"\(global '(\w+)'\)")
-_PRELUDE_NAME = "=(sloth)"
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json, JsonObject
 
-
-@dataclass(frozen=True)
-class Limits:
-    """memory: bytes of one runtime; instructions: of Lua's VM, between two requests."""
-
-    memory: int = 64 * 1024 * 1024
-    instructions: int = 50_000_000
-
-
-@cache
-def _prelude() -> bytes:
-    return (Path(__file__).parent / "prelude.lua").read_bytes()
+# Errors that pass through pcall are strings, and the position is part of them.
+_POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL)
+# Lua tells the name of an undefined variable nowhere but in its message. Only the hint depends on it.
+_UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
+_GLOBALS = ("file", "exec", "state", "task", "handler", "host", "groups", "vars", "facts", "log")
 
 
 class Program:
-    """Drive it: load(), then resume() with an answer until Done or Error; then start() a task the same way."""
+    """A site loaded for one host.
+
+    load() runs the site's top level; resume() answers the request that was returned last, until the result is Done or
+    Error. start() and start_when() run a task in the same way. At most one of them is under way at a time.
+    """
 
     def __init__(
         self,
         site: Site,
         *,
-        host: Mapping[str, Any],
-        groups: Mapping[str, Any],
-        vars: Mapping[str, Any],
+        host: JsonObject,
+        groups: Mapping[str, Sequence[str]],
+        vars: Mapping[str, Json],
         modules: Mapping[str, Sequence[str]],
         check: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        """modules: namespace -> verbs. All data is copied into the VM; nothing of Python's is reachable from it."""
+        """modules: the verbs of each namespace. All data is copied into the runtime."""
         self.tasks: tuple[Task, ...] = ()
         self.handlers: tuple[Task, ...] = ()
         self._site = site
         self._declared: list[Task] = []
-        self._including: list[Path] = []
-        self._thread: Any = None
-        self._raised: SlothError | None = None
+        self._including: list[Path] = []  # the file that is being loaded, after those that include it
+        self._thread: LuaObject = None
+        self._request: Request | None = None  # what resume() answers
+        self._raised: SlothError | None = None  # the error that Lua was last resumed with
+        self._facts: Collection[str] = ()  # the names of all facts, once they are gathered
         self._loading = False
-        self._known = [*modules, "file", "exec", "state", "task", "handler", "host", "groups", "vars", "facts", "log"]
-        limits = limits or Limits()
-        self._runtime = _runtime(limits.memory)
-        period = min(100_000, limits.instructions)
+        self._globals = [*modules, *_GLOBALS]
+        self._limits = limits or Limits()
+        self._runtime = new_runtime(self._limits.memory)
+        instructions = self._limits.instructions
+        period = min(100_000, instructions)
         config = {
-            "host": dict(host),
-            "groups": dict(groups),
-            "vars": dict(vars),
+            "host": host,
+            "groups": groups,
+            "vars": vars,
             "check": check,
             "modules": {namespace: dict.fromkeys(verbs, True) for namespace, verbs in modules.items()},
             "period": period,
-            "periods": limits.instructions // period,
-            "limit": f"{limits.instructions // 1_000_000} million"
-            if limits.instructions >= 1_000_000
-            else str(limits.instructions),
+            "periods": instructions // period,
+            "limit": f"{instructions // 1_000_000} million" if instructions >= 1_000_000 else str(instructions),
         }
-        self._memory = limits.memory
-        self._drive = self._runtime.execute(_prelude(), self._to_lua(config), name=_PRELUDE_NAME, mode="t")
+        if not has_room(self._runtime, self._limits.memory, [config, site.source]):
+            raise SiteError(self._out_of_memory().message, where=site.path, hint="the variables are too large")
+        self._driver = new_driver(self._runtime, config)
 
     def load(self) -> Request:
         """Run the top level of the site."""
         self._loading = True
         self._including = [Path(self._site.path)]
-        return self._begin(b"load", self._site.source, _bytes(self._site.path))
+        return self._begin(b"load", self._site.source, to_bytes(self._site.path))
 
     def start(self, task: Task) -> Request:
-        """Run a task's function."""
+        """Run the function of a task or handler."""
         return self._begin(b"start", task.index)
 
     def start_when(self, task: Task) -> Request:
-        """Evaluate a task's `when`; it ends in Done(value)."""
+        """Evaluate a task's `when`. It ends with Done(value)."""
         return self._begin(b"when", task.index)
+
+    def resume(self, answer: object) -> Request:
+        """Answer the last request with plain data or with Raise(error); return the next one."""
+        if isinstance(answer, Raise):
+            return self._step(self._refuse(answer.error))
+        if isinstance(self._request, Facts) and isinstance(answer, Mapping):
+            self._facts = frozenset(answer)
+        return self._step((True, answer))
 
     def close(self) -> None:
         """Free the runtime."""
-        self._thread = self._drive = self._runtime = None
+        self._thread = self._driver = self._runtime = None
 
-    def _begin(self, entry: bytes, *args: Any) -> Request:
+    # Driving Lua
+
+    def _begin(self, entry: bytes, *args: LuaObject) -> Request:
         self._raised = None
-        self._thread = self._drive[entry].coroutine(*args)
+        self._thread = self._driver[entry].coroutine(*args)
         return self._step(None)
 
-    def resume(self, answer: object) -> Request:
-        """Answer the last request: plain data, or Raise(error)."""
-        if isinstance(answer, Raise):
-            self._raised = answer.error
-            return self._step((False, _bytes(str(answer.error))))
-        return self._step((True, self._to_lua(answer)))
-
-    def _step(self, send: tuple[Any, ...] | None) -> Request:
-        """Let Lua run until it asks for what the engine must answer, or ends."""
+    def _step(self, answer: tuple[bool, object] | None) -> Request:
+        """Let Lua run until it requests something of the engine, or ends."""
         while True:
-            asked = self._send(send)
-            if isinstance(asked, Error):
-                return asked
-            request = self._read(asked)
-            if request is not None:
-                return request
-            send = self._own(asked)
+            yielded = self._send(answer)
+            if isinstance(yielded, Error):
+                return yielded
+            self._request = self._read(yielded)
+            if self._request is not None:
+                return self._request
+            answer = self._answer(yielded)
 
-    def _send(self, send: tuple[Any, ...] | None) -> Any:
+    def _send(self, answer: tuple[bool, object] | None) -> tuple[LuaObject, ...] | Error:
+        """Resume the coroutine; return what it yields or, at its end, returns."""
         from lupa import lua54
 
+        if answer is not None and not has_room(self._runtime, self._limits.memory, answer[1]):
+            return self._out_of_memory()
         try:
-            return self._thread.send(send)
+            values = None if answer is None else (answer[0], to_lua(self._runtime, answer[1]))
+            yielded: tuple[LuaObject, ...] = self._thread.send(values)
+            return yielded if isinstance(yielded, tuple) else (yielded,)
         except lua54.LuaMemoryError:
-            return Error(f"the site uses more than {self._memory // (1024 * 1024)} MB", self._site.path, "")
+            return self._out_of_memory()
         except (lua54.LuaError, StopIteration) as error:
             return Error(str(error), self._site.path, "")
 
-    def _read(self, asked: tuple[Any, ...]) -> Request | None:
-        """The request that Lua yielded (or its end); None for one that is answered in this room."""
-        kind, *rest = asked
+    def _read(self, yielded: tuple[LuaObject, ...]) -> Request | None:
+        """Return the request, or the end, that Lua yielded; None for what this room answers."""
+        kind, *rest = yielded
         match kind:
             case b"invoke":
                 name, args, where, protected = rest
-                values = _plain(args)
-                return Invoke(_text(name), values if isinstance(values, dict) else {}, _text(where), bool(protected))
+                return Invoke(to_text(name), object_from_json(args), to_text(where), bool(protected))
             case b"fetch":
-                return Fetch(rest[0], _text(rest[1]), _text(rest[2]))
+                return Fetch(int(rest[0]), to_text(rest[1]), to_text(rest[2]))
             case b"sync":
-                return Sync(_text(rest[0]))
+                return Sync(to_text(rest[0]))
             case b"output":
-                return Output(_text(rest[0]), _text(rest[1]), _text(rest[2]))
+                return Output(LogLevel(to_text(rest[0])), to_text(rest[1]), to_text(rest[2]))
             case b"facts":
-                return Facts(_text(rest[0]))
+                return Facts(to_text(rest[0]))
             case b"shared":
-                return Shared(_text(rest[0]), _plain(rest[1]), _text(rest[2]))
+                return Shared(SharedOp(to_text(rest[0])), from_json(rest[1]), to_text(rest[2]))
             case b"render":
-                values = _plain(rest[1])
-                return Render(_text(rest[0]), values if isinstance(values, dict) else {}, _text(rest[2]))
+                return Render(to_text(rest[0]), object_from_json(rest[1]), to_text(rest[2]))
             case b"secret":
-                return Secret(_text(rest[0]), _text(rest[1]))
+                return Secret(to_text(rest[0]), to_text(rest[1]))
             case b"done":
-                return self._done(bool(rest[0]))
+                return self._end(bool(rest[0]))
             case b"error":
-                return self._error(_text(rest[0]), _text(rest[1]))
+                return self._error(*map(to_text, rest))
+            case b"memory":
+                return self._out_of_memory()
         return None
 
-    def _own(self, asked: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Answer what needs nobody else: declarations and includes."""
-        kind, *rest = asked
-        try:
-            if kind == b"declare":
-                return True, self._declare(*rest)
-            if kind == b"include":
-                return True, self._to_lua(self._include(_text(rest[0]), _text(rest[1])))
-            if kind == b"included":
-                self._including.pop()
-                return True, None
-        except SiteError as error:
-            self._raised = error
-            return False, _bytes(str(error))
-        raise SiteError(f"the prelude yielded {kind!r}")
+    # Requests that this room answers
 
-    def _declare(self, what: bytes, options: bytes, functions: bytes, where: bytes) -> int:
-        index = len(self._declared) + 1
-        values, kinds = (_plain(text) or {} for text in (options, functions))
+    def _answer(self, yielded: tuple[LuaObject, ...]) -> tuple[bool, object]:
+        kind, *rest = yielded
+        try:
+            match kind:
+                case b"declare":
+                    return True, self._declare(*rest)
+                case b"include":
+                    return True, self._include(to_text(rest[0]), to_text(rest[1]))
+                case b"included":
+                    self._including.pop()
+                    return True, None
+                case b"unknown":
+                    namespace, name, names, where = rest
+                    raise _unknown(f"{to_text(namespace)}.", to_text(name), from_json(names), to_text(where))
+                case b"missing_fact":
+                    name = to_text(rest[0])
+                    if self._facts and name not in self._facts:
+                        raise _unknown("facts.", name, self._facts, to_text(rest[1]))
+                    return True, None
+        except SiteError as error:
+            return self._refuse(error)
+        raise SiteError(f"the Lua code of sloth-runner yielded {kind!r}")
+
+    def _refuse(self, error: SlothError) -> tuple[bool, object]:
+        """Return the answer that raises `error`; remember it, since Lua keeps no more of it than its text."""
+        self._raised = error
+        return False, str(error)
+
+    def _declare(self, what: bytes, options: bytes, functions: bytes, position: bytes) -> int:
+        kind, where = to_text(what), to_text(position)
+        values = from_json(options) or {}
         if not isinstance(values, dict):
-            raise SiteError(f"{_text(what)} takes a table with names", where=_text(where))
-        task = declared(_text(what), values, kinds, _text(where), index)
+            raise SiteError(f"{kind} takes a table with names", where=where)
+        index = len(self._declared) + 1
+        task = declare(kind, values, from_json(functions), where, index)
         for other in self._declared:
             if (other.name, other.handler) == (task.name, task.handler):
-                raise SiteError(f"{_text(what)} {task.name} is there twice (see {other.where})", where=task.where)
+                raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", where=where)
         self._declared.append(task)
         return index
 
     def _include(self, path: str, where: str) -> list[bytes]:
         current = Path(where.rpartition(":")[0] or self._site.path)
         target = current.parent / path
-        shown = str(target)
         if any(target.resolve() == other.resolve() for other in self._including):
-            raise SiteError(f"{shown} includes itself", where=where)
+            raise SiteError(f"{target} includes itself", where=where)
         try:
             source = target.read_bytes()
         except OSError as error:
-            raise SiteError(f"{shown} cannot be included: {error.strerror}", where=where) from error
-        if b"\0" in source:
-            raise SiteError(f"{shown} is not text", where=where)
+            raise SiteError(f"cannot include {target}: {error.strerror}", where=where) from error
+        source = lua_source(source, str(target), where)
         self._including.append(target)
-        return [shown.encode("utf-8", "surrogateescape"), source]
+        return [to_bytes(str(target)), source]
 
-    def _done(self, value: bool) -> Request:
+    # Ends
+
+    def _end(self, value: bool) -> Request:
         if self._loading:
             self._loading = False
             self.tasks = tuple(task for task in self._declared if not task.handler)
             self.handlers = tuple(task for task in self._declared if task.handler)
             try:
-                check_names(list(self.tasks), list(self.handlers))
+                check_references(self.tasks, self.handlers)
             except SiteError as error:
-                return Error(error.message, error.where, "", error)
+                return Error(error.message, error.where, "", error, error.hint)
         return Done(value)
 
-    def _error(self, text: str, traceback: str) -> Error:
+    def _error(self, text: str, where: str, message: str, traceback: str) -> Error:
         self._loading = False
-        cause = self._raised if self._raised is not None and str(self._raised) == text else None
-        if cause is not None:
-            return Error(cause.message, cause.where, "", cause)
-        match = _PLACE.match(text)
-        where, message = (match["where"], match["message"]) if match else (self._site.path, text)
-        if message == "not enough memory":
-            message = f"the site uses more than {self._memory // (1024 * 1024)} MB"
-        if "attempt to yield across a C-call boundary" in message:
-            message = "a call cannot be made inside a callback of string.gsub, table.sort or a metamethod"
-        unknown = _GLOBAL.search(message)
-        if unknown and "nil value" in message:
-            import difflib
+        cause = self._raised
+        if cause is not None and str(cause) == text:
+            return Error(cause.message, cause.where, "", cause, cause.hint)
+        if not where:
+            position = _POSITION.match(text)
+            where, message = (position["where"], position["message"]) if position else (self._site.path, text)
+        undefined = _UNDEFINED.search(message)
+        hint = did_you_mean(undefined[1], self._globals) if undefined else ""
+        return Error(message, where, without_own_frames(traceback), hint=hint)
 
-            near = difflib.get_close_matches(unknown[1], self._known, 1, 0.6)
-            message += f'; hint: did you mean "{near[0]}"?' if near else ""
-        return Error(message, where, _trimmed(traceback))
-
-    def _to_lua(self, value: Any) -> Any:
-        """Plain data as Lua's: tables and byte strings. None is left out: Lua has no such thing."""
-        if value is None or isinstance(value, (bool, float, bytes)):
-            return value
-        if isinstance(value, str):
-            return _bytes(value)
-        if isinstance(value, int):
-            return value if -(2**63) <= value < 2**63 else float(value)
-        if isinstance(value, Mapping):
-            pairs = [(_bytes(str(key)), self._to_lua(item)) for key, item in value.items() if item is not None]
-            return self._runtime.table_from(dict(pairs))
-        if isinstance(value, (list, tuple)):
-            return self._runtime.table_from([self._to_lua(item) for item in value if item is not None])
-        return _bytes(str(value))  # dates of TOML, mostly
+    def _out_of_memory(self) -> Error:
+        self._loading = False
+        return Error(f"the site uses more than {self._limits.memory // (1024 * 1024)} MB", self._site.path, "")
 
 
-def _runtime(memory: int) -> Any:
-    """A Lua 5.4 runtime from which no Python object can be reached."""
-    from lupa import lua54
-
-    def no_attributes(obj: object, name: object, setting: bool) -> object:
-        raise AttributeError("Python is not available to a site")
-
-    runtime = lua54.LuaRuntime(
-        encoding=None,
-        register_eval=False,
-        register_builtins=False,
-        unpack_returned_tuples=True,
-        attribute_filter=no_attributes,
-        max_memory=memory,
-    )
-    runtime.globals()[b"python"] = None
-    return runtime
-
-
-def check_syntax(site: Site) -> None:
-    """Raise SiteError, with file and line, when the site is not Lua."""
-    load = _runtime(Limits().memory).globals()[b"load"]
-    loaded = load(site.source, b"@" + _bytes(site.path), b"t")
-    if isinstance(loaded, tuple):
-        problem = _text(loaded[1])
-        match = _PLACE.match(problem)
-        where, message = (match["where"], match["message"]) if match else (site.path, problem)
-        raise SiteError(message, where=where)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(data: Any) -> str:
-    return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
-
-
-def _plain(data: bytes) -> Any:
-    return json.loads(data.decode("utf-8", "surrogateescape"))
-
-
-def _trimmed(traceback: str) -> str:
-    lines = [line.strip() for line in traceback.splitlines()]
-    return "\n".join(line for line in lines if line and "(sloth)" not in line and "[C]" not in line)
+def _unknown(prefix: str, name: str, known: Collection[str], where: str) -> SiteError:
+    hint = did_you_mean(name, known) or "known are " + ", ".join(sorted(known))
+    return SiteError(f"there is no {prefix}{name}", hint=hint, where=where)

@@ -1,101 +1,140 @@
-"""What a running Lua program asks of the engine, and how it ends."""
+"""What a running Lua program requests of the engine, and how it ends."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sloth.errors import SlothError
 
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json, JsonObject
 
-@dataclass(frozen=True, eq=False)
+
+class LogLevel(StrEnum):
+    """The level of output. PRINT is print(), whose text is shown as it is."""
+
+    PRINT = "print"
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class SharedOp(StrEnum):
+    """An operation on shared values and locks."""
+
+    GET = "get"
+    SET = "set"
+    CAS = "cas"
+    DELETE = "delete"
+    LIST = "list"
+    INCR = "incr"
+    LOCK = "lock"
+    UNLOCK = "unlock"
+    TRY_LOCK = "try_lock"
+    # The parts of state.with_lock:
+    HOLDER = "holder"  # return a name that no other holder has
+    HOLD = "hold"  # take a lock, and renew it until it is released
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Invoke:
-    """Send a call; answer its number. protected: inside pcall, so the answer must wait for the call's reply."""
+    """Send a call; the answer is its number.
+
+    `protected`: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
+    """
 
     name: str
-    args: dict[str, Any]
+    args: JsonObject
     where: str
     protected: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fetch:
-    """The result of call number `call`, because `field` is read; answer a dict."""
+    """Wait for the result of call number `call`, because the site reads `field`; the answer is a dict."""
 
     call: int
     field: str
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sync:
-    """Wait until every call is answered."""
+    """Wait for the replies of all calls."""
 
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Output:
-    """print (level "print") or log.LEVEL."""
+    """Show what print() or log.LEVEL() was given."""
 
-    level: str
+    level: LogLevel
     text: str
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Facts:
-    """The host's facts; answer a dict."""
+    """Gather the host's facts; the answer is a dict of all there are. One without facts is taken for "not known"."""
 
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shared:
-    """state.OP(...); answer plain data. The op "holder" asks for a name that no other holder has."""
+    """Do state.OP(...); the answer is plain data."""
 
-    op: str
-    args: list[Any]
+    op: SharedOp
+    args: list[Json]
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Render:
-    """template(source, args); answer the text."""
+    """Render the template `source` with the variables `args` besides the host's; the answer is the text."""
 
     source: str
-    args: dict[str, Any]
+    args: JsonObject
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Secret:
-    """secret(name); answer the value."""
+    """Look up a secret; the answer is its value."""
 
     name: str
     where: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Done:
-    """It came to its end; value: the truth of what it returned."""
+    """The program came to its end. `value`: whether what it returned is true in Lua."""
 
     value: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Error:
-    """It ended with an error that nothing caught. cause: the Raise answer's error, if it is that one."""
+    """The program ended with an error that nothing caught.
+
+    `cause`: the error of the Raise answer, when it is that one.
+    """
 
     message: str
     where: str
     traceback: str
     cause: SlothError | None = None
+    hint: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Raise:
-    """An answer that is an error: Lua sees it as a string, str(error)."""
+    """An answer that raises an error in Lua, which sees it as the string str(error)."""
 
     error: SlothError
 

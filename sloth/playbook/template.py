@@ -1,4 +1,4 @@
-"""Templates: Jinja2 as Ansible sets it up, strict about the undefined, its errors with file and line."""
+"""Templates: Jinja2 with Ansible's settings. Undefined variables are errors; errors name the template's line."""
 
 from __future__ import annotations
 
@@ -7,43 +7,52 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
+from sloth.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+    from sloth.payload.kernel.values import Json, JsonObject
 
 _MAY_NEED_FACTS = re.compile(r"facts|include|import|extends")
 
+# What a filter takes and returns is up to the template.
+Filter = Callable[..., Any]
+
 
 class Renderer:
-    """Renders the templates of one run; each file is compiled once for all hosts."""
+    """Renders the templates of one run. Each file is compiled once for all hosts."""
 
     def __init__(self, directories: Sequence[Path]) -> None:
-        """directories: where templates are looked for, in this order."""
+        """directories: where to look for templates, in this order."""
         self._directories = tuple(directories)
-        self._environments: dict[tuple[tuple[str, Any], ...], Any] = {}
+        self._environments: dict[tuple[tuple[str, Json], ...], SandboxedEnvironment] = {}
         self._facts: dict[str, bool] = {}
+        self._final_newlines: dict[str, int] = {}  # by path, of every template that was loaded
 
     def file(self, name: str) -> Path:
-        """The path of a template. Raises CallError when it is not there."""
+        """Return the path of a template. Raises CallError when it is not found."""
         path = Path(name).expanduser()
-        places = [path] if path.is_absolute() else [directory / path for directory in self._directories]
-        for place in places:
-            if place.is_file():
-                return place
-        raise CallError(
-            f"there is no template {name}", hint="looked for " + " and ".join(str(place) for place in places)
-        )
+        candidates = [path] if path.is_absolute() else [directory / path for directory in self._directories]
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
+        raise CallError(f"template {name} not found", hint="searched " + " and ".join(map(str, candidates)))
 
     def needs_facts(self, name: str) -> bool:
-        """Whether the template, or one that it includes, may read `facts`."""
+        """Return whether the template, or one that it includes, may read `facts`: gathering them costs a round trip."""
         path = str(self.file(name))
         if path not in self._facts:
-            self._facts[path] = self._looks_at_facts(path, set())
+            self._facts[path] = self._reads_facts(path, set())
         return self._facts[path]
 
-    def _looks_at_facts(self, path: str, seen: set[str]) -> bool:
+    def _reads_facts(self, path: str, seen: set[str]) -> bool:
         from jinja2 import meta
         from jinja2.exceptions import TemplateError
 
@@ -53,17 +62,17 @@ class Renderer:
         try:
             text = Path(path).read_text(encoding="utf-8")
             if not _MAY_NEED_FACTS.search(text):
-                return False  # most templates: the parser is not needed to tell
+                return False  # most templates: no need to parse them
             tree = self._environment({}).parse(text)
         except (TemplateError, OSError, UnicodeDecodeError):
-            return False  # rendering it says what is wrong
+            return False  # render() raises the error
         if "facts" in meta.find_undeclared_variables(tree):
             return True
         for other in meta.find_referenced_templates(tree):
             if other is None:
-                return True  # a name that is only known when it is rendered
+                return True  # the name is an expression: any template may be included
             try:
-                if self._looks_at_facts(self._resolve(other, path), seen):
+                if self._reads_facts(self._resolve(other, path), seen):
                     return True
             except CallError:
                 continue
@@ -73,78 +82,111 @@ class Renderer:
         beside = Path(parent).parent / name
         return str(beside) if beside.is_file() else str(self.file(name))
 
-    def render(self, name: str, variables: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> str:
-        """Return the rendered text. Raises CallError with the template's file and line."""
+    def render(self, name: str, variables: JsonObject, options: Mapping[str, Json] | None = None) -> str:
+        """Return the rendered text. Raises CallError with the template's file and line.
+
+        options: Jinja2's settings, by the names that Ansible has for them. As in Ansible, the text ends with at least
+        as many newlines as the template does: Jinja2 removes the last one, trim_blocks one after a block.
+        """
         from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
         path = str(self.file(name))
+        environment = self._environment(options or {})
         try:
-            return str(self._environment(options or {}).get_template(path).render(variables))
+            text = environment.get_template(path).render(variables)
         except TemplateSyntaxError as error:
             raise CallError(error.message or "bad syntax", where=f"{error.filename or path}:{error.lineno}") from None
         except UnicodeDecodeError as error:
             raise CallError(f"the template is not UTF-8 (byte {error.start})", where=path) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise self._explain(error, path, variables) from None
+            raise _explain(error, path, variables) from None
+        newline = environment.newline_sequence
+        missing = self._final_newlines[path] - _count_final(text, newline)
+        return text + newline * max(0, missing)
 
-    def _explain(self, error: Exception, path: str, variables: Mapping[str, Any]) -> CallError:
-        """The error with the innermost line that lies in a template."""
-        where, trace = path, error.__traceback__
-        while trace is not None:
-            name = trace.tb_frame.f_code.co_filename
-            if Path(name).is_file() and not name.endswith(".py"):
-                where = f"{name}:{trace.tb_lineno}"
-            trace = trace.tb_next
-        unknown = re.match(r"'(\w+)' is undefined", str(error))
-        hint = ""
-        if unknown:
-            import difflib
+    def _environment(self, options: Mapping[str, Json]) -> SandboxedEnvironment:
+        """Return the environment for these options."""
+        key = tuple(sorted(options.items()))
+        if key not in self._environments:
+            self._environments[key] = self._new_environment(options)
+        return self._environments[key]
 
-            near = difflib.get_close_matches(unknown[1], list(variables), 1, 0.6)
-            hint = f'did you mean "{near[0]}"?' if near else "set it in the inventory's vars, or with -e"
-        return CallError(str(error) or type(error).__name__, hint=hint, where=where)
-
-    def _environment(self, options: Mapping[str, Any]) -> Any:
-        """The Jinja2 environment for these options (Ansible's names and defaults)."""
+    def _new_environment(self, options: Mapping[str, Json]) -> SandboxedEnvironment:
         import jinja2
         from jinja2.sandbox import SandboxedEnvironment
 
-        key = tuple(sorted(options.items()))
-        if key in self._environments:
-            return self._environments[key]
         renderer = self
 
         class Environment(SandboxedEnvironment):
-            """Includes are looked for beside the template that includes them, first."""
+            """Looks for an included template beside the one that includes it first."""
 
             def join_path(self, template: str, parent: str) -> str:
                 return renderer._resolve(template, parent)
 
-        def load(name: str) -> tuple[str, str, Any]:
+        class Undefined(jinja2.StrictUndefined):
+            """Raises an UndefinedError that has the variable's name as data: `variable`, None for an attribute."""
+
+            __slots__ = ()
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                if self._undefined_obj is jinja2.utils.missing:
+                    self._undefined_exception = partial(_undefined_error, self._undefined_name)  # type: ignore[assignment]
+
+        def load(name: str) -> tuple[str, str, Callable[[], bool]]:
             path = Path(name)
             if not path.is_file():
                 raise jinja2.TemplateNotFound(name)
-            return path.read_text(encoding="utf-8"), name, lambda: True
+            source = path.read_text(encoding="utf-8")
+            self._final_newlines[name] = _count_final(source, "\n")
+            return source, name, lambda: True
 
-        settings = {"trim_blocks": True, "keep_trailing_newline": True, "newline_sequence": "\n", **options}
-        environment = Environment(
-            loader=jinja2.FunctionLoader(load), undefined=jinja2.StrictUndefined, cache_size=400, **settings
-        )
+        settings = {"trim_blocks": True, "newline_sequence": "\n", **options}
+        environment = Environment(loader=jinja2.FunctionLoader(load), undefined=Undefined, cache_size=400, **settings)
         environment.filters.update(FILTERS)
-        self._environments[key] = environment
         return environment
 
 
-def _bool(value: Any) -> bool:
+def _count_final(text: str, newline: str) -> int:
+    """Return the number of newlines at the end of `text`."""
+    count = 0
+    while text.endswith(newline * (count + 1)):
+        count += 1
+    return count
+
+
+def _undefined_error(variable: str | None, message: str | None = None) -> Exception:
+    from jinja2.exceptions import UndefinedError
+
+    error = UndefinedError(message)
+    error.variable = variable  # type: ignore[attr-defined]
+    return error
+
+
+def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> CallError:
+    """Return the error with the innermost line that lies in a template."""
+    where, trace = path, error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if Path(name).is_file() and not name.endswith(".py"):
+            where = f"{name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    hint = ""
+    variable = getattr(error, "variable", None)
+    if variable is not None:
+        hint = did_you_mean(variable, variables) or "set it in the inventory's vars, or with -e"
+    return CallError(str(error) or type(error).__name__, hint=hint, where=where)
+
+
+def _bool(value: Json) -> bool:
     return value.strip().lower() in ("yes", "on", "1", "true") if isinstance(value, str) else bool(value)
 
 
-def _mandatory(value: Any) -> Any:
+def _mandatory(value: Json) -> Json:
     from jinja2 import Undefined
-    from jinja2.exceptions import UndefinedError
 
     if isinstance(value, Undefined):
-        raise UndefinedError(f"'{value._undefined_name}' is mandatory, and undefined")
+        raise _undefined_error(value._undefined_name, f"'{value._undefined_name}' is mandatory, and undefined")
     return value
 
 
@@ -157,8 +199,8 @@ def _regex_search(value: str, pattern: str) -> str:
     return found.group() if found else ""
 
 
-# What people know from Ansible and Jinja2 itself lacks.
-FILTERS: dict[str, Any] = {
+# Filters of Ansible that Jinja2 does not have.
+FILTERS: Mapping[str, Filter] = {
     "to_json": lambda value: json.dumps(value),
     "to_nice_json": lambda value, indent=4: json.dumps(value, indent=indent, sort_keys=True),
     "from_json": json.loads,

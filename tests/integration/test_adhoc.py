@@ -48,7 +48,7 @@ def test_a_word_alone_lists_and_tables(three_hosts: Path) -> None:
         (["local", "file.copy", "dest=/x"], "needs src or content"),
         (["nope", "file.absent", "/x"], "no host matches nope"),
         (["local", "file.absent", "relative"], "absolute path"),
-        (["local", "exec.run", "x", "env={1"], "is no JSON"),
+        (["local", "exec.run", "x", "env={1"], "is not valid JSON"),
     ],
 )
 def test_mistakes_touch_nothing(three_hosts: Path, words: list[str], said: str) -> None:

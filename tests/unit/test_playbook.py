@@ -1,4 +1,4 @@
-"""The Lua room: what a site may do, what it may not, and where its errors point."""
+"""Sites: what they may do, what they may not, and the position of their errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sloth.errors import CallError
-from sloth.playbook import Done, Error, Fetch, Invoke, Limits, Output, Program, Raise, Request, Site, Sync
+from sloth.errors import CallError, SiteError
+from sloth.playbook import (
+    Done,
+    Error,
+    Facts,
+    Fetch,
+    Invoke,
+    Limits,
+    OnFailure,
+    Output,
+    Program,
+    Raise,
+    Request,
+    Serial,
+    Site,
+    Sync,
+    check_syntax,
+)
+from sloth.playbook.template import Renderer
 
 MODULES = {"file": ["copy", "absent"], "exec": ["run"]}
 
@@ -109,11 +126,18 @@ def test_a_raised_error_comes_back_as_itself_and_pcall_sees_its_text() -> None:
         ("setmetatable({}, {__gc = print})", "__gc is not available", 2),
         ("local r = file.copy({dest = '/a'}) r.changed = 1", "cannot be changed", 2),
         ("task({name = 'inner', run = print})", "not inside a task", 2),
+        ("file:copy({dest = '/a'})", "file:copy must be written with a dot: file.copy(...)", 2),
+        ("log:info('x')", "log:info must be written with a dot", 2),
+        ("state:get('x')", "state:get must be written with a dot", 2),
+        ("log.wran('x')", 'there is no log.wran; hint: did you mean "warn"?', 2),
+        ("state.gte('x')", 'there is no state.gte; hint: did you mean "get"?', 2),
+        ("local ok, e = pcall(function() file.cpoy({}) end) error(e, 0)", 'hint: did you mean "copy"?', 2),
+        ('string.gsub("a", "a", function() file.cpoy({}) end)', "there is no file.cpoy", 2),
     ],
 )
 def test_errors_point_at_the_line(body: str, said: str, line: int | None) -> None:
     end = error(task(body), limits=Limits(instructions=2_000_000))
-    assert said in end.message
+    assert said in f"{end.message}; hint: {end.hint}"
     if line is not None:
         assert end.where == f"site.sloth:{line}"
 
@@ -149,7 +173,7 @@ def test_nothing_leads_out_of_the_sandbox(body: str) -> None:
 )
 def test_task_options_are_checked(options: str, said: str) -> None:
     end = error(f'\ntask({{ name = "a", {options}, run = function() end }})')
-    assert said in f"{end.message}; hint: {end.cause.hint if end.cause else ''}"
+    assert said in f"{end.message}; hint: {end.hint}"
     assert end.where == "site.sloth:2"
 
 
@@ -208,3 +232,173 @@ def test_a_string_has_no_module_s_functions_otherwise() -> None:
     end = program('local word = "a"; word.absent({})').load()
     assert isinstance(end, Error)
     assert "nil value" in end.message
+
+
+def output(source: str, answer: Any = None) -> list[str]:
+    """Return what print() and log.* show."""
+    asked, end = drive(source, answer)
+    assert isinstance(end, Done), end
+    return [request.text for request in asked if isinstance(request, Output)]
+
+
+@pytest.mark.parametrize(
+    ("body", "memory"),
+    [
+        ('assert(false, "not enough memory")', False),
+        ('error("not enough memory")', False),
+        ('pcall(error, "not enough memory") assert(false, "not enough memory")', False),
+        ("setmetatable(vars, {__index = function(t, k) return t[k + 1] end}) print(vars[1])", False),
+        ('local t = setmetatable({}, {__tostring = function() error("x") end}) error(t)', False),
+        ('string.rep("x", 1e9)', True),
+        ("local t = {} while true do t[#t + 1] = {} end", True),
+    ],
+)
+def test_memory_is_exhausted_when_lua_says_so_and_not_when_a_text_does(body: str, memory: bool) -> None:
+    end = error(task(body), limits=Limits(memory=16 * 1024 * 1024))
+    assert (end.message == "the site uses more than 16 MB") == memory, end
+    if "not enough memory" in body:
+        assert end.message == "not enough memory"
+
+
+def test_an_answer_that_does_not_fit_is_an_error_too() -> None:
+    loaded = program("print(secret('x'))", limits=Limits(memory=4 * 1024 * 1024))
+    loaded.load()
+    end = loaded.resume("x" * 8_000_000)
+    assert isinstance(end, Error)
+    assert "uses more than 4 MB" in end.message
+    with pytest.raises(SiteError, match="uses more than 4 MB"):
+        program("", limits=Limits(memory=4 * 1024 * 1024), vars={"x": ["x" * 1000] * 8000})
+
+
+@pytest.mark.parametrize(
+    ("expression", "shown"),
+    [
+        ('"text"', "text"),
+        ("nil, true, 1.5", "nil\ttrue\t1.5"),
+        ("{}", "{}"),
+        ('{"a", 2, x = true}', '{"a", 2, x = true}'),
+        ('{["two words"] = 1, b = {c = {1, 2}}, [7] = "x"}', '{["two words"] = 1, [7] = "x", b = {c = {1, 2}}}'),
+        ('{"a\\n\\"\\1"}', r'{"a\n\"\001"}'),
+        ("{print}", "{<function>}"),
+        ('setmetatable({}, {__tostring = function() return "mine" end})', "mine"),
+        ("(function() local t = {1} t.t = t return t end)()", "{1, t = {...}}"),
+        ("vars", "{list = {1, 2}}"),
+        ("{file.copy({dest = '/a'})}", "{changed file.copy}"),
+        ("facts", '{os_family = "debian"}'),
+    ],
+)
+def test_print_shows_what_a_table_holds(expression: str, shown: str) -> None:
+    def answer(request: Request) -> Any:
+        return {"os_family": "debian", "nothing": None} if isinstance(request, Facts) else None
+
+    asked, end = drive(task(f"print({expression})"), answer, vars={"list": [1, 2]})
+    assert isinstance(end, Done), end
+    assert [request.text for request in asked if isinstance(request, Output)] == [shown]
+
+
+def test_an_unknown_fact_is_an_error_and_one_without_a_value_is_nil() -> None:
+    def answer(request: Request) -> Any:
+        return {"os_family": "debian", "nothing": None} if isinstance(request, Facts) else None
+
+    assert output(task("print(facts.os_family, facts.nothing)"), answer) == ["debian\tnil"]
+    for source in (
+        task("if facts.os_familiy == 'debian' then end"),
+        "\nif facts.os_familiy then end",
+        'task({ name = "t",\nwhen = function() return facts.os_familiy end, run = print })',
+    ):
+        loaded = program(source)
+        end: Request = loaded.load()
+        if isinstance(end, Done):
+            one = loaded.tasks[0]
+            end = loaded.start_when(one) if one.has_when else loaded.start(one)
+        assert isinstance(end, Facts)
+        end = loaded.resume({"os_family": "debian"})
+        assert isinstance(end, Error)
+        assert (end.message, end.hint) == ("there is no facts.os_familiy", 'did you mean "os_family"?')
+        assert end.where == "site.sloth:2"
+        assert isinstance(end.cause, SiteError)
+
+
+def test_facts_that_are_not_known_before_a_run_are_nil() -> None:
+    assert output(task("print(facts.anything)"), lambda request: {} if isinstance(request, Facts) else None) == ["nil"]
+
+
+def test_the_first_line_may_name_an_interpreter(tmp_path: Path) -> None:
+    inner = tmp_path / "inner.sloth"
+    inner.write_text("#!/usr/bin/env sloth-runner\nreturn 1\n")
+    site = tmp_path / "site.sloth"
+    site.write_bytes(b'\xef\xbb\xbf#!/usr/bin/env -S sloth-runner run -f\nprint(include("inner.sloth"))\nerror("here")')
+    check_syntax(Site.read(str(site)))
+    loaded = Program(Site.read(str(site)), host={}, groups={}, vars={}, modules=MODULES)
+    assert isinstance(loaded.load(), Output)
+    end = loaded.resume(None)
+    assert isinstance(end, Error)
+    assert end.where == f"{site}:3"
+
+
+def test_positions_have_the_whole_path_however_long(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 80) / ("b" * 80)
+    folder.mkdir(parents=True)
+    site = folder / "site.sloth"
+    for text, message in (("\nlocal x = nil\nx.y = 1", "attempt to index"), ("\n\nx = = 1", "unexpected symbol")):
+        site.write_text(text)
+        end = Program(Site.read(str(site)), host={}, groups={}, vars={}, modules=MODULES).load()
+        assert isinstance(end, Error)
+        assert end.where == f"{site}:3"
+        assert end.message.startswith(message)
+    with pytest.raises(SiteError, match="unexpected symbol") as caught:
+        check_syntax(Site.read(str(site)))
+    assert caught.value.where == f"{site}:3"
+
+
+def test_no_frame_of_our_own_code_is_in_a_traceback() -> None:
+    end = error(task('local function inner() pcall(print) error("x") end\ninner()'))
+    assert "site.sloth:2" in end.traceback
+    assert "(sloth" not in end.traceback
+
+
+def test_options_become_typed_values() -> None:
+    loaded = program('task({name = "a", serial = "25%", on_failure = "rollback", run = print})\n'
+                     'task({name = "b", serial = 3, hosts = "web*", run = print})')  # fmt: skip
+    assert isinstance(loaded.load(), Done)
+    first, second = loaded.tasks
+    assert (first.serial, first.on_failure) == (Serial(percent=25), OnFailure.ROLLBACK)
+    assert (second.serial, second.hosts) == (Serial(hosts=3), ("web*",))
+    assert [Serial(percent=25).of(total) for total in (1, 4, 10)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{% for i in l %}{{ i }} {% endfor %}\n", "1 2 \n"),
+        ("{% if l %}yes{% endif %}\n", "yes\n"),
+        ("{% if not l %}no{% endif %}\n", "\n"),
+        ("{% for i in l %}\n{{ i }}\n{% endfor %}\n", "1\n2\n"),
+        ("text\n\n\n", "text\n\n\n"),
+        ("text", "text"),
+        ("{% if l %}yes{% endif %}", "yes"),
+        ("{{ line }}\n", "line\n"),
+        ("Hello {% include 'world' %}!", "Hello world!"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_template_keeps_its_final_newlines_as_with_ansible(
+    tmp_path: Path, template: str, text: str, newline: str
+) -> None:
+    (tmp_path / "t").write_text(template)
+    (tmp_path / "world").write_text("world\n")
+    variables = {"l": [1, 2], "line": "line" + newline}
+    made = Renderer([tmp_path]).render("t", variables, {"newline_sequence": newline})
+    assert made == text.replace("\n", newline)
+
+
+def test_errors_of_templates_name_the_line_and_the_nearest_variable(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("{{ port }}\n{{ prot }}\n")
+    (tmp_path / "attribute").write_text("{{ port.prot }}\n")
+    with pytest.raises(CallError) as caught:
+        Renderer([tmp_path]).render("t", {"port": 1})
+    assert (caught.value.where, caught.value.hint) == (f"{tmp_path}/t:2", 'did you mean "port"?')
+    with pytest.raises(CallError) as caught:
+        Renderer([tmp_path]).render("attribute", {"port": 1})
+    assert caught.value.hint == ""

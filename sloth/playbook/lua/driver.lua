@@ -1,0 +1,74 @@
+-- What Python drives: it loads a site and runs its tasks, each in a coroutine, and reports how they end.
+
+local room = ...
+
+local getinfo, sethook, traceback = debug.getinfo, debug.sethook, debug.traceback
+local sub = string.sub
+local type, tostring, xpcall = type, tostring, xpcall
+local caller, config = room.caller, room.config
+
+-- Called after every `config.period` instructions. A hook is the only way to stop `while true do end`: Lua hands
+-- control to nobody. It counts periods and not time, so that a slow machine gets no other result.
+local function hook()
+    room.periods = room.periods + 1
+    if room.periods > config.periods then
+        local where, message = caller(), "more than " .. config.limit .. " instructions without a call: an endless loop?"
+        room.tripped = where .. ": " .. message -- if pcall catches the error, guard in sandbox.lua raises it again
+        room.fail(where, message)
+    end
+end
+
+-- Return the parts of an error's text: where, message. "" for `where` when they are not known.
+local function parts_of(text)
+    local raised = room.raised
+    if text == raised.text then return raised.where, raised.message end
+    -- Lua itself puts the position before the message, as the frame's short_src: a long path is shortened there.
+    for level = 3, 200 do
+        local info = getinfo(level, "Sl")
+        if not info then break end
+        if info.currentline > 0 and sub(info.source, 1, 1) == "@" then
+            local prefix = info.short_src .. ":" .. info.currentline .. ": "
+            if sub(text, 1, #prefix) == prefix then
+                return sub(info.source, 2) .. ":" .. info.currentline, sub(text, #prefix + 1)
+            end
+        end
+    end
+    return "", text
+end
+
+-- Run a function of the site to its end. Return "done" and whether its value is true; or "error", text, where, message
+-- and traceback; or "memory".
+local function run(f, is_task)
+    local info = getinfo(f, "S")
+    room.fallback = sub(info.source, 1, 1) == "@" and sub(info.source, 2) .. ":" .. info.linedefined or ""
+    sethook(hook, "", config.period)
+    room.depth, room.periods, room.tripped, room.running = 0, 0, nil, is_task
+    local handled = false
+    local ok, value = xpcall(f, function(problem)
+        handled = true
+        local text = room.message_of(problem)
+        local where, message = parts_of(text)
+        return { text, where, message, traceback("", 2) }
+    end)
+    sethook()
+    room.running = false
+    if ok then return "done", value and true or false end
+    if type(value) == "table" then return "error", value[1], value[2], value[3], value[4] end
+    -- Lua calls the message handler for every error but two: when memory is exhausted, and when the handler fails
+    -- itself, as it may after a stack overflow. (And error("not enough memory", 0), with Lua's own text and no position,
+    -- is no error but exhausted memory to Lua itself: see lua_error in its lapi.c.)
+    if not handled then return "memory" end
+    return "error", tostring(value), "", tostring(value), ""
+end
+
+return {
+    load = function(source, path)
+        return run(function() room.compile(source, path)() end, false)
+    end,
+    start = function(index) return run(room.functions[index].run, true) end,
+    when = function(index)
+        local when = room.functions[index].when
+        if type(when) ~= "function" then return "done", when and true or false end
+        return run(when, true)
+    end,
+}

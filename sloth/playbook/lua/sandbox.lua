@@ -1,0 +1,164 @@
+-- The sandbox: what a site may use of Lua, how it suspends until Python has answered, and how its errors are raised.
+--
+-- sandbox, encode, stubs and driver run in this order, once in every fresh runtime, each with the same table `room`.
+-- Through it they share what a site must never get hold of; whatever a site may use is in `room.env`, its globals.
+-- Their chunks are named "=(sloth/FILE.lua)", a site's "@PATH": so one test of the first character tells whose a stack
+-- frame is.
+
+local room = ...
+
+local yield, isyieldable = coroutine.yield, coroutine.isyieldable
+local getinfo, getlocal, getupvalue = debug.getinfo, debug.getlocal, debug.getupvalue
+local format, sub, match = string.format, string.sub, string.match
+local pack, unpack = table.pack, table.unpack
+local type, pairs, ipairs, rawget, rawequal = type, pairs, ipairs, rawget, rawequal
+local setmetatable, getmetatable = setmetatable, getmetatable
+local raw_pcall, raw_xpcall, error, load = pcall, xpcall, error, load
+
+room.depth = 0      -- how many pcall and xpcall the running code is inside of
+room.periods = 0    -- periods of the instruction hook since Python last answered
+room.tripped = nil  -- the text of the error of the instruction limit, once it was reached
+room.fallback = ""  -- the position of the running function, for a tail call: it leaves no frame of the site
+
+-- Return the position "site.sloth:4" of the innermost frame of the site.
+local function caller()
+    for level = 2, 200 do
+        local info = getinfo(level, "Sl")
+        if not info then break end
+        if info.currentline > 0 and sub(info.source, 1, 1) == "@" then
+            return sub(info.source, 2) .. ":" .. info.currentline
+        end
+    end
+    return room.fallback
+end
+room.caller = caller
+
+-- Raise an error at a position. Lua code that catches it sees one string, as with every error of Lua; its parts are
+-- kept beside it, so that nobody has to take the string apart when it reaches the driver.
+local raised = {}
+function room.fail(where, message)
+    raised.text, raised.where, raised.message = where .. ": " .. message, where, message
+    error(raised.text, 0)
+end
+room.raised = raised
+local fail = room.fail
+
+-- Suspend the site with a request, until Python resumes it with true and the answer, or false and an error's text.
+-- `what` names the request for people. Lua cannot suspend a function that C code called: a callback, a metamethod.
+function room.ask(what, ...)
+    if not isyieldable() then
+        fail(caller(), what .. " cannot be used inside a callback of string.gsub, table.sort or a metamethod; "
+            .. "collect the values first")
+    end
+    local ok, value = yield(...)
+    room.periods = 0 -- the limit is for loops that never ask: a long site that makes calls may run for hours
+    if not ok then error(value, 0) end
+    return value
+end
+local ask = room.ask
+
+-- Refuse `owner:name(...)`, which passes the owner as first argument: it comes from languages that have methods.
+function room.refuse_colon(owner, first, namespace, name)
+    if rawequal(first, owner) then
+        fail(caller(), format("%s:%s must be written with a dot: %s.%s(...)", namespace, name, namespace, name))
+    end
+end
+
+-- Compile Lua source under the path of its file.
+function room.compile(source, path)
+    local chunk, message = load(source, "@" .. path, "t", room.env)
+    if chunk then return chunk end
+    -- Lua puts the position before the message, but shortens a long path: take the line only.
+    local short = getinfo(load("", "@" .. path), "S").short_src
+    local line, rest = match(sub(message, #short + 1), "^:(%d+): (.*)$")
+    fail(path .. ":" .. (line or "1"), rest or message)
+end
+
+-- The globals of a site
+
+local env = {}
+room.env = env
+for _, name in ipairs({ "assert", "error", "ipairs", "next", "pairs", "select", "tonumber", "tostring", "type",
+    "rawequal", "rawget", "rawlen", "rawset", "_VERSION" }) do
+    env[name] = _G[name]
+end
+string.dump = nil -- with the loading of bytecode, it leads out of the sandbox
+for _, name in ipairs({ "string", "table", "math", "utf8" }) do
+    env[name] = {} -- a copy: what a site puts into its own does not change ours
+    for key, value in pairs(_G[name]) do env[name][key] = value end
+end
+env.os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime, getenv = os.getenv }
+env._G = env
+
+env.getmetatable = getmetatable
+env.setmetatable = function(object, meta)
+    -- A finalizer runs whenever memory is collected, outside of any task.
+    if type(meta) == "table" and rawget(meta, "__gc") ~= nil then error("__gc is not available to a site", 2) end
+    return setmetatable(object, meta)
+end
+env.load = function(chunk, name, _, scope)
+    return load(chunk, name or "=(load)", "t", scope == nil and env or scope) -- "t": bytecode could crash the VM
+end
+for _, name in ipairs({ "coroutine", "io", "debug", "package" }) do
+    env[name] = setmetatable({}, {
+        __index = function() fail(caller(), name .. " is not available to a site") end,
+        __metatable = "none",
+    })
+end
+env.require = function() fail(caller(), 'require is not available to a site; use include("file.sloth")') end
+
+-- Strings
+
+-- A loop such as `for _, user in ipairs({"alice"}) do user.create({name = user}) end` hides the module `user` behind a
+-- string of that name. What a string does not have is therefore looked up in the module that it hides: the debug library
+-- says under which name the calling function, or the one around it, knows this very string.
+local function hidden_module(text)
+    local modules = room.config.modules
+    for level = 3, 4 do -- 1 is this function, 2 the metamethod
+        local info = getinfo(level, "f")
+        if not info then return nil end
+        local found
+        for at = 1, 200 do
+            local name, value = getlocal(level, at)
+            if not name then break end
+            if value == text and modules[name] then found = name end -- the last one of that name is the one in scope
+        end
+        for at = 1, 255 do
+            local name, value = getupvalue(info.func, at)
+            if not name then break end
+            if not found and value == text and modules[name] then found = name end
+        end
+        if found then return found end
+    end
+end
+local string_meta = getmetatable("")
+string_meta.__index = function(text, key)
+    local method = env.string[key]
+    if method ~= nil or type(text) ~= "string" then return method end
+    local namespace = hidden_module(text)
+    return namespace and env[namespace][key] or nil
+end
+string_meta.__metatable = "string" -- all strings share this metatable, the controller's too: a site must not get it
+
+-- Protected calls
+
+-- Inside pcall a call waits for its reply (the stub passes on that `depth` is above 0), so that the site can catch its
+-- failure. Calls before the pcall must not fail inside it, so their replies are awaited first; those inside have been
+-- answered when it ends.
+local function guard(run)
+    ask("pcall", "sync", caller())
+    room.depth = room.depth + 1
+    local outcome = pack(run())
+    room.depth = room.depth - 1
+    if room.tripped then error(room.tripped, 0) end -- or `while true do pcall(...) end` would never end
+    return unpack(outcome, 1, outcome.n)
+end
+
+env.pcall = function(f, ...)
+    local args = pack(...)
+    return guard(function() return raw_pcall(f, unpack(args, 1, args.n)) end)
+end
+env.xpcall = function(f, handler, ...)
+    local args = pack(...)
+    return guard(function() return raw_xpcall(f, handler, unpack(args, 1, args.n)) end)
+end

@@ -1,0 +1,188 @@
+-- What a site calls: the modules, `facts`, `state`, `task` and the rest. Each is a stub that asks Python.
+
+local room = ...
+
+local format, sub = string.format, string.sub
+local pack, unpack = table.pack, table.unpack
+local type, tostring, pairs, ipairs, next, select = type, tostring, pairs, ipairs, next, select
+local setmetatable, isyieldable, error = setmetatable, coroutine.isyieldable, error
+local caller, fail, ask, refuse_colon = room.caller, room.fail, room.ask, room.refuse_colon
+local data, data_list, text_of = room.data, room.data_list, room.text_of
+local config, env, results = room.config, room.env, room.results
+
+-- Results. A call returns at once with a proxy of its result, before the host has replied, so that what a run costs in
+-- round trips does not grow with its calls. Reading a field of the proxy is what waits. Where the reply is a failure,
+-- that is where the error is raised, with the position of the call.
+
+function room.fetch(proxy, field)
+    local state = results[proxy]
+    -- In a check the result of an action that was not run has few fields; Python decides for each other one.
+    if state.fields == nil or (state.fields._unknown and state.fields[field] == nil) then
+        state.fields = ask("a result", "fetch", state.id, field, caller())
+    end
+    return state.fields
+end
+local fetch = room.fetch
+
+local result_meta = {
+    __index = function(proxy, field) return fetch(proxy, tostring(field))[field] end,
+    __newindex = function() error("the result of a call cannot be changed", 2) end,
+    __pairs = function(proxy)
+        local fields, visible = fetch(proxy, "changed"), {}
+        for name, value in pairs(fields) do if sub(name, 1, 1) ~= "_" then visible[name] = value end end
+        return next, visible, nil
+    end,
+    -- Must not wait: C code calls it, in string.format for one. print and log fetch the fields before.
+    __tostring = function(proxy)
+        local state = results[proxy]
+        local fields = state.fields
+        if fields == nil then return "<result of " .. state.name .. " at " .. state.where .. ">" end
+        return format("%s %s", fields.status or "?", fields.key or state.name)
+    end,
+    __metatable = "the result of a call",
+}
+
+-- Namespaces: tables of functions in which an unknown name is an error with the nearest one.
+
+local function namespace(name, functions)
+    return setmetatable(functions, {
+        __index = function(_, key)
+            local where, names = caller(), {}
+            if isyieldable() then
+                for known in next, functions do names[#names + 1] = known end
+                ask(name, "unknown", name, tostring(key), data("names", names), where) -- Python raises the error
+            end
+            fail(where, "there is no " .. name .. "." .. tostring(key))
+        end,
+        __metatable = "module",
+    })
+end
+
+local function stub(space, verb, owner)
+    local name = space .. "." .. verb
+    return function(args, ...)
+        refuse_colon(owner, args, space, verb)
+        local where = caller()
+        if type(args) == "string" or (type(args) == "table" and args[1] ~= nil) then
+            local mixed = false
+            for key in next, type(args) == "table" and args or {} do mixed = mixed or type(key) == "string" end
+            if mixed then
+                fail(where, name .. " takes a table with names, such as " .. name .. "({name = value})")
+            end
+            args = { [""] = args } -- the module's declaration says which argument may be given alone
+        elseif args == nil then
+            args = {}
+        elseif type(args) ~= "table" then
+            fail(where, name .. " takes a table, not a " .. type(args))
+        end
+        if select("#", ...) > 0 then fail(where, name .. " takes one table") end
+        local id = ask(name, "invoke", name, data(name, args), where, room.depth > 0)
+        local proxy = setmetatable({}, result_meta)
+        results[proxy] = { id = id, name = name, where = where }
+        return proxy
+    end
+end
+
+for space, verbs in pairs(config.modules) do
+    local functions = {}
+    for verb in pairs(verbs) do functions[verb] = stub(space, verb, functions) end
+    env[space] = namespace(space, functions)
+end
+
+-- Output
+
+local log = {}
+local function output(level, name)
+    return function(...)
+        refuse_colon(log, (...), "log", level)
+        ask(name, "output", level, text_of(...), caller())
+    end
+end
+for _, level in ipairs({ "debug", "info", "warn", "error" }) do log[level] = output(level, "log." .. level) end
+env.log = namespace("log", log)
+env.print = output("print", "print")
+
+-- Values of the host
+
+env.host, env.groups, env.vars, env.check = config.host, config.groups, config.vars, config.check
+
+local facts = nil
+local function gather()
+    if facts == nil then facts = ask("facts", "facts", caller()) end
+    return facts
+end
+env.facts = setmetatable({}, {
+    __index = function(_, field)
+        local value = gather()[field]
+        -- A misspelt fact must not be nil: a `when` that tests it would be false on every host, silently. nil is left
+        -- for facts that exist and have no value; Python knows their names.
+        if value == nil and isyieldable() then ask("facts", "missing_fact", tostring(field), caller()) end
+        return value
+    end,
+    __pairs = function() return next, gather(), nil end,
+    __newindex = function() error("facts cannot be changed", 2) end,
+    __metatable = "facts",
+})
+
+env.secret = function(name)
+    if type(name) ~= "string" or name == "" then fail(caller(), "secret takes the name of a secret") end
+    return ask("secret", "secret", name, caller())
+end
+
+env.template = function(path, variables)
+    return ask("template", "render", tostring(path), data("template", variables or {}), caller())
+end
+
+env.include = function(path)
+    local name, source = unpack(ask("include", "include", tostring(path), caller()))
+    local outcome = pack(room.compile(source, name)())
+    ask("include", "included") -- Python keeps the files that are being included, to refuse a cycle
+    return unpack(outcome, 1, outcome.n)
+end
+
+-- Shared values and locks
+
+local state = {}
+local function shared(op, args, where)
+    return ask("state." .. op, "shared", op, args, where or caller())
+end
+for _, op in ipairs({ "get", "set", "cas", "delete", "list", "incr", "lock", "unlock", "try_lock" }) do
+    state[op] = function(...)
+        refuse_colon(state, (...), "state", op)
+        return shared(op, data_list("state." .. op, ...))
+    end
+end
+state.with_lock = function(name, f, options)
+    local where = caller()
+    refuse_colon(state, name, "state", "with_lock")
+    options = options == nil and {} or options
+    if type(f) ~= "function" or type(options) ~= "table" then
+        fail(where, "state.with_lock takes a name, a function, and a table such as {ttl = 60, wait = 10}")
+    end
+    local holder = options.holder or shared("holder", "[]", where)
+    shared("hold", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
+    local outcome = pack(env.pcall(f)) -- whatever becomes of f, the lock is released
+    shared("release", data_list("state.with_lock", name, holder), where)
+    if not outcome[1] then error(outcome[2], 0) end
+    return unpack(outcome, 2, outcome.n)
+end
+env.state = namespace("state", state)
+
+-- Declarations
+
+room.functions = {} -- index of a task or handler -> {run =, when =}; functions never leave the VM
+
+local function declare(what)
+    return function(options)
+        local where = caller()
+        if room.running then fail(where, what .. " must stand at the top level, not inside a task") end
+        if type(options) ~= "table" then fail(where, what .. " takes a table") end
+        local plain, functions = {}, {}
+        for name, value in next, options do
+            if type(value) == "function" then functions[#functions + 1] = name else plain[name] = value end
+        end
+        local index = ask(what, "declare", what, data(what, plain), data(what, functions), where)
+        room.functions[index] = { run = options.run, when = options.when }
+    end
+end
+env.task, env.handler = declare("task"), declare("handler")

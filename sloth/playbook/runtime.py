@@ -1,0 +1,156 @@
+"""A Lua runtime without access to Python or the machine, and the conversion of plain data to and from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sloth.errors import SiteError
+from sloth.playbook.site import Site
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json, JsonObject
+
+LuaObject = Any  # a runtime, table, function or thread of lupa, which has no types; or a plain value
+
+HEADROOM = 64 * 1024  # bytes that Lua itself needs to go on
+CHUNKS = ("sandbox", "encode", "stubs", "driver")  # lua/*.lua, in the order in which they build on one another
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one site may use on one host.
+
+    memory: in bytes. instructions: of Lua's virtual machine, between two requests.
+    """
+
+    memory: int = 64 * 1024 * 1024
+    instructions: int = 50_000_000
+
+
+def new_runtime(memory: int) -> LuaObject:
+    """Return a Lua 5.4 runtime of at most `memory` bytes from which no Python object can be reached.
+
+    Text is bytes on both sides (encoding=None): a site may hold names and contents that are not UTF-8.
+    """
+    from lupa import lua54  # not needed by commands that run no site
+
+    def no_attributes(obj: object, name: object, setting: bool) -> object:
+        raise AttributeError("Python is not available to a site")
+
+    runtime = lua54.LuaRuntime(
+        encoding=None,
+        register_eval=False,
+        register_builtins=False,
+        unpack_returned_tuples=True,
+        attribute_filter=no_attributes,
+        max_memory=memory,
+    )
+    runtime.globals()[b"python"] = None
+    return runtime
+
+
+def new_driver(runtime: LuaObject, config: JsonObject) -> LuaObject:
+    """Run the chunks of this room in `runtime`; return the table of functions that the last one returns."""
+    room = runtime.table_from({b"config": to_lua(runtime, config)})
+    if not _bytecode:
+        _bytecode.extend(_compile(runtime))
+    driver = None
+    for name, code in _bytecode:
+        driver = runtime.execute(code, room, name=name, mode="b")
+    return driver
+
+
+# The compiled chunks by name. A run with a thousand hosts has a thousand runtimes, and parsing is most of their cost.
+_bytecode: list[tuple[str, bytes]] = []
+
+
+def _compile(runtime: LuaObject) -> Iterator[tuple[str, bytes]]:
+    load, dump = runtime.globals()[b"load"], runtime.globals()[b"string"][b"dump"]
+    for chunk in CHUNKS:
+        # The "=" makes Lua show the name as it is, and tells these chunks from those of a site: see sandbox.lua.
+        name = f"=(sloth/{chunk}.lua)"
+        source = (Path(__file__).parent / "lua" / f"{chunk}.lua").read_bytes()
+        yield name, dump(load(source, to_bytes(name), b"t"))
+
+
+def without_own_frames(traceback: str) -> str:
+    """Return a traceback of Lua's without the frames that lie in this room or in C."""
+    lines = [line.strip() for line in traceback.splitlines()]
+    return "\n".join(line for line in lines if line and "(sloth/" not in line and "[C]" not in line)
+
+
+def check_syntax(site: Site) -> None:
+    """Raise SiteError, with file and line, when the site is not valid Lua."""
+    load = new_runtime(Limits().memory).globals()[b"load"]
+    loaded = load(site.source, b"@" + to_bytes(site.path), b"t")
+    if isinstance(loaded, tuple):
+        problem = to_text(loaded[1])
+        # Lua puts "PATH:LINE: " before the message, and shortens a long path.
+        position = re.match(r"[^\n]*?:(\d+): ", problem)
+        where = f"{site.path}:{position[1]}" if position else site.path
+        raise SiteError(problem[position.end() :] if position else problem, where=where)
+
+
+def to_lua(runtime: LuaObject, value: object) -> LuaObject:
+    """Return plain data as Lua's tables and byte strings. None is left out: a Lua table cannot hold it."""
+    if value is None or isinstance(value, (bool, float, bytes)):
+        return value
+    if isinstance(value, str):
+        return to_bytes(value)
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else float(value)
+    if isinstance(value, Mapping):
+        pairs = [(to_bytes(str(key)), to_lua(runtime, item)) for key, item in value.items() if item is not None]
+        return runtime.table_from(dict(pairs))
+    if isinstance(value, (list, tuple)):
+        return runtime.table_from([to_lua(runtime, item) for item in value if item is not None])
+    return to_bytes(str(value))  # the dates and times of TOML
+
+
+def has_room(runtime: LuaObject, limit: int, value: object) -> bool:
+    """Return whether `value` fits into the memory of `runtime`, which is `limit` bytes.
+
+    Check this before data is passed in: unlike code that runs, that is not protected, and Lua would abort the process.
+    """
+    needed = _size(value) + HEADROOM
+    if runtime.get_memory_used(total=True) + needed <= limit:
+        return True
+    runtime.gccollect()
+    return bool(runtime.get_memory_used(total=True) + needed <= limit)
+
+
+def _size(value: object) -> int:
+    """Return about how many bytes plain data takes in Lua, rather too many."""
+    if isinstance(value, (str, bytes)):
+        return 4 * len(value) + 40 if isinstance(value, str) and not value.isascii() else len(value) + 40
+    if isinstance(value, Mapping):
+        return 80 + sum(80 + _size(key) + _size(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return 80 + sum(32 + _size(item) for item in value)
+    return 16
+
+
+def to_bytes(text: str) -> bytes:
+    """Return text as Lua holds it."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_text(data: object) -> str:
+    """Return Lua's bytes as text."""
+    return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
+
+
+def from_json(data: bytes) -> Json:
+    """Return the plain data that encode.lua wrote."""
+    return json.loads(to_text(data))
+
+
+def object_from_json(data: bytes) -> JsonObject:
+    """Return a table with names; an empty one, which encode.lua cannot tell from an empty list, too."""
+    value = from_json(data)
+    return value if isinstance(value, dict) else {}

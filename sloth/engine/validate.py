@@ -136,8 +136,15 @@ def _literal(text: list[_Token], at: int) -> Any:
             return token.text.strip("[=]\n")
         return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
     if token.kind == "number":
-        return float(token.text) if "." in token.text else int(token.text, 0) if "e" not in token.text.lower() else None
+        return _number(token.text)
     return {"true": True, "false": False}.get(token.text)
+
+
+def _number(text: str) -> int | float:
+    """Return the value of a Lua number: 0644 is decimal, as Ansible's modes are not."""
+    if text[:2].lower() == "0x":
+        return int(text, 16)
+    return int(text) if text.isdecimal() else float(text)
 
 
 def validate(site: Site, inventory: Inventory, extra: Mapping[str, Any]) -> list[Problem]:

@@ -67,6 +67,9 @@ def test_a_terminal_escape_from_a_host_is_not_shown(site_directory: Path) -> Non
         ("task({", [], 2, "site.sloth:1: "),
         ('task({ name = "x", hosts = "nope", run = function() end })', [], 2, "no host matches nope"),
         ('task({ name = "x", run = function() file.copy({ dset = "/x" }) end })', [], 2, 'did you mean "dest"?'),
+        ('task({ name = "x", run = function() file.copy({ dest = "/x", content = "", mode = 0644 }) end })', [], 2,
+         'site.sloth:1: file.copy: mode must be a string: the number 644 would be read as decimal; '
+         'hint: write mode = "0644", in quotes'),
         ('task({ name = "x", run = function() exec.run("exit 7") end })', [], 1, "1: exec.run exit 7 on local"),
         ('task({ name = "x", run = function() end })', ["--limit", "nope"], 2, "no host matches nope"),
         ('task({ name = "x", run = function() file.copy({ dest = "~/n", content = "" }) end })',

@@ -38,7 +38,7 @@ def program(source: str, **more: Any) -> Program:
 
 
 def drive(source: str, answer: Any = None, **more: Any) -> tuple[list[Request], Done | Error]:
-    """Run the top level, then every task; return all requests and the last end."""
+    """Run the top level, then every task; return all requests and the last Done or Error."""
     loaded = program(source, **more)
     asked: list[Request] = []
     numbers = iter(range(1, 10_000))
@@ -100,7 +100,7 @@ def test_a_raised_error_comes_back_as_itself_and_pcall_sees_its_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said", "line"),
+    ("body", "expected", "line"),
     [
         ("fiel.copy({})", 'did you mean "file"?', 2),
         ("file.cpoy({})", 'did you mean "copy"?', 2),
@@ -135,9 +135,9 @@ def test_a_raised_error_comes_back_as_itself_and_pcall_sees_its_text() -> None:
         ('string.gsub("a", "a", function() file.cpoy({}) end)', "there is no file.cpoy", 2),
     ],
 )
-def test_errors_point_at_the_line(body: str, said: str, line: int | None) -> None:
+def test_errors_point_at_the_line(body: str, expected: str, line: int | None) -> None:
     end = error(task(body), limits=Limits(instructions=2_000_000))
-    assert said in f"{end.message}; hint: {end.hint}"
+    assert expected in f"{end.message}; hint: {end.hint}"
     if line is not None:
         assert end.where == f"site.sloth:{line}"
 
@@ -161,7 +161,7 @@ def test_nothing_leads_out_of_the_sandbox(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ("nmae = 1", "has no option 'nmae'; hint: did you mean \"name\"?"),
         ("serial = 0", "serial must be"),
@@ -171,9 +171,9 @@ def test_nothing_leads_out_of_the_sandbox(body: str) -> None:
         ("become = 3", "become must be"),
     ],
 )
-def test_task_options_are_checked(options: str, said: str) -> None:
+def test_task_options_are_checked(options: str, expected: str) -> None:
     end = error(f'\ntask({{ name = "a", {options}, run = function() end }})')
-    assert said in f"{end.message}; hint: {end.hint}"
+    assert expected in f"{end.message}; hint: {end.hint}"
     assert end.where == "site.sloth:2"
 
 

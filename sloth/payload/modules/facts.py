@@ -18,7 +18,10 @@ _FAMILIES = (
 
 
 class Gather(Query):
-    """Look at the machine. In a site it is the global `facts`, gathered once per host when its first field is read."""
+    """Look at the machine. In a site it is the global `facts`, gathered once per host when its first field is read.
+
+    Reading a fact that does not exist is an error that names the nearest one.
+    """
 
     name = "facts.gather"
     fields = ()

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Errors that pass through pcall are strings, and the position is part of them.
 _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL)
-# Lua tells the name of an undefined variable nowhere but in its message. Only the hint depends on it.
+# Only the message of Lua's error has the name of an undefined variable. Nothing but the hint depends on it.
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
 _GLOBALS = ("file", "exec", "state", "task", "handler", "host", "groups", "vars", "facts", "log")
 

@@ -72,7 +72,7 @@ _bytecode: list[tuple[str, bytes]] = []
 def _compile(runtime: LuaObject) -> Iterator[tuple[str, bytes]]:
     load, dump = runtime.globals()[b"load"], runtime.globals()[b"string"][b"dump"]
     for chunk in CHUNKS:
-        # The "=" makes Lua show the name as it is, and tells these chunks from those of a site: see sandbox.lua.
+        # The "=" makes Lua show the name as it is, and distinguishes these chunks from a site's: see sandbox.lua.
         name = f"=(sloth/{chunk}.lua)"
         source = (Path(__file__).parent / "lua" / f"{chunk}.lua").read_bytes()
         yield name, dump(load(source, to_bytes(name), b"t"))

@@ -17,7 +17,7 @@ class Site:
         path: as the user wrote it.
         source: Lua.
         directory: where its files and templates are.
-        adhoc: made from one call of the command line. It owns what it creates, but says nothing about the rest of a
+        adhoc: made from one call of the command line. It owns what it creates, but does not describe the rest of a
             host: what it does not mention is not to be removed.
     """
 

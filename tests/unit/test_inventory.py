@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sloth.errors import InventoryError, UsageError
-from sloth.inventory import Inventory, expand, extra_vars
+from sloth.inventory import ConnectionType, HostKeyPolicy, Inventory, expand, extra_vars
 from sloth.report.text import fold_names
 
 TEXT = """\
@@ -107,3 +107,23 @@ def test_extra_variables(tmp_path: Path) -> None:
     assert values == {"a": 1, "b": "text with blanks", "c": {"d": True}, "e": ["x"]}
     with pytest.raises(UsageError):
         extra_vars(["nothing"], [])
+
+
+def test_choices_are_enumerations_and_false_overrides(tmp_path: Path) -> None:
+    text = """\
+[defaults]
+become_user = "app"
+ssh_config = "config"
+host_keys = "accept-new"
+[hosts.a]
+[hosts.b]
+become = false
+ssh_config = false
+connection = "local"
+"""
+    inventory = read(tmp_path, text)
+    a, b = inventory.hosts["a"], inventory.hosts["b"]
+    assert (a.become, a.ssh_config, a.connection) == ("app", f"{tmp_path}/config", ConnectionType.SSH)
+    assert (b.become, b.ssh_config, b.connection) == (None, False, ConnectionType.LOCAL)
+    assert a.host_keys is HostKeyPolicy.ACCEPT_NEW
+    assert a.origins["become"] == f"{tmp_path}/inventory.toml:2 (defaults)"

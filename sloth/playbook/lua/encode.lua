@@ -134,7 +134,7 @@ function literal(value, seen)
         return literal_table(value, seen)
     end
     if kind == "number" or kind == "boolean" or kind == "nil" then return tostring(value) end
-    return "<" .. kind .. ">" -- an address says nothing, and differs on every host
+    return "<" .. kind .. ">" -- an address is useless, and differs on every host
 end
 
 -- Return what print(...) shows: tables by their contents, all else as Lua itself does.

@@ -2,8 +2,8 @@
 --
 -- sandbox, encode, stubs and driver run in this order, once in every fresh runtime, each with the same table `room`.
 -- Through it they share what a site must never get hold of; whatever a site may use is in `room.env`, its globals.
--- Their chunks are named "=(sloth/FILE.lua)", a site's "@PATH": so one test of the first character tells whose a stack
--- frame is.
+-- Their chunks are named "=(sloth/FILE.lua)", those of a site "@PATH": the first character shows whether a stack frame
+-- is the site's.
 
 local room = ...
 
@@ -84,7 +84,7 @@ for _, name in ipairs({ "assert", "error", "ipairs", "next", "pairs", "select", 
 end
 string.dump = nil -- with the loading of bytecode, it leads out of the sandbox
 for _, name in ipairs({ "string", "table", "math", "utf8" }) do
-    env[name] = {} -- a copy: what a site puts into its own does not change ours
+    env[name] = {} -- a copy: a site cannot change the functions that these files use
     for key, value in pairs(_G[name]) do env[name][key] = value end
 end
 env.os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime, getenv = os.getenv }
@@ -111,7 +111,7 @@ env.require = function() fail(caller(), 'require is not available to a site; use
 
 -- A loop such as `for _, user in ipairs({"alice"}) do user.create({name = user}) end` hides the module `user` behind a
 -- string of that name. What a string does not have is therefore looked up in the module that it hides: the debug library
--- says under which name the calling function, or the one around it, knows this very string.
+-- has the names under which the calling function, or the one around it, knows this very string.
 local function hidden_module(text)
     local modules = room.config.modules
     for level = 3, 4 do -- 1 is this function, 2 the metamethod

@@ -69,7 +69,7 @@ local function stub(space, verb, owner)
             if mixed then
                 fail(where, name .. " takes a table with names, such as " .. name .. "({name = value})")
             end
-            args = { [""] = args } -- the module's declaration says which argument may be given alone
+            args = { [""] = args } -- the module declares which argument may be given alone
         elseif args == nil then
             args = {}
         elseif type(args) ~= "table" then

@@ -12,7 +12,8 @@ local caller, config = room.caller, room.config
 local function hook()
     room.periods = room.periods + 1
     if room.periods > config.periods then
-        local where, message = caller(), "more than " .. config.limit .. " instructions without a call: an endless loop?"
+        local where = caller()
+        local message = "more than " .. config.limit .. " instructions without a call: an endless loop?"
         room.tripped = where .. ": " .. message -- if pcall catches the error, guard in sandbox.lua raises it again
         room.fail(where, message)
     end
@@ -36,8 +37,8 @@ local function parts_of(text)
     return "", text
 end
 
--- Run a function of the site to its end. Return "done" and whether its value is true; or "error", text, where, message
--- and traceback; or "memory".
+-- Run a function of the site to its end. Return "done" and whether its value is true; or "error", the text, where,
+-- message and traceback; or "memory".
 local function run(f, is_task)
     local info = getinfo(f, "S")
     room.fallback = sub(info.source, 1, 1) == "@" and sub(info.source, 2) .. ":" .. info.linedefined or ""

@@ -110,8 +110,8 @@ env.require = function() fail(caller(), 'require is not available to a site; use
 -- Strings
 
 -- A loop such as `for _, user in ipairs({"alice"}) do user.create({name = user}) end` hides the module `user` behind a
--- string of that name. What a string does not have is therefore looked up in the module that it hides: the debug library
--- has the names under which the calling function, or the one around it, knows this very string.
+-- string of that name. What a string does not have is therefore looked up in the module that it hides: the debug
+-- library has the names under which the calling function, or the one around it, knows this very string.
 local function hidden_module(text)
     local modules = room.config.modules
     for level = 3, 4 do -- 1 is this function, 2 the metamethod

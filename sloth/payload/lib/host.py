@@ -1,4 +1,4 @@
-"""What a module may ask of the machine it runs on: paths, hashes, commands, content from the controller."""
+"""The machine that a module works on: paths, accounts, file contents, commands, content from the controller."""
 
 import os
 import pwd
@@ -7,31 +7,65 @@ from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.hashing import sha256_for
 from sloth.payload.kernel.resource import Failed, Missing
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Mapping, Protocol, Sequence, TypeVar
+
+    from sloth.payload.kernel.record import Asset
+    from sloth.payload.kernel.resource import Call
+    from sloth.payload.kernel.values import Arguments, Attributes
+    from sloth.payload.lib.command import Completed
+
+    T = TypeVar("T")
+    # The calls that wait behind the running one: (name, the arguments as the site gave them).
+    Upcoming = Callable[[], "list[tuple[str, Arguments]]"]
+
+    class Link(Protocol):
+        """The part of the connection to the controller that a call needs; the session's channel provides it."""
+
+        def pull(self, index: "int", asset: "Asset") -> "Iterator[bytes]": ...
+
+        def give(self, content: "Content") -> "None": ...
+
+        def output(self, stream: "str", data: "bytes") -> "None": ...
+
+        def cancelled(self) -> "bool": ...
+
+    class Hashes(Protocol):
+        """The hashes that were computed earlier; the state file keeps them."""
+
+        def get(self, path: "str", info: "os.stat_result") -> "str | None": ...
+
+        def put(self, path: "str", info: "os.stat_result", sha256: "str") -> "None": ...
+
+
 READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
 TOOL = 300  # seconds for one of the system's tools
 
 
 class Host(object):
-    """One payload's view of its machine. `link` speaks to the controller, `signatures` remembers hashes.
+    """The machine that the payload runs on, as its modules see it.
 
-    Attributes: home (str, of the account we run as), user (str), uid (int), check (bool: kernel's, not for modules),
-    warnings (list of str, taken by the kernel after each call).
+    Attributes for modules: home (directory of the account that the payload runs as), uid, user, group, offline.
+    The kernel and the session set the others.
     """
 
-    def __init__(self, link, signatures=None, home=None):
+    def __init__(self, link: "Link", signatures: "Hashes | None" = None, home: "str | None" = None) -> "None":
         self.link = link
         self.signatures = signatures
         self.uid = os.geteuid()
         self.home = home or _home(self.uid)
-        self.warnings = []
-        self.predicted = {}  # in a check: place -> what earlier calls would leave there (attributes, or None)
-        self.offline = False  # nothing is asked of the network, and nothing refreshed: only what is here counts
-        self.pending = False  # in a check: whether an earlier call would have changed something
-        self.upcoming = lambda: []  # the kernel sets it: calls that wait behind this one, as (name, arguments)
-        self._once = {}
+        self.warnings: "list[str]" = []  # the session takes them after each call
+        # In a check: what earlier calls would leave at a place (see Resource.place); None: nothing.
+        self.predicted: "dict[str, Attributes | None]" = {}
+        self.offline = False  # a call must not use the network nor refresh anything: only what is on the host counts
+        self.pending = False  # in a check: an earlier call would have changed something
+        self.upcoming: "Upcoming" = list
+        self._once: "dict[str, tuple[object, Any]]" = {}  # name -> (stamp, what was computed: see once())
 
     @property
-    def group(self):
+    def group(self) -> "str":
+        """The primary group of the account that the payload runs as; its number where it has no name."""
         import grp
 
         try:
@@ -40,16 +74,18 @@ class Host(object):
             return str(os.getegid())
 
     @property
-    def user(self):
+    def user(self) -> "str":
+        """The account that the payload runs as; its number where it has no name."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return str(self.uid)
 
-    def account(self, name):
-        """Return the account `name` (pwd's pw_name, pw_uid, pw_gid, pw_dir, pw_shell), or None when there is none.
+    def account(self, name: "str") -> "pwd.struct_passwd | None":
+        """Return the entry of the account `name` in the account database, or None when there is none.
 
-        In a check, one that an earlier call would make counts; its numbers are -1 where the system would choose them.
+        In a check, an account that an earlier call would create counts as there; its numbers are -1 where the system
+        would choose them.
         """
         place = "user:%s" % name
         if place in self.predicted:
@@ -64,8 +100,8 @@ class Host(object):
         except KeyError:
             return None
 
-    def has_group(self, name):
-        """Whether there is a group `name`, or in a check an earlier call would make it."""
+    def has_group(self, name: "str") -> "bool":
+        """Return whether the group `name` exists or, in a check, an earlier call would create it."""
         import grp
 
         place = "group:%s" % name
@@ -76,26 +112,31 @@ class Host(object):
         except KeyError:
             return False
 
-    def once(self, name, make, stamp=None):
-        """Return make(), called once until something changes on the host, or (with `stamp`) until the stamp differs.
+    def once(self, name: "str", make: "Callable[[], T]", stamp: "object" = None) -> "T":
+        """Return make(), which is called once and again only after a change: a cache that spans the calls of a run.
 
-        name: str, begins with the module's name; stamp: any plain value, such as a file's size and times.
+        name: identifies the value; it begins with the module's name. stamp: a plain value that differs when make()
+        would return something else, such as a file's size and times; without one, any change on the host counts.
         """
-        known = self._once.get(name)
-        if known is None or known[0] != stamp:
-            known = self._once[name] = (stamp, make())
-        return known[1]
+        cached = self._once.get(name)
+        if cached is None or cached[0] != stamp:
+            cached = self._once[name] = (stamp, make())
+        value: "T" = cached[1]
+        return value
 
-    def changed(self):
-        """The kernel's word that something on the host has changed: what once() holds without a stamp is stale."""
-        self._once = dict((name, known) for name, known in self._once.items() if known[0] is not None)
+    def changed(self) -> "None":
+        """Forget what once() keeps without a stamp: something on the host has changed."""
+        self._once = dict((name, cached) for name, cached in self._once.items() if cached[0] is not None)
 
-    def warn(self, text):
-        """Tell the user something that is no failure; shown with the call's result."""
+    def warn(self, text: "str") -> "None":
+        """Show `text` to the user with the result of the call, which does not fail because of it."""
         self.warnings.append(text)
 
-    def expand(self, path):
-        """Return `path` absolute and normal: `~` and `~user` expanded, no `//`, `/./` or `x/..`, no final slash."""
+    def expand(self, path: "str") -> "str":
+        """Return `path` absolute and normalized: `~` and `~user` expanded, no `//`, `/./` or `x/..`, no final slash.
+
+        Raises Missing when there is no such user.
+        """
         if path == "~" or path.startswith("~/"):
             path = self.home + path[1:]
         elif path.startswith("~"):
@@ -106,65 +147,86 @@ class Host(object):
             path = os.path.join(account.pw_dir, rest)
         return os.path.normpath(path)
 
-    def content(self, path):
+    def content(self, path: "str") -> "Content":
         """Return the Content of the regular file `path`; a file not changed since it was last hashed is not read."""
         info = os.stat(path)
-        known = self.signatures.get(path, info) if self.signatures else None
-        sha256 = known or _hash_file(path)
-        if self.signatures and not known:
-            self.signatures.put(path, info, sha256)
+        sha256 = self.signatures.get(path, info) if self.signatures else None
+        if not sha256:
+            sha256 = _hash_file(path)
+            if self.signatures:
+                self.signatures.put(path, info, sha256)
         return Content(sha256, info.st_size, lambda: _read_file(path))
 
-    def asset(self, call, index):
-        """Return the Content of asset `index` that the controller ships with `call` (fetched when it is first read)."""
+    def asset(self, call: "Call", index: "int") -> "Content":
+        """Return the Content of asset `index` of `call`; the controller sends it when it is first read."""
         asset = call.assets[index]
         return Content(asset.sha256, asset.size, lambda: self.link.pull(index, asset))
 
-    def restore(self, path, attributes):
-        """Make what is at `path` match `attributes` (a dict; None: nothing is there). Raises Failed, OSError."""
+    def restore(self, path: "str", attributes: "Attributes | None") -> "None":
+        """Make what is at `path` match `attributes` (None: nothing is there). Raises Failed, OSError."""
         from sloth.payload.lib.restore import restore
 
         restore(path, attributes)
 
-    def give(self, content):
-        """Stream `content` (Content) to the controller, which stores it where the call's arguments say (file.fetch).
+    def give(self, content: "Content") -> "None":
+        """Stream `content` to the controller, which stores it at the location that the call's arguments name.
 
-        Returns when the controller has it; raises Failed with the controller's words when it cannot store it.
+        Returns when the controller has stored it; raises Failed with the controller's reason when it cannot.
         """
         self.link.give(content)
 
-    def run(self, argv, stdin=None, env=None, cwd=None, timeout=None, stream=False, umask=None):
-        """Run a command (list: no shell; str: by /bin/sh) and return its Completed. See sloth.payload.lib.command."""
+    def run(
+        self,
+        argv: "str | Sequence[str]",
+        stdin: "bytes | None" = None,
+        env: "Mapping[str, str] | None" = None,
+        cwd: "str | None" = None,
+        timeout: "float | None" = None,
+        stream: "bool" = False,
+        umask: "int | None" = None,
+    ) -> "Completed":
+        """Run a command (a list without a shell, a string with /bin/sh) and return its Completed.
+
+        env: variables to add; timeout: seconds; stream: show its output while it runs. See sloth.payload.lib.command.
+        """
         from sloth.payload.lib.command import run
 
-        return run(argv, self.link, stdin=stdin, env=env, cwd=cwd, timeout=timeout, stream=stream, umask=umask)
+        completed: "Completed" = run(
+            argv, self.link, stdin=stdin, env=env, cwd=cwd, timeout=timeout, stream=stream, umask=umask
+        )
+        return completed
 
-    def has_tool(self, name):
-        """Whether the command `name` is on the path."""
+    def has_tool(self, name: "str") -> "bool":
+        """Return whether the command `name` is in $PATH."""
         paths = os.environ.get("PATH", "").split(os.pathsep)
         return any(os.access(os.path.join(path, name), os.X_OK) for path in paths if path)
 
-    def tool(self, argv, stdin=None):
-        """Run one of the system's own tools (list), in English; raise Failed with what it says when it fails.
+    def tool(self, argv: "Sequence[str]", stdin: "bytes | None" = None) -> "None":
+        """Run one of the system's own tools, with English messages; raise Failed with its error message if it fails.
 
-        stdin: bytes or None. What it says first may be warnings, what is indented explains the line above.
+        Raises Missing when the host has no such tool.
         """
         try:
             done = self.run(argv, stdin=stdin, env={"LC_ALL": "C"}, timeout=TOOL)
         except FileNotFoundError:
             raise Missing(
-                "this host has no %s, which this change needs" % argv[0], hint="install the package that brings it"
+                "this host has no command %s, which this change needs" % argv[0],
+                hint="install the package that contains it",
             )
         if done.exit_code == 0:
             return
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        lines = [line for line in said.splitlines() if line and not line[0].isspace()]
+        output = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        # The first lines may be warnings, and an indented line explains the one above it.
+        lines = [line for line in output.splitlines() if line and not line[0].isspace()]
         hint = "set become = true on the task or the host" if self.uid != 0 else ""
-        raise Failed(lines[-1] if lines else "%s: exit code %d" % (argv[0], done.exit_code), hint, said)
+        raise Failed(lines[-1] if lines else "%s: exit code %d" % (argv[0], done.exit_code), hint, output)
 
 
-def _home(uid):
-    """$HOME where it is ours, else what the account database says: sudo without -H leaves another user's $HOME."""
+def _home(uid: "int") -> "str":
+    """Return $HOME if the account `uid` owns it, else its home in the account database.
+
+    sudo without -H leaves the home of the user who called it.
+    """
     home = os.environ.get("HOME", "")
     try:
         if home.startswith("/") and os.stat(home).st_uid == uid:
@@ -177,14 +239,14 @@ def _home(uid):
         return home or "/"
 
 
-def _hash_file(path):
+def _hash_file(path: "str") -> "str":
     digest = sha256_for(os.path.getsize(path))
     for data in _read_file(path):
         digest.update(data)
     return digest.hexdigest()
 
 
-def _read_file(path):
+def _read_file(path: "str") -> "Iterator[bytes]":
     with open(path, "rb", buffering=0) as file:
         while True:
             data = file.read(READ)
@@ -193,6 +255,6 @@ def _read_file(path):
             yield data
 
 
-def state_directory(home):
-    """Where an account's state files are."""
+def state_directory(home: "str") -> "str":
+    """Return the directory of the state files of the account with this home."""
     return os.path.join(home, ".sloth-runner", "state")

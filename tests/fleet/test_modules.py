@@ -133,7 +133,7 @@ systemd.enable({ name = "mine", SCOPE, now = true })"""
         == ["deploy"] * 3
     )
     go.shell("mkdir /srv/trap; mv /home/deploy/.config /home/deploy/.old; ln -s /srv/trap /home/deploy/.config")
-    assert "we follow nothing" in go.error(as_root)
+    assert "nothing that deploy could have created is followed" in go.error(as_root)
     assert go.shell("ls -A /srv/trap; rm /home/deploy/.config; mv /home/deploy/.old /home/deploy/.config") == ""
     gone = 'systemd.unit({ name = "mine", scope = "user", user = "deploy", state = "absent" })'
     assert [status for _, status, _ in go.told(gone) + go.told(gone)] == ["changed", "unchanged"]

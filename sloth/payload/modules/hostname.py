@@ -6,27 +6,32 @@ import socket
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
 from sloth.payload.lib import files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Arguments, Attributes
+
 
 class Set(Resource):
-    """Make sure that the machine has a name, live and in /etc/hostname. /etc/hosts is left to file.lineinfile."""
+    """Make sure that the machine has a name, live and in /etc/hostname. To edit /etc/hosts use file.lineinfile."""
 
     name = "hostname.set"
     path = "/etc/hostname"
-    fields = (Field("name", "str", REQUIRED, aliases=("hostname",), help="the name; it may have a domain"),)
+    fields = (Field("name", "str", REQUIRED, aliases=("hostname",), help="host name, with or without a domain"),)
     example = 'task({name = "name", become = true, run = function() hostname.set({name = host.name}) end})'
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         name = values["name"]
         labels = name.split(".")
-        good = all(re.match(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", label) for label in labels)
-        if not good or len(name) > 64:
-            raise ArgumentError("%s: %r cannot be a host's name" % (cls.name, name))
+        is_valid = all(re.match(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", label) for label in labels)
+        if not is_valid or len(name) > 64:
+            raise ArgumentError("%s: %r is not a valid host name" % (cls.name, name))
 
-    def identity(self):
+    def identity(self) -> "str":
         return "name"
 
-    def observe(self):
+    def observe(self) -> "Attributes | None":
         try:
             with open(self.path, encoding="utf-8", errors="replace") as file:
                 lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
@@ -34,11 +39,13 @@ class Set(Resource):
             lines = []
         return {"live": socket.gethostname(), "static": lines[0] if lines else ""}
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         return {"live": self.args.name, "static": self.args.name}
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "Attributes | None":
+        after = change.after or {}
         if "static" in change:
-            files.replace(self.path, [(change.after["static"] + "\n").encode("utf-8")], None)
+            files.replace(self.path, [(after["static"] + "\n").encode("utf-8")], None)
         if "live" in change:
-            socket.sethostname(change.after["live"])
+            socket.sethostname(after["live"])
+        return None

@@ -4,11 +4,12 @@ import os
 
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing
-from sloth.payload.lib.user_files import HomeEdit, Place, account_of, joined, lines_of
+from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.keys import Key, complaint, short, split_options
 
 
-class AuthorizedKey(HomeEdit):
+class AuthorizedKey(UserFileEdit):
     """Make sure that public keys may, or may not, log in as a user.
 
     The semantics are those of Ansible's authorized_key. A key is known by its data: with other options or another
@@ -89,19 +90,19 @@ end})"""
         return "%s:%s" % (self.args.user, self.args.path) if self.args.path else self.args.user
 
     @property
-    def _place(self):
-        account = account_of(self.host, self.args.user)
+    def user_file(self):
+        account = get_account(self.host, self.args.user)
         path = os.path.join(account.pw_dir, ".ssh", "authorized_keys")
         if self.args.path:
             given = self.args.path.replace("%%", "\0").replace("%u", account.pw_name).replace("%h", account.pw_dir)
             path = self.host.expand(given.replace("\0", "%"))
         if self.args.follow:
             path = os.path.realpath(path)
-        return Place(self.host, account, path, strict=not self.args.path, manage=self.args.manage_dir)
+        return UserFile(self.host, account, path, strict=not self.args.path, manage=self.args.manage_dir)
 
     def edit(self, data):
         """The file's bytes with the keys in it, or without them."""
-        lines = lines_of(data)
+        lines = split_lines(data)
         wanted = dict((key.data, key) for key in self.keys())
         kept, there = [], set()
         for line in lines:
@@ -116,14 +117,14 @@ end})"""
         missing = [key for data, key in wanted.items() if data not in there and self.args.state == "present"]
         if missing and kept and not kept[-1].endswith("\n"):
             kept[-1] += "\n"
-        return joined(kept + [key.line() + "\n" for key in missing])
+        return join_lines(kept + [key.line() + "\n" for key in missing])
 
     def apply(self, change):
         for key in self.keys() if self.args.state == "present" else ():
             why = complaint(key.kind, key.data)
             if why:
                 self.host.warn("sshd will not accept the key %s: %s" % (short(key.kind, key.data), why))
-        HomeEdit.apply(self, change)
+        UserFileEdit.apply(self, change)
 
 
 def _lines(texts):

@@ -4,7 +4,8 @@ import os
 import re
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
-from sloth.payload.lib.user_files import HomeEdit, Place, account_of, joined, lines_of
+from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 
 # Ansible's argument -> the keyword, in the order in which they are written.
 _NAMED = (
@@ -21,7 +22,7 @@ _LINE = re.compile(r"^(\s*)([A-Za-z][A-Za-z0-9]*)(\s*=\s*|\s+)(.*?)(\s*)$", re.D
 _HELP = {"port": "the port", "hostname": "the real name or address", "remote_user": "the name to log in with"}
 
 
-class Config(HomeEdit):
+class Config(UserFileEdit):
     """Make sure that an SSH client's configuration has a Host block with these options.
 
     Only the options that are named are compared; others in the block, other blocks and comments stay byte for byte. A
@@ -67,26 +68,26 @@ end})"""
         return "%s:%s" % (self.args.path or self.args.user or self.host.user, self.args.host)
 
     @property
-    def _place(self):
-        account = account_of(self.host, self.args.user)
+    def user_file(self):
+        account = get_account(self.host, self.args.user)
         if self.args.path:
-            return Place(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
-        return Place(self.host, account, os.path.join(account.pw_dir, ".ssh", "config"))
+            return UserFile(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
+        return UserFile(self.host, account, os.path.join(account.pw_dir, ".ssh", "config"))
 
     def edit(self, data):
         """The file's bytes with the block as it should be."""
-        lines = lines_of(data)
+        lines = split_lines(data)
         start, end = _block(lines, self.args.host)
         if self.args.state == "absent":
-            return joined(lines[:start] + lines[end:]) if start is not None else data
+            return join_lines(lines[:start] + lines[end:]) if start is not None else data
         wish = [(name, _values(self.name, name, value)) for name, value in self._options()]
         if start is None:
             if lines and not lines[-1].endswith("\n"):
                 lines[-1] += "\n"
             block = ["Host %s\n" % self.args.host]
             block += ["    %s %s\n" % (name, value) for name, values in wish for value in values]
-            return joined(lines + block)
-        return joined(lines[:start] + _edited(lines[start:end], wish) + lines[end:])
+            return join_lines(lines + block)
+        return join_lines(lines[:start] + _edited(lines[start:end], wish) + lines[end:])
 
     def _options(self):
         def place(item):

@@ -6,11 +6,12 @@ import hmac
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
-from sloth.payload.lib.user_files import HomeEdit, Place, account_of, joined, lines_of
+from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.keys import complaint, is_type
 
 
-class KnownHosts(HomeEdit):
+class KnownHosts(UserFileEdit):
     """Make sure that a host's key is known, or not known.
 
     The semantics are those of Ansible's known_hosts: a key of the same type that the file has for the host is replaced,
@@ -63,14 +64,14 @@ end})"""
         return "%s:%s%s" % (where, name, kind) if where else name + kind
 
     @property
-    def _place(self):
-        account = account_of(self.host, self.args.user)
+    def user_file(self):
+        account = get_account(self.host, self.args.user)
         if not self.args.path:
-            return Place(self.host, account, os.path.join(account.pw_dir, ".ssh", "known_hosts"))
-        return Place(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
+            return UserFile(self.host, account, os.path.join(account.pw_dir, ".ssh", "known_hosts"))
+        return UserFile(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
 
     def desired(self, now):
-        wish = HomeEdit.desired(self, now)
+        wish = UserFileEdit.desired(self, now)
         # A file for everybody: who may read it is not our business.
         if wish is not now and self.args.path and not self.args.user:
             wish["mode"] = (now or {}).get("mode", "0644")
@@ -82,7 +83,7 @@ end})"""
         name = _full_name(vars(self.args))
         entry = _wanted(vars(self.args))
         kept, there = [], False
-        for line in lines_of(data):
+        for line in split_lines(data):
             old = Entry.parse(line)
             if old is None or not old.covers(name) or (entry and (old.marker, old.kind) != (entry.marker, entry.kind)):
                 kept.append(line)
@@ -98,13 +99,13 @@ end})"""
             if kept and not kept[-1].endswith("\n"):
                 kept[-1] += "\n"
             kept.append(entry.line(_hashed(name, entry.data) if self.args.hash_host else entry.names))
-        return joined(kept)
+        return join_lines(kept)
 
     def apply(self, change):
         entry = _wanted(vars(self.args))
         if entry is not None and self.args.state == "present" and complaint(entry.kind, entry.data):
             self.host.warn("ssh will not read the key of %s: %s" % (self.args.name, complaint(entry.kind, entry.data)))
-        HomeEdit.apply(self, change)
+        UserFileEdit.apply(self, change)
 
 
 class Entry(object):

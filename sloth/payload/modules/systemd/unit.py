@@ -4,7 +4,8 @@ import os
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
-from sloth.payload.lib.user_files import Place, account_of
+from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.user_files import UserFile
 from sloth.payload.modules.systemd import units
 
 
@@ -76,14 +77,14 @@ end})"""
 
     @property
     def _home(self):
-        """The Place of a file in a user's home, in which root trusts nothing; None for any other."""
+        """The UserFile of a file in a user's home, in which root trusts nothing; None for any other."""
         if self.args.scope != "user" or not self.args.user:
             return None
-        return Place(self.host, account_of(self.host, self.args.user), self.path, strict=False)
+        return UserFile(self.host, get_account(self.host, self.args.user), self.path, strict=False)
 
     def observe(self):
         if self._home is not None:
-            seen = self._home.look() or {}
+            seen = self._home.observe() or {}
             if "content" not in seen:
                 return None
             return {"content": seen["content"], "mode": seen["mode"], "manager": self._loaded()}

@@ -1,1 +1,1 @@
-"""Accounts: made, changed and removed by the system's own tools, compared with what the databases say."""
+"""Accounts: created, changed and removed by the system's own tools, compared with the account databases."""

@@ -1,27 +1,35 @@
-"""user.create: an account that is there, as described."""
+"""user.create: an account that exists, as described."""
 
 import os
 import re
 
 from sloth.payload.kernel.resource import ArgumentError, Field
-from sloth.payload.modules.user.account import NAME, RETURNS, WISHES, Kept
+from sloth.payload.lib import accounts
+from sloth.payload.modules.user.account import ATTRIBUTES, NAME, RETURNS, Present
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pwd import struct_passwd
+
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Arguments, Attributes
 
 
-class Create(Kept):
-    """Make sure that a user is there and is as described.
+class Create(Present):
+    """Make sure that a user exists and is as described.
 
-    Only what is named is compared and changed. `groups` are all the further groups the user is in, unless `append` is
-    set. The password never stands on a command line.
+    Only the attributes that are given are compared and changed. `groups` are all the supplementary groups of the user,
+    unless `append` is set. The password never appears on a command line.
     """
 
     name = "user.create"
     fields = (
         NAME,
-        *WISHES,
-        Field("create_home", "bool", True, aliases=("createhome",), help="its home directory is there"),
-        Field("skeleton", "path", how=True, help="the directory that a new home is copied from"),
-        Field("umask", how=True, help="the umask of a new home directory, in octal; not that of /etc/login.defs"),
-        Field("system", "bool", False, how=True, help="a new account is a system account, its uid from their range"),
+        *ATTRIBUTES,
+        Field("create_home", "bool", True, aliases=("createhome",), help="create the home directory if it is missing"),
+        Field("skeleton", "path", how=True, help="directory that a new home is copied from"),
+        Field("umask", how=True, help="umask of a new home directory, in octal, instead of that of /etc/login.defs"),
+        Field("system", "bool", False, how=True, help="create a system account, with a uid of their range"),
     )
     returns = RETURNS
     example = """task({name = "users", become = true, run = function()
@@ -29,18 +37,18 @@ class Create(Kept):
 end})"""
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         super(Create, cls).check_together(values)
         if values["umask"] is not None and not re.match(r"^0*[0-7]{1,3}$", values["umask"]):
-            raise ArgumentError("%s: umask must be octal digits: %s" % (cls.name, values["umask"]))
+            raise ArgumentError("%s: umask must consist of octal digits: %s" % (cls.name, values["umask"]))
 
-    def desired(self, now):
-        wish = Kept.desired(self, now)
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
+        desired = Present.desired(self, now)
         if self.args.create_home:
-            wish["home_exists"] = True
-        return wish
+            desired = dict(desired or {}, home_exists=True)
+        return desired
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "Attributes | None":
         if change.before is None:
             self._create(change)
         else:
@@ -48,11 +56,13 @@ end})"""
             if self.args.create_home:
                 self._make_home()
         self._set_password(change)
+        return None
 
-    def _create(self, change):
-        args, after = self.args, change.after
+    def _create(self, change: "Change") -> "None":
+        args, after = self.args, change.after or {}
         if not self.host.has_tool("useradd") and self.host.has_tool("adduser"):
-            return self._create_busybox(after)
+            self._create_busybox(after)
+            return
         argv = ["useradd", "-m" if args.create_home else "-M"]
         if args.system:
             argv.append("-r")
@@ -61,7 +71,7 @@ end})"""
         if args.umask:
             argv += ["-K", "UMASK=" + args.umask]
         if "group" not in after and self.host.has_group(args.name):
-            argv.append("-N")  # useradd would want to make the user's own group, and fail
+            argv.append("-N")  # useradd would try to create the user's own group, and fail
         for name, option in (("uid", "-u"), ("group", "-g"), ("comment", "-c"), ("home", "-d"), ("shell", "-s")):
             if name in after:
                 argv += [option, str(after[name])]
@@ -72,10 +82,10 @@ end})"""
         if after.get("expires"):
             argv += ["-e", after["expires"]]
         self.host.tool(argv + [args.name])
-        if args.create_home:  # useradd makes none below a directory that is not there
+        if args.create_home:  # useradd creates none below a directory that does not exist
             self._make_home()
 
-    def _create_busybox(self, after):
+    def _create_busybox(self, after: "Attributes") -> "None":
         argv = ["adduser", "-D"]
         for name, option in (("uid", "-u"), ("group", "-G"), ("comment", "-g"), ("home", "-h"), ("shell", "-s")):
             if name in after:
@@ -85,40 +95,40 @@ end})"""
         for name in after.get("groups", ()):
             self.host.tool(["addgroup", self.args.name, name])
 
-    def _make_home(self):
+    def _make_home(self) -> "None":
         skeleton = self.host.expand(self.args.skeleton or "/etc/skel")
         umask = int(self.args.umask, 8) if self.args.umask else _home_umask()
-        make_home(self.host.account(self.args.name), skeleton, umask)
+        make_home(accounts.get_account(self.host, self.args.name), skeleton, umask)
 
 
-def make_home(entry, skeleton, umask):
-    """Make the home directory of `entry` from `skeleton`, as useradd does, when there is nothing at its path."""
+def make_home(entry: "struct_passwd", skeleton: "str", umask: "int") -> "None":
+    """Create the home directory of `entry` from `skeleton`, as useradd does, when nothing exists at its path."""
     if os.path.lexists(entry.pw_dir):
         return
     import shutil
 
     os.makedirs(os.path.dirname(entry.pw_dir), exist_ok=True)
-    # Made beside its place and put there when it is whole and the user's, so that a killed run leaves no half of one.
-    making = "%s.sloth-%s" % (entry.pw_dir.rstrip("/"), os.urandom(6).hex())
+    # Created under another name and renamed when complete, so that a killed run leaves no partial home.
+    temporary = "%s.sloth-%s" % (entry.pw_dir.rstrip("/"), os.urandom(6).hex())
     try:
         if os.path.isdir(skeleton):
-            shutil.copytree(skeleton, making, symlinks=True)
+            shutil.copytree(skeleton, temporary, symlinks=True)
         else:
-            os.mkdir(making)
-        for root, directories, names in os.walk(making):
+            os.mkdir(temporary)
+        for root, directories, names in os.walk(temporary):
             for name in directories + names:
                 os.chown(os.path.join(root, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)
-        os.chown(making, entry.pw_uid, entry.pw_gid)
-        os.chmod(making, 0o777 & ~umask)
-        os.rename(making, entry.pw_dir)
+        os.chown(temporary, entry.pw_uid, entry.pw_gid)
+        os.chmod(temporary, 0o777 & ~umask)
+        os.rename(temporary, entry.pw_dir)
     except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _home_umask():
-    """The umask that /etc/login.defs gives new homes: HOME_MODE, else UMASK, else 022."""
-    values = {}
+def _home_umask() -> "int":
+    """Return the umask of new homes from /etc/login.defs: HOME_MODE, else UMASK, else 022."""
+    values: "dict[str, str]" = {}
     try:
         with open("/etc/login.defs", encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -1,26 +1,32 @@
-"""user.modify: attributes of an account that must be there already."""
+"""user.modify: changes attributes of an account that exists."""
 
-from sloth.payload.kernel.resource import Missing
-from sloth.payload.modules.user.account import NAME, RETURNS, WISHES, Kept
+from sloth.payload.lib import accounts
+from sloth.payload.modules.user.account import ATTRIBUTES, NAME, RETURNS, Present
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Attributes
 
 
-class Modify(Kept):
-    """Change attributes of a user that is there; it is an error when there is none."""
+class Modify(Present):
+    """Change attributes of an existing user; it is an error when the user does not exist."""
 
     name = "user.modify"
-    fields = (NAME, *WISHES)
+    fields = (NAME, *ATTRIBUTES)
     returns = RETURNS
     example = """task({name = "lock the intern", become = true, run = function()
     user.create({name = "intern"})
     user.modify({name = "intern", shell = "/usr/sbin/nologin", expires = "2027-01-31"})
 end})"""
 
-    def observe(self):
-        now = Kept.observe(self)
+    def observe(self) -> "Attributes | None":
+        now = Present.observe(self)
         if now is None:
-            raise Missing("there is no user %s" % self.args.name, hint="make it first, with user.create")
+            raise accounts.missing_user(self.args.name)
         return now
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "Attributes | None":
         self._modify(change)
         self._set_password(change)
+        return None

@@ -53,7 +53,7 @@ def test_payload_needs_nothing_but_python_3_6(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in PAYLOAD if "modules" in path.parts], ids=str)
 def test_modules_know_only_the_kernel_s_declarations(path: Path) -> None:
-    allowed = ("modules", "lib", "kernel.resource", "kernel.content", "kernel.hashing")
+    allowed = ("modules", "lib", "kernel.resource", "kernel.content", "kernel.hashing", "kernel.values")
     for module in imports(path):
         if module.startswith("sloth.payload.") and module != "sloth.payload.kernel":
             assert module[len("sloth.payload.") :].startswith(allowed), module

@@ -1,4 +1,4 @@
-"""One fleet for all fleet tests; skipped, with the reason, where there can be none."""
+"""Fixtures of all tests: the fleet of real hosts (skipped, with the reason, where there can be none) and a vault."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sloth.state.keys import Keys, generate
+from sloth.state.vault import Vault
 from tests.support.machines import Fleet, cannot
 
 
@@ -20,3 +22,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory: Path = tmp_path_factory.mktemp("fleet")
     with Fleet(directory) as running:
         yield running
+
+
+@pytest.fixture
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vault:
+    """An empty vault whose key is in the environment."""
+    monkeypatch.setenv("SLOTH_KEY", generate())
+    return Vault(tmp_path / "secrets.vault", Keys())

@@ -14,15 +14,21 @@ from sloth.engine.validate import validate
 from sloth.inventory import Inventory
 from sloth.payload.kernel.converge import execute
 from sloth.payload.kernel.registry import call_names, registry
-from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field
+from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field, Resource
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 from sloth.playbook import Site, check_syntax
 from sloth.report import documentation
+from tests.contract.cases import CASES
 from tests.support.command import sloth
 from tests.support.paths import PYTHONS, ROOT
 
 CLASSES = registry()
+# What file.fetch changes is on the controller: tests/integration has it.
+RESOURCES = [cls.name for cls in CLASSES if issubclass(cls, Resource) and cls.name != "file.fetch"]
+NO_CASE = """{name} has no contract case, so nothing holds it to what a resource promises. Add one to CASES in
+tests/contract/cases.py: "{name}": Case({{its arguments}}, "a shell script that spoils what the call has done").
+CONTRIBUTING.md, "Add a module", step 3, describes it; nox -s fleet -- tests/contract -k {name} runs it."""
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
@@ -41,6 +47,15 @@ def test_a_module_is_declared_and_documented(cls: type[Call]) -> None:
             assert field.coerce(field.default) == field.default
     if cls.alone:
         assert cls.alone in names
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_every_resource_has_a_contract_case(name: str) -> None:
+    assert name in CASES, NO_CASE.format(name=name)
+
+
+def test_every_contract_case_is_of_a_resource() -> None:
+    assert sorted(set(CASES) - set(RESOURCES)) == [], "remove these cases, or rename them as the modules were"
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,30 @@ def test_the_demo_shows_changed_unchanged_and_drift(tmp_path: Path) -> None:
     assert "3 hosts: 0 changed" in done.stdout
     assert "(drift)" in done.stdout
     assert not (tmp_path / ".sloth-runner").exists()
+
+
+def test_the_module_of_the_docs_writes_safely_and_can_be_taken_back(tmp_path: Path) -> None:
+    site, note, link = ROOT / "examples/custom/site.sloth", tmp_path / "private", tmp_path / ".sloth-note"
+    note.write_text("old\n")
+    note.chmod(0o600)
+    link.symlink_to("private")
+    os.setxattr(note, "user.label", b"kept")
+    before = note.stat()
+    done = sloth(tmp_path, "run", "-f", str(site), "--output", "json")
+    assert done.returncode == 0, done.stderr
+    assert note.read_text() == "REMEMBER THE MILK\n"
+    assert (note.stat().st_mode, note.stat().st_uid) == (before.st_mode, before.st_uid), "a private note stays private"
+    assert note.stat().st_ino != before.st_ino, "written beside the old file, then renamed"
+    assert os.getxattr(note, "user.label") == b"kept"
+    assert link.is_symlink()
+    run = json.loads(done.stdout)["run_id"]
+    modules = ("--modules", str(site.parent / "modules"))
+    restored = sloth(tmp_path, "rollback", run, *modules, "--yes")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert note.read_text() == "old\n"
+
+    link.unlink()
+    assert sloth(tmp_path, "run", "-f", str(site)).returncode == 0
+    restored = sloth(tmp_path, "rollback", "last", *modules, "--yes")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert not link.exists(), "what the run created is removed"

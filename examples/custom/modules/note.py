@@ -1,37 +1,42 @@
-"""Notes: files that hold one text, to show how a module of one's own is written."""
+"""Notes: files that hold one line of text. A complete module of your own, to copy from."""
 
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field, Resource
+from sloth.payload.lib import files
 
 
 class Present(Resource):
-    """Make sure that a note is there and says something.
+    """Make sure that a file holds a note.
 
-    The first sentence is what `sloth-runner doc` lists; the rest of the docstring stands on the module's own page.
+    The first sentence is what `sloth-runner doc` lists; the rest of the docstring is shown on the module's own page.
     """
 
-    name = "note.present"  # the namespace is the file's name
+    name = "note.present"  # the namespace is the name of this file
     fields = (
         Field("path", "path", REQUIRED, help="the file"),
-        Field("text", "str", REQUIRED, help="what it says"),
-        Field("shout", "bool", False, help="in capital letters"),
+        Field("text", "str", help="the note, one line"),
+        Field("shout", "bool", False, help="write it in capital letters"),
+        # With this argument the kernel can remove the note by itself, for `run --prune` and `rollback`.
+        Field("state", choices=("present", "absent"), default="present", help="whether the note exists"),
     )
-    returns = (Field("length", "int", help="characters of the note"),)
+    returns = (Field("length", "int", help="the number of characters of the note"),)
     example = 'task({name = "n", run = function() note.present({path = "~/note", text = "hello"}) end})'
 
     @classmethod
     def check_together(cls, values):
-        """Look at the arguments together, on the controller: nothing has been touched yet."""
-        if "\n" in values["text"]:
-            raise ArgumentError("note.present: a note is one line")
+        """Check the arguments against each other. This runs on the controller, before any host is touched."""
+        if values["state"] == "present" and values["text"] is None:
+            raise ArgumentError("note.present needs text, unless state is absent")
+        if "\n" in (values["text"] or ""):
+            raise ArgumentError("note.present: text must be one line")
 
     def identity(self):
-        """What tells this resource from others of its type: the last part of its state key."""
+        """Return the last part of the state key: what distinguishes this resource from others of its type."""
         return self.host.expand(self.args.path)
 
     def observe(self):
-        """Look at the host and change nothing: a dict of attributes, or None when there is nothing."""
+        """Read the host, change nothing; return a dict of attributes, or None when there is nothing."""
         try:
             with open(self.identity(), encoding="utf-8") as file:
                 return {"text": file.read().rstrip("\n")}
@@ -39,37 +44,44 @@ class Present(Resource):
             return None
 
     def desired(self, now):
-        """What should be there, given what observe() told: only what was asked for, and nothing but a calculation."""
+        """Return the attributes that observe() should return, or None for "should not exist". Calculate only."""
+        if self.args.state == "absent":
+            return None
         return {"text": self.args.text.upper() if self.args.shout else self.args.text}
 
     def apply(self, change):
-        """Make it so. Afterwards observe() must tell what desired() wished, or the call fails."""
+        """Change the host. Afterwards observe() must return what desired() returned, or the call fails."""
         path = self.identity()
+        if change.after is None:
+            os.unlink(path)
+            return
         if not os.path.isdir(os.path.dirname(path)):
-            raise Failed("there is no directory for %s" % path, hint="make it with file.directory")
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            file.write(change.after["text"] + "\n")
-        os.rename(path + ".new", path)
+            raise Failed("%s does not exist" % os.path.dirname(path), hint="create it with file.directory")
+        # replace() is the way to write a file: nobody ever reads half of it, an existing file keeps its mode, owner,
+        # ACLs and SELinux context, and a kill leaves the old file. realpath(): a link stays a link to the new content.
+        files.replace(os.path.realpath(path), [(change.after["text"] + "\n").encode("utf-8")])
 
     def result(self, now):
-        """More for the result that Lua gets, besides changed, reason, diff and the like."""
+        """Return further values of the result; Lua gets them besides changed, reason, diff and the like."""
         return {"length": len(now["text"]) if now else 0}
 
 
 class Read(Action):
-    """Read a note aloud: something that is simply done, unless its guard stops it."""
+    """Read a note: something that is simply done, unless its guard stops it."""
 
     name = "note.read"
     fields = (Field("path", "path", REQUIRED, help="the file"),)
-    returns = (Field("text", help="what it says"),)
+    returns = (Field("text", help="the note"),)
     example = 'task({name = "r", run = function() print(note.read("~/note").text) end})'
 
     def identity(self):
         return self.host.expand(self.args.path)
 
     def guard(self):
+        """Return why there is nothing to do, or an empty string."""
         return "" if os.path.exists(self.identity()) else "there is no note"
 
     def run(self):
+        """Do it, and return a dict of result values; "changed" is True unless it is among them."""
         done = self.host.run(["cat", self.identity()])
         return {"text": done.stdout.decode("utf-8", "replace").strip(), "changed": False}

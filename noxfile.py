@@ -1,0 +1,88 @@
+"""What a contributor runs, one session each: `nox -l` lists them, `nox -s unit` runs one, `nox` the quick ones."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "unit"]
+nox.options.reuse_existing_virtualenvs = True
+QUICK = ("tests/unit", "tests/test_architecture.py", "tests/contract/test_declarations.py")
+
+
+def install(session: nox.Session) -> None:
+    """Install the project in place, with what its tests need."""
+    session.install("-q", "-e", ".[test]")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; `nox -s lint -- --fix` repairs what can be repaired."""
+    session.install("-q", "ruff")
+    if "--fix" in session.posargs:
+        session.run("ruff", "check", "--fix", ".")
+        session.run("ruff", "format", ".")
+    else:
+        session.run("ruff", "check", ".")
+        session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of both halves."""
+    install(session)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Run the tests that need no server: units, declarations of modules, import rules."""
+    install(session)
+    session.run("pytest", *(session.posargs or QUICK))
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Run the tests against SSH servers in this process and the command line in its own."""
+    install(session)
+    session.run("pytest", *(session.posargs or ("-n", "auto", "tests/integration")))
+
+
+@nox.session
+def fleet(session: nox.Session) -> None:
+    """Run the tests on real systemd hosts; needs root, debootstrap and systemd-nspawn."""
+    install(session)
+    session.run("pytest", *(session.posargs or ("-m", "fleet")), env={"SLOTH_FLEET": "required"})
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure branch coverage of everything but the fleet's tests."""
+    session.install("-q", "-e", ".[dev]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "-m", "not fleet")
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", "--skip-covered", "--skip-empty", "--fail-under", "0")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated docs anew, then check that every document is true."""
+    install(session)
+    with open("docs/modules.md", "w", encoding="utf-8") as reference:
+        session.run("sloth-runner", "doc", "--markdown", stdout=reference)
+    session.run("pytest", "tests/integration/test_docs.py", env={"SLOTH_WRITE_DOCS": "1"})
+    session.run("pytest", "tests/integration/test_docs.py", "tests/contract/test_declarations.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, and write docs/benchmarks.md; `nox -s bench -- w1 --no-peers` measures one workload without peers."""
+    install(session)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist and the wheel and check both, as CI does."""
+    session.install("-q", "-e", ".[dev]")
+    session.run(".ci/package", external=True)

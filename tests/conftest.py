@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sloth.state.keys import Keys, generate
 from sloth.state.vault import Vault
 from tests.support.machines import Fleet, cannot
+
+# A busy machine must not fail a property: tests assert results, not times.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

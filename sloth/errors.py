@@ -10,7 +10,7 @@ SlothError
 │   │   ├── ConnectError   name resolution failed, connection refused, or timeout
 │   │   ├── AuthError      the host accepts none of the keys and passwords
 │   │   ├── HostKeyError   the host's key is unknown or has changed
-│   │   └── LinkLost       the connection ended during the run
+│   │   └── ConnectionLost the connection ended during the run
 │   ├── BootstrapError     the payload cannot be started: no usable Python, no space, ...
 │   ├── BecomeError        sudo refuses, or needs a password
 │   ├── LockedError        another run holds the host's lock
@@ -85,7 +85,7 @@ class HostKeyError(Unreachable):
     """The host's key is unknown, or differs from the known one."""
 
 
-class LinkLost(Unreachable):
+class ConnectionLost(Unreachable):
     """The connection ended during the run."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sloth.payload.kernel.suggest import did_you_mean, nearest
+from sloth.payload.kernel.errors import did_you_mean, nearest
 
 __all__ = ["did_you_mean", "did_you_mean_or_list", "nearest"]
 

@@ -15,7 +15,7 @@ from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 
 
-class NoLink(object):
+class NoChannel(object):
     """There is no controller: nothing is cancelled, what commands print is dropped."""
 
     def cancelled(self):
@@ -31,7 +31,7 @@ def answer(request, store, home):
         values = cls.check(request["args"])
         from sloth.payload.kernel.resource import Args
 
-        call = cls(Args(values), Host(NoLink(), home=home))
+        call = cls(Args(values), Host(NoChannel(), home=home))
         outcome = execute(call, store)
     except Failed as error:
         return {"changed": False, "failed": True, "msg": error.message}

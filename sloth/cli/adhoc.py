@@ -11,11 +11,9 @@ import click
 from sloth.cli import parameters
 from sloth.cli.execute import launch
 from sloth.engine import custom
+from sloth.engine.modules import find_call
 from sloth.engine.options import Options
 from sloth.engine.run import Run
-from sloth.errors import UsageError
-from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import ArgumentError
 from sloth.playbook import Site, arguments, one_call
 from sloth.report.grouped import Grouped, GroupedDocument
 
@@ -25,11 +23,7 @@ def made(
 ) -> tuple[Site, Mapping[str, bytes]]:
     """The site that makes one call, from the words of the command line, and the custom modules. Raises UsageError."""
     files = custom.load(parameters.modules_directory(modules, Path.cwd()))
-    try:
-        cls = find(module)
-    except ArgumentError as error:
-        raise UsageError(error.message, hint=error.hint) from error
-    return one_call(module, arguments(cls, words), become or None), files
+    return one_call(module, arguments(find_call(module), words), become or None), files
 
 
 @click.command()
@@ -131,6 +125,6 @@ def execute(
     kind = GroupedDocument if output == "json" else Grouped
 
     def grouped(job: Run) -> Grouped:
-        return kind(sys.stdout, sys.stderr, job.vault.mask)
+        return kind(sys.stdout, sys.stderr)
 
     return launch(site, everything, selected, options, reporter=grouped)

@@ -75,7 +75,7 @@ async def _demo(directory: Path) -> int:
 async def _run(inventory: Inventory, directory: Path, check: bool) -> int:
     home = directory / "controller"
     kind = "rich" if sys.stdout.isatty() else "plain"
-    reporter = make(kind, diff=check, verbosity=0, stdout=sys.stdout, stderr=sys.stderr, secrets=None)
+    reporter = make(kind, diff=check, verbosity=0, stdout=sys.stdout, stderr=sys.stderr)
     hosts = inventory.select("all")
     memory, shared = Memory(home), Shared(home / "shared.db")
     command = "sloth-runner run -i inventory.toml -f site.sloth" + (" --check --diff" if check else "")

@@ -10,9 +10,8 @@ import click
 
 from sloth.cli import parameters
 from sloth.engine import custom
+from sloth.engine.modules import Call, all_calls
 from sloth.errors import UsageError
-from sloth.payload.kernel.registry import registry
-from sloth.payload.kernel.resource import Call
 from sloth.report import documentation
 from sloth.suggest import did_you_mean
 
@@ -36,7 +35,7 @@ def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output:
     """
     own = parameters.modules_directory(modules, Path.cwd())
     custom.load(own if modules or not markdown else None)
-    classes = registry()
+    classes = all_calls()
     if markdown:
         click.echo(documentation.markdown(classes), nl=False)
         return

@@ -12,7 +12,7 @@ import click
 from sloth.cli import parameters
 from sloth.cli.state_source import show_json
 from sloth.engine import custom
-from sloth.engine.query import Agent, Inquiry
+from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, Unreachable
 from sloth.inventory import Host
 from sloth.report.text import diff_lines, hosts, neutral
@@ -31,16 +31,16 @@ def agents_of(selected: Sequence[Host]) -> list[Agent]:
 
 
 def survey(
-    pattern: str | tuple[str, ...], inventory: str | None, inquiry: Inquiry | None = None
+    pattern: str | tuple[str, ...], inventory: str | None, query: Query | None = None
 ) -> dict[str, Rows | SlothError]:
     """Ask agents what has drifted; the rows of payload.survey, or an error, by the agent's name."""
     selected = parameters.select(parameters.read_inventory(inventory), pattern, "--limit")
 
     async def question(agent: Agent, session: Any) -> Rows:
-        rows: Rows = await session.store("drift", {})
+        rows: Rows = await session.query("drift", {})
         return rows
 
-    return asyncio.run((inquiry or Inquiry()).each(agents_of(selected), question))
+    return asyncio.run((query or Query()).each(agents_of(selected), question))
 
 
 def differences(answers: dict[str, Rows | SlothError]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,12 +75,12 @@ def drift(
     Every recorded state of the hosts is looked at. Exit status: 0, 1 when a host failed, 3 when something has drifted
     (with --exit-code), 4 when a host was unreachable.
     """
-    inquiry = Inquiry(
+    query = Query(
         become_password=parameters.ask_password() if ask_become_pass else None,
         forks=forks,
         custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
     )
-    answers = survey(parameters.words(limit) or "all", inventory, inquiry)
+    answers = survey(parameters.words(limit) or "all", inventory, query)
     told = {name: _told(answer) for name, answer in answers.items()}
     drifted = sum(len(entry["drift"]) for entry in told.values())
     if output == "json":

@@ -37,7 +37,7 @@ def launch(
 
     def usual(job: Run) -> Reporter:
         kind = output or ("rich" if sys.stdout.isatty() else "plain")
-        return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, secrets=job.vault.mask)
+        return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr)
 
     async def go() -> int:
         sink: list[Reporter] = []
@@ -51,7 +51,7 @@ def launch(
         if junit:
             from sloth.report.junit import JUnit
 
-            sink.append(JUnit(junit, job.vault.mask))
+            sink.append(JUnit(junit))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, job.interrupt)
@@ -61,6 +61,6 @@ def launch(
             for one in sink:
                 one.close()
             job.close()
-        return 3 if status == 0 and exit_code and job.changed else status
+        return 3 if status == 0 and exit_code and job.has_changed else status
 
     return asyncio.run(go())

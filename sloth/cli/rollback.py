@@ -14,7 +14,7 @@ from sloth.cli import parameters
 from sloth.cli.drift import agents_of
 from sloth.cli.state_source import confirm, named, show_json, warn
 from sloth.engine import custom
-from sloth.engine.query import Agent, Inquiry
+from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, StateError, Unreachable, UsageError
 from sloth.report.text import diff_lines, neutral
 
@@ -62,7 +62,7 @@ def rollback(
     """
     if run == "last" or len(run) < RUN_ID:
         run = _resolved(run)
-    inquiry = Inquiry(
+    query = Query(
         become_password=parameters.ask_password() if ask_become_pass else None,
         forks=forks,
         custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
@@ -70,7 +70,7 @@ def rollback(
     agents = agents_of(
         parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")
     )
-    plan = _ask(agents, inquiry, {"run": run, "check": True, "force": force})
+    plan = _ask(agents, query, {"run": run, "check": True, "force": force})
     concerned = [agent for agent in agents if plan.get(agent.name)]
     if not check:
         if output != "json" and not yes:
@@ -84,9 +84,9 @@ def rollback(
         if total:
             confirm(f"Restore {total} of {_length(plan)} on {sum(map(bool, able.values()))} host(s)?", yes)
             new_run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
-            writing = Inquiry(
-                write=True, run=new_run, site=f"rollback of {run}", forks=forks, custom=inquiry.custom,
-                become_password=inquiry.become_password, warn=warn,
+            writing = Query(
+                write=True, run=new_run, site=f"rollback of {run}", forks=forks, custom=query.custom,
+                become_password=query.become_password, warn=warn,
             )  # fmt: skip
             able_agents = [agent for agent in concerned if able.get(agent.name)]
             plan = {**plan, **_ask(able_agents, writing, {"run": run, "force": force})}
@@ -112,19 +112,19 @@ def _resolved(name: str) -> str:
         memory.close()
 
 
-def _ask(agents: list[Agent], inquiry: Inquiry, args: dict[str, Any]) -> dict[str, Rows | SlothError]:
+def _ask(agents: list[Agent], query: Query, args: dict[str, Any]) -> dict[str, Rows | SlothError]:
     """What hosts say; those that know nothing of the run are left out."""
 
     async def question(agent: Agent, session: Any) -> Rows:
         try:
-            rows: Rows = await session.store("rollback", args)
+            rows: Rows = await session.query("rollback", args)
         except StateError as error:
             if "there is no run" in error.message:
                 return []
             raise
         return rows
 
-    answers = asyncio.run(inquiry.each(agents, question))
+    answers = asyncio.run(query.each(agents, question))
     return {name: answer for name, answer in answers.items() if answer}
 
 

@@ -135,7 +135,7 @@ def _confirm(found: Orphans) -> bool:
     """Show what would be removed, and ask."""
     for host, rows in found.items():
         for row in rows:
-            click.echo(neutral(f"remove     {row['key']}  {host}"), err=True)
+            click.echo(neutral(f"remove     {row.key}  {host}"), err=True)
     count = sum(len(rows) for rows in found.values())
     question = f"Remove {'these ' + str(count) if count > 1 else 'this'}, which the site no longer names?"
     click.echo(f"{question} [y/N]: ", nl=False, err=True)

@@ -144,9 +144,9 @@ def check(of: Asked) -> int:
     found = of.ask("check")
     problems = [{"agent": agent, **row} for agent, rows in found.items() for row in rows]
     from sloth.cli.drift import differences, survey
-    from sloth.engine.query import Inquiry
+    from sloth.engine.query import Query
 
-    hosts = survey(of.pattern, of.inventory, Inquiry(become_password=of.become_password))
+    hosts = survey(of.pattern, of.inventory, Query(become_password=of.become_password))
     different = [{"agent": agent, "key": row["key"], "msg": row["msg"]} for agent, row in differences(hosts)]
     if of.json:
         show_json({"problems": problems, "different": different})

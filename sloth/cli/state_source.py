@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sloth.cli import parameters
 from sloth.errors import SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Inventory, find_inventory
-from sloth.payload.lib.host import state_directory
-from sloth.payload.session.queries import query
-from sloth.payload.session.run_lock import Locked, RunLock
-from sloth.payload.state.store import Store, StoreError
 from sloth.report.text import neutral
+from sloth.state.local import LOCAL, LocalState, query_replica
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject, Rows
 
 Row = dict[str, Any]
-LOCAL = "local"
 
 
 def state_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,13 +64,10 @@ class Asked:
 
         Raises StateError and the like when there is one agent and it did not answer; those of several are in `errors`.
         """
-        try:
-            if self.cached:
-                return self._ask_replicas(op, args)
-            if self.pattern == LOCAL:
-                return {LOCAL: ask_here(op, args, write)}
-        except StoreError as error:
-            raise StateError(error.message, hint=error.hint) from error
+        if self.cached:
+            return self._ask_replicas(op, args)
+        if self.pattern == LOCAL:
+            return {LOCAL: query_here(op, args, write)}
         return self._ask_hosts(op, args, write)
 
     def one(self, op: str, write: bool = False, **args: Any) -> list[Row]:
@@ -96,9 +90,7 @@ class Asked:
         for name in names:
             path = memory.replica_path(name)
             if path.exists():
-                store = Store(str(path), readonly=True)
-                found[name] = query(store, op, args)
-                store.close()
+                found[name] = query_replica(path, op, args)
             else:
                 self.errors[name] = StateError(f"there is no replica of {name}", hint="a run makes one")
         memory.close()
@@ -119,14 +111,14 @@ class Asked:
         return [Agent(host, account) for host in hosts]
 
     def _ask_hosts(self, op: str, args: Row, write: bool) -> dict[str, list[Row]]:
-        from sloth.engine.query import Inquiry
+        from sloth.engine.query import Query
 
         async def question(agent: Any, session: Any) -> list[Row]:
-            rows: list[Row] = await session.store(op, args)
+            rows: list[Row] = await session.query(op, args)
             return rows
 
         answers = asyncio.run(
-            Inquiry(write=write, warn=warn, become_password=self.become_password).each(self.agents(), question)
+            Query(write=write, warn=warn, become_password=self.become_password).each(self.agents(), question)
         )
         found = {}
         for name, answer in answers.items():
@@ -161,48 +153,10 @@ class Asked:
         return 4 if self.errors else 0
 
 
-def ask_here(op: str, args: Row, write: bool = False) -> list[Row]:
-    """Ask this machine's own state file. Raises StoreError, StateError when a run holds the machine."""
-    with here(write) as store:
-        rows: list[Row] = query(store, op, args)
-        return rows
-
-
-class here:
-    """This machine's own Store, for a `with`; write: under the run lock."""
-
-    def __init__(self, write: bool) -> None:
-        self._home = str(Path.home())
-        self._lock = RunLock(os.path.dirname(state_directory(self._home))) if write else None
-        self._write = write
-
-    def __enter__(self) -> Any:
-        if self._lock is not None:
-            holder = {"run": "state command", "who": "state", "origin": LOCAL}
-            try:
-                self._lock.acquire(holder, 10, lambda text: None, lambda: False)
-            except Locked as error:
-                raise StateError(f"this machine is held by {error}", hint="wait for that run to end") from error
-        try:
-            self._store = Store(os.path.join(state_directory(self._home), f"{LOCAL}.db"), readonly=not self._write)
-            if self._store.aside:
-                warn(f"{LOCAL}: the state file was damaged; it is kept as {self._store.aside}")
-        except StoreError:
-            self._release()
-            raise
-        return self._store
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        try:
-            if kind is not None:
-                self._store.abandon()
-            self._store.close()
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+def query_here(op: str, args: JsonObject, write: bool = False) -> Rows:
+    """Query this machine's own state file. Raises StateError, also when a run holds the machine."""
+    with LocalState(write, warn) as state:
+        return state.query(op, args)
 
 
 def warn(text: str) -> None:

@@ -12,15 +12,13 @@ from typing import Any, Protocol
 import click
 
 from sloth.cli import parameters
-from sloth.cli.state_source import LOCAL, Asked, confirm, here, show_json, warn
-from sloth.engine.query import Agent, Inquiry, who
-from sloth.errors import SlothError, StateError, UsageError
-from sloth.payload.kernel.paging import pages
-from sloth.payload.session.queries import query
-from sloth.payload.state.export import TABLES
-from sloth.payload.state.store import StoreError
-from sloth.state.export import Reader, Writer, writing
+from sloth.cli.state_source import Asked, confirm, show_json, warn
+from sloth.engine.query import Agent, Query
+from sloth.engine.sessions import who
+from sloth.errors import SlothError, UsageError
+from sloth.state.export import TABLES, Reader, Writer, pages, writing
 from sloth.state.export import rekey as rekeyed
+from sloth.state.local import LOCAL, LocalState
 
 Row = dict[str, Any]
 _INVENTORY = click.option("-i", "--inventory", metavar="FILE", help="The inventory that names the agents.")
@@ -37,19 +35,15 @@ class Ask(Protocol):
 async def _asking(agent: Agent | None, write: bool, password: str | None) -> AsyncIterator[Ask]:
     """How to ask an agent (None: this machine), for as long as the block lasts."""
     if agent is None:
-        with here(write) as store:
+        with LocalState(write, warn) as state:
 
             async def local(op: str, args: Row) -> list[Row]:
-                try:
-                    rows: list[Row] = query(store, op, args)
-                except StoreError as error:
-                    raise StateError(error.message, hint=error.hint) from error
-                return rows
+                return state.query(op, args)
 
             yield local
         return
-    async with Inquiry(write=write, warn=warn, become_password=password).session(agent) as session:
-        yield session.store
+    async with Query(write=write, warn=warn, become_password=password).session(agent) as session:
+        yield session.query
 
 
 def _agents(pattern: str, inventory: str | None) -> dict[str, Agent | None]:

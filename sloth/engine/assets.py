@@ -8,21 +8,21 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import CallError
+from sloth.payload.kernel.resource import Call
 from sloth.playbook.template import Renderer
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Arguments, Json
+
 READ = 1024 * 1024
 LARGE = 4 * READ  # bytes from which on a hash is remembered from one run to the next
-_TEMPLATE_OPTIONS = (
-    "trim_blocks", "lstrip_blocks", "newline_sequence", "block_start_string", "block_end_string",
-    "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
-)  # fmt: skip
 
-Variables = Callable[[bool], Awaitable[Mapping[str, Any]]]
+Variables = Callable[[bool], Awaitable[Mapping[str, "Json"]]]
 
 
 class Shipper:
@@ -34,17 +34,15 @@ class Shipper:
         self._memory = memory
         self._hashes: dict[tuple[str, int, int, int], str] = {}
 
-    async def prepare(
-        self, ships: str, args: dict[str, Any], variables: Variables
-    ) -> tuple[dict[str, Any], list[Asset]]:
+    async def prepare(self, cls: type[Call], args: Arguments, variables: Variables) -> tuple[Arguments, list[Asset]]:
         """Return the arguments to send and the assets that go with them.
 
-        ships: what the call's class declares ("", "file", "template"). `variables(facts)` gives what a template sees,
-        with the host's facts if asked. Raises CallError when a file is missing, unreadable, or does not render.
+        cls: the call's class, which declares what it ships. `variables(facts)` returns what a template sees, with the
+        host's facts if asked. Raises CallError when a file is missing, unreadable, or does not render.
         """
-        if ships == "template":
-            return args, [await self._template(args, variables)]
-        if ships != "file" or args.get("remote_src"):
+        if cls.ships == "template":
+            return args, [await self._template(cls, args, variables)]
+        if cls.ships != "file" or args.get("remote_src"):
             return args, []
         if args.get("content") is not None:
             data = str(args["content"]).encode("utf-8", "surrogateescape")
@@ -68,11 +66,11 @@ class Shipper:
             hint="looked for " + " and ".join(str(place) for place in places),
         )
 
-    async def _template(self, args: dict[str, Any], variables: Variables) -> Asset:
+    async def _template(self, cls: type[Call], args: Arguments, variables: Variables) -> Asset:
         src = str(args["src"])
         seen = dict(await variables(self.renderer.needs_facts(src)))
         seen.update(args.get("vars") or {})
-        options = {name: args[name] for name in _TEMPLATE_OPTIONS if args.get(name) is not None}
+        options = {name: args[name] for name in cls.render_options if args.get(name) is not None}
         text = self.renderer.render(src, seen, options)
         mode = _mode(self.renderer.file(src).stat())
         return of_bytes(Path(src).name, text.encode("utf-8", "surrogateescape"), mode)

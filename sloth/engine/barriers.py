@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
+from sloth.engine.events import Skip, SkipKind
 from sloth.errors import HostError
 from sloth.playbook import Task
 
@@ -35,44 +36,47 @@ class Barriers:
         self._waiting: dict[str, Task] = {}
 
     async def loaded(self, host: str, plan: Iterable[str]) -> None:
-        """`host` will run the tasks named in `plan`."""
+        """Take note that `host` will run the tasks named in `plan`."""
         self._progress[host].plan = frozenset(plan)
-        await self._tell()
+        await self._notify()
 
     async def passed(self, host: str, task: str, failed: bool) -> None:
-        """`host` has ended `task` (or will not run it); `failed`: those that depend on it must not run."""
+        """Take note that `host` has ended `task` (or will not run it).
+
+        failed: tasks that depend on it must not run.
+        """
         if failed:
             self._failed.setdefault(task, host)
         self._progress[host].passed.add(task)
         self._inside.get(task, set()).discard(host)
-        await self._tell()
+        await self._notify()
 
     async def ended(self, host: str) -> None:
-        """`host` will run nothing more."""
+        """Take note that `host` will run nothing more."""
         self._progress[host].ended = True
         for inside in self._inside.values():
             inside.discard(host)
-        await self._tell()
+        await self._notify()
 
-    async def enter(self, host: str, task: Task, pause: Pause) -> str:
-        """Wait until `host` may run `task`; return why it must not ("" when it may).
+    async def enter(self, host: str, task: Task, pause: Pause) -> Skip | None:
+        """Wait until `host` may run `task`; return why it must not, None when it may.
 
-        `pause()` surrounds the waiting: it gives the host's place among the running ones to another. Raises HostError
-        when every host waits for another one.
+        `pause()` surrounds the waiting: it lets another host run meanwhile. Raises HostError when every host waits for
+        another one.
         """
         if not (task.depends_on or task.serial or task.run_once):
-            return ""
+            return None
         while True:
             async with self._changed:
-                if self._ready(host, task):
+                if self._is_ready(host, task):
                     return self._decide(host, task)
             async with pause(), self._changed:
                 self._waiting[host] = task
                 try:
-                    if self._stuck():
+                    if self._is_stuck():
                         self._changed.notify_all()
-                    await self._changed.wait_for(lambda: self._ready(host, task) or self._stuck())
-                    if self._stuck():
+                    await self._changed.wait_for(lambda: self._is_ready(host, task) or self._is_stuck())
+                    if self._is_stuck():
                         raise HostError(
                             f"task {task.name} waits for other hosts, and every host waits for another",
                             hint="do hosts run tasks with depends_on, run_once or serial in different orders?",
@@ -80,46 +84,46 @@ class Barriers:
                 finally:
                     del self._waiting[host]
 
-    def _decide(self, host: str, task: Task) -> str:
+    def _decide(self, host: str, task: Task) -> Skip | None:
         for name in task.depends_on:
             if name in self._failed:
-                return f"depends on {name}, which failed on {self._failed[name]}"
+                return Skip(SkipKind.DEPENDENCY, name, self._failed[name])
         if task.serial and task.name in self._failed:
-            return f"stopped: it failed on {self._failed[task.name]}"
+            return Skip(SkipKind.BATCH, task.name, self._failed[task.name])
         if task.run_once and task.name in self._once:
-            return "runs once, and did on another host"
+            return Skip(SkipKind.ONCE, task.name)
         if task.run_once:
             self._once.add(task.name)
         self._inside.setdefault(task.name, set()).add(host)
-        return ""
+        return None
 
-    def _ready(self, host: str, task: Task) -> bool:
+    def _is_ready(self, host: str, task: Task) -> bool:
         if any(name in self._failed for name in task.depends_on):
             return True
-        if not all(self._everywhere(name) for name in task.depends_on):
+        if not all(self._is_passed_everywhere(name) for name in task.depends_on):
             return False
         inside = self._inside.get(task.name, ())
         if task.run_once:
-            return not inside if task.name in self._once else self._first(host, task.name)
+            return not inside if task.name in self._once else self._is_first(host, task.name)
         if task.serial and task.name not in self._failed:
             return len(inside) < task.serial.of(len(self._progress))
         return True
 
-    def _stuck(self) -> bool:
-        """Whether all hosts that are not done wait, and none can go on."""
+    def _is_stuck(self) -> bool:
+        """Return whether all hosts that are not done wait, and none can go on."""
         active = [name for name, state in self._progress.items() if not state.ended]
         return all(name in self._waiting for name in active) and not any(
-            self._ready(name, task) for name, task in self._waiting.items()
+            self._is_ready(name, task) for name, task in self._waiting.items()
         )
 
-    def _everywhere(self, task: str) -> bool:
+    def _is_passed_everywhere(self, task: str) -> bool:
         return all(
             state.ended or task in state.passed or (state.plan is not None and task not in state.plan)
             for state in self._progress.values()
         )
 
-    def _first(self, host: str, task: str) -> bool:
-        """Whether no host before `host` can still be the one that runs `task`."""
+    def _is_first(self, host: str, task: str) -> bool:
+        """Return whether no host before `host` can still be the one that runs `task`."""
         for name, state in self._progress.items():
             if name == host:
                 return True
@@ -127,7 +131,7 @@ class Barriers:
                 return False
         return True
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 

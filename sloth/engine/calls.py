@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Result
 from sloth.errors import CallError, HostError, SlothError
-from sloth.transport import Reply, Session
+from sloth.payload.session.messages import Reply
+from sloth.transport import Session
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 COMMON = ("changed", "failed", "msg", "key", "reason", "diff", "before", "after", "status", "warnings")
 
@@ -22,7 +26,7 @@ class UnknownResult(CallError):
 
 @dataclass
 class Pending:
-    """One call on its way."""
+    """One call on its way; number: this room's own, since several sessions share it."""
 
     number: int
     wire_id: int
@@ -33,12 +37,18 @@ class Pending:
     session: Session
     epoch: int
     reply: asyncio.Future[Reply]
+    unknown_hint: str = ""  # what helps where a check cannot know the result
+    destination: Path | None = None  # where a file that it fetches goes on the controller
     begun: float = field(default_factory=time.monotonic)
-    destination: Path | None = None  # where a file.fetch goes on the controller
+
+    @property
+    def title(self) -> str:
+        """The call as people name it: "file.copy /etc/motd"."""
+        return f"{self.name} {self.subject}".rstrip()
 
 
 class Calls:
-    """What one host was asked, in order. Numbers are this room's own: several sessions share them."""
+    """What one host was asked to do, in order."""
 
     def __init__(self, host: str, emit: Callable[[Event], None]) -> None:
         self._host = host
@@ -46,38 +56,27 @@ class Calls:
         self._order: list[Pending] = []  # not yet reported, oldest first
         self._all: dict[int, Pending] = {}
         self._failure: CallError | None = None
-        self._failed: Pending | None = None
         self._lost: HostError | None = None
         self.epoch = 0
         self.counts = {CHANGED: 0, UNCHANGED: 0, FAILED: 0, SKIPPED: 0}
-        self.failed = False  # whether any call ever did
+        self.has_failed = False  # whether any call ever did
 
-    def forget(self) -> None:
-        """A task begins: results of earlier ones stay readable only through what Lua has kept of them."""
+    def reset_counts(self) -> None:
+        """Begin to count anew, for a task."""
         self.counts = dict.fromkeys(self.counts, 0)
 
-    def add(
-        self,
-        name: str,
-        subject: str,
-        where: str,
-        task: str,
-        session: Session,
-        sent: tuple[int, asyncio.Future[Reply]],
-    ) -> int:
-        """Take charge of a call that was just written to the wire as `sent`; return its number."""
-        call = Pending(len(self._all), sent[0], name, subject, where, task, session, self.epoch, sent[1])
+    def next_number(self) -> int:
+        """Return the number of the next call."""
+        return len(self._all)
+
+    def add(self, call: Pending) -> None:
+        """Take charge of a call that was just written to the wire."""
         self._all[call.number] = call
         self._order.append(call)
         call.reply.add_done_callback(lambda _: self._settle())
-        return call.number
-
-    def expect_file(self, number: int, path: Path) -> None:
-        """Call `number` fetches a file that goes to `path`."""
-        self._all[number].destination = path
 
     def _settle(self) -> None:
-        """Report answered calls, oldest first; what a failed one made the host skip is no result."""
+        """Report answered calls, oldest first; what the host skipped after a failure is no result."""
         while self._order and self._order[0].reply.done():
             call = self._order.pop(0)
             if call.reply.cancelled():
@@ -88,32 +87,30 @@ class Calls:
                     self._lost = error
                 continue
             reply = call.reply.result()
-            if reply.status == SKIPPED:
+            if reply.status is SKIPPED:
                 continue
-            failure = self._call_error(call, reply) if reply.status == FAILED else None
-            self.failed = self.failed or failure is not None
+            failure = self._call_error(call, reply) if reply.status is FAILED else None
+            self.has_failed = self.has_failed or failure is not None
             self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
             self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
             if failure is not None and self._failure is None:
-                self._failure, self._failed = failure, call
+                self._failure = failure
 
     def _call_error(self, call: Pending, reply: Reply) -> CallError:
         return CallError(
-            reply.error,
-            hint=reply.hint,
-            where=call.where,
-            call=f"{call.name} {call.subject}".rstrip(),
-            host=self._host,
-            detail=reply.detail,
+            reply.error, hint=reply.hint, where=call.where, call=call.title, host=self._host, detail=reply.detail
         )
 
     def failure(self) -> CallError | None:
-        """The failure that has not surfaced yet, if its answer is already here; taking it opens a new epoch."""
+        """Return the failure that has not surfaced yet, if its answer is here; taking it opens a new epoch.
+
+        Raises HostError when the host is lost.
+        """
         if self._lost is not None:
             raise self._lost
         failure = self._failure
         if failure is not None:
-            self._failure = self._failed = None
+            self._failure = None
             self.epoch += 1
         return failure
 
@@ -124,8 +121,8 @@ class Calls:
             self._settle()
         return self.failure()
 
-    async def result(self, number: int, field_name: str) -> dict[str, Any]:
-        """Wait for call `number` and return its result for Lua; raise the CallError that stands before it, if any."""
+    async def result(self, number: int, field_name: str) -> JsonObject:
+        """Wait for call `number` and return its result for Lua; raise the CallError that comes before it, if any."""
         call = self._all[number]
         await asyncio.wait([call.reply])
         self._settle()
@@ -133,25 +130,24 @@ class Calls:
         if failure is not None:
             raise failure
         reply = call.reply.result()
-        if reply.values.get("_unknown") and field_name not in COMMON:
-            hint = "read_only = true runs a command that changes nothing in a check, too"
+        if reply.unknown and field_name not in COMMON:
             raise UnknownResult(
                 f"a check does not run this, so its {field_name} is not known",
-                hint=hint if call.name == "exec.run" else "",
+                hint=call.unknown_hint,
                 where=call.where,
-                call=f"{call.name} {call.subject}".rstrip(),
+                call=call.title,
                 host=self._host,
             )
         return _lua_result(reply)
 
     async def cancel(self, grace: float) -> None:
-        """Nothing that was asked is wanted any more; wait up to `grace` seconds for the hosts' answers."""
+        """Cancel whatever was asked; wait up to `grace` seconds for the host's answers."""
         waiting = [call for call in self._order if not call.reply.done()]
         for session in {call.session for call in waiting}:
             try:
                 await session.cancel(self.epoch)
             except SlothError:
-                continue  # it is gone; so are its answers
+                continue  # it is lost; so are its answers
         if waiting:
             await asyncio.wait([call.reply for call in waiting], timeout=grace)
         self._settle()
@@ -164,12 +160,11 @@ class Calls:
         return self._order[0] if self._order else None
 
     def on_wire(self, session: Session, wire_id: int) -> Pending | None:
-        """The unanswered call that `session` knows as `wire_id`."""
+        """Return the unanswered call that `session` knows as `wire_id`."""
         return next((call for call in self._order if call.session is session and call.wire_id == wire_id), None)
 
 
 def _result(call: Pending, reply: Reply, failure: CallError | None) -> Result:
-    values = {name: value for name, value in reply.values.items() if not name.startswith("_")}
     return Result(
         key=reply.key or f"{call.name.replace('.', ':')}:{call.subject}",
         module=call.name,
@@ -182,33 +177,24 @@ def _result(call: Pending, reply: Reply, failure: CallError | None) -> Result:
         seconds=reply.seconds,
         error=str(failure) if failure else "",
         detail=reply.detail,
-        values=values,
-        warnings=reply.warnings,
+        values=reply.values,
+        warnings=tuple(reply.warnings),
     )
 
 
-def _lua_result(reply: Reply) -> dict[str, Any]:
-    result: dict[str, Any] = dict(reply.values)
+def _lua_result(reply: Reply) -> JsonObject:
+    result = dict(reply.values)
     result.update(
-        changed=reply.status == CHANGED,
-        failed=reply.status == FAILED,
-        status=reply.status,
+        changed=reply.status is CHANGED,
+        failed=reply.status is FAILED,
+        status=reply.status.value,
         msg=reply.msg,
         key=reply.key,
-        reason=reply.reason,
+        reason=reply.reason.value,
         diff=reply.diff,
         before=reply.before,
         after=reply.after,
     )
+    if reply.unknown:
+        result["_unknown"] = True  # the proxy asks again for each field
     return {name: value for name, value in result.items() if value is not None}
-
-
-def subject_of(args: Mapping[str, Any]) -> str:
-    """What a call is about, for people: the first telling argument it has."""
-    for name in ("dest", "path", "name", "user", "src", "cmd", "key", "host"):
-        value = args.get(name)
-        if isinstance(value, str) and value:
-            return value if len(value) <= 80 else value[:77] + "..."
-        if isinstance(value, list) and value:
-            return " ".join(str(item) for item in value)[:80]
-    return ""

@@ -1,17 +1,68 @@
-"""What happens in a run, as plain values: the engine emits them, `report` shows them, NDJSON carries them."""
+"""What happens in a run, as plain values: the engine emits them, `report` shows them, NDJSON carries them.
+
+Everything in an event is redacted already (engine/secrets.py); what is shown of it is cut in `report`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
+
+from sloth.payload.kernel.findings import Restored
+from sloth.payload.kernel.status import Reason, Status, Word
+from sloth.payload.session.messages import LockHolder
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes, Diff
 
 # Results of calls and tasks; hosts may also be UNREACHABLE.
-CHANGED = "changed"
-UNCHANGED = "unchanged"
-SKIPPED = "skipped"
-FAILED = "failed"
-UNKNOWN = "unknown"
-UNREACHABLE = "unreachable"
+CHANGED = Status.CHANGED
+UNCHANGED = Status.UNCHANGED
+SKIPPED = Status.SKIPPED
+FAILED = Status.FAILED
+UNKNOWN = Status.UNKNOWN
+UNREACHABLE = Status.UNREACHABLE
+
+
+class SkipKind(Word):
+    """Why a task does not run on a host."""
+
+    WHEN = "when"  # its `when` is false
+    DEPENDENCY = "dependency"  # a task that it depends on failed
+    BATCH = "batch"  # it failed on a host of an earlier batch
+    ONCE = "once"  # it runs once, and did on another host
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Why a task does not run: `task` on `host` is what failed, where something did."""
+
+    kind: SkipKind
+    task: str = ""
+    host: str = ""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something failed, so that what depends on this task must not run either."""
+        return self.kind in (SkipKind.DEPENDENCY, SkipKind.BATCH)
+
+
+class PhaseKind(Word):
+    """What a host is busy with besides its tasks."""
+
+    CONNECTING = "connecting"
+    LOCKED = "locked"  # another run holds it
+    RETRYING = "retrying"  # a task is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a host is busy with; holder: with LOCKED; task and attempt (from 2 on): with RETRYING."""
+
+    kind: PhaseKind
+    holder: LockHolder | None = None
+    task: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +76,30 @@ class Result:
 
     key: str
     module: str
-    status: str
-    reason: str = ""
+    status: Status
+    reason: Reason = Reason.NONE
     msg: str = ""
     subject: str = ""  # what the call is about, as the site wrote it
-    diff: dict[str, Any] | None = None
+    diff: Diff | None = None
     where: str = ""
     seconds: float = 0.0
     error: str = ""
     detail: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Attributes = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The counts of a run: "hosts" and "unreachable" are hosts, the others calls."""
+
+    hosts: int
+    changed: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unknown: int = 0
+    unreachable: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +129,10 @@ class HostStarted(Event):
 
 @dataclass(frozen=True, eq=False)
 class HostPhase(Event):
-    """What a host is doing: "connecting", "waiting for the lock of ...", "task NAME", "file.copy /etc/motd"."""
+    """What a host is busy with."""
 
     host: str
-    phase: str
+    phase: Phase
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,27 +177,29 @@ class CallFinished(Event):
 
 @dataclass(frozen=True, eq=False)
 class TaskFinished(Event):
-    """A task is done on a host. `error` (str) is None unless failed; `ignored`: ignore_errors held."""
+    """A task is done on a host.
+
+    error: None unless it failed; ignored: ignore_errors held; skip: why it was skipped; unknown: why a check cannot
+    know what it would do.
+    """
 
     host: str
     task: str
-    status: str
+    status: Status
     seconds: float
     error: str | None = None
     ignored: bool = False
     handler: bool = False
-    reason: str = ""
+    skip: Skip | None = None
+    unknown: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class OrphansFound(Event):
-    """What the site once applied to a host and no longer names.
-
-    orphans: dicts of key, task, status ("planned": --prune removes it, "refused": it cannot) and msg (why not).
-    """
+    """What the site once applied to a host and no longer names, and what pruning would do (PLANNED, REFUSED)."""
 
     host: str
-    orphans: tuple[dict[str, str], ...]
+    orphans: tuple[Restored, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,19 +207,16 @@ class HostFinished(Event):
     """A host is done: status is changed, unchanged, failed, skipped, unknown or unreachable."""
 
     host: str
-    status: str
+    status: Status
     seconds: float
     error: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RunFinished(Event):
-    """The last event. summary: hosts, changed, unchanged, failed, skipped, unreachable, unknown (int each).
-
-    Apart from "hosts" and "unreachable" (hosts), the summary counts calls.
-    """
+    """The last event."""
 
     run_id: str
     seconds: float
-    summary: dict[str, int]
+    summary: Summary
     interrupted: bool = False

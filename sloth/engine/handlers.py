@@ -1,61 +1,64 @@
-"""What follows a host's tasks: handlers that are owed, changes that are taken back, what the site no longer names."""
+"""What follows a host's tasks: pending handlers, changes that are taken back, what the site no longer names."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
+from sloth.engine.context import RunContext
 from sloth.engine.events import CHANGED, FAILED, UNCHANGED, CallFinished, Log, OrphansFound, TaskFinished
-from sloth.engine.rollback import undone
+from sloth.engine.rollback import rollback_result
+from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.status import Reason, Status
+from sloth.payload.session.messages import Evaluation
 from sloth.playbook import Task
 from sloth.transport import Session
-
-if TYPE_CHECKING:
-    from sloth.engine.run import Run
 
 PRUNE = "(prune)"  # the task that removals of orphans belong to
 
 
-class Aftermath:
-    """Of one host. partial: something was not evaluated, so what was not named may still be wanted; spared: tasks and
-    handlers of the site that had no reason to run."""
+class PostTasks:
+    """The end of one host's run.
 
-    def __init__(self, run: Run, host: str, sessions: Mapping[str, Session]) -> None:
+    partial: something was not evaluated, so what was not named may still be wanted; spared: tasks and handlers of the
+    site that had no reason to run.
+    """
+
+    def __init__(self, context: RunContext, host: str, sessions: Mapping[str, Session]) -> None:
         """sessions: by account, as they are opened."""
-        self._run = run
+        self._context = context
         self._host = host
         self._sessions = sessions
         self.partial = False
         self.spared: set[str] = set()
-        self._owed: set[str] = set()
+        self._pending: set[str] = set()
 
     # Handlers
 
-    async def owed(self) -> set[str]:
-        """The handlers that a run which did not come to its end has left to us."""
+    async def pending(self) -> set[str]:
+        """Return the handlers that a run which did not come to its end has left to us."""
         for session in self._sessions.values():
             ready = await session.ready
-            if ready.get("aside"):
-                self._warn(f"the state file was damaged; it is kept as {ready['aside']}, and what is there is adopted")
-            self._owed.update(str(row.get("name")) for row in ready.get("handlers") or [])
-        return self._owed
+            if ready.set_aside:
+                self._warn(f"the state file was damaged; it is kept as {ready.set_aside}, and what is there is adopted")
+            self._pending.update(ready.handlers)
+        return self._pending
 
     async def settle(self, names: Iterable[str]) -> None:
-        """These handlers need no longer run. (After a check they must: it ran none.)"""
+        """Let the hosts forget handlers that need no longer run. (After a check they must: it ran none.)"""
         settled = sorted(names)
-        if settled and not self._run.options.check:
+        if settled and not self._context.options.check:
             for session in self._sessions.values():
-                await session.store("settle", {"site": self._run.site.identity, "names": settled})
+                await session.query("settle", {"site": self._context.site.identity, "names": settled})
 
     async def forget(self, known: set[str]) -> None:
-        """Handlers that are owed and that the site no longer has cannot run."""
-        for name in sorted(self._owed - known):
+        """Report pending handlers that the site no longer has: they cannot run."""
+        for name in sorted(self._pending - known):
             self._warn(f"the handler {name} was still to run after an earlier run, and the site no longer has it")
-        await self.settle(self._owed - known)
+        await self.settle(self._pending - known)
 
     def _warn(self, text: str) -> None:
-        self._run.emit(Log(time.time(), self._host, "", "warn", text))
+        self._context.emit(Log(time.time(), self._host, "", "warn", text))
 
     # Taking back
 
@@ -66,45 +69,49 @@ class Aftermath:
         """
         left = False
         for session in self._sessions.values():
-            for row in await session.store("rollback", {"run": self._run.run_id, "task": task.name}):
-                left = left or row.get("status") != "done"
-                self._run.emit(CallFinished(time.time(), self._host, task.name, undone(row, "rollback")))
+            for row in await session.query("rollback", {"run": self._context.run_id, "task": task.name}):
+                restored = Restored.read(row)
+                left = left or restored.status is not RestoreStatus.DONE
+                result = rollback_result(restored, Reason.ROLLBACK)
+                self._context.emit(CallFinished(time.time(), self._host, task.name, result))
         if not left:
-            await self.settle(set(task.notify) - notified - self._owed)
+            await self.settle(set(task.notify) - notified - self._pending)
         return left
 
     # Orphans
 
-    def whole(self) -> dict[str, Any] | None:
-        """What Session.close() takes: given when all of the site was evaluated."""
-        return None if self.partial or self._run.site.adhoc else {"spared": sorted(self.spared)}
+    def evaluation(self) -> Evaluation | None:
+        """Return what Session.close() takes: given when all of the site was evaluated."""
+        return None if self.partial or self._context.site.adhoc else Evaluation(spared=sorted(self.spared))
 
-    def tell(self, orphans: list[dict[str, Any]]) -> None:
+    def report(self, orphans: Iterable[Restored]) -> None:
         """Report what the site no longer names."""
-        if orphans:
-            self._run.emit(OrphansFound(time.time(), self._host, tuple(orphans)))
+        found = tuple(orphans)
+        if found:
+            self._context.emit(OrphansFound(time.time(), self._host, found))
 
-    async def prune(self) -> str | None:
+    async def prune(self) -> Status | None:
         """Remove it, once all hosts know theirs and the user has agreed; return a status, None when nothing was."""
-        whole = self.whole()
-        found: dict[str, list[dict[str, Any]]] = {}
-        if whole is not None:
+        evaluation = self.evaluation()
+        found: dict[str, list[Restored]] = {}
+        if evaluation is not None:
             for account, session in self._sessions.items():
-                found[account] = await session.store("orphans", whole)
-        orphans = [row for rows in found.values() for row in rows]
-        self.tell(orphans)
-        async with self._run.pause():  # others may need our place to get here
-            agreed = await self._run.pruning.agreed(self._host, orphans)
+                rows = await session.query("orphans", evaluation.plain())
+                found[account] = [Restored.read(row) for row in rows]
+        orphans = [orphan for rows in found.values() for orphan in rows]
+        self.report(orphans)
+        async with self._context.pause():  # others may need our slot to get here
+            agreed = await self._context.pruning.agreed(self._host, orphans)
         if not agreed:
             return None
         begun = time.monotonic()
         status = UNCHANGED
-        for account, rows in found.items():
-            keys = [row["key"] for row in rows if row["status"] == "planned"]
-            for row in await self._sessions[account].store("prune", {"keys": keys}) if keys else []:
-                result = undone(row, "pruned")
-                if status != FAILED and result.status in (CHANGED, FAILED):
+        for account, planned in found.items():
+            keys = [orphan.key for orphan in planned if orphan.status is RestoreStatus.PLANNED]
+            for row in await self._sessions[account].query("prune", {"keys": keys}) if keys else []:
+                result = rollback_result(Restored.read(row), Reason.PRUNED)
+                if status is not FAILED and result.status in (CHANGED, FAILED):
                     status = result.status
-                self._run.emit(CallFinished(time.time(), self._host, PRUNE, result))
-        self._run.emit(TaskFinished(time.time(), self._host, PRUNE, status, time.monotonic() - begun))
+                self._context.emit(CallFinished(time.time(), self._host, PRUNE, result))
+        self._context.emit(TaskFinished(time.time(), self._host, PRUNE, status, time.monotonic() - begun))
         return status

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.state.shared import Shared
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 POLL = 0.2  # seconds between two tries
 SHORTEST = 0.05  # seconds between two renewals at least
 
 
-class Holds:
+class Locks:
     """The locks of state.with_lock; all methods are called on the event loop."""
 
     def __init__(self, shared: Shared) -> None:
@@ -22,8 +25,8 @@ class Holds:
         self._renewals: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._lost: dict[tuple[str, str], StateError] = {}
 
-    async def wait(self, args: list[Any]) -> object:
-        """state.lock(name, holder, ttl, wait): try for `wait` seconds. Raises StateError when it is held that long."""
+    async def wait(self, args: list[Json]) -> object:
+        """Do state.lock(name, holder, ttl, wait): try for `wait` seconds. Raises StateError when it is held longer."""
         *lock, wait = args[:4]
         if not isinstance(wait, (int, float)) or isinstance(wait, bool):
             raise StateError("wait must be a number of seconds", hint='state.with_lock("name", fn, {wait = 10})')
@@ -34,8 +37,8 @@ class Holds:
             await asyncio.sleep(POLL)
         return self._shared.call("lock", lock)
 
-    async def hold(self, args: list[Any]) -> object:
-        """wait(), and renew the lock until it is released."""
+    async def hold(self, args: list[Json]) -> object:
+        """Wait for a lock as wait() does, and renew it until it is released."""
         await self.wait(args)
         name, holder, ttl = args[:3]
         self._renewals[(name, holder)] = asyncio.create_task(self._renew(name, holder, float(ttl)))
@@ -50,8 +53,8 @@ class Holds:
                 self._lost[(name, holder)] = error
                 return
 
-    async def release(self, args: list[Any]) -> object:
-        """Give the lock back. Raises StateError when it was lost meanwhile: others may have been at work, too."""
+    async def release(self, args: list[Json]) -> object:
+        """Give a lock back. Raises StateError when it was lost meanwhile: others may have been at work, too."""
         name, holder = args[:2]
         await self._stop((name, holder))
         lost = self._lost.pop((name, holder), None)

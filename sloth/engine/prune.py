@@ -1,4 +1,4 @@
-"""Asks once for all hosts whether what the site no longer names shall go."""
+"""Asks once for all hosts whether what the site no longer names shall be removed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
 
-Orphans = dict[str, list[dict[str, Any]]]
+from sloth.payload.kernel.findings import Restored, RestoreStatus
+
+Orphans = dict[str, list[Restored]]
 
 
 class Pruning:
-    """Waits until every host has said what it would remove, or that it never will."""
+    """Waits until every host has reported what it would remove, or that it never will."""
 
     def __init__(self, hosts: Iterable[str], confirm: Callable[[Orphans], bool]) -> None:
         """confirm: called once, in a thread, with host -> orphans that can be removed, unless there are none."""
@@ -21,18 +22,18 @@ class Pruning:
         self._found: Orphans = {}
         self._answer: asyncio.Future[bool] | None = None
 
-    async def agreed(self, host: str, orphans: list[dict[str, Any]]) -> bool:
-        """Whether to go on; returns when all hosts have come here."""
+    async def agreed(self, host: str, orphans: Iterable[Restored]) -> bool:
+        """Return whether to go on, once all hosts have come here."""
         if self._answer is None:
             self._answer = asyncio.get_running_loop().create_future()
-        removable = [row for row in orphans if row["status"] == "planned"]
+        removable = [orphan for orphan in orphans if orphan.status is RestoreStatus.PLANNED]
         if removable:
             self._found[host] = removable
         await self.ended(host)
         return await asyncio.shield(self._answer) if removable else False
 
     async def ended(self, host: str) -> None:
-        """A host has come to its end; nobody needs to wait for it."""
+        """Take note that a host has ended; nobody needs to wait for it."""
         self._waiting.discard(host)
         if self._waiting or self._answer is None or self._answer.done():
             return
@@ -46,7 +47,7 @@ class Pruning:
     def _ask(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[bool]) -> None:
         try:
             answer = self._confirm(self._found)
-        except Exception:  # the question was broken off: then nothing goes
+        except Exception:  # the question was broken off: then nothing is removed
             answer = False
         with contextlib.suppress(RuntimeError):  # the run is over already
             loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(answer))

@@ -1,37 +1,31 @@
-"""Asks hosts about their state or their facts, outside of any run: many at once, over one connection each."""
+"""Queries of hosts outside of any run: of their state or their facts, many at once, over one connection each."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from sloth.engine.sessions import Purpose, Sessions
 from sloth.errors import CallError, SlothError
 from sloth.inventory import Host
-from sloth.payload.session import wire
-from sloth.state.memory import Known, Memory
-from sloth.transport import Connector, Link, LocalLink, Session, bundle
+from sloth.payload.kernel.status import Status
+from sloth.payload.session.messages import Call
+from sloth.state.memory import Memory
+from sloth.transport import Listener, Session
 
-ANSWER = 120.0  # seconds within which a host answers a look
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
+
+ANSWER = 120.0  # seconds within which a host answers a call
 T = TypeVar("T")
-
-
-def who() -> str:
-    """The user at the controller."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 @dataclass(frozen=True)
 class Agent:
-    """One account of one host, and so one state; account: "" is the one that the inventory says."""
+    """One account of one host, and so one state; account: "" is the one that the inventory names."""
 
     host: Host
     account: str = ""
@@ -43,8 +37,8 @@ class Agent:
 
 
 @dataclass(frozen=True)
-class Inquiry:
-    """How to ask. write: take the host's run lock; run, site: under which the host records what is done."""
+class Query:
+    """How to query. write: take the host's run lock; run, site: under which the host records what is done."""
 
     write: bool = False
     become_password: str | None = field(default=None, repr=False)
@@ -52,19 +46,19 @@ class Inquiry:
     run: str = "state command"
     site: str = ""
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    warn: Callable[[str], None] = lambda text: None  # told what the user should know, and is no error
+    warn: Callable[[str], None] = lambda text: None  # called with what the user should know, and is no error
 
     async def each(
-        self, agents: Iterable[Agent], question: Callable[[Agent, Session], Awaitable[T]]
+        self, agents: Iterable[Agent], ask: Callable[[Agent, Session], Awaitable[T]]
     ) -> dict[str, T | SlothError]:
-        """Ask every agent; return what `question` returned, or the error that came instead, by the agent's name."""
-        places = asyncio.Semaphore(self.forks)
+        """Query every agent; return what `ask` returned, or the error that came instead, by the agent's name."""
+        slots = asyncio.Semaphore(self.forks)
 
         async def one(agent: Agent) -> T | SlothError:
-            async with places:
+            async with slots:
                 try:
                     async with self.session(agent) as session:
-                        return await question(agent, session)
+                        return await ask(agent, session)
                 except SlothError as error:
                     return error
 
@@ -74,21 +68,25 @@ class Inquiry:
 
     @contextlib.asynccontextmanager
     async def session(self, agent: Agent) -> AsyncIterator[Session]:
-        """A session with one agent. Raises HostError."""
-        connector = Connector()
+        """Open a session with one agent. Raises HostError."""
+        purpose = Purpose(
+            run=self.run,
+            site=self.site,
+            readonly=not self.write,
+            become_password=self.become_password,
+            custom=self.custom,
+        )
         memory = Memory()
-        link: Link | None = None
+        sessions = Sessions(purpose, memory, [agent.host])
         try:
-            link = LocalLink() if agent.host.connection == "local" else await connector.connect(agent.host)
-            session = self._make(agent, link, memory)
+            session = await sessions.open(agent.host, agent.account or agent.host.become or "", Listener())
             try:
-                await session.open()
                 if self.write:
-                    aside = (await session.ready).get("aside")
-                    if aside:
-                        self.warn(f"{agent.name}: the state file was damaged; it is kept as {aside}")
+                    moved_to = (await session.ready).set_aside
+                    if moved_to:
+                        self.warn(f"{agent.name}: the state file was damaged; it is kept as {moved_to}")
                 yield session
-                replica = await session.close()
+                replica, _ = await session.close()
             except BaseException:
                 await session.abort()
                 raise
@@ -96,41 +94,15 @@ class Inquiry:
                 memory.absorb(agent.name, replica)
         finally:
             memory.close()
-            if link is not None:
-                await link.close()
-            await connector.close()
-
-    def _make(self, agent: Agent, link: Link, memory: Memory) -> Session:
-        payload = bundle.build(self.custom, memory.directory)
-        known = memory.known([agent.host.name]).get(agent.name) or Known()
-        return Session(
-            link,
-            host_name=agent.host.name,
-            hello={
-                "t": "hello",
-                "v": wire.VERSION,
-                "agent": agent.host.name,
-                "run": self.run,
-                "site": self.site,
-                "who": who(),
-                "origin": socket.gethostname(),
-                "readonly": not self.write,
-                "lock_wait": 10,
-                "replica": {"id": known.store_id, "seq": known.seq},
-            },
-            bundle=payload,
-            known=known.payload == payload.sha256,
-            python=agent.host.python,
-            become=agent.account or agent.host.become,
-            become_password=self.become_password,
-        )
+            await sessions.disconnect(agent.host)
+            await sessions.close()
 
 
-async def look(host: Host, name: str, args: dict[str, Any], *, become_password: str | None = None) -> dict[str, Any]:
-    """Make one Query, such as facts.gather, on `host`; return its result values. Raises HostError, CallError."""
-    async with Inquiry(become_password=become_password).session(Agent(host)) as session:
-        _, future = await session.submit(name, args, [], epoch=0, task="", where="")
+async def look(host: Host, name: str, args: JsonObject, *, become_password: str | None = None) -> JsonObject:
+    """Make one query call, such as facts.gather, on `host`; return its values. Raises HostError, CallError."""
+    async with Query(become_password=become_password).session(Agent(host)) as session:
+        _, future = await session.submit(lambda number: Call(id=number, epoch=0, name=name, args=args))
         reply = await asyncio.wait_for(future, ANSWER)
-        if reply.status == "failed":
+        if reply.status is Status.FAILED:
             raise CallError(reply.error, hint=reply.hint, detail=reply.detail, host=host.name, call=name)
-        return dict(reply.values)
+        return reply.values

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, Result
+from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.status import Reason
 
-STATUS = {"done": CHANGED, "planned": CHANGED, "refused": SKIPPED, "failed": FAILED}
+STATUS = {
+    RestoreStatus.DONE: CHANGED,
+    RestoreStatus.PLANNED: CHANGED,
+    RestoreStatus.REFUSED: SKIPPED,
+    RestoreStatus.FAILED: FAILED,
+}
 
 
-def undone(row: dict[str, Any], reason: str) -> Result:
-    """The Result of one row of the payload's rollback or prune; reason: "rollback" or "pruned"."""
-    key = str(row.get("key"))
+def rollback_result(restored: Restored, reason: Reason) -> Result:
+    """Return the Result of one change that was taken back; reason: ROLLBACK or PRUNED."""
+    key = restored.key
     module, _, rest = key.partition(":")
     kind, _, subject = rest.partition(":")
-    status = STATUS.get(str(row.get("status")), FAILED)
-    msg = str(row.get("msg") or "")
+    status = STATUS[restored.status]
     return Result(
         key=key,
         module=f"{module}.{kind}",
         status=status,
-        reason=reason if status == CHANGED else "",
-        msg=msg,
+        reason=reason if status is CHANGED else Reason.NONE,
+        msg=restored.msg,
         subject=subject,
-        diff=row.get("diff") or None,
-        error=f"{key}: {msg}" if status == FAILED else "",
+        diff=restored.diff or None,
+        error=f"{key}: {restored.msg}" if status is FAILED else "",
     )

@@ -1,36 +1,51 @@
-"""The secrets that a run has read: where they come from, and what must therefore not be shown or stored."""
+"""The secrets that a run has read, and the one function that everything which leaves the engine passes.
+
+Events, run records and errors are redacted here and nowhere else; `report` may cut texts for display afterwards.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
+from sloth.engine.events import CallFinished, CallOutput, Event, HostFinished
 from sloth.errors import CallError
 from sloth.payload.kernel.content import TEXT_LIMIT
 from sloth.payload.kernel.redact import Redactor
+from sloth.payload.kernel.value import Value
 from sloth.state.keys import Keys
 from sloth.state.vault import FILE, Vault
 from sloth.transport import Asset
 
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Arguments
 
-class Revealed:
-    """secret() of a site: $SLOTH_SECRET_<NAME>, else the vault beside the site; every value is masked from then on."""
+T = TypeVar("T")
+
+
+class Secrets:
+    """secret() of a site: $SLOTH_SECRET_<NAME>, else the vault beside the site; every value is hidden from then on."""
 
     def __init__(self, directory: Path, keys: Keys) -> None:
         """directory: the site's; keys: of the vault there."""
         self._directory = directory
         self._keys = keys
         self._values: dict[str, str] = {}
-        self._mask = Redactor()
+        self._redactor = Redactor()
+        self._streams: dict[tuple[str, str, str, str], _Stream] = {}
 
-    def secret(self, name: str) -> str:
-        """The value of a secret. Raises CallError when there is none, StateError when the vault cannot be opened."""
+    def get(self, name: str) -> str:
+        """Return the value of a secret.
+
+        Raises CallError when there is none, StateError when the vault cannot be opened.
+        """
         if name not in self._values:
             self._values[name] = self._find(name)
-            self._mask.add([self._values[name]])
+            self._redactor.add([self._values[name]])
         return self._values[name]
 
     def _find(self, name: str) -> str:
@@ -45,23 +60,80 @@ class Revealed:
         return Vault(path, self._keys).get(name)
 
     @property
-    def revealed(self) -> Collection[str]:
-        """The values so far."""
+    def values(self) -> Collection[str]:
+        """The values that were read so far."""
         return [value for value in self._values.values() if value]
 
-    def mask(self, text: str) -> str:
-        """`text` without them."""
-        return str(self._mask.text(text))
+    # What a call holds
 
-    def is_in(self, args: Mapping[str, Any], assets: Sequence[Asset]) -> bool:
-        """Whether a call has a secret in its arguments, or in a content of a size at which texts are shown."""
+    def are_in(self, args: Arguments, assets: Sequence[Asset]) -> bool:
+        """Return whether a call has a secret in its arguments, or in a content of a size at which texts are shown."""
         if not self._values:
             return False
-        if self._mask.contains(dict(args)):
+        if self._redactor.contains(dict(args)):
             return True
-        return any(self._holds(asset) for asset in assets if asset.open is not None and asset.size <= TEXT_LIMIT)
+        return any(self._content_has(asset) for asset in assets if asset.open is not None and asset.size <= TEXT_LIMIT)
 
-    def _holds(self, asset: Asset) -> bool:
+    def _content_has(self, asset: Asset) -> bool:
         assert asset.open is not None
         data = b"".join(asset.open())
-        return bool(self._mask.contains(data.decode("utf-8", "surrogateescape")))
+        return self._redactor.contains(data.decode("utf-8", "surrogateescape"))
+
+    # What leaves the engine
+
+    def redact(self, value: T) -> T:
+        """Return any value of the engine without secrets: texts, containers, dataclasses, typed values of the wire."""
+        return value if not self._values else self._redacted(value)
+
+    def _redacted(self, value: T) -> T:
+        result: object = value
+        if isinstance(value, str):
+            # An enumeration's member is its own word, and no text of anybody's.
+            result = value if type(value) is not str else self._redactor.text(value)
+        elif isinstance(value, Mapping):
+            result = {self._redacted(key): self._redacted(item) for key, item in value.items()}
+        elif isinstance(value, (list, tuple)):
+            result = type(value)(self._redacted(item) for item in value)
+        elif isinstance(value, Value):
+            names = type(value).fields
+            result = value.replace(**{name: self._redacted(getattr(value, name)) for name in names})
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = dataclasses.fields(value)
+            result = type(value)(**{field.name: self._redacted(getattr(value, field.name)) for field in fields})
+        return result  # type: ignore[return-value]  # each branch keeps the type
+
+    def events(self, event: Event) -> list[Event]:
+        """Return what may be shown of an event: nothing while it could be a part of a secret, more when it is not."""
+        if not self._values:
+            return [event]
+        if isinstance(event, CallOutput):
+            key = (event.host, event.task, event.call, event.stream)
+            data = self._streams.setdefault(key, _Stream(event)).feed(event.data, self._redactor)
+            return [dataclasses.replace(self._redacted(event), data=data)] if data else []
+        ended: list[Event] = []
+        if isinstance(event, (CallFinished, HostFinished)):
+            for key in [key for key in self._streams if key[0] == event.host]:
+                stream = self._streams.pop(key)
+                rest = stream.end(self._redactor)
+                if rest:
+                    ended.append(dataclasses.replace(self._redacted(stream.event), data=rest))
+        return [*ended, self._redacted(event)]
+
+
+class _Stream:
+    """What a command prints in pieces: held back where it may be the beginning of a secret."""
+
+    def __init__(self, event: CallOutput) -> None:
+        self.event = event
+        self._held = ""
+
+    def feed(self, data: str, redactor: Redactor) -> str:
+        """Take a piece; return what can be shown now."""
+        shown = redactor.text(self._held + data)
+        keep = redactor.partial(shown)
+        self._held = shown[len(shown) - keep :]
+        return shown[: len(shown) - keep]
+
+    def end(self, redactor: Redactor) -> str:
+        """Return what was held back, now that nothing follows it."""
+        return redactor.text(self._held)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sloth.engine.barriers import order
-from sloth.engine.run import module_names
+from sloth.engine.modules import module_names
 from sloth.errors import SiteError, SlothError
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.registry import find

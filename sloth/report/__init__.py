@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from sloth.engine.events import Event
 
@@ -23,22 +22,20 @@ def make(
     verbosity: int,
     stdout: TextIO,
     stderr: TextIO,
-    secrets: Callable[[str], str] | None = None,
 ) -> Reporter:
-    """Return the reporter for `kind`: rich, plain, json or ndjson. secrets masks every text that is shown."""
-    mask: Any = secrets or (lambda text: text)
+    """Return the reporter for `kind`: rich, plain, json or ndjson."""
     if kind in ("json", "ndjson"):
-        from sloth.report.machine import Document, Lines
+        from sloth.report.document import Document, Lines
 
         if kind == "ndjson":
-            return Lines(stdout, mask)
+            return Lines(stdout)
         from sloth.report.plain import Plain
 
-        return Document(stdout, mask, Plain(stderr, diff=False, verbosity=0, mask=mask))
+        return Document(stdout, Plain(stderr, diff=False, verbosity=0))
     if kind == "rich":
         from sloth.report.live import Live
 
-        return Live(stdout, diff=diff, verbosity=verbosity, mask=mask)
+        return Live(stdout, diff=diff, verbosity=verbosity)
     from sloth.report.plain import Plain
 
-    return Plain(stdout, diff=diff, verbosity=verbosity, mask=mask)
+    return Plain(stdout, diff=diff, verbosity=verbosity)

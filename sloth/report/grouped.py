@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sloth.engine.events import CallFinished, CallOutput, Event, HostFinished, RunFinished, RunStarted
-from sloth.report.text import fold_names, neutral
+from sloth.report.text import fold_names, neutral, with_host, without_host
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 
 class Grouped:
     """Text: a heading for every group of hosts with the same output and end, then that output."""
 
-    def __init__(self, out: TextIO, aside: TextIO, mask: Callable[[str], str]) -> None:
+    def __init__(self, out: TextIO, aside: TextIO) -> None:
         self._out = out
         self._aside = aside
-        self._mask = mask
         self._output: dict[str, list[tuple[str, str]]] = {}
         self._results: dict[str, CallFinished] = {}
         self._hosts: dict[str, HostFinished] = {}
@@ -48,7 +49,7 @@ class Grouped:
             self._aside.write(f"\r\x1b[K{text}")
             self._aside.flush()
 
-    def answer(self, host: str) -> dict[str, Any]:
+    def answer(self, host: str) -> JsonObject:
         """What became of it on `host`: status, exit_code (int or None), stdout, stderr, error (str or None)."""
         call = self._results.get(host)
         ended = self._hosts.get(host)
@@ -57,23 +58,23 @@ class Grouped:
         return {
             "status": call.result.status if call else ended.status if ended else "skipped",
             "exit_code": _exit_code(call),
-            "stdout": self._mask("".join(data for stream, data in pieces if stream == "stdout")),
-            "stderr": self._mask("".join(data for stream, data in pieces if stream == "stderr")),
-            "error": self._mask(error) if error else None,
+            "stdout": "".join(data for stream, data in pieces if stream == "stdout"),
+            "stderr": "".join(data for stream, data in pieces if stream == "stderr"),
+            "error": error,
         }
 
     def show(self) -> None:
         groups: dict[tuple[str, str], list[str]] = {}
         for host, ended in self._hosts.items():
-            text = self._mask("".join(data for _, data in self._output.get(host, [])))
+            text = "".join(data for _, data in self._output.get(host, []))
             answer = self.answer(host)
-            end = "" if answer["error"] is None else str(answer["error"]).replace(host, "\0")
+            end = "" if answer["error"] is None else without_host(str(answer["error"]), host)
             if answer["exit_code"] not in (None, 0):
                 end = f"exit code {answer['exit_code']}"
             groups.setdefault((end or ended.error or "", text), []).append(host)
         for (end, text), names in sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1]))):
             count = f" ({len(names)})" if len(names) > 2 else ""
-            said = ": " + end.replace("\0", names[0] if len(names) == 1 else "the host") if end else ""
+            said = ": " + with_host(end, names) if end else ""
             self._out.write(f"── {fold_names(names)}{count}{neutral(said)}\n")
             for line in text.split("\n")[: -1 if text.endswith("\n") or not text else None]:
                 self._out.write(neutral(line.rstrip("\r")) + "\n")

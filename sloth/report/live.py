@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from sloth.engine.events import Event, HostFinished, HostPhase, HostStarted, RunFinished, RunStarted, TaskStarted
 from sloth.report.plain import Plain
-from sloth.report.text import neutral
+from sloth.report.text import neutral, phase_sentence
 
 SLOW = 5  # running hosts that are shown
 
@@ -21,8 +20,8 @@ SLOW = 5  # running hosts that are shown
 class Live(Plain):
     """Colour and a progress view; the lines are Plain's."""
 
-    def __init__(self, out: TextIO, *, diff: bool, verbosity: int, mask: Callable[[str], str]) -> None:
-        super().__init__(out, diff=diff, verbosity=verbosity, mask=mask)
+    def __init__(self, out: TextIO, *, diff: bool, verbosity: int) -> None:
+        super().__init__(out, diff=diff, verbosity=verbosity)
         self._console = Console(file=out, highlight=False, soft_wrap=True)
         self._total = 0
         self._running: dict[str, tuple[float, str]] = {}
@@ -33,7 +32,7 @@ class Live(Plain):
 
     def line(self, text: str, style: str = "") -> None:
         try:
-            self._console.print(Text(neutral(self._mask(text)).replace("\\x0d", ""), style=style))
+            self._console.print(Text(neutral(text).replace("\\x0d", ""), style=style))
         except BrokenPipeError:
             self._dead = True
 
@@ -43,11 +42,11 @@ class Live(Plain):
                 self._total = len(event.hosts)
                 self._live.start()
             case HostStarted():
-                self._running[event.host] = (time.monotonic(), "starting")
+                self._busy(event.host, "starting")
             case HostPhase():
-                self._running[event.host] = (self._running.get(event.host, (time.monotonic(), ""))[0], event.phase)
+                self._busy(event.host, phase_sentence(event.phase))
             case TaskStarted():
-                self._running[event.host] = (self._running.get(event.host, (time.monotonic(), ""))[0], event.task)
+                self._busy(event.host, event.task)
             case HostFinished():
                 self._running.pop(event.host, None)
             case RunFinished():
@@ -57,6 +56,10 @@ class Live(Plain):
         if now - self._last_flush > 1:
             self._last_flush = now
             self._flush()
+
+    def _busy(self, host: str, what: str) -> None:
+        """Show what a host is busy with, and for how long that takes."""
+        self._running[host] = (time.monotonic(), what)
 
     def close(self) -> None:
         self._live.stop()

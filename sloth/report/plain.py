@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sloth.engine.events import (
     CHANGED,
@@ -24,7 +24,12 @@ from sloth.engine.events import (
     RunStarted,
     TaskFinished,
 )
-from sloth.report.text import diff_lines, fold_names, hosts, neutral
+from sloth.payload.kernel.findings import RestoreStatus
+from sloth.payload.kernel.status import Reason, Status
+from sloth.report.text import diff_lines, fold_names, hosts, neutral, task_reason, with_host, without_host
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Diff
 
 DETAIL = 12  # lines of a failed call's output that are shown
 COLOURS = {
@@ -40,25 +45,24 @@ COLOURS = {
 class Plain:
     """Plain lines, without colour. Subclasses write a line their own way."""
 
-    def __init__(self, out: TextIO, *, diff: bool, verbosity: int, mask: Callable[[str], str]) -> None:
+    def __init__(self, out: TextIO, *, diff: bool, verbosity: int) -> None:
         self._out = out
         self._diff = diff
         self._verbosity = verbosity
-        self._mask = mask
         self._check = False
-        self._folded: dict[tuple[str, ...], tuple[Result, list[str]]] = {}
+        self._folded: dict[tuple[str, ...], tuple[Result, bool, list[str]]] = {}
         self._partial: dict[tuple[str, str], str] = {}
         self._ended: dict[str, HostFinished] = {}
         self._changed: dict[str, int] = {}
         self._failed: dict[str, str] = {}
         self._dead = False
         self._shown_error = ""
-        self._orphans: dict[tuple[str, str, str], list[str]] = {}
+        self._orphans: dict[tuple[str, RestoreStatus, str], list[str]] = {}
         self._pruned = False
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line."""
-        self.write(neutral(self._mask(text)).replace("\\x0d", "") + "\n")
+        self.write(neutral(text).replace("\\x0d", "") + "\n")
 
     def write(self, text: str) -> None:
         if self._dead:
@@ -87,7 +91,7 @@ class Plain:
                 self._task(event)
             case OrphansFound():
                 for orphan in event.orphans:
-                    what = (orphan["key"], orphan["status"], orphan["msg"])
+                    what = (orphan.key, orphan.status, orphan.msg)
                     self._orphans.setdefault(what, []).append(event.host)
             case HostFinished():
                 self._ended[event.host] = event
@@ -109,23 +113,22 @@ class Plain:
     # Lines
 
     def _call(self, host: str, task: str, result: Result) -> None:
-        self._pruned = self._pruned or result.reason == "pruned"
+        self._pruned = self._pruned or result.reason is Reason.PRUNED
         if result.status == CHANGED:
             self._changed[host] = self._changed.get(host, 0) + 1
         for warning in result.warnings:
-            shown = Result(
-                result.key, result.module, "warning", msg=warning, subject=result.subject, where=result.where
-            )
-            self._fold(host, task, shown)
+            self._fold(host, task, dataclasses.replace(result, msg=warning, reason=Reason.NONE), is_warning=True)
         if result.status == FAILED:
             self._failed.setdefault(host, result.error)
             self._show(result, [host])
         elif result.status == CHANGED or self._verbosity:
             self._fold(host, task, result)
 
-    def _fold(self, host: str, task: str, result: Result) -> None:
+    def _fold(self, host: str, task: str, result: Result, is_warning: bool = False) -> None:
+        """Keep a result until others that read the same have come."""
         diff = json.dumps(result.diff, sort_keys=True) if self._diff else ""
         key = (
+            "warning" if is_warning else "",
             task,
             result.module,
             result.subject or result.key,
@@ -135,30 +138,32 @@ class Plain:
             result.msg,
             diff,
         )
-        self._folded.setdefault(key, (result, []))[1].append(host)
+        self._folded.setdefault(key, (result, is_warning, []))[2].append(host)
 
     def _flush(self) -> None:
         folded, self._folded = self._folded, {}
-        for result, names in folded.values():
-            self._show(result, names)
+        for result, is_warning, names in folded.values():
+            self._show(result, names, is_warning)
 
-    def _show(self, result: Result, names: list[str]) -> None:
+    def _show(self, result: Result, names: list[str], is_warning: bool = False) -> None:
         subject = result.subject or result.key.split(":", 2)[-1]
         why = f" ({result.reason})" if result.reason else ""
-        said = f": {result.msg}" if result.msg and result.status != FAILED else ""
-        word = "would change" if self._check and result.status == CHANGED else result.status
+        said = f": {result.msg}" if result.msg and (is_warning or result.status is not FAILED) else ""
+        word = "would change" if self._check and result.status is CHANGED else result.status.value
+        style = COLOURS[result.status]
+        if is_warning:
+            word, style = "warning", "yellow"
         more = f"  [{result.where}, {result.seconds:.3f} s]" if self._verbosity > 1 else ""
-        style = COLOURS.get(result.status, "yellow")
         self.line(f"{word:<9}  {result.module} {subject}{why}{said}  {hosts(names)}{more}", style)
-        if result.status == FAILED:
+        if result.status is FAILED and not is_warning:
             self._shown_error = result.error
             self.line(f"           {result.error}", "red")
             for text in result.detail.splitlines()[-DETAIL:]:
                 self.line(f"           | {text}", "dim")
-        if self._diff and result.diff and result.status == CHANGED:
+        if self._diff and result.diff and result.status is CHANGED and not is_warning:
             self._show_diff(result.diff)
 
-    def _show_diff(self, diff: dict[str, Any]) -> None:
+    def _show_diff(self, diff: Diff) -> None:
         for text, style in diff_lines(diff):
             self.line(f"    {text}", style)
 
@@ -180,45 +185,45 @@ class Plain:
             if event.ignored:
                 self._failed.pop(event.host, None)
         elif event.status == UNKNOWN:
-            self.line(f"unknown    task {event.task}  {event.host}: {event.reason}", "magenta")
-        elif event.status == SKIPPED and (self._verbosity or event.reason.startswith(("depends", "stopped"))):
-            self.line(f"skipped    task {event.task}  {event.host}: {event.reason}", "cyan")
+            self.line(f"unknown    task {event.task}  {event.host}: {task_reason(event)}", "magenta")
+        elif event.skip is not None and (self._verbosity or event.skip.is_failure):
+            self.line(f"skipped    task {event.task}  {event.host}: {task_reason(event)}", "cyan")
 
     # The end
 
     def _show_orphans(self) -> None:
         """What the site no longer names, and what could be done about it."""
         for (key, status, msg), names in self._orphans.items():
-            if self._pruned and status == "planned":
+            if self._pruned and status is RestoreStatus.PLANNED:
                 continue
-            why = "the site no longer names it" + (f"; {msg}" if status == "refused" else "")
+            why = "the site no longer names it" + (f"; {msg}" if status is RestoreStatus.REFUSED else "")
             self.line(f"orphaned   {key}: {why}  {hosts(names)}", "magenta")
-        if not self._pruned and any(status == "planned" for _, status, _ in self._orphans):
+        if not self._pruned and any(status is RestoreStatus.PLANNED for _, status, _ in self._orphans):
             self.line("           run --prune removes what can be removed", "dim")
 
     def _recap(self, event: RunFinished) -> None:
         self._show_orphans()
-        groups: dict[tuple[str, str], list[str]] = {}
+        groups: dict[tuple[Status, str], list[str]] = {}
         for host, ended in self._ended.items():
             if ended.status in (UNREACHABLE, FAILED):
-                text = self._failed.get(host, "").replace(host, "HOST")
+                text = without_host(self._failed.get(host, ""), host)
                 groups.setdefault((ended.status, text), []).append(host)
         alone = len(self._ended) == 1  # its failure stands just above
         for (status, text), names in groups.items():
-            if alone and status == FAILED and text == self._shown_error.replace(names[0], "HOST"):
+            if alone and status == FAILED and text == without_host(self._shown_error, names[0]):
                 continue
-            shown = text.replace("HOST", names[0] if len(names) == 1 else "the host")
-            self.line(f"{status:<11}  {hosts(names)}: {shown}", "red")
+            self.line(f"{status.value:<11}  {hosts(names)}: {with_host(text, names)}", "red")
         counts = event.summary
         word = "would change" if self._check else "changed"
         changed_hosts = sum(ended.status == CHANGED for ended in self._ended.values())
         on = f" on {changed_hosts} of them" if len(self._ended) > 1 and changed_hosts else ""
-        parts = [f"{counts.get(CHANGED, 0)} {word}{on}", f"{counts.get(UNCHANGED, 0)} unchanged"]
-        parts += [f"{counts[name]} {name}" for name in (FAILED, UNKNOWN, SKIPPED, UNREACHABLE) if counts.get(name)]
+        parts = [f"{counts.changed} {word}{on}", f"{counts.unchanged} unchanged"]
+        more = ((counts.failed, FAILED), (counts.unknown, UNKNOWN), (counts.skipped, SKIPPED))
+        parts += [f"{count} {status}" for count, status in (*more, (counts.unreachable, UNREACHABLE)) if count]
         broken = sum(ended.status == FAILED for ended in self._ended.values())
-        if broken and not counts.get(FAILED):
+        if broken and not counts.failed:
             parts.append(f"{broken} host{'s' * (broken != 1)} failed")
-        count = counts["hosts"]
+        count = counts.hosts
         end = "interrupted: " if event.interrupted else ""
         self.line(f"{end}{count} host{'s' * (count != 1)}: {', '.join(parts)} in {event.seconds:.1f} s", "bold")
 

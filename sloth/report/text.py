@@ -1,25 +1,81 @@
-"""Text from hosts and files, made safe to show; host names, made short."""
+"""Sentences for people, text made safe for a terminal, and host names made short."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from sloth.engine.events import Phase, PhaseKind, Skip, SkipKind, TaskFinished
+from sloth.payload.session.messages import LockHolder
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Diff, Json
+
+HOST = "\0host\0"  # stands for a host's name
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)\Z")
 
 
+def skip_sentence(skip: Skip) -> str:
+    """Return why a task was skipped."""
+    match skip.kind:
+        case SkipKind.DEPENDENCY:
+            return f"depends on {skip.task}, which failed on {skip.host}"
+        case SkipKind.BATCH:
+            return f"stopped: it failed on {skip.host}"
+        case SkipKind.ONCE:
+            return "runs once, and did on another host"
+    return "when"
+
+
+def task_reason(event: TaskFinished) -> str:
+    """Return why a task was skipped, or cannot be known; "" when it ran."""
+    return skip_sentence(event.skip) if event.skip is not None else event.unknown
+
+
+def phase_sentence(phase: Phase) -> str:
+    """Return what a host is busy with."""
+    match phase.kind:
+        case PhaseKind.LOCKED:
+            return f"waiting for {holder_sentence(phase.holder or LockHolder())}"
+        case PhaseKind.RETRYING:
+            return f"task {phase.task}, try {phase.attempt}"
+    return "connecting"
+
+
+def holder_sentence(holder: LockHolder) -> str:
+    """Return who holds a run lock."""
+    if not holder.run:
+        return "another run"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
+
+
+def without_host(text: str, host: str) -> str:
+    """Return `text` with a placeholder where it names `host` as a whole word, so that hosts can be told alike.
+
+    A host called "web1" is not meant by "web10" or "HOSTweb1.db".
+    """
+    return re.sub(rf"(?<![\w./-]){re.escape(host)}(?![\w/-]|\.\w)", HOST, text)
+
+
+def with_host(text: str, names: Sequence[str]) -> str:
+    """Return a text of without_host() for these hosts."""
+    return text.replace(HOST, names[0] if len(names) == 1 else "the host")
+
+
 def neutral(text: str) -> str:
-    """`text` with nothing in it that a terminal would act on: control characters and raw bytes are written out."""
+    """Return `text` with nothing in it that a terminal acts on: control characters and raw bytes are written out."""
     text = _SURROGATE.sub(lambda match: f"\\x{ord(match.group()) & 0xFF:02x}", text)
     return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}" if match.group() < "\x80" else "?", text)
 
 
 def fold_names(names: Iterable[str]) -> str:
-    """Host names as people write them: web01, web02, web03 is web[01:03]. Sorted, each name once."""
+    """Return host names as people write them: web01, web02, web03 is web[01:03]. Sorted, each name once."""
     groups: dict[tuple[str, str, int], list[int]] = {}
     plain = []
     for name in sorted(set(names)):
@@ -49,14 +105,14 @@ def fold_names(names: Iterable[str]) -> str:
 
 
 def hosts(names: Iterable[str]) -> str:
-    """fold_names, with the count when there are many."""
+    """Return fold_names(), with the count when there are many."""
     found = set(names)
     folded = fold_names(found)
     return f"{folded} ({len(found)} hosts)" if len(found) > 2 else folded
 
 
-def diff_lines(diff: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """A result's diff as lines of text, each with the name of its colour; escapes are still in it."""
+def diff_lines(diff: Diff) -> Iterator[tuple[str, str]]:
+    """Yield a result's diff as lines of text, each with the name of its colour; escapes are still in it."""
     for name, entry in diff.items():
         unified = entry.get("unified") if isinstance(entry, dict) else None
         if unified is not None:
@@ -67,7 +123,7 @@ def diff_lines(diff: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{name}: {before} -> {after}", ""
 
 
-def _short(value: Any) -> str:
+def _short(value: Json) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict) and "sha256" in value:

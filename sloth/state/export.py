@@ -18,8 +18,11 @@ from typing import IO, Any
 
 from sloth.errors import StateError
 from sloth.payload.kernel.paging import pages
+from sloth.payload.state.export import TABLES
 from sloth.state.keys import Damaged, Keyring, Keys
 from sloth.state.private import written
+
+__all__ = ["TABLES", "Reader", "Writer", "pages", "rekey", "writing"]
 
 MAGIC = "SLOTH-STATE"
 VERSION = 1

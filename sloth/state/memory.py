@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sloth.errors import StateError
-from sloth.payload.state.store import Store, StoreError
+from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.record import ReplicaChange
+from sloth.payload.state.store import Store
 
-VERSION = 3
+VERSION = 4
 BUSY_SECONDS = 30.0  # how long another process may hold a file of ours
 SCHEMA = (
     "CREATE TABLE agents (name TEXT PRIMARY KEY, payload TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
@@ -81,8 +83,23 @@ HASHES = (
     "CREATE TABLE hashes (path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER,"
     " ctime_ns INTEGER, sha256 TEXT NOT NULL)",
 )
+# A plainer name; format 4.
+RENAMED = ("ALTER TABLE told RENAME TO run_results",)
 SETTLED_NS = 2 * 10**9  # a file that was changed so lately may change again without a new time
-TELLING = ("host", "task", "key", "status", "reason", "place", "error")
+RESULT = ("host", "task", "key", "status", "reason", "place", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What is remembered of a call that changed something, or failed; place: the line of the site."""
+
+    host: str
+    task: str
+    key: str
+    status: str
+    reason: str
+    place: str
+    error: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class Memory:
     def __init__(self, directory: Path | None = None) -> None:
         """Raises StateError."""
         self.directory = directory or sloth_home()
-        self._database = open_database(self.directory / "controller.db", (SCHEMA, TOLD, HASHES), VERSION)
+        self._database = open_database(self.directory / "controller.db", (SCHEMA, TOLD, HASHES, RENAMED), VERSION)
 
     def replica_path(self, name: str) -> Path:
         """The replica of an agent's state file."""
@@ -120,11 +137,11 @@ class Memory:
             if name.partition("@")[0] in wanted
         }
 
-    def remember(self, name: str, *, payload: str, assets: frozenset[str], replica: dict[str, Any] | None) -> None:
-        """Keep what a session taught; `replica` is what Store.changes_since() of the host said. Raises StateError."""
+    def remember(self, name: str, *, payload: str, assets: frozenset[str], replica: ReplicaChange | None) -> None:
+        """Keep what a session taught us. Raises StateError."""
         if replica:
             self._replicate(name, replica)
-        store, seq = (str(replica["id"]), int(replica["seq"])) if replica else ("", 0)
+        store, seq = (replica.id, replica.seq) if replica else ("", 0)
         with self._transaction():
             if replica:
                 values = (name, payload, store, seq, int(time.time()))
@@ -133,15 +150,15 @@ class Memory:
             rows = [(name, sha256) for sha256 in assets]
             self._database.executemany("INSERT INTO assets VALUES (?, ?)", rows)
 
-    def absorb(self, name: str, replica: dict[str, Any]) -> None:
+    def absorb(self, name: str, replica: ReplicaChange) -> None:
         """Keep what was done to a state outside of a run. Raises StateError."""
         self._replicate(name, replica)
-        values = (str(replica["id"]), int(replica["seq"]), name)
+        values = (replica.id, replica.seq, name)
         self._database.execute("UPDATE agents SET store=?, seq=? WHERE name=?", values)
 
-    def _replicate(self, name: str, replica: dict[str, Any]) -> None:
+    def _replicate(self, name: str, replica: ReplicaChange) -> None:
         path = self.replica_path(name)
-        if not (replica["rows"] or replica["removed"] or replica["whole"] or not path.exists()):
+        if not (replica.rows or replica.removed or replica.whole or not path.exists()):
             return
         try:
             copy = Store(str(path))
@@ -168,12 +185,12 @@ class Memory:
         self._database.execute("INSERT INTO runs (run, site, who, hosts, started) VALUES (?, ?, ?, ?, ?)", values)
 
     def end_run(
-        self, run: str, changed: int, failed: int, seconds: float, status: int, told: Sequence[dict[str, Any]] = ()
+        self, run: str, changed: int, failed: int, seconds: float, status: int, results: Sequence[RunResult] = ()
     ) -> None:
-        """Record how it ended; `status` is the exit status, `told` what changed or failed (dicts of TELLING)."""
-        rows = [(run, *(row[name] for name in TELLING)) for row in told]
+        """Record how it ended; `status` is the exit status, `results` what changed or failed."""
+        rows = [(run, *(getattr(result, name) for name in RESULT)) for result in results]
         with self._transaction():
-            self._database.executemany("INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.executemany("INSERT INTO run_results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._end_run(run, changed, failed, seconds, status)
 
     def _end_run(self, run: str, changed: int, failed: int, seconds: float, status: int) -> None:
@@ -189,7 +206,7 @@ class Memory:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def run(self, name: str) -> dict[str, Any]:
-        """One run, by its id, the beginning of it, or "last", with `results` (dicts of TELLING). Raises StateError."""
+        """One run, by its id, the beginning of it, or "last", with `results` (dicts of RESULT). Raises StateError."""
         runs = self.runs(-1)
         found = [row for row in runs if row["run"] == name] or [row for row in runs if row["run"].startswith(name)]
         if name == "last":
@@ -198,11 +215,11 @@ class Memory:
             raise StateError(f"there is no run {name}", hint="see sloth-runner runs list")
         if len(found) > 1:
             names = ", ".join(row["run"] for row in found[:5])
-            raise StateError(f"{name} may be any of {names}", hint="give more of it")
+            raise StateError(f"{name} is ambiguous: {names}", hint="use a longer prefix")
         rows = self._database.execute(
-            f"SELECT {','.join(TELLING)} FROM told WHERE run=? ORDER BY host, rowid", (found[0]["run"],)
+            f"SELECT {','.join(RESULT)} FROM run_results WHERE run=? ORDER BY host, rowid", (found[0]["run"],)
         )
-        return {**found[0], "results": [dict(zip(TELLING, row, strict=True)) for row in rows]}
+        return {**found[0], "results": [dict(zip(RESULT, row, strict=True)) for row in rows]}
 
     def accounts(self, host: str) -> list[str]:
         """The further accounts of a host of which there is a state (besides the one we log in as)."""

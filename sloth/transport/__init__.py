@@ -1,10 +1,24 @@
-"""The mail room: the only place that imports asyncssh, and only once a host is to be reached by it."""
+"""SSH and local transport: the only room that imports asyncssh, and only once a host is to be reached by it."""
 
 from sloth.transport import bundle
-from sloth.transport.connection import Channel, Link
-from sloth.transport.local import LocalLink
-from sloth.transport.messages import Asset, Reply
-from sloth.transport.session import Session, Sink
+from sloth.transport.assets import Asset
+from sloth.transport.bootstrap import Become, Bootstrap
+from sloth.transport.connection import Connection, RemoteProcess
+from sloth.transport.in_flight import Sink
+from sloth.transport.local import LocalConnection
+from sloth.transport.session import Listener, Session
 from sloth.transport.ssh import Connector
 
-__all__ = ["Asset", "Channel", "Connector", "Link", "LocalLink", "Reply", "Session", "Sink", "bundle"]
+__all__ = [
+    "Asset",
+    "Become",
+    "Bootstrap",
+    "Connection",
+    "Connector",
+    "Listener",
+    "LocalConnection",
+    "RemoteProcess",
+    "Session",
+    "Sink",
+    "bundle",
+]

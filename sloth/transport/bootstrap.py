@@ -1,21 +1,31 @@
-"""The first thing that runs on a host: a few lines of Python that fetch, check and start the payload."""
+"""Starts the payload on a host: stage 1, a few lines of Python that fetch, check and run it, and sudo's dialogue."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import re
+import secrets
 import zlib
+from dataclasses import dataclass, field
 
-from sloth.errors import UsageError
+from sloth.errors import BootstrapError, HostError, ProtocolError, UsageError
 from sloth.payload.session import wire
+from sloth.transport import exit_errors
+from sloth.transport.bundle import Bundle
+from sloth.transport.connection import Connection, RemoteProcess
+from sloth.transport.outbox import Outbox
 
-# Said by stage 1 on stdout after wire.MARK, a line each.
+NOISE = 64 * 1024  # bytes that a login shell may print before the payload speaks
+READ = 256 * 1024
+# What stage 1 prints on stdout after wire.MARK, a line each.
 OK = b"OK\n"
 NEED = b"NEED\n"
 ERROR = b"ERR "
 TRY_NEXT = 75  # exit status: this Python will not do
 NEEDS_BUNDLE = 76  # exit status: the payload is not here
-NO_PYTHON = "sloth-no-python:"  # on stderr, then what was tried
+NO_PYTHON = exit_errors.NO_PYTHON  # on stderr, then what was tried
 HEADER = "%64s %012d\n"  # the bundle's hash, and how many bytes of it follow
 CANDIDATES = (
     "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9", "python3.8",
@@ -63,7 +73,7 @@ def install(root, target, name, data):
     new = "%s/.new-%d-%s" % (root, os.getpid(), os.urandom(4).hex())
     os.mkdir(new, 0o700)
     try:
-        zipfile.ZipFile(io.BytesIO(data)).extractall(new)
+        zipfile.ZipFile(io.BytesIO(zlib.decompress(data))).extractall(new)
         try:
             os.rename(new, target)
         except OSError:
@@ -146,3 +156,141 @@ def command(python: str | None, become: str | None = None, prompt: str = "") -> 
         raise UsageError(f"become: {become!r} is not the name of an account")
     how = f"-S -p {prompt}" if prompt else "-n"
     return f"sudo {how} -H -u {become} -- {shell}"
+
+
+@dataclass(frozen=True)
+class Become:
+    """The account to become by sudo, and the password for that (None: sudo must not want one)."""
+
+    account: str
+    password: str | None = field(default=None, repr=False)
+
+
+class Bootstrap:
+    """Brings one payload to life: starts stage 1, answers sudo, sends the bundle if the host lacks it."""
+
+    def __init__(
+        self,
+        host: str,
+        bundle: Bundle,
+        *,
+        known: bool,
+        python: str | None = None,
+        become: Become | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        """known: the host is believed to have the bundle; timeout: seconds until the payload must have started."""
+        self.host = host
+        self.timeout = timeout
+        self.uploaded = False
+        self._bundle = bundle
+        self._known = known
+        self._python = python
+        self._become = become
+        self._process: RemoteProcess | None = None
+        self._first = b""  # what was read while we waited for a prompt
+        self._greeting = b""
+
+    @property
+    def process(self) -> RemoteProcess:
+        """The process that runs now."""
+        assert self._process is not None
+        return self._process
+
+    async def start(self, connection: Connection, outbox: Outbox, greeting: bytes) -> None:
+        """Start the payload, and write `greeting` to it. Raises HostError."""
+        self._greeting = greeting
+        await self._start(connection, outbox, upload=not self._known)
+
+    async def _start(self, connection: Connection, outbox: Outbox, upload: bool) -> None:
+        become = self._become
+        prompt = f"sloth-{secrets.token_hex(8)}:" if become and become.password is not None else ""
+        python = self._python or (None if become else connection.python)
+        self._process = await connection.start(command(python, become.account if become else None, prompt))
+        if become and prompt:
+            self._first = await self._sudo(self._process, prompt, become.password or "")
+        self.uploaded = upload
+        data = self._bundle.data if upload else b""
+        header = (HEADER % (self._bundle.sha256, len(data))).encode("ascii")
+        await outbox.begin(self._process, header + data + self._greeting)
+
+    async def _sudo(self, process: RemoteProcess, prompt: str, password: str) -> bytes:
+        """Answer sudo's prompt, once; return what the process printed meanwhile.
+
+        Without a prompt sudo wants no password: then stage 1 speaks first.
+        """
+        prompted = asyncio.ensure_future(process.stderr_contains(prompt, 0))
+        spoken = asyncio.ensure_future(process.read(READ))
+        try:
+            done, _ = await asyncio.wait({prompted, spoken}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if prompted in done and spoken not in done:
+                with contextlib.suppress(OSError):
+                    await process.write(password.encode() + b"\n")
+                again = asyncio.ensure_future(process.stderr_contains(prompt, prompted.result()))
+                done, _ = await asyncio.wait({again, spoken}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+                again.cancel()
+                if again in done:
+                    process.kill()
+                    raise exit_errors.wrong_password(self.host)
+            if spoken not in done:
+                process.kill()
+                raise BootstrapError(f"{self.host}: no response from sudo within {self.timeout:g} seconds")
+            return spoken.result()
+        finally:
+            prompted.cancel()
+            spoken.cancel()
+
+    async def handshake(self, connection: Connection, outbox: Outbox) -> bytes:
+        """Read until stage 1 reports OK (sending the bundle if needed); return what came after. Raises HostError."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                while True:
+                    line, rest = await self._first_line()
+                    if line == OK.strip():
+                        outbox.confirm()
+                        return rest
+                    if line != NEED.strip() or self.uploaded:
+                        text = line.removeprefix(ERROR).decode("utf-8", "replace")
+                        hint = "free some space on the host" if "Errno 28" in text else ""
+                        raise BootstrapError(f"{self.host}: the payload cannot be installed: {text}", hint=hint)
+                    await self._start(connection, outbox, upload=True)
+        except TimeoutError:
+            raise BootstrapError(
+                f"{self.host}: the payload did not start within {self.timeout:g} seconds",
+                hint=f"it printed: {self.process.stderr_tail()[-200:]!r}",
+            ) from None
+
+    async def _first_line(self) -> tuple[bytes, bytes]:
+        """Return stage 1's first line after its mark, and what came with it."""
+        seen, self._first = self._first, b""
+        while wire.MARK not in seen:
+            if len(seen) > NOISE:
+                raise ProtocolError(
+                    f"{self.host} prints without end before the payload starts: {seen[:100]!r}",
+                    hint="look at the account's shell start-up files",
+                )
+            seen += await self._read(seen)
+        seen = seen.partition(wire.MARK)[2]
+        while b"\n" not in seen:
+            seen += await self._read(b"")
+        line, _, rest = seen.partition(b"\n")
+        return line, rest
+
+    async def _read(self, noise: bytes) -> bytes:
+        data = await self.process.read(READ)
+        if not data:
+            raise await self.explain_end(begun=False, noise=noise)
+        return data
+
+    async def explain_end(self, begun: bool, noise: bytes = b"") -> HostError:
+        """Return the error for a process that ended by itself; begun: the payload had started."""
+        status: int | None = None
+        with contextlib.suppress(TimeoutError):
+            status = await asyncio.wait_for(self.process.wait(), 5)
+        printed = self.process.stderr_tail() or noise.decode("utf-8", "replace")
+        return exit_errors.explain(self.host, status, printed, begun)
+
+    def kill(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()

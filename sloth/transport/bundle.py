@@ -1,4 +1,4 @@
-"""The payload as one deterministic zip: the same sources give the same bytes, so its hash names what a host has."""
+"""The payload as one deterministic zip, compressed: its hash, which its sources decide, names what a host has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATE = (2000, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Bundle:
-    """`data`: a zip with the package `sloth.payload`; `sha256`: its hash as hex."""
+    """`data`: a zip with the package `sloth.payload`, compressed by zlib; `sha256`: its hash as hex."""
 
     sha256: str
     data: bytes
@@ -27,7 +27,7 @@ def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -
     """Return the payload's bundle.
 
     extra: further files by their path in the zip (custom modules); cache: a directory in which the zip is kept from one
-    start to the next. Docstrings are blanked (lines keep their numbers), since a host has no use for them.
+    start to the next. What a host has no use for is left out of the sources (transport/slim.py).
     """
     return _build(tuple(sorted((extra or {}).items())), cache)
 
@@ -51,37 +51,18 @@ def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
 def _zipped(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> bytes:
     import io
     import zipfile
+    import zlib
+
+    from sloth.transport.slim import slim
 
     files = {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}, **dict(extra)}
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, DATE)
-            info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o600 << 16
-            archive.writestr(info, without_docstrings(files[name]))
-    return buffer.getvalue()
-
-
-def without_docstrings(source: bytes) -> bytes:
-    """Python source whose docstrings are empty, every statement still on its line; unchanged when it does not parse."""
-    import ast
-
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return source
-    lines = source.split(b"\n")
-    for node in ast.walk(tree):
-        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) or ast.get_docstring(node, False) is None:
-            continue
-        text = node.body[0]
-        assert text.end_lineno is not None
-        first, last = text.lineno - 1, text.end_lineno - 1
-        if lines[last].rstrip()[-1:] not in (b'"', b"'"):
-            continue  # something follows it on its line
-        lines[first : last + 1] = [b" " * text.col_offset + b'""'] + [b""] * (last - first)
-    return b"\n".join(lines)
+            archive.writestr(info, slim(files[name]))
+    return zlib.compress(buffer.getvalue(), 9)  # as a whole: the many small files share their words
 
 
 def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> str:

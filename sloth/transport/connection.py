@@ -7,7 +7,7 @@ from typing import Protocol
 STDERR_KEPT = 8192  # bytes of a command's stderr that are kept for error messages
 
 
-class Channel(Protocol):
+class RemoteProcess(Protocol):
     """A running command. Its stderr is collected in the background."""
 
     async def write(self, data: bytes) -> None:
@@ -29,13 +29,13 @@ class Channel(Protocol):
         """End it now."""
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """A connection to a host. python: an interpreter that is known to be there, for the account we log in as."""
 
     @property
     def python(self) -> str | None: ...
 
-    async def start(self, command: str) -> Channel:
+    async def start(self, command: str) -> RemoteProcess:
         """Start `command` (for the account's login shell). Raises HostError."""
 
     async def close(self) -> None:
@@ -68,7 +68,7 @@ class Stderr:
         return bytes(self._seen).decode("utf-8", "replace")
 
     async def contains(self, text: str, after: int) -> int:
-        """See Channel.stderr_contains; never returns when stderr ends without `text`: race it with something else."""
+        """See RemoteProcess.stderr_contains. It never returns when stderr ends without `text`, so race it."""
         wanted = text.encode()
         while True:
             at = bytes(self._seen).find(wanted, max(0, after - self._dropped))

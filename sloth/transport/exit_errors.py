@@ -1,11 +1,14 @@
-"""Reads from an exit status and the last words of a command what went wrong on the host."""
+"""Turns the ways in which a session can end by itself into errors: what happened, and what to do about it."""
 
 from __future__ import annotations
 
 import re
+import time
 
-from sloth.errors import BecomeError, BootstrapError, HostError, LinkLost
-from sloth.transport import bootstrap
+from sloth.errors import BecomeError, BootstrapError, ConnectionLost, HostError, LockedError
+from sloth.payload.session.messages import LockHolder
+
+NO_PYTHON = "sloth-no-python:"  # what the start command prints when no interpreter will do, then those it tried
 
 _SUDO = (
     ("a password is required", "sudo wants a password", "give --ask-become-pass, or allow the account NOPASSWD"),
@@ -20,19 +23,41 @@ _SUDO = (
 )
 
 
-def explain(host: str, status: int | None, said: str, begun: bool) -> HostError:
+def locked(host: str, holder: LockHolder) -> LockedError:
+    """Return the error for a host that another run has locked for too long."""
+    return LockedError(
+        f"{host} is locked by {describe(holder)}", hint="wait for it to end, or give --lock-wait SECONDS"
+    )
+
+
+def describe(holder: LockHolder) -> str:
+    """Return who holds a run lock, for people."""
+    if not holder.run:
+        return "another run"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
+
+
+def wrong_password(host: str) -> BecomeError:
+    """Return the error for a become password that sudo refuses."""
+    return BecomeError(
+        f"{host}: sudo does not accept the become password", hint="type it again; it is the login account's own"
+    )
+
+
+def explain(host: str, status: int | None, printed: str, begun: bool) -> HostError:
     """Return the error for a session that ended by itself.
 
-    status: the command's exit status (None: the connection went first); said: what it printed to stderr; begun: the
-    payload had started.
+    status: the command's exit status (None: the connection was lost first); printed: its stderr; begun: the payload
+    had started.
     """
-    words = said.strip()
+    words = printed.strip()
     if not begun:
         lowered = words.lower()
         for sign, message, hint in _SUDO:
             if sign in lowered and "sudo" in lowered:
                 return BecomeError(f"{host}: {message}", hint=hint)
-        missing = re.search(rf"{bootstrap.NO_PYTHON}(.*)", words)
+        missing = re.search(rf"{NO_PYTHON}(.*)", words)
         if missing:
             tried = missing[1].split()
             found = f"{', '.join(tried)} will not do (too old, or without sqlite3)" if tried else "none was found"
@@ -41,12 +66,14 @@ def explain(host: str, status: int | None, said: str, begun: bool) -> HostError:
                 hint="install python3 (3.6 or newer, with its standard library) there, or set python in the inventory",
             )
         if "sudo" in lowered and "not found" in lowered:
-            return BecomeError(f"{host}: there is no sudo on the host", hint="log in as root, or install sudo")
+            return BecomeError(f"{host}: sudo was not found on the host", hint="log in as root, or install sudo")
     tail = f": {words[-600:]}" if words else ""
     if status is None:
-        return LinkLost(f"the connection to {host} was lost{tail}", hint="the host keeps what was done; run again")
+        return ConnectionLost(
+            f"the connection to {host} was lost{tail}", hint="the host keeps what was done; run again"
+        )
     if status < 0:
-        return LinkLost(f"the payload on {host} was ended by signal {-status}{tail}", hint="run again")
+        return ConnectionLost(f"the payload on {host} was ended by signal {-status}{tail}", hint="run again")
     if begun:
-        return LinkLost(f"the payload on {host} ended with exit status {status}{tail}", hint="run again")
+        return ConnectionLost(f"the payload on {host} ended with exit status {status}{tail}", hint="run again")
     return BootstrapError(f"the payload did not start on {host}: exit status {status}{tail}")

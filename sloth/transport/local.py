@@ -14,7 +14,7 @@ from sloth.transport.connection import Stderr
 GONE = 5.0  # seconds that a killed command has to be gone
 
 
-class LocalChannel:
+class LocalProcess:
     """A command of this machine."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -68,14 +68,14 @@ def close_pipes(process: asyncio.subprocess.Process) -> None:
             pipe.close()
 
 
-class LocalLink:
+class LocalConnection:
     """Starts commands on this machine."""
 
     def __init__(self) -> None:
         self.python = sys.executable if PLAIN_PATH.match(sys.executable or "") else None  # nothing to look for
         self._processes: list[asyncio.subprocess.Process] = []
 
-    async def start(self, command: str) -> LocalChannel:
+    async def start(self, command: str) -> LocalProcess:
         """Start `command` by /bin/sh in a process group of its own: our terminal's Ctrl-C is not for it."""
         process = await asyncio.create_subprocess_exec(
             "/bin/sh",
@@ -87,7 +87,7 @@ class LocalLink:
             start_new_session=True,
         )
         self._processes.append(process)
-        return LocalChannel(process)
+        return LocalProcess(process)
 
     async def close(self) -> None:
         """Wait for the commands to be gone; each ends with its session."""

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sloth.errors import AuthError, ConnectError, HostError, HostKeyError, LinkLost
+from sloth.errors import AuthError, ConnectError, ConnectionLost, HostError, HostKeyError
 from sloth.inventory import Host
 from sloth.transport import asyncssh_import
 from sloth.transport.connect import Dial, HungUp
@@ -23,7 +23,7 @@ TRIES = 5  # an sshd that is over its MaxStartups hangs up on us before it has s
 START = 30.0  # seconds for the host to open a channel and start a command
 
 
-class SshChannel:
+class SshProcess:
     """A command on a host."""
 
     def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
@@ -70,7 +70,7 @@ class SshChannel:
         self._collector.cancel()
 
 
-class SshLink:
+class SshConnection:
     """One connection to one host; the hops it goes through are closed with it."""
 
     python = None  # it is looked for
@@ -80,8 +80,8 @@ class SshLink:
         self._connection = connection
         self._hops = hops
 
-    async def start(self, command: str) -> SshChannel:
-        """Start `command`. Raises LinkLost, ConnectError."""
+    async def start(self, command: str) -> SshProcess:
+        """Start `command`. Raises ConnectionLost, ConnectError."""
         import asyncssh
 
         try:
@@ -91,8 +91,8 @@ class SshLink:
         except TimeoutError:
             raise ConnectError(f"{self._host} did not start a command within {START:g} seconds") from None
         except (asyncssh.Error, OSError) as error:
-            raise LinkLost(f"{self._host} does not start a command: {error}") from error
-        return SshChannel(process)
+            raise ConnectionLost(f"{self._host} does not start a command: {error}") from error
+        return SshProcess(process)
 
     async def close(self) -> None:
         for connection in (self._connection, *reversed(self._hops)):
@@ -110,7 +110,7 @@ class Connector:
         self._known: dict[tuple[str, ...], Any] = {}
         self._keys: dict[str, Any] = {}
 
-    async def connect(self, host: Host) -> SshLink:
+    async def connect(self, host: Host) -> SshConnection:
         """Connect to `host`, through its jump hosts. Raises ConnectError, AuthError, HostKeyError."""
         async with self._places:
             hops: list[Any] = []
@@ -120,7 +120,7 @@ class Connector:
                 for hop in hops:
                     hop.close()
                 raise
-        return SshLink(host.name, connection, hops)
+        return SshConnection(host.name, connection, hops)
 
     async def close(self) -> None:
         """Nothing is kept open here."""

@@ -14,7 +14,7 @@ import pytest
 
 from sloth.engine.events import Event, Result
 from sloth.engine.options import Options
-from sloth.engine.query import Agent, Inquiry
+from sloth.engine.query import Agent, Query
 from sloth.inventory import Inventory
 from sloth.payload.kernel.registry import registry
 from sloth.payload.kernel.resource import Resource
@@ -68,8 +68,8 @@ class Machine:
         async def ask() -> list[dict[str, Any]]:
             memory = mock.patch.dict(os.environ, {"SLOTH_HOME": str(self.controller)})
             with memory:
-                async with Inquiry(write=write, run="undo").session(Agent(self.inventory.hosts[HOST])) as session:
-                    return await session.store(op, args)
+                async with Query(write=write, run="undo").session(Agent(self.inventory.hosts[HOST])) as session:
+                    return await session.query(op, args)
 
         return asyncio.run(ask())
 

@@ -125,7 +125,7 @@ async def test_hosts_that_cannot_be_reached_do_not_stop_the_others(
     assert "refused" in str(found["web2"].error)
     assert "host key is unknown: SHA256:" in str(found["db1"].error)
     summary = next(event.summary for event in events if isinstance(event, RunFinished))
-    assert summary["unreachable"] == 2
+    assert summary.unreachable == 2
     await servers.start("web2")
 
 
@@ -183,7 +183,7 @@ async def test_a_second_controller_waits_then_names_the_holder(
     await appears(servers.homes["web1"] / "begun")
     blocked = await run_site(quick, inventory, tmp_path / "second", Options(lock_wait=0.2), "web1")
     error = str(finished_hosts(blocked)["web1"].error)
-    assert "web1 is held by" in error
+    assert "web1 is locked by" in error
     assert job.run_id in error
     job.interrupt()
     assert await running == 130

@@ -23,7 +23,7 @@ from sloth.payload.kernel.converge import Outcome
 from sloth.payload.kernel.record import Asset
 from sloth.payload.kernel.resource import ArgumentError, Failed
 from sloth.payload.lib.host import Host
-from sloth.payload.session.channel import Link
+from sloth.payload.session.channel import Channel
 from tests.support.calls import execute_call
 
 
@@ -32,7 +32,7 @@ class Local(Host):
 
     def __init__(self, home: Path) -> None:
         reader, writer = os.pipe()
-        super().__init__(Link(reader, writer), home=str(home))
+        super().__init__(Channel(reader, writer), home=str(home))
         self.contents: list[bytes] = []
 
     def asset(self, call: Any, index: int) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -15,9 +16,10 @@ from unittest import mock
 import pytest
 
 from sloth.engine.events import HostFinished
-from sloth.payload.session import wire
+from sloth.payload.session import messages, wire
 from sloth.transport import bundle
-from sloth.transport.local import LocalChannel
+from sloth.transport.local import LocalProcess
+from sloth.transport.slim import slim
 from tests.support.paths import ROOT
 from tests.support.running import run_local
 
@@ -57,25 +59,56 @@ def test_the_payload_loads_little_before_it_is_ready() -> None:
     assert [name for name in HEAVY if name in loaded] == []
 
 
-def test_docstrings_stay_at_home_and_lines_keep_their_numbers() -> None:
+def test_what_hosts_have_no_use_for_stays_here_and_lines_keep_their_numbers() -> None:
     source = (
-        b'"""Doc."""\nimport os\n\n\ndef f():\n    """One\n\n    two."""\n    raise ValueError("x")\n'
-        b"\n\nclass A:\n    'a'\n"
+        b'"""Doc."""\nimport os\n\nTYPE_CHECKING = False\nif TYPE_CHECKING:\n    # why\n    import typing\n'
+        b'    X = "\xc3\xbc"\n\n\ndef f(a: "int", *b: "str", c: "dict[str, int]" = {}) -> "None":  # \xc3\xbc: why\n'
+        b'    """One\n\n    two."""\n    x: "int" = 1\n    y: "str"\n    raise ValueError("x # no comment")\n'
+        b'\n\nclass A:\n    "a"\n    field: "int" = 2\n'
     )
-    blanked = bundle.without_docstrings(source)
-    assert b"Doc" not in blanked
-    assert b"two" not in blanked
+    kept = slim(source)
+    for word in (b"Doc", b"two", b"why", b"typing", b"str", b"None"):
+        assert word not in kept, kept
+    assert b'field: "int" = 2' in kept, "kernel/value.py reads it"
     scope: dict[str, object] = {}
-    exec(compile(blanked, "f.py", "exec"), scope)  # noqa: S102  its own source
-    with pytest.raises(ValueError, match="x") as caught:
-        scope["f"]()  # type: ignore[operator]
-    assert caught.traceback[-1].lineno == 8
-    assert bundle.without_docstrings(b"not python (") == b"not python ("
-    for path in (ROOT / "sloth" / "payload").rglob("*.py"):
-        before = path.read_bytes()
-        after = bundle.without_docstrings(before)
-        compile(after, str(path), "exec")
-        assert before.count(b"\n") == after.count(b"\n")
+    exec(compile(kept, "f.py", "exec"), scope)  # noqa: S102  its own source
+    with pytest.raises(ValueError, match="x # no comment") as caught:
+        scope["f"](1)  # type: ignore[operator]
+    assert caught.traceback[-1].lineno == 16
+    assert slim(b"not python (") == b"not python ("
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sloth" / "payload").rglob("*.py")), ids=lambda path: path.name)
+def test_a_slim_source_does_the_same(path: Path) -> None:
+    before, after = path.read_bytes(), slim(path.read_bytes())
+    assert before.count(b"\n") == after.count(b"\n")
+    assert _without_types(ast.parse(before)) == _without_types(ast.parse(after, feature_version=(3, 6)))
+
+
+def _without_types(tree: ast.AST) -> str:
+    """What a module does, with the places of its statements."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, False) is not None:
+            node.body[0] = ast.Pass(lineno=node.body[0].lineno, col_offset=0)
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, list) and not isinstance(node, ast.ClassDef):
+                setattr(node, name, [_plain_assignment(item) for item in value])
+    lines = [(type(node).__name__, node.lineno) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return ast.dump(tree) + repr(lines)
+
+
+def _plain_assignment(node: object) -> object:
+    if not isinstance(node, ast.AnnAssign):
+        return node
+    if node.value is None:
+        return ast.Pass(lineno=node.lineno, col_offset=0)
+    return ast.Assign(targets=[node.target], value=node.value, lineno=node.lineno, col_offset=0)
 
 
 def test_a_kept_bundle_is_used_until_a_source_changes(tmp_path: Path) -> None:
@@ -120,13 +153,13 @@ def test_a_command_loads_what_it_needs(tmp_path: Path, words: list[str], absent:
 def writes() -> Iterator[list[int]]:
     """The sizes of what is written to payloads."""
     sizes: list[int] = []
-    real = LocalChannel.write
+    real = LocalProcess.write
 
-    async def counted(self: LocalChannel, data: bytes) -> None:
+    async def counted(self: LocalProcess, data: bytes) -> None:
         sizes.append(len(data))
         await real(self, data)
 
-    with mock.patch.object(LocalChannel, "write", counted):
+    with mock.patch.object(LocalProcess, "write", counted):
         yield sizes
 
 
@@ -153,15 +186,15 @@ async def test_a_call_does_not_wait_for_a_slow_site(tmp_path: Path, writes: list
 
 def _system_calls(home: Path, lines: int) -> Counter[str]:
     """What a payload asks of its kernel to look at `lines` lines that are there, from its start to its end."""
-    hello = {"t": "hello", "v": wire.VERSION, "agent": "a", "site": "s", "run": "r", "who": "w", "origin": "o"}
+    hello = messages.Hello(agent="a", site="s", run="r", who="w", origin="o")
     asked = [
-        {
-            "t": "call", "id": n, "epoch": 0, "task": "t", "where": "s:1", "name": "file.lineinfile",
-            "args": {"path": f"{home}/lines", "line": f"line {n}", "create": True},
-        }
+        messages.Call(
+            id=n, epoch=0, task="t", where="s:1", name="file.lineinfile",
+            args={"path": f"{home}/lines", "line": f"line {n}", "create": True},
+        )
         for n in range(1, lines + 1)
     ]  # fmt: skip
-    frames = b"".join(wire.pack(message) for message in (hello, *asked, {"t": "close"}))
+    frames = b"".join(wire.pack(message) for message in (hello, *asked, messages.Close()))
     start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sloth.payload.__main__ import main; main()"
     trace = home / "trace"
     for program in ([], [], ["strace", "-f", "-qq", "-o", str(trace)]):

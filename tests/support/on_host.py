@@ -23,7 +23,7 @@ seen = []
 real_popen = subprocess.Popen
 
 
-class Link:
+class Channel:
     """Nobody is at the other end."""
 
     def cancelled(self, epoch=None):
@@ -35,7 +35,7 @@ class Link:
 
 def main():
     given = json.loads(assets)
-    host = Host(Link())
+    host = Host(Channel())
     host.asset = lambda call, index: Content.of_bytes(given[index]["text"].encode())
     cls = find(name)
     call = cls(Args(cls.check(json.loads(arguments))), host, [Asset.read(asset) for asset in given])

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.record import Record
+from sloth.payload.kernel.record import Record, ReplicaPosition
 from sloth.payload.kernel.redact import MASK, Redactor
 from sloth.payload.state import blobs as contents_module
 from sloth.payload.state.database import VERSION
@@ -83,7 +83,7 @@ def test_what_format_2_recorded_keeps_its_meaning(tmp_path: Path) -> None:
     assert kept is not None
     assert kept.data() == content.data()
     # A replica that an older controller wrote asks for what is newer, and hears of what was removed.
-    assert store.changes_since({"id": store.meta("id"), "seq": 4})["removed"] == ["pkg:install:nginx"]
+    assert store.changes_since(ReplicaPosition(id=store.meta("id") or "", seq=4)).removed == ["pkg:install:nginx"]
 
 
 def test_a_new_file_has_the_columns_of_a_migrated_one(tmp_path: Path) -> None:

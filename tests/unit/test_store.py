@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.converge import NotConverged, converge
-from sloth.payload.kernel.record import Context
+from sloth.payload.kernel.record import Context, ReplicaPosition
 from sloth.payload.kernel.resource import REQUIRED, Args, Field, Resource
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Signatures, Store, StoreError
@@ -100,7 +100,7 @@ _operation = st.tuples(
 @given(st.lists(_operation, max_size=25))
 def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -> None:
     store, replica = Store(None), Store(None)
-    seen: dict[str, Any] | None = None
+    seen: ReplicaPosition | None = None
     for operation, name, value in [*operations, ("sync", "a", 0)]:
         key = f"m:t:{name}"
         if operation == "record":
@@ -112,7 +112,7 @@ def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -
         else:
             changes = store.changes_since(seen)
             replica.absorb(changes)
-            seen = {"id": changes["id"], "seq": changes["seq"]}
+            seen = ReplicaPosition(id=changes.id, seq=changes.seq)
         store.commit()
     hidden = ("checked_at",)
 

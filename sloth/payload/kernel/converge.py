@@ -3,7 +3,6 @@
 import time
 
 from sloth.payload.kernel.content import TEXT_LIMIT, Content, plain
-from sloth.payload.kernel.diff import differences, mismatch, not_converged
 from sloth.payload.kernel.errors import Failed, Missing, NotConverged
 from sloth.payload.kernel.hashing import canonical, fingerprint
 from sloth.payload.kernel.record import Context, Outcome, RecordedCall
@@ -79,6 +78,8 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     step = _Step(resource, store, context, change)
     if not change.names:
         return step.unchanged(check)
+    from sloth.payload.kernel.diff import differences, mismatch  # a converged run has no differences
+
     diff = differences(change)
     if context.adopt:
         raise Failed(
@@ -217,6 +218,8 @@ def apply_and_verify(
     observed = resource.observe()
     left = difference(observed, change.after)
     if left:
+        from sloth.payload.kernel.diff import not_converged
+
         raise NotConverged(not_converged(observed, change.after, left, view))
     return observed, dict(resource.result(observed), **extra)
 

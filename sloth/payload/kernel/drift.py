@@ -2,11 +2,11 @@
 
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import Failed, Missing, StoreError
-from sloth.payload.kernel.record import Drift
+from sloth.payload.kernel.findings import Drift, DriftStatus
 from sloth.payload.kernel.redact import View, is_keyed_hash
 from sloth.payload.kernel.replay import replay, revive
 from sloth.payload.kernel.resource import Change, Resource, difference
-from sloth.payload.kernel.status import DriftBy, DriftStatus
+from sloth.payload.kernel.status import DriftBy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """The arguments of a call: fields, the types that values are converted to, and the errors when they cannot be."""
 
-from sloth.payload.kernel.errors import ArgumentError
-from sloth.payload.kernel.suggest import did_you_mean
+from sloth.payload.kernel.errors import ArgumentError, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import json
 
 from sloth.payload.kernel.hashing import canonical
-from sloth.payload.kernel.status import DriftStatus, Reason, RestoreStatus, Status
+from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.kernel.value import Value, uses_words
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sloth.payload.kernel.values import Arguments, Attributes, Column, Diff, Json, JsonObject
 
-uses_words(DriftStatus, Reason, RestoreStatus, Status)
+uses_words(Reason, Status)
 
 
 class Asset(Value):
@@ -147,25 +147,6 @@ class Record(object):
         return dict(shown, made=_decoded(self.first_json), ours=self.is_created)
 
 
-class HistoryEntry(Value):
-    """One change of one resource, as history and rollback read it."""
-
-    id: "int" = 0
-    key: "str"
-    at: "int"
-    run: "str | None" = None
-    reason: "Reason"
-    before: "Attributes | None" = None
-    after: "Attributes | None" = None
-    diff: "Diff | None" = None
-    site: "str | None" = None
-    task: "str | None" = None
-    who: "str | None" = None
-    origin: "str | None" = None
-    call: "RecordedCall | None" = None
-    was: "JsonObject | None" = None  # the record before the change (Record.former), None: there was none
-
-
 class Context(Value):
     """On whose behalf a call is made: for the record, and for the handlers that must follow a change."""
 
@@ -193,52 +174,21 @@ class Outcome(Value):
     unknown: "bool" = False  # a check cannot know the values
 
 
-class Drift(Value):
-    """One record that differs from the host, or of which that is not known; or how many do not (CLEAN, `count`)."""
+class ReplicaPosition(Value):
+    """How much of a state file the controller's replica has."""
 
-    status: "DriftStatus"
-    key: "str" = ""
-    diff: "Diff" = {}  # attribute -> applied, found, and unified for texts
-    msg: "str" = ""
-    site: "str | None" = None
-    task: "str | None" = None
-    place: "str | None" = None
-    run: "str | None" = None
-    changed_at: "int" = 0
-    count: "int" = 0
+    id: "str"
+    seq: "int"
 
 
-class Restored(Value):
-    """What became of taking back one change, or removing one orphan."""
+class ReplicaChange(Value):
+    """What a replica lacks."""
 
-    key: "str"
-    status: "RestoreStatus"
-    task: "str | None" = None
-    msg: "str" = ""
-    diff: "Diff" = {}
-
-
-class Handler(Value):
-    """A handler that must still run."""
-
-    site: "str"
-    name: "str"
-    since: "int"
-    run: "str | None" = None
-    task: "str | None" = None
-    key: "str | None" = None
-
-
-class RunEntry(Value):
-    """A run as the host remembers it."""
-
-    run: "str"
-    site: "str | None" = None
-    who: "str | None" = None
-    origin: "str | None" = None
-    started: "int"
-    finished: "int | None" = None
-    changes: "int" = 0
+    id: "str"
+    seq: "int"
+    removed: "list[str]" = []  # keys of records that no longer exist
+    whole: "bool" = False  # the replica must begin anew
+    rows: "list[JsonObject]" = []  # new and changed records; on the wire they come before, in pages
 
 
 def _decoded(text: "str | None") -> "Json":

@@ -55,6 +55,7 @@ class Redactor(object):
         """key: returns the key of keyed hashes, which never leaves the state file."""
         self._values: "set[str]" = set()
         self._pattern: "Pattern[str] | None" = None
+        self._forms: "list[str]" = []
         self._key = key
         self.add(values)
 
@@ -66,8 +67,9 @@ class Redactor(object):
 
             self._values |= fresh
             forms = set(form for value in self._values for form in _forms(value) if len(form) >= SHORTEST)
-            longest_first = sorted(forms, key=lambda form: (-len(form), form))
-            self._pattern = re.compile("|".join(re.escape(form) for form in longest_first)) if forms else None
+            self._forms = sorted(forms, key=lambda form: (-len(form), form))
+            # The longest first, since the first alternative that fits wins.
+            self._pattern = re.compile("|".join(re.escape(form) for form in self._forms)) if forms else None
 
     def __bool__(self) -> "bool":
         return bool(self._values)
@@ -77,6 +79,21 @@ class Redactor(object):
         if text in self._values:
             return MASK
         return self._pattern.sub(MASK, text) if self._pattern else text
+
+    def partial(self, text: "str") -> "int":
+        """Return how many characters at the end of `text` may be the beginning of a secret that goes on."""
+        longest = 0
+        for form in self._forms:
+            at = max(0, len(text) - len(form) + 1)
+            while True:
+                at = text.find(form[0], at)
+                if at < 0 or len(text) - at <= longest:
+                    break
+                if form.startswith(text[at:]):
+                    longest = len(text) - at
+                    break
+                at += 1
+        return longest
 
     def plain(self, value: "Json") -> "Json":
         """Return plain data (dicts, lists, scalars) without the secrets in its texts and names."""

@@ -3,9 +3,8 @@
 import importlib
 import os
 
-from sloth.payload.kernel.errors import ArgumentError
+from sloth.payload.kernel.errors import ArgumentError, did_you_mean
 from sloth.payload.kernel.resource import Call
-from sloth.payload.kernel.suggest import did_you_mean
 
 MODULES = "sloth.payload.modules"
 

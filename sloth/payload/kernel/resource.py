@@ -10,10 +10,9 @@ What a subclass must define raises NotImplementedError here: abc's check would c
 """
 
 # Modules import everything that they declare with from here.
-from sloth.payload.kernel.errors import ArgumentError, Failed, Missing
+from sloth.payload.kernel.errors import ArgumentError, Failed, Missing, did_you_mean
 from sloth.payload.kernel.field import REQUIRED, Field
 from sloth.payload.kernel.status import DriftBy
-from sloth.payload.kernel.suggest import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ class Call(object):
     alone = ""  # the argument that may be given without its name, where there is not exactly one required one
     subject = ""  # the argument that names what a call is about, for reports, where that is not the one given alone
     ships = ""  # "file": the controller resolves `src`/`content` to assets; "template": it renders `src` first
+    render_options: "ClassVar[tuple[str, ...]]" = ()  # with ships = "template": arguments that are the renderer's
     fetches = False  # the host sends a file, which the controller stores
     unknown_hint = ""  # what helps where a check cannot know this call's result
 

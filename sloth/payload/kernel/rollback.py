@@ -6,18 +6,19 @@ from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.converge import apply_and_verify, keep_contents, recorded_call
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, StoreError
-from sloth.payload.kernel.record import Restored
+from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.redact import NOTHING, View
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, revive
 from sloth.payload.kernel.resource import Action, Args, Change, Resource, difference
-from sloth.payload.kernel.status import Reason, RestoreStatus
+from sloth.payload.kernel.status import Reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Iterator
 
-    from sloth.payload.kernel.record import Context, HistoryEntry, Record, RecordedCall
+    from sloth.payload.kernel.findings import HistoryEntry
+    from sloth.payload.kernel.record import Context, Record, RecordedCall
     from sloth.payload.kernel.redact import Redacted
     from sloth.payload.kernel.values import Arguments, Attributes, Diff, JsonObject
     from sloth.payload.lib.host import Host

@@ -52,20 +52,3 @@ class DriftBy(Word):
     DESIRED = "desired"  # by comparing observe() with desired(), computed from the recorded arguments
     RECORD = "record"  # by comparing observe() with the recorded attributes: desired() would query the network
     NOTHING = "nothing"  # it leaves nothing on the host
-
-
-class RestoreStatus(Word):
-    """What became of one change that was to be rolled back or pruned."""
-
-    DONE = "done"
-    PLANNED = "planned"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-class DriftStatus(Word):
-    """What a look for drift found of one record."""
-
-    DRIFT = "drift"
-    CLEAN = "clean"
-    UNKNOWN = "unknown"

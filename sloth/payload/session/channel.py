@@ -1,4 +1,4 @@
-"""The payload's end of the wire: a thread that reads frames, and the only writer of fd 1's successor."""
+"""The payload's end of the wire: a thread that reads frames, and the only writer of frames."""
 
 import collections
 import os
@@ -6,31 +6,36 @@ import select
 import threading
 import time
 
-from sloth.payload.kernel.resource import Failed
+from sloth.payload.kernel.errors import Disconnected, Failed
 from sloth.payload.session import wire
+from sloth.payload.session.messages import Cancel, Need, Output, Ping, Stored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Deque, Iterator
+
+    from sloth.payload.kernel.content import Content
+    from sloth.payload.kernel.record import Asset
+    from sloth.payload.session.messages import Message
 
 SILENCE = 60.0  # seconds without a byte from the controller (it pings every 15) after which the link counts as dead
 INBOX = 4 * 1024 * 1024  # bytes of pulled content that may wait in memory
 ANSWER = 600.0  # seconds within which the controller answers a fetch
 
 
-class Gone(Exception):
-    """The controller is no longer there."""
-
-
-class Link(object):
+class Channel(object):
     """Frames in and out. Everything but `_read` is called by the main thread."""
 
-    def __init__(self, reader, writer):
+    def __init__(self, reader: "int", writer: "int") -> "None":
         """reader, writer: file descriptors of the wire."""
         self._reader = reader
         self._writer = writer
         self._decoder = wire.Decoder()
-        self._messages = collections.deque()
-        self._blobs = {}  # call -> {index: deque of bytes; b"" ends it}
+        self._messages: "Deque[Message]" = collections.deque()
+        self._blobs: "dict[int, dict[int, Deque[bytes]]]" = {}  # call -> asset -> pieces; b"" is the last
         self._waiting = 0  # bytes in _blobs
         self._current = -1  # the call being run; blobs of earlier ones are dropped
-        self._stored = {}  # call -> the controller's answer to a fetch
+        self._stored: "dict[int, Stored]" = {}  # call -> the controller's answer to a fetch
         self._cancelled = -1  # highest epoch that was cancelled
         self._epoch = 0
         self._over = ""  # why nothing more will come
@@ -38,14 +43,15 @@ class Link(object):
         self._write_lock = threading.Lock()
         os.set_blocking(writer, False)
 
-    def start(self):
+    def start(self) -> "None":
+        """Begin to read."""
         thread = threading.Thread(target=self._read, name="wire")
         thread.daemon = True
         thread.start()
 
     # Reading
 
-    def _read(self):
+    def _read(self) -> "None":
         why = "the controller closed the connection"
         try:
             while True:
@@ -61,8 +67,8 @@ class Link(object):
             why = str(error)
         self.end(why)
 
-    def end(self, why):
-        """Nothing more will come (also called from signal handlers, so it takes no lock it cannot get)."""
+    def end(self, why: "str") -> "None":
+        """Let nothing more come in (also called from signal handlers, so it waits for no lock for long)."""
         self._over = self._over or why
         if self._condition.acquire(timeout=1):
             try:
@@ -70,65 +76,65 @@ class Link(object):
             finally:
                 self._condition.release()
 
-    def _take(self, frame):
+    def _take(self, frame: "Message | wire.Blob") -> "None":
         with self._condition:
-            if isinstance(frame, tuple):
-                call, index, data = frame
+            if isinstance(frame, wire.Blob):
+                call, index, data = frame.call, frame.index, frame.data
                 while self._waiting > INBOX and call == self._current and not self._over:
                     self._condition.wait(1)
                 if call >= self._current:
                     self._blobs.setdefault(call, {}).setdefault(index, collections.deque()).append(data)
                     self._waiting += len(data)
-            elif frame["t"] == "ping":
-                pass  # that it came is all that it says
-            elif frame["t"] == "cancel":
-                self._cancelled = max(self._cancelled, int(frame.get("epoch", 0)))
-            elif frame["t"] == "stored":
-                self._stored[frame.get("id")] = frame
+            elif isinstance(frame, Ping):
+                pass  # that it came is its meaning
+            elif isinstance(frame, Cancel):
+                self._cancelled = max(self._cancelled, frame.epoch)
+            elif isinstance(frame, Stored):
+                self._stored[frame.id] = frame
             else:
                 self._messages.append(frame)
             self._condition.notify_all()
 
-    def next(self, wait=True):
-        """Return the next message (dict); None when there is none yet and not `wait`. Raises Gone at the end."""
+    def next(self, wait: "bool" = True) -> "Message | None":
+        """Return the next message; None when there is none yet and not `wait`. Raises Disconnected at the end."""
         with self._condition:
             while not self._messages:
                 if self._over:
-                    raise Gone(self._over)
+                    raise Disconnected(self._over)
                 if not wait:
                     return None
                 self._condition.wait(1)  # a bounded wait lets signals through
             return self._messages.popleft()
 
-    def waiting(self):
-        """The messages that have come and wait behind the present one, as a list."""
+    def waiting(self) -> "list[Message]":
+        """Return the messages that have come in and wait behind the present one."""
         with self._condition:
             return list(self._messages)
 
     # The call that is running
 
-    def begin(self, call, epoch):
-        """Call `call` (int) of `epoch` begins; those before it are finished."""
+    def begin(self, call: "int", epoch: "int") -> "None":
+        """Begin call number `call` of `epoch`; those before it are finished."""
         with self._condition:
             self._current, self._epoch = call, epoch
 
-    def finish(self, call):
-        """It is answered: whatever else comes for it is dropped."""
+    def finish(self, call: "int") -> "None":
+        """Finish a call: whatever else comes in for it is dropped."""
         with self._condition:
             self._current = call + 1
             for pieces in self._blobs.pop(call, {}).values():
                 self._waiting -= sum(len(data) for data in pieces)
             self._condition.notify_all()
 
-    def cancelled(self, epoch=None):
-        """Whether the calls of `epoch` (of the running call, if None) are no longer wanted."""
+    def cancelled(self, epoch: "int | None" = None) -> "bool":
+        """Return whether the calls of `epoch` (of the running call, if None) are no longer wanted."""
         return bool(self._over) or self._cancelled >= (self._epoch if epoch is None else epoch)
 
-    def pull(self, index, asset):
+    def pull(self, index: "int", asset: "Asset") -> "Iterator[bytes]":
         """Yield the bytes of asset `index` of the running call; ask the controller unless it pushed them."""
         call = self._current
         if not asset.pushed:
-            self.send({"t": "need", "id": call, "index": index})
+            self.send(Need(id=call, index=index))
         while True:
             with self._condition:
                 pieces = self._blobs.get(call, {}).get(index)
@@ -146,15 +152,15 @@ class Link(object):
                 return
             yield data
 
-    def give(self, content):
+    def give(self, content: "Content") -> "None":
         """Stream `content` (Content) to the controller and wait until it has stored it; Failed when it cannot."""
         call = self._current
         for data in content.chunks():
             for start in range(0, len(data), wire.CHUNK):
-                self._write(wire.pack_blob(call, 0, data[start : start + wire.CHUNK]))
+                self.write(wire.Blob(call, 0, data[start : start + wire.CHUNK]).pack())
             if self.cancelled():
                 raise Failed("cancelled while the file was being fetched")
-        self._write(wire.pack_blob(call, 0, b""))
+        self.write(wire.Blob(call, 0, b"").pack())
         end = time.monotonic() + ANSWER
         with self._condition:
             while call not in self._stored:
@@ -162,25 +168,22 @@ class Link(object):
                     raise Failed("the controller did not confirm that it stored the file")
                 self._condition.wait(1)
             answer = self._stored.pop(call)
-        if answer.get("error"):
-            raise Failed(answer["error"], hint=answer.get("hint", ""))
+        if answer.error:
+            raise Failed(answer.error, hint=answer.hint)
 
     # Writing
 
-    def output(self, stream, data):
-        """Show `data` (bytes) that the running call's command printed on `stream`."""
+    def output(self, stream: "str", data: "bytes") -> "None":
+        """Report `data` that the running call's command printed on `stream`."""
         text = data.decode("utf-8", "surrogateescape")
-        self.send({"t": "output", "id": self._current, "stream": stream, "data": text})
+        self.send(Output(id=self._current, stream=stream, data=text))
 
-    def send(self, message):
-        """Write one message; raises Gone when the controller is not there."""
-        self._write(wire.pack(message))
+    def send(self, message: "Message") -> "None":
+        """Write one message; raises Disconnected when the controller is no longer connected."""
+        self.write(wire.pack(message))
 
-    def write(self, data):
-        """Write packed frames; raises Gone."""
-        self._write(data)
-
-    def _write(self, data):
+    def write(self, data: "bytes") -> "None":
+        """Write packed frames; raises Disconnected."""
         view = memoryview(data)
         with self._write_lock:
             poll = select.poll()
@@ -188,7 +191,7 @@ class Link(object):
             while view:
                 ready = poll.poll(1000)
                 if self._over and not ready:
-                    raise Gone(self._over)
+                    raise Disconnected(self._over)
                 if not ready:
                     continue
                 try:
@@ -197,4 +200,4 @@ class Link(object):
                     continue
                 except OSError as error:
                     self._over = self._over or str(error)
-                    raise Gone(self._over)
+                    raise Disconnected(self._over)

@@ -1,6 +1,6 @@
 """The messages that controller and payload exchange: declared once for both ends, checked when they are read."""
 
-from sloth.payload.kernel.record import Asset, Restored
+from sloth.payload.kernel.record import Asset, ReplicaChange, ReplicaPosition
 from sloth.payload.kernel.status import FailureKind, Reason, Status
 from sloth.payload.kernel.value import InvalidValue, Value, uses_words
 
@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from sloth.payload.kernel.findings import Restored
     from sloth.payload.kernel.values import Arguments, Attributes, Diff, Json, JsonObject
 
 VERSION = 2
@@ -21,13 +22,6 @@ class Message(Value):
 
 
 # From the controller
-
-
-class ReplicaPosition(Value):
-    """How much of a state file the controller's replica has."""
-
-    id: "str"
-    seq: "int"
 
 
 class Hello(Message):
@@ -213,15 +207,6 @@ class ReplicaPage(Message):
 
     TYPE = "replica"
     rows: "list[JsonObject]"
-
-
-class ReplicaChange(Value):
-    """What a replica lacks, after its ReplicaPages."""
-
-    id: "str"
-    seq: "int"
-    removed: "list[str]" = []  # keys of records that no longer exist
-    whole: "bool" = False  # the replica must begin anew
 
 
 class Bye(Message):

@@ -1,4 +1,4 @@
-"""One run at a time may change a host: the kernel's own file lock, which falls with the process that holds it."""
+"""One run at a time may change a host: the operating system's own file lock, which falls with its process."""
 
 import errno
 import fcntl
@@ -6,82 +6,90 @@ import json
 import os
 import time
 
-from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.errors import Locked, StoreError
+from sloth.payload.kernel.value import InvalidValue
+from sloth.payload.session.messages import LockHolder
 from sloth.payload.state.database import make_private_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
 
 POLL = 0.1  # seconds between two tries
 
 
-class Locked(Exception):
-    """Another run holds the host and did not end in time; the text says who and since when."""
+class HeldByOther(Locked):
+    """Another run holds the host and did not end in time."""
+
+    def __init__(self, holder: "LockHolder") -> "None":
+        Locked.__init__(self, "the host is locked by another run")
+        self.holder = holder
 
 
 class RunLock(object):
     """The lock of one account on one host: `<sloth directory>/run.lock`."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: "str") -> "None":
         make_private_directory(directory)
         self.path = os.path.join(directory, "run.lock")
-        self._file = None
+        self._file: "int | None" = None
 
-    def acquire(self, holder, wait, on_wait, gone):
-        """Take the lock for `holder` (dict: run, who, origin), trying for `wait` seconds.
+    def acquire(
+        self,
+        holder: "LockHolder",
+        wait: "float",
+        on_wait: "Callable[[LockHolder], None]",
+        is_cancelled: "Callable[[], bool]",
+    ) -> "None":
+        """Take the lock for `holder`, trying for `wait` seconds.
 
-        on_wait(text) is called once when somebody else has it; gone() ends the waiting. A lock that our own run
-        holds (another session of it on this account) is no obstacle. Raises Locked, StoreError.
+        on_wait(other) is called once when another run has it; is_cancelled() ends the waiting. A lock that our own run
+        holds (another session of it on this account) is no obstacle. Raises HeldByOther, StoreError.
         """
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError("the lock file %s cannot be opened: %s" % (self.path, error.strerror))
         end = time.monotonic() + wait
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    os.close(file)
-                    raise StoreError("the lock file %s cannot be locked: %s" % (self.path, error.strerror))
+        is_told = False
+        while not self._try(file):
             other = _read(file)
-            if other.get("run") and other.get("run") == holder["run"]:
+            if other.run and other.run == holder.run:
                 os.close(file)
                 return
-            if time.monotonic() >= end or gone():
+            if time.monotonic() >= end or is_cancelled():
                 os.close(file)
-                raise Locked(_describe(other))
-            if not told:
-                told = True
-                on_wait(_describe(other))
+                raise HeldByOther(other)
+            if not is_told:
+                is_told = True
+                on_wait(other)
             time.sleep(POLL)
         self._file = file
-        note = json.dumps(dict(holder, pid=os.getpid(), since=int(time.time()))).encode("ascii")
+        note = json.dumps(holder.replace(pid=os.getpid(), since=int(time.time())).plain()).encode("ascii")
         os.ftruncate(file, 0)
         os.pwrite(file, note, 0)
 
-    def release(self):
+    def _try(self, file: "int") -> "bool":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            os.close(file)
+            raise StoreError("the lock file %s cannot be locked: %s" % (self.path, error.strerror))
+
+    def release(self) -> "None":
+        """Give the lock back, if we have it."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = None
 
 
-def _read(file):
+def _read(file: "int") -> "LockHolder":
+    """Return who wrote the lock file; fields are empty while it is being written."""
     try:
-        return json.loads(os.pread(file, 4096, 0).decode("ascii"))
-    except ValueError:
-        return {}
-
-
-def _describe(holder):
-    if not holder:
-        return "another run"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
-    return "%s from %s (run %s, process %s) since %s" % (
-        holder.get("who", "?"),
-        holder.get("origin", "?"),
-        holder.get("run", "?"),
-        holder.get("pid", "?"),
-        since,
-    )
+        return LockHolder.read(json.loads(os.pread(file, 4096, 0).decode("ascii")))
+    except (ValueError, InvalidValue):
+        return LockHolder()

@@ -3,11 +3,11 @@
 import json
 import time
 
-from sloth.payload.kernel.record import HistoryEntry, RecordedCall
 from sloth.payload.kernel.status import Reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sloth.payload.kernel.findings import HistoryEntry
     from sloth.payload.kernel.record import Context, Record
     from sloth.payload.kernel.redact import Redacted
     from sloth.payload.kernel.values import Column, JsonObject, Rows
@@ -96,6 +96,8 @@ def _shown(row: "tuple[Column, ...]") -> "JsonObject":
 
 
 def _entry(row: "tuple[Column, ...]") -> "HistoryEntry":
+    from sloth.payload.kernel.findings import HistoryEntry, RecordedCall  # a usual run reads no history
+
     shown = _shown(row)
     call = None if shown["call"] is None else RecordedCall.read(shown["call"])
     return HistoryEntry(**dict(shown, reason=Reason(shown["reason"]), call=call))

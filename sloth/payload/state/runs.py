@@ -3,12 +3,12 @@
 import time
 
 from sloth.payload.kernel.errors import StoreError
-from sloth.payload.kernel.record import Handler, RunEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable
 
+    from sloth.payload.kernel.findings import Handler, RunEntry
     from sloth.payload.kernel.record import Context
     from sloth.payload.state.database import Database
 
@@ -54,6 +54,8 @@ class Runs(object):
 
     def newest(self, limit: "int" = 50) -> "list[RunEntry]":
         """Return the newest runs, newest first."""
+        from sloth.payload.kernel.findings import RunEntry
+
         statement = "SELECT %s, (SELECT count(*) FROM history WHERE history.run=runs.run) FROM runs" % ",".join(RUN)
         rows = self._db.execute(statement + " ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
         return [RunEntry(**dict(zip((*RUN, "changes"), row))) for row in rows]
@@ -81,8 +83,15 @@ class Handlers(object):
         for name in names:
             self._db.write("DELETE FROM handlers WHERE site=? AND name=?", (site, name))
 
+    def names(self, site: "str") -> "list[str]":
+        """Return the names of a site's handlers that must still run, oldest first."""
+        rows = self._db.execute("SELECT name FROM handlers WHERE site=? ORDER BY since, name", (site,))
+        return [str(row[0]) for row in rows]
+
     def pending(self, site: "str | None" = None) -> "list[Handler]":
         """Return the handlers (of a site) that must still run, oldest first."""
+        from sloth.payload.kernel.findings import Handler
+
         where, values = self._db.where((("site=?", site),))
         statement = "SELECT %s FROM handlers%s ORDER BY since, name" % (",".join(HANDLER), where)
         return [Handler(**dict(zip(HANDLER, row))) for row in self._db.execute(statement, values)]

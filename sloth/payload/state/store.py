@@ -5,7 +5,7 @@ format for the agent `local`, and keeps its replicas in it.
 """
 
 from sloth.payload.kernel.errors import StoreError
-from sloth.payload.kernel.record import Record
+from sloth.payload.kernel.record import Record, ReplicaChange
 from sloth.payload.kernel.redact import Redactor
 from sloth.payload.state.blobs import Blobs
 from sloth.payload.state.database import VERSION, Database
@@ -17,6 +17,7 @@ from sloth.payload.state.signatures import Signatures
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sloth.payload.kernel.converge import Merge
+    from sloth.payload.kernel.record import ReplicaPosition
     from sloth.payload.kernel.values import JsonObject
 
 __all__ = ("Signatures", "Store", "StoreError")
@@ -62,32 +63,35 @@ class Store(Database):
 
     # Replica
 
-    def changes_since(self, replica: "JsonObject | None") -> "JsonObject":
-        """Return {"id", "seq", "rows", "removed", "whole"}: what a replica {"id", "seq"} (or None) lacks."""
-        own, seq = self.meta("id"), int(self.meta("seq") or 0)
-        since = (replica or {}).get("seq", 0)
-        whole = not replica or replica.get("id") != own or since > seq
+    def changes_since(self, replica: "ReplicaPosition | None") -> "ReplicaChange":
+        """Return what a replica (None: a new one) lacks."""
+        own, seq = self.meta("id") or "", int(self.meta("seq") or 0)
+        since = replica.seq if replica is not None else 0
+        whole = replica is None or replica.id != own or since > seq
         if whole:
             since = 0
         columns = ",".join(Record.COLUMNS)
         rows = self.execute("SELECT %s FROM resources WHERE seq>? ORDER BY seq" % columns, (since,))
         removed = [] if whole else self.execute("SELECT key FROM tombstones WHERE seq>?", (since,)).fetchall()
-        return {
-            "id": own,
-            "seq": seq,
-            "rows": [dict(zip(Record.COLUMNS, row)) for row in rows],
-            "removed": [row[0] for row in removed],
-            "whole": whole,
-        }
+        return ReplicaChange(
+            id=own,
+            seq=seq,
+            removed=[row[0] for row in removed],
+            whole=whole,
+            rows=[dict(zip(Record.COLUMNS, row)) for row in rows],
+        )
 
-    def absorb(self, changes: "JsonObject") -> "None":
-        """Bring this replica up to what changes_since() of the original returned; commits."""
-        if changes["whole"]:
+    def absorb(self, change: "ReplicaChange") -> "None":
+        """Bring this replica up to what changes_since() of the original returned; commits.
+
+        Raises KeyError, ValueError when the rows are no records.
+        """
+        if change.whole:
             self.write("DELETE FROM resources")
-        for row in changes["rows"]:
+        for row in change.rows:
             self.records.put_row(row)
-        for key in changes["removed"]:
+        for key in change.removed:
             self.write("DELETE FROM resources WHERE key=?", (key,))
-        self.set_meta("id", changes["id"])
-        self.set_meta("seq", str(changes["seq"]))
+        self.set_meta("id", change.id)
+        self.set_meta("seq", str(change.seq))
         self.commit()

@@ -14,6 +14,10 @@ class Template(Copy):
 
     name = "file.template"
     subject = "dest"
+    render_options = (
+        "trim_blocks", "lstrip_blocks", "newline_sequence", "block_start_string", "block_end_string",
+        "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
+    )  # fmt: skip
     ships = "template"
     fields = (
         Field("src", "str", REQUIRED, how=True, help="the template: absolute, beside the site, or in its templates/"),

@@ -1,12 +1,11 @@
-"""The report for machines: one JSON document at the end, or one JSON line an event; schemas are beside it."""
+"""What machines read: one JSON document a run, or an event a line (see schema_json.json, schema_ndjson.json)."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sloth.engine.events import (
     CHANGED,
@@ -23,69 +22,84 @@ from sloth.engine.events import (
     RunStarted,
     TaskFinished,
 )
+from sloth.payload.kernel.findings import Restored
 from sloth.report import Reporter
+from sloth.report.text import phase_sentence, task_reason
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 VERSION = 1
 
 
-def _masked(value: Any, mask: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, dict):
-        return {key: _masked(item, mask) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item, mask) for item in value]
-    return value
-
-
-def _result(result: Result) -> dict[str, Any]:
+def _result(result: Result) -> JsonObject:
     return {
         **dataclasses.asdict(result),
-        "changed": result.status == CHANGED,
-        "failed": result.status == FAILED,
+        "changed": result.status is CHANGED,
+        "failed": result.status is FAILED,
         "warnings": list(result.warnings),
     }
+
+
+def _orphan(orphan: Restored) -> JsonObject:
+    return {"key": orphan.key, "task": orphan.task, "status": orphan.status, "msg": orphan.msg}
+
+
+def _event(event: Event) -> JsonObject:
+    """Return an event as one line of NDJSON has it."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    line: JsonObject = {"event": name, **fields}
+    match event:
+        case RunStarted():
+            line["version"] = VERSION
+        case CallFinished():
+            line["result"] = _result(event.result)
+        case HostPhase():
+            line["phase"] = phase_sentence(event.phase)
+        case OrphansFound():
+            line["orphans"] = [_orphan(orphan) for orphan in event.orphans]
+        case TaskFinished():
+            del line["skip"], line["unknown"]
+            line["reason"] = task_reason(event)
+        case RunFinished():
+            line["summary"] = dataclasses.asdict(event.summary)
+    return line
 
 
 class Lines:
     """NDJSON: every event as it comes."""
 
-    def __init__(self, out: TextIO, mask: Callable[[str], str]) -> None:
+    def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._mask = mask
-        self._dead = False
+        self._broken = False
 
     def emit(self, event: Event) -> None:
-        if self._dead:
+        """Write one event."""
+        if self._broken:
             return
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-        line: dict[str, Any] = {"event": name, **dataclasses.asdict(event)}
-        if isinstance(event, RunStarted):
-            line["version"] = VERSION
-        if isinstance(event, CallFinished):
-            line["result"] = _result(event.result)
         try:
-            self._out.write(json.dumps(_masked(line, self._mask), ensure_ascii=True) + "\n")
+            self._out.write(json.dumps(_event(event), ensure_ascii=True) + "\n")
             self._out.flush()
-        except BrokenPipeError:
-            self._dead = True
+        except BrokenPipeError:  # the reader is gone; the run goes on
+            self._broken = True
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is held back."""
 
 
 class Document:
     """One JSON document on stdout; what people want to see meanwhile goes to `aside`."""
 
-    def __init__(self, out: TextIO, mask: Callable[[str], str], aside: Reporter) -> None:
+    def __init__(self, out: TextIO, aside: Reporter) -> None:
         self._out = out
-        self._mask = mask
         self._aside = aside
         self._head: RunStarted | None = None
-        self._hosts: dict[str, dict[str, Any]] = {}
-        self._results: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._hosts: dict[str, JsonObject] = {}
+        self._results: dict[tuple[str, str], list[JsonObject]] = {}
 
     def emit(self, event: Event) -> None:
+        """Take one event; the last one writes the document."""
         if isinstance(event, (Log, CallOutput, HostPhase)):
             self._aside.emit(event)
         match event:
@@ -102,19 +116,19 @@ class Document:
                         "error": event.error,
                         "ignored": event.ignored,
                         "handler": event.handler,
-                        "reason": event.reason,
+                        "reason": task_reason(event),
                         "results": self._results.pop((event.host, event.task), []),
                     }
                 )
             case OrphansFound():
-                self._host(event.host)["orphans"] += list(event.orphans)
+                self._host(event.host)["orphans"] += [_orphan(orphan) for orphan in event.orphans]
             case HostFinished():
                 self._host(event.host).update(status=event.status, seconds=event.seconds, error=event.error)
             case RunFinished():
                 self._write(event)
 
-    def _host(self, name: str) -> dict[str, Any]:
-        empty: dict[str, Any] = {"status": "skipped", "seconds": 0.0, "error": None, "tasks": [], "orphans": []}
+    def _host(self, name: str) -> JsonObject:
+        empty: JsonObject = {"status": "skipped", "seconds": 0.0, "error": None, "tasks": [], "orphans": []}
         return self._hosts.setdefault(name, empty)
 
     def _write(self, event: RunFinished) -> None:
@@ -127,14 +141,15 @@ class Document:
             "started": self._head.time,
             "seconds": event.seconds,
             "interrupted": event.interrupted,
-            "summary": event.summary,
+            "summary": dataclasses.asdict(event.summary),
             "hosts": {name: self._hosts[name] for name in self._head.hosts if name in self._hosts},
         }
         try:
-            self._out.write(json.dumps(_masked(document, self._mask), ensure_ascii=True, indent=2) + "\n")
+            self._out.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
             self._out.flush()
         except BrokenPipeError:
             pass
 
     def close(self) -> None:
+        """Close the reporter aside."""
         self._aside.close()

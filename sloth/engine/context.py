@@ -1,0 +1,58 @@
+"""What all hosts of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sloth.engine.barriers import Barriers, order
+from sloth.engine.options import Options
+from sloth.engine.prune import Pruning
+from sloth.engine.secrets import Secrets
+from sloth.errors import SiteError
+from sloth.inventory import Host, Inventory
+from sloth.playbook import Site, Task
+from sloth.state.shared import Shared
+
+if TYPE_CHECKING:
+    from sloth.engine.assets import Shipper
+    from sloth.engine.events import Event
+    from sloth.engine.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run."""
+
+    run_id: str
+    site: Site
+    options: Options
+    inventory: Inventory
+    modules: Mapping[str, Sequence[str]]  # namespace -> verbs
+    emit: Callable[[Event], None]
+    pause: Callable[[], AbstractAsyncContextManager[None]]
+    barriers: Barriers
+    pruning: Pruning
+    secrets: Secrets
+    shared: Shared
+    shipper: Shipper
+    sessions: Sessions
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The inventory's groups and the names of their hosts."""
+        return {name: list(group.hosts) for name, group in self.inventory.groups.items()}
+
+    def plan(self, tasks: Iterable[Task]) -> list[Task]:
+        """Return tasks in the order in which they run. Raises SiteError for a cycle in depends_on."""
+        by_name = {task.name: task for task in tasks}
+        try:
+            return order(by_name)
+        except ValueError as error:
+            raise SiteError(f"depends_on has a cycle: {error}", where=self.site.path) from error
+
+    def matches(self, pattern: str | Sequence[str], host: Host, where: str) -> bool:
+        """Return whether a task's `hosts` names `host`."""
+        return self.inventory.contains(pattern, host, where)

@@ -1,0 +1,281 @@
+"""Answers what one host's Lua program asks for: calls, results, facts, shared values, templates, secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sloth.engine.calls import Calls, Pending
+from sloth.engine.context import RunContext
+from sloth.engine.events import SKIPPED, UNCHANGED, CallOutput, HostPhase, Log, Phase, PhaseKind
+from sloth.engine.fetch import Destination, FileSink, destination
+from sloth.engine.locks import Locks
+from sloth.errors import CallError, HostError, SlothError, StateError, UsageError
+from sloth.inventory import Host
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import ArgumentError
+from sloth.payload.session.messages import Call
+from sloth.playbook import (
+    Done,
+    Error,
+    Facts,
+    Fetch,
+    Invoke,
+    Output,
+    Program,
+    Raise,
+    Render,
+    Request,
+    Secret,
+    Shared,
+    Sync,
+)
+from sloth.transport import Listener, Session
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json, JsonObject
+
+SITE = "(site)"  # the task that calls at the top level of a site belong to
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the program works on now: the task that its calls belong to, and how they are made."""
+
+    task: str = SITE
+    become: bool | str | None = None
+    notify: tuple[str, ...] = ()
+    eager: bool = False  # a call waits for its answer
+
+
+class Interpreter:
+    """Stands between the program, the host's sessions and its calls in flight."""
+
+    def __init__(self, context: RunContext, host: Host, calls: Calls) -> None:
+        self._context = context
+        self._host = host
+        self._calls = calls
+        self._facts: JsonObject | None = None
+        self.work = Work(eager=context.options.eager)
+        self.locks = Locks(context.shared)
+        self.sessions: dict[str, Session] = {}  # by account; "": the one we log in as
+        self.shipped: set[str] = set()  # hashes of contents that the host has got
+
+    async def drive(self, program: Program, request: Request) -> Done | Error:
+        """Answer the program's requests until it is done. Raises HostError."""
+        while not isinstance(request, (Done, Error)):
+            try:
+                answer: object = await self._answer(request)
+            except (CallError, StateError, UsageError) as error:
+                failure = await self._calls.settled()  # an earlier call's failure comes first
+                answer = Raise(failure or self._located(error, request.where))
+            request = program.resume(answer)
+        return request
+
+    def _located(self, error: SlothError, where: str) -> SlothError:
+        error.where = error.where or where
+        if isinstance(error, CallError) and not error.host:
+            error.host = self._host.name
+        return error
+
+    async def _answer(self, request: Request) -> object:
+        match request:
+            case Invoke():
+                return await self._invoke(request)
+            case Fetch():
+                return await self._calls.result(request.call, request.field)
+            case Sync():
+                await self.sync()
+            case Output():
+                await self.sync()
+                self._context.emit(
+                    Log(time.time(), self._host.name, self.work.task, request.level, request.text, request.where)
+                )
+            case Facts():
+                return await self._gather()
+            case Shared():
+                await self.sync()
+                return await self._shared(request)
+            case Render():
+                renderer = self._context.shipper.renderer
+                variables = {**await self._variables(renderer.needs_facts(request.source)), **request.args}
+                return renderer.render(request.source, variables)
+            case Secret():
+                return self._context.secrets.get(request.name)
+            case _:
+                raise TypeError(f"unknown request {request!r}")
+        return None
+
+    async def sync(self) -> None:
+        """Wait until every call is answered. Raises the first failure."""
+        failure = await self._calls.settled()
+        if failure is not None:
+            raise failure
+
+    # Calls
+
+    async def _invoke(self, request: Invoke) -> int:
+        """Send a call; return its number."""
+        failure = self._calls.failure()
+        if failure is not None:
+            raise failure
+        try:
+            cls = find(request.name)
+            args = cls.check(request.args)
+        except ArgumentError as error:
+            raise CallError(error.message, hint=error.hint, where=request.where) from error
+        subject = cls.subject_of(args)
+        given = {name: value for name, value in args.items() if value is not None}
+        try:
+            given, assets = await self._context.shipper.prepare(cls, given, self._variables)
+        except CallError as error:
+            error.call = error.call or f"{request.name} {subject}".rstrip()
+            raise
+        fetched: Destination | None = None
+        if cls.fetches:
+            fetched = destination(self._context.site.directory, self._host.name, args)
+            given["_local"] = await asyncio.to_thread(fetched.look)
+        session = await self.session()
+        secrets, work = self._context.secrets, self.work
+        await session.send_secrets(secrets.values)
+        known = self._context.sessions.known(self._host.name).assets
+        epoch, sensitive = self._calls.epoch, secrets.are_in(args, assets)
+        wire_id, reply = await session.submit(
+            lambda number: Call(
+                id=number,
+                epoch=epoch,
+                name=request.name,
+                args=given,
+                task=work.task,
+                where=request.where,
+                notify=list(work.notify),
+                sensitive=sensitive,
+            ),
+            assets,
+            lambda asset: asset.sha256 not in known,
+        )
+        self.shipped.update(asset.sha256 for asset in assets if not asset.dir)
+        number = self._calls.next_number()
+        self._calls.add(
+            Pending(
+                number,
+                wire_id,
+                request.name,
+                subject,
+                request.where,
+                work.task,
+                session,
+                epoch,
+                reply,
+                unknown_hint=cls.unknown_hint,
+                destination=fetched.path if fetched is not None else None,
+            )
+        )
+        if work.eager or request.protected:
+            await self._calls.result(number, "status")
+        return number
+
+    async def _gather(self) -> JsonObject:
+        """Return the host's facts, which are queried once."""
+        if self._facts is None:
+            session = await self.session()
+            epoch = self._calls.epoch
+            _, reply = await session.submit(
+                lambda number: Call(id=number, epoch=epoch, name="facts.gather", args={}, task=self.work.task)
+            )
+            answer = await reply
+            if answer.status is SKIPPED:
+                await self.sync()
+            if answer.status is not UNCHANGED:
+                raise CallError(answer.error, hint=answer.hint, call="facts", host=self._host.name)
+            self._facts = answer.values
+        return self._facts
+
+    async def _shared(self, request: Shared) -> object:
+        """Answer state.*: the controller's shared values, and for `delete` the host's own records, too."""
+        if request.op == "delete" and request.args:
+            session = await self.session()
+            rows = await session.query("delete", {"key": str(request.args[0])})
+            if rows and rows[0].get("deleted"):
+                return True
+        if request.op == "lock" and len(request.args) > 3:
+            return await self.locks.wait(request.args)
+        if request.op == "hold":
+            return await self.locks.hold(request.args)
+        if request.op == "release":
+            return await self.locks.release(request.args)
+        return self._context.shared.call(request.op, request.args)
+
+    # Variables
+
+    def site_variables(self) -> dict[str, Json]:
+        """Return the host's variables with those of the command line on top."""
+        return {**self._host.vars, **self._context.options.extra}
+
+    def lua_host(self) -> dict[str, Json]:
+        """Return the global `host` of Lua and templates."""
+        host = self._host
+        return {
+            "name": host.name,
+            "address": host.address,
+            "port": host.port,
+            "user": host.user,
+            "groups": list(host.groups),
+        }
+
+    async def _variables(self, facts: bool) -> Mapping[str, Json]:
+        """Return what a template sees: vars by name and as `vars`, `host`, `groups`, and `facts` if asked."""
+        variables = self.site_variables()
+        seen = {**variables, "vars": variables, "host": self.lua_host(), "groups": self._context.groups}
+        seen["secret"] = self._context.secrets.get
+        if facts:
+            seen["facts"] = await self._gather()
+        return seen
+
+    # Sessions
+
+    async def session(self) -> Session:
+        """Return the session of the account that the current task runs as, opened if needed. Raises HostError."""
+        account = self._account()
+        if account not in self.sessions:
+            await self.sync()  # calls as another account come after those before them
+            opened: list[Session] = []
+            listener = Listener(
+                output=lambda number, stream, text: self._on_output(opened, number, stream, text),
+                waiting=lambda holder: self._phase(Phase(PhaseKind.LOCKED, holder=holder)),
+                fetch=lambda number: self._on_fetch(opened, number),
+            )
+            session = await self._context.sessions.open(
+                self._host, account, listener, lambda: self._phase(Phase(PhaseKind.CONNECTING))
+            )
+            opened.append(session)
+            self.sessions[account] = session
+        return self.sessions[account]
+
+    def _account(self) -> str:
+        """Return the account that the current task runs as: "" is the one we log in as."""
+        become = self.work.become
+        if become is None:
+            return self._host.become or ""
+        if become is True:
+            return self._host.become or "root"
+        return become or ""
+
+    def _phase(self, phase: Phase) -> None:
+        self._context.emit(HostPhase(time.time(), self._host.name, phase))
+
+    def _on_output(self, opened: list[Session], wire_id: int, stream: str, text: str) -> None:
+        """Report what a running command printed."""
+        call = self._calls.on_wire(opened[0], wire_id) if opened else None
+        if call is not None:
+            self._context.emit(CallOutput(time.time(), self._host.name, call.task, call.title, stream, text))
+
+    def _on_fetch(self, opened: list[Session], wire_id: int) -> FileSink:
+        """Return where the file of a call goes. Raises OSError when it cannot be stored."""
+        call = self._calls.on_wire(opened[0], wire_id) if opened else None
+        if call is None or call.destination is None:
+            raise HostError(f"{self._host.name} sends a file that was not requested")
+        return FileSink(call.destination)

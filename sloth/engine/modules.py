@@ -1,0 +1,32 @@
+"""The calls that sites can make, for the rooms that do not know the payload."""
+
+from __future__ import annotations
+
+from sloth.errors import UsageError
+from sloth.payload.kernel.registry import call_names, find, registry
+from sloth.payload.kernel.resource import ArgumentError, Call
+
+__all__ = ["Call", "all_calls", "find_call", "module_names"]
+
+
+def module_names() -> dict[str, list[str]]:
+    """Return the namespaces of Lua and their functions."""
+    names: dict[str, list[str]] = {}
+    for name in call_names():
+        namespace, _, verb = name.partition(".")
+        names.setdefault(namespace, []).append(verb)
+    names.pop("facts", None)  # the global `facts` is a value
+    return names
+
+
+def find_call(name: str) -> type[Call]:
+    """Return the class of a call ("file.copy"). Raises UsageError with the nearest word."""
+    try:
+        return find(name)
+    except ArgumentError as error:
+        raise UsageError(error.message, hint=error.hint) from error
+
+
+def all_calls() -> list[type[Call]]:
+    """Return the classes of all calls, sorted by name; importing them takes a while."""
+    return registry()

@@ -1,0 +1,130 @@
+"""Opens every session, for runs and for queries: one connection a host, one payload an account."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sloth.errors import StateError
+from sloth.inventory import Host
+from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
+from sloth.payload.session.messages import Hello
+from sloth.state.memory import Known, Memory
+from sloth.transport import Become, Bootstrap, Connection, Connector, Listener, LocalConnection, Session, bundle
+
+BOOTSTRAP = 30.0  # seconds from the start of the command on the host to its first sign of life
+
+
+def who() -> str:
+    """Return the name of the user at the controller."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What sessions are for; the hosts record it. lock_wait: seconds."""
+
+    run: str
+    site: str = ""  # the site's identity; "": no run of one
+    check: bool = False
+    adopt: bool = False
+    readonly: bool = False
+    lock_wait: float = 10.0
+    become_password: str | None = field(default=None, repr=False)
+    custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+class Sessions:
+    """The connections of one run or query."""
+
+    def __init__(self, purpose: Purpose, memory: Memory, hosts: Iterable[Host]) -> None:
+        self._purpose = purpose
+        self._memory = memory
+        self._known = memory.known([host.name for host in hosts])
+        self._connector = Connector()
+        self._connections: dict[str, asyncio.Task[Connection]] = {}
+        self._bundle = bundle.build(purpose.custom, memory.directory)
+        self._hello = Hello(
+            agent="",
+            run=purpose.run,
+            site=purpose.site,
+            who=who(),
+            origin=socket.gethostname(),
+            check=purpose.check,
+            adopt=purpose.adopt,
+            readonly=purpose.readonly,
+            lock_wait=purpose.lock_wait,
+        )
+
+    def known(self, name: str) -> Known:
+        """Return what the controller remembers of an agent."""
+        return self._known.get(name) or Known()
+
+    async def open(
+        self, host: Host, account: str, listener: Listener, on_connecting: Callable[[], None] = lambda: None
+    ) -> Session:
+        """Start a payload on `host` as `account` ("": the one we log in as). Raises HostError."""
+        if host.name not in self._connections:
+            on_connecting()
+            self._connections[host.name] = asyncio.create_task(self._connect(host))
+        connection = await asyncio.shield(self._connections[host.name])
+        known = self.known(agent_name(host, account))
+        bootstrap = Bootstrap(
+            host.name,
+            self._bundle,
+            known=known.payload == self._bundle.sha256,
+            python=host.python,
+            become=Become(account, self._purpose.become_password) if account else None,
+            timeout=BOOTSTRAP,
+        )
+        position = ReplicaPosition(id=known.store_id, seq=known.seq)
+        session = Session(connection, bootstrap, self._hello.replace(agent=host.name, replica=position), listener)
+        await session.open()
+        return session
+
+    async def _connect(self, host: Host) -> Connection:
+        if host.connection == "local":
+            return LocalConnection()
+        return await self._connector.connect(host)
+
+    async def disconnect(self, host: Host) -> None:
+        """Close the connection to `host`, if there is one."""
+        task = self._connections.pop(host.name, None)
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            await (await task).close()
+
+    async def close(self) -> None:
+        """Close what is left."""
+        await self._connector.close()
+
+    def remember(
+        self, host: Host, account: str, replica: ReplicaChange | None, shipped: Iterable[str]
+    ) -> StateError | None:
+        """Keep what a session taught us: the payload is there, these contents are, and the state's changes.
+
+        Returns what went wrong: it is only a memory, and the next run asks the host again.
+        """
+        try:
+            self._memory.remember(
+                agent_name(host, account), payload=self._bundle.sha256, assets=frozenset(shipped), replica=replica
+            )
+        except StateError as error:
+            return error
+        return None
+
+
+def agent_name(host: Host, account: str) -> str:
+    """Return the name under which an account of a host is remembered."""
+    return f"{host.name}@{account}" if account and account != (host.become or "") else host.name

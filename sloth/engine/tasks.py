@@ -1,0 +1,186 @@
+"""Runs one host's tasks and handlers: their turn, their attempts, their timeouts, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from sloth.engine.calls import Calls, UnknownResult
+from sloth.engine.context import RunContext
+from sloth.engine.events import (
+    CHANGED,
+    FAILED,
+    SKIPPED,
+    UNCHANGED,
+    UNKNOWN,
+    HostPhase,
+    Phase,
+    PhaseKind,
+    Skip,
+    SkipKind,
+    TaskFinished,
+    TaskStarted,
+)
+from sloth.engine.handlers import PostTasks
+from sloth.engine.interpreter import SITE, Interpreter, Work
+from sloth.errors import CallError, SiteError, SlothError
+from sloth.payload.kernel.status import Status
+from sloth.playbook import Done, Error, OnFailure, Program, Task
+
+GRACE = 10.0  # seconds that a cancelled call has to answer
+
+
+class Stop(Exception):
+    """No further task runs on this host."""
+
+
+class Tasks:
+    """The tasks of one host, and what became of them.
+
+    statuses: of tasks, as they end; first_error: of the first task that failed; notified: handlers that must follow.
+    """
+
+    def __init__(
+        self, context: RunContext, host: str, interpreter: Interpreter, calls: Calls, post_tasks: PostTasks
+    ) -> None:
+        self._context = context
+        self._host = host
+        self._interpreter = interpreter
+        self._calls = calls
+        self._post_tasks = post_tasks
+        self.statuses: list[Status] = []
+        self.first_error: str | None = None
+        self.notified: set[str] = set()
+
+    async def load(self, program: Program) -> None:
+        """Load the site; module calls outside of any task are a task of their own. Raises SlothError."""
+        begun = time.monotonic()
+        end = await self._interpreter.drive(program, program.load())
+        failure = await self._calls.settled()
+        if sum(self._calls.counts.values()):
+            error = failure or (end.cause if isinstance(end, Error) else None)
+            status = FAILED if error else CHANGED if self._calls.counts[CHANGED] else UNCHANGED
+            text = str(error) if error else None
+            self._context.emit(TaskFinished(time.time(), self._host, SITE, status, time.monotonic() - begun, text))
+            self.statuses.append(status)
+        if failure is not None:
+            raise failure
+        if isinstance(end, Error):
+            raise end.cause or SiteError(end.message, where=end.where, hint=end.hint)
+
+    async def run_all(self, program: Program, tasks: Iterable[Task]) -> None:
+        """Run tasks in order until one ends the host's run. Raises HostError."""
+        try:
+            for task in tasks:
+                await self._run_one(program, task)
+        except Stop:
+            self._post_tasks.partial = True
+
+    async def run_handlers(self, program: Program) -> None:
+        """Run the handlers that this run, or one that did not come to its end, has notified."""
+        wanted = self.notified | await self._post_tasks.pending()
+        for handler in program.handlers:
+            if handler.name not in wanted:
+                self._post_tasks.spared.add(handler.name)
+            elif await self._attempt(program, handler):
+                await self._post_tasks.settle([handler.name])
+        await self._post_tasks.forget({handler.name for handler in program.handlers})
+
+    async def _run_one(self, program: Program, task: Task) -> None:
+        """Run one task when its turn has come. Raises Stop when nothing may follow."""
+        skip = await self._context.barriers.enter(self._host, task, self._context.pause)
+        failed = skip is not None and skip.is_failure
+        self._post_tasks.partial = self._post_tasks.partial or failed
+        try:
+            if skip is not None:
+                self._skip(task, skip)
+                if task.serial and skip.kind is SkipKind.BATCH:
+                    raise Stop
+                return
+            failed = not await self._attempt(program, task)
+            if failed and not task.ignore_errors:
+                raise Stop
+            failed = failed and not task.ignore_errors
+        finally:
+            await self._context.barriers.passed(self._host, task.name, failed)
+
+    def _skip(self, task: Task, skip: Skip) -> None:
+        self._post_tasks.spared.add(task.name)
+        self.statuses.append(SKIPPED)
+        self._context.emit(
+            TaskFinished(time.time(), self._host, task.name, SKIPPED, 0.0, handler=task.handler, skip=skip)
+        )
+
+    async def _attempt(self, program: Program, task: Task) -> bool:
+        """Run a task or handler with its retries; return whether it succeeded (or was skipped)."""
+        begun = time.monotonic()
+        # Where Lua can go on after a failure, a call must not return before its answer: see docs/architecture.md.
+        eager = self._context.options.eager or task.ignore_errors or task.retries > 0
+        self._interpreter.work = Work(task.name, task.become, task.notify, eager)
+        self._context.emit(TaskStarted(time.time(), self._host, task.name, task.handler))
+        if task.has_when:
+            end = await self._interpreter.drive(program, program.start_when(task))
+            if isinstance(end, Done) and not end.value:
+                self._skip(task, Skip(SkipKind.WHEN))
+                return True
+            if isinstance(end, Error):
+                return self._finish(task, begun, await self._failure_of(end))
+        changed = False
+        for attempt in range(1, task.retries + 2):
+            if attempt > 1:
+                phase = Phase(PhaseKind.RETRYING, task=task.name, attempt=attempt)
+                self._context.emit(HostPhase(time.time(), self._host, phase))
+                await asyncio.sleep(task.delay)
+            self._calls.reset_counts()
+            error = await self._body(program, task)
+            changed = changed or self._calls.counts[CHANGED] > 0
+            if error is None or isinstance(error, UnknownResult):
+                break
+        await self._interpreter.locks.release_all()
+        failed = error is not None and not isinstance(error, UnknownResult)
+        if failed and task.on_failure is OnFailure.ROLLBACK and not self._context.options.check:
+            changed = await self._post_tasks.take_back(task, self.notified)
+        return self._finish(task, begun, error, changed)
+
+    async def _body(self, program: Program, task: Task) -> SlothError | None:
+        """Run the task's function once; return what ended it, None when it came to its end."""
+        try:
+            async with asyncio.timeout(task.timeout):
+                end = await self._interpreter.drive(program, program.start(task))
+                return await self._failure_of(end)
+        except TimeoutError:
+            busy = self._calls.current
+            await self._calls.cancel(GRACE)
+            doing = f" in {busy.title} ({busy.where})" if busy else ""
+            return CallError(f"task {task.name} did not end within {task.timeout:g} seconds{doing}", where=task.where)
+
+    async def _failure_of(self, end: Done | Error) -> SlothError | None:
+        """Return what a task failed of: the first call that failed comes before whatever Lua raised later."""
+        failure = await self._calls.settled()
+        if failure is not None:
+            return failure
+        if isinstance(end, Error):
+            return end.cause or CallError(end.message, where=end.where, hint=end.hint, detail=end.traceback)
+        return None
+
+    def _finish(self, task: Task, begun: float, error: SlothError | None, changed: bool = False) -> bool:
+        """Report the end of a task; return whether it succeeded."""
+        succeeded = CHANGED if changed else UNCHANGED
+        status = UNKNOWN if isinstance(error, UnknownResult) else FAILED if error is not None else succeeded
+        ignored = status is FAILED and task.ignore_errors
+        text = str(error) if error is not None else None
+        self._context.emit(
+            TaskFinished(
+                time.time(), self._host, task.name, status, time.monotonic() - begun,
+                error=text if status is FAILED else None, ignored=ignored, handler=task.handler,
+                unknown=text or "" if status is UNKNOWN else "",
+            )
+        )  # fmt: skip
+        self.statuses.append(UNCHANGED if ignored else status)
+        self._post_tasks.partial = self._post_tasks.partial or error is not None or self._calls.has_failed
+        if status is FAILED and not ignored:
+            self.first_error = self.first_error or text
+        if changed:
+            self.notified.update(task.notify)
+        return status is not FAILED

@@ -1,0 +1,160 @@
+"""The calls that a host has not answered: how many there may be, what they ship, what they fetch, their replies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from sloth.errors import CallError, HostError, ProtocolError
+from sloth.payload.session import messages, wire
+from sloth.payload.session.messages import Call, Reply
+from sloth.transport.assets import Asset
+from sloth.transport.outbox import Outbox
+
+T = TypeVar("T")
+CALLS = 512  # calls in flight
+BYTES = 1024 * 1024  # bytes in flight
+INLINE = 4096  # a content up to this size always goes with its call
+PUSH = 64 * 1024  # up to this size it goes with its call when the host is not known to have it
+TOGETHER = 8  # pieces of a file that are written at once
+
+
+class Sink(Protocol):
+    """Where a fetched file goes."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class _Sent:
+    """A call on its way."""
+
+    def __init__(self, reply: asyncio.Future[Reply], assets: Sequence[Asset], size: int) -> None:
+        self.reply = reply
+        self.assets = assets
+        self.size = size
+        self.sink: Sink | None = None
+        self.sink_error = ""
+
+
+class CallsInFlight:
+    """Every future that it hands out gets a reply or a HostError."""
+
+    def __init__(self, host: str, outbox: Outbox, on_fetch: Callable[[int], Sink] | None) -> None:
+        """on_fetch(number): where the file of that call goes."""
+        self._host = host
+        self._outbox = outbox
+        self._on_fetch = on_fetch
+        self._sent: dict[int, _Sent] = {}
+        self._bytes = 0
+        self._room = asyncio.Event()
+
+    async def submit(
+        self, call: Call, assets: Sequence[Asset], push: Callable[[Asset], bool] = lambda asset: True
+    ) -> asyncio.Future[Reply]:
+        """Write a call; return the future of its reply. Waits while too much is in flight.
+
+        push(asset): whether a smallish content goes along unasked. Raises HostError when the session has ended,
+        CallError when a content cannot be read.
+        """
+        frames = []
+        for index, asset in enumerate(assets):
+            pushed = not asset.dir and (asset.size <= INLINE or (asset.size <= PUSH and push(asset)))
+            call.assets.append(asset.on_wire(pushed))
+            if pushed:
+                frames += [*asset.blobs(call.id, index), wire.Blob(call.id, index, b"").pack()]
+        try:
+            frames.append(wire.pack(call))
+        except (wire.WireError, ValueError) as error:
+            raise CallError(f"{call.name} cannot be sent: {error}", hint="ship large contents as files") from error
+        data = b"".join(frames)
+        while self._sent and (len(self._sent) >= CALLS or self._bytes + len(data) > BYTES):
+            if self._outbox.end is not None:
+                raise self._outbox.end
+            self._room.clear()
+            await self._room.wait()
+        if self._outbox.end is not None:
+            raise self._outbox.end
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(retrieve)
+        self._sent[call.id] = _Sent(future, assets, len(data))
+        self._bytes += len(data)
+        await self._outbox.write_soon(data)
+        return future
+
+    def answer(self, reply: Reply) -> None:
+        """Take a reply. Raises ProtocolError when its call was not made."""
+        sent = self._sent.pop(reply.id, None)
+        if sent is None:
+            raise ProtocolError(f"{self._host} answers a call that was not made")
+        if sent.sink is not None:
+            sent.sink.abort()
+        self._bytes -= sent.size
+        self._room.set()
+        if not sent.reply.done():
+            sent.reply.set_result(reply)
+
+    def end(self, error: HostError) -> None:
+        """Nothing more will come: everybody who waits gets the error."""
+        for sent in self._sent.values():
+            if sent.sink is not None:
+                sent.sink.abort()
+            if not sent.reply.done():
+                sent.reply.set_exception(error)
+        self._sent.clear()
+        self._room.set()
+
+    def asset(self, number: int, index: int) -> Asset:
+        """Return an asset that the host needs. Raises ProtocolError when none was offered."""
+        sent = self._sent.get(number)
+        if sent is None or not 0 <= index < len(sent.assets) or sent.assets[index].open is None:
+            raise ProtocolError(f"{self._host} asks for a file that was not offered")
+        return sent.assets[index]
+
+    async def ship(self, number: int, index: int, asset: Asset) -> None:
+        """Stream a content that the host needs; stop when the call is answered without it."""
+        frames: list[bytes] = []
+        try:
+            for frame in asset.blobs(number, index):
+                if number not in self._sent:
+                    return
+                frames.append(frame)
+                if len(frames) == TOGETHER:
+                    await self._outbox.write(b"".join(frames))
+                    frames.clear()
+        except CallError:
+            frames.clear()  # the host finds the content short, and reports that
+        if number in self._sent:
+            await self._outbox.write(b"".join(frames) + wire.Blob(number, index, b"").pack())
+
+    async def fetched(self, blob: wire.Blob) -> None:
+        """Take a piece of a file that the host sends; the empty piece ends it. Raises ProtocolError."""
+        sent = self._sent.get(blob.call)
+        if sent is None or self._on_fetch is None:
+            raise ProtocolError(f"{self._host} sends a file that was not requested")
+        try:
+            if sent.sink is None and not sent.sink_error:
+                sent.sink = self._on_fetch(blob.call)
+            if sent.sink is not None:
+                if blob.data:
+                    sent.sink.write(blob.data)
+                    return
+                sink, sent.sink = sent.sink, None
+                sink.finish()
+        except OSError as error:
+            if sent.sink is not None:
+                sent.sink.abort()
+                sent.sink = None
+            sent.sink_error = f"the controller cannot store {error.filename or 'the file'}: {error.strerror}"
+        if not blob.data:
+            await self._outbox.send(messages.Stored(id=blob.call, error=sent.sink_error))
+
+
+def retrieve(future: asyncio.Future[T]) -> None:
+    """Mark a future's error as seen: the same error reaches the user another way."""
+    if not future.cancelled():
+        future.exception()

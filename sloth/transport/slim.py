@@ -1,0 +1,108 @@
+"""Leaves out of the payload's sources what a host has no use for; every statement stays on its line."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+def slim(source: bytes) -> bytes:
+    """Return Python source without docstrings, comments, annotations, and what stands under `if TYPE_CHECKING:`.
+
+    Annotations in class bodies stay, since kernel/value.py reads them. Source that does not parse is unchanged.
+    """
+    try:
+        tree = ast.parse(source)
+        cuts = {cut for node in ast.walk(tree) for cut in _cuts(node, source.split(b"\n"))} | set(_comments(source))
+    except (SyntaxError, ValueError, tokenize.TokenError):
+        return source
+    lines = source.split(b"\n")
+    kept: list[_Cut] = []
+    for cut in sorted(cuts, key=lambda cut: (cut.first, (-cut.last[0], -cut.last[1]))):
+        if not kept or cut.first >= kept[-1].last:  # else it lies inside another one
+            kept.append(cut)
+    for cut in reversed(kept):  # what is cut moves nothing that is cut after it
+        cut.apply(lines)
+    return b"\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A piece of source: from (line, column) to (line, column), both from 0, in bytes; and what replaces it."""
+
+    first: tuple[int, int]
+    last: tuple[int, int]
+    text: bytes = b""
+
+    def apply(self, lines: list[bytes]) -> None:
+        """Make the cut."""
+        (first, start), (last, end) = self.first, self.last
+        tail = lines[last][end:]
+        if first == last:
+            lines[first] = lines[first][:start] + self.text + tail
+            return
+        lines[first] = lines[first][:start] + self.text
+        lines[first + 1 : last + 1] = [b""] * (last - first)
+        lines[last] = tail
+
+
+def _cuts(node: ast.AST, lines: list[bytes]) -> Iterator[_Cut]:
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, False) is not None:
+        text = node.body[0]
+        if lines[_end(text)[0]].rstrip()[-1:] in (b'"', b"'"):  # nothing follows it on its line
+            yield _Cut(_start(text), _end(text), b'""')
+    if isinstance(node, ast.FunctionDef):
+        yield from _signature(node, lines)
+    if isinstance(node, (ast.Module, ast.FunctionDef)):
+        yield from _variables(node)
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        yield _Cut(_start(node.body[0]), _end(node.body[-1]), b"pass")
+
+
+def _signature(function: ast.FunctionDef, lines: list[bytes]) -> Iterator[_Cut]:
+    arguments = function.args
+    for argument in (*arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
+        if argument is not None and argument.annotation is not None:
+            line, column = _start(argument)
+            yield _Cut((line, column + len(argument.arg.encode())), _end(argument.annotation))
+    if function.returns is not None:
+        line, column = _start(function.returns)
+        arrow = lines[line].rfind(b"->", 0, column)
+        if arrow >= 0:
+            yield _Cut((line, len(lines[line][:arrow].rstrip())), _end(function.returns))
+
+
+def _variables(scope: ast.Module | ast.FunctionDef) -> Iterator[_Cut]:
+    """Yield the cuts of a scope's own variables: `x: "int" = 1` becomes `x = 1`, `x: "int"` becomes `pass`."""
+    waiting: list[ast.AST] = list(scope.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.AnnAssign) and node.value is None:
+            yield _Cut(_start(node), _end(node), b"pass")
+        elif isinstance(node, ast.AnnAssign):
+            yield _Cut(_end(node.target), _end(node.annotation))
+
+
+def _comments(source: bytes) -> Iterator[_Cut]:
+    for token in tokenize.tokenize(io.BytesIO(source).readline):
+        if token.type != tokenize.COMMENT or (token.start[0] <= 2 and "coding" in token.string):
+            continue
+        line = token.start[0] - 1
+        start = len(token.line[: token.start[1]].encode())
+        yield _Cut((line, start), (line, start + len(token.string.encode())))
+
+
+def _start(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
+    return node.lineno - 1, node.col_offset
+
+
+def _end(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return node.end_lineno - 1, node.end_col_offset

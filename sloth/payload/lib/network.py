@@ -1,15 +1,19 @@
-"""The machine's network interfaces and their addresses, asked of the kernel itself (rtnetlink) without a subprocess."""
+"""Network interfaces and their addresses, queried from the kernel through rtnetlink, without a subprocess."""
 
 import socket
 import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _GETADDR, _NEWADDR, _DONE, _ERROR = 22, 20, 3, 2
 _ADDRESS, _LOCAL = 1, 2  # IFA_ADDRESS, IFA_LOCAL
 
 
-def interfaces():
-    """A list of dicts, sorted by name: name, up (bool), mac (str), addresses (list of "10.0.0.1/24")."""
+def interfaces() -> "list[JsonObject]":
+    """Return the interfaces, sorted by name: name, up (bool), mac (str), addresses (list such as ["10.0.0.1/24"])."""
     try:
         names = dict(socket.if_nameindex())
         addresses = _addresses()
@@ -29,27 +33,27 @@ def interfaces():
     return found
 
 
-def source_address():
-    """The address that packets to the world would come from, "" without a route. Nothing is sent."""
+def source_address() -> "str":
+    """Return the IPv4 address that the host would use to reach the Internet, "" without a route. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # TEST-NET-1; connecting a datagram socket only looks up the route
-            return probe.getsockname()[0]
+            return str(probe.getsockname()[0])
         except OSError:
             return ""
 
 
-def _read(name, what):
+def _read(name: "str", attribute: "str") -> "str":
     try:
-        with open("/sys/class/net/%s/%s" % (name, what)) as file:
+        with open("/sys/class/net/%s/%s" % (name, attribute)) as file:
             return file.read().strip()
     except (OSError, ValueError):
         return ""
 
 
-def _addresses():
-    """{interface index: [address/prefix, ...]}"""
-    found = {}
+def _addresses() -> "dict[int, list[str]]":
+    """Return the addresses, with their prefix lengths, of each interface by its index."""
+    found: "dict[int, list[str]]" = {}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
         netlink.settimeout(2)
         netlink.send(struct.pack("=IHHIIB7x", 24, _GETADDR, _DUMP, 1, 0, socket.AF_UNSPEC))
@@ -60,11 +64,12 @@ def _addresses():
                 if kind in (_DONE, _ERROR) or length < 16:
                     return found
                 if kind == _NEWADDR:
-                    _address(data[16:length], found)
+                    _add_address(data[16:length], found)
                 data = data[(length + 3) & ~3 :]
 
 
-def _address(message, found):
+def _add_address(message: "bytes", found: "dict[int, list[str]]") -> "None":
+    """Add the address of one RTM_NEWADDR message (an ifaddrmsg and its attributes) to `found`."""
     family, prefix, _, _, index = struct.unpack_from("=BBBBI", message)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return

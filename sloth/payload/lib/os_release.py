@@ -1,8 +1,8 @@
-"""Which distribution this is: a file of its own, since packages ask only this of all facts."""
+"""Read /etc/os-release. It is apart from the facts because package managers need nothing else of them."""
 
 
-def os_release():
-    """Return /etc/os-release (or /usr/lib/os-release) as a dict of str."""
+def os_release() -> "dict[str, str]":
+    """Return the settings of /etc/os-release (or /usr/lib/os-release), unquoted; {} when the host has neither."""
     values = {}
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:

@@ -1,4 +1,4 @@
-"""Facts: what a machine says of itself, read from /proc, /etc and the standard library, without subprocesses."""
+"""The facts of a host, read from /proc, /etc and the standard library, without subprocesses."""
 
 import os
 import sys
@@ -6,6 +6,10 @@ import sys
 from sloth.payload.kernel.resource import Field, Query
 from sloth.payload.lib import network
 from sloth.payload.lib.os_release import os_release
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes, JsonObject
 
 _FAMILIES = (
     ("debian", ("debian", "ubuntu", "raspbian", "linuxmint", "kali", "devuan")),
@@ -18,7 +22,7 @@ _FAMILIES = (
 
 
 class Gather(Query):
-    """Look at the machine. In a site it is the global `facts`, gathered once per host when its first field is read.
+    """Gather the facts of the host. A site has them as the global `facts`, gathered when the first one is read.
 
     Reading a fact that does not exist is an error that names the nearest one.
     """
@@ -28,31 +32,34 @@ class Gather(Query):
     returns = (
         Field("os_family", help="debian, redhat, suse, arch, alpine, gentoo, or the distribution's own name"),
         Field("distribution", help="the ID of /etc/os-release, such as debian"),
-        Field("version", help="its VERSION_ID, such as 12"),
-        Field("codename", help="its VERSION_CODENAME, such as bookworm"),
-        Field("kernel", help="the kernel's release"),
-        Field("architecture", help="the machine's architecture, such as x86_64"),
+        Field("version", help="the VERSION_ID of /etc/os-release, such as 12"),
+        Field("codename", help="the VERSION_CODENAME of /etc/os-release, such as bookworm"),
+        Field("kernel", help="the release of the kernel"),
+        Field("architecture", help="the architecture of the kernel, such as x86_64"),
         Field("hostname", help="the short host name"),
-        Field("fqdn", help="the full host name, as far as /etc/hosts and the name say"),
-        Field("cpus", "int", help="processors that can be used"),
-        Field("memory_mb", "int", help="memory in MiB"),
+        Field("fqdn", help="the fully qualified host name, from the name itself or /etc/hosts"),
+        Field("cpus", "int", help="the number of processors that the payload may use"),
+        Field("memory_mb", "int", help="main memory in MiB"),
         Field("swap_mb", "int", help="swap space in MiB"),
-        Field("uptime_seconds", "int", help="seconds since the boot"),
-        Field("virtualization", help="none, or what it runs in: docker, lxc, systemd-nspawn, kvm, vmware, xen, ..."),
+        Field("uptime_seconds", "int", help="seconds since the host was booted"),
+        Field(
+            "virtualization",
+            help="the container or hypervisor, such as docker, lxc, kvm or vmware, or none",
+        ),
         Field("selinux", help="enforcing, permissive or disabled"),
-        Field("python", help="version of the Python that runs the payload"),
-        Field("python_path", help="where that Python is"),
+        Field("python", help="the version of the Python that runs the payload"),
+        Field("python_path", help="the path of that Python"),
         Field("user", help="the account that the payload runs as"),
-        Field("home", help="its home directory"),
+        Field("home", help="the home directory of that account"),
         Field("init", help="the name of process 1, such as systemd"),
-        Field("mounts", "list", help="tables with device, path, type of what is mounted from a device"),
-        Field("interfaces", "list", help="tables with name, up, mac, addresses (such as 10.0.0.1/24)"),
-        Field("address", help="the IPv4 address that the rest of the world would see, as far as routes tell"),
-        Field("users", "list", help="tables with name, uid, home, shell of the accounts in /etc/passwd"),
+        Field("mounts", "list", help="tables with device, path and type of the mounted devices"),
+        Field("interfaces", "list", help="tables with name, up, mac and addresses (such as 10.0.0.1/24)"),
+        Field("address", help="the IPv4 address that the host uses to reach the Internet; empty without a route"),
+        Field("users", "list", help="tables with name, uid, home and shell of the accounts in /etc/passwd"),
     )
     example = 'task({name = "show", run = function() print(facts.distribution, facts.version) end})'
 
-    def look(self):
+    def look(self) -> "Attributes":
         release = os_release()
         kernel = os.uname()
         name = release.get("ID", "linux")
@@ -84,7 +91,8 @@ class Gather(Query):
         }
 
 
-def _family(names):
+def _family(names: "list[str]") -> "str":
+    """Return the family of the first of the distribution's names that has one, else its own name."""
     for name in names:
         for family, members in _FAMILIES:
             if name in members or name == family:
@@ -92,8 +100,8 @@ def _family(names):
     return names[0]
 
 
-def _fqdn(nodename):
-    """The canonical name that /etc/hosts gives our own name; no name server is asked."""
+def _fqdn(nodename: "str") -> "str":
+    """Return the canonical name that /etc/hosts has for `nodename`; no name server is queried."""
     if "." in nodename:
         return nodename
     try:
@@ -107,8 +115,8 @@ def _fqdn(nodename):
     return nodename
 
 
-def _memory():
-    """/proc/meminfo in KiB."""
+def _memory() -> "dict[str, int]":
+    """Return the sizes in /proc/meminfo, in KiB."""
     sizes = {}
     for line in _lines("/proc/meminfo"):
         words = line.replace(":", " ").split()
@@ -124,8 +132,11 @@ _VENDORS = (
 )  # fmt: skip
 
 
-def virtualization():
-    """What the machine runs in: a container before the hypervisor below it; "none" when nothing says otherwise."""
+def virtualization() -> "str":
+    """Return the container or the hypervisor that the host runs in, "none" without either.
+
+    A container counts before the hypervisor of its host.
+    """
     container = _first_line("/run/systemd/container")
     if not container:
         try:
@@ -149,12 +160,12 @@ def virtualization():
     return "none"
 
 
-def _selinux():
+def _selinux() -> "str":
     mode = _first_line("/sys/fs/selinux/enforce")
     return {"1": "enforcing", "0": "permissive"}.get(mode, "disabled")
 
 
-def _users():
+def _users() -> "list[JsonObject]":
     users = []
     for line in _lines("/etc/passwd"):
         fields = line.split(":")
@@ -163,7 +174,7 @@ def _users():
     return users
 
 
-def _lines(path):
+def _lines(path: "str") -> "list[str]":
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().splitlines()
@@ -171,7 +182,7 @@ def _lines(path):
         return []
 
 
-def _first_line(path):
+def _first_line(path: "str") -> "str":
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.readline().strip()
@@ -179,7 +190,7 @@ def _first_line(path):
         return ""
 
 
-def _mounts():
+def _mounts() -> "list[JsonObject]":
     mounts = []
     for line in _lines("/proc/self/mounts"):
         words = line.split()
@@ -188,7 +199,8 @@ def _mounts():
     return mounts
 
 
-def _unescape(text):
+def _unescape(text: "str") -> "str":
+    """Return a path of /proc/self/mounts with the octal escapes of blanks and backslashes resolved."""
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, char)
     return text

@@ -1,7 +1,8 @@
 """The inventory: which hosts there are, how to reach them, and their variables."""
 
-from sloth.inventory.loader import find_inventory, read
-from sloth.inventory.model import BecomeMethod, ConnectionType, Group, Host, HostKeyPolicy, Inventory
+from sloth.inventory.inventory import Inventory
+from sloth.inventory.loader import find_inventory
+from sloth.inventory.model import BecomeMethod, ConnectionType, Group, Host, HostKeyPolicy
 from sloth.inventory.patterns import expand, matches
 from sloth.inventory.variables import extra_vars
 
@@ -16,5 +17,4 @@ __all__ = [
     "extra_vars",
     "find_inventory",
     "matches",
-    "read",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from sloth.errors import InventoryError
 from sloth.inventory.document import Document
 from sloth.inventory.groups import GroupDraft, by_precedence, read_groups
-from sloth.inventory.model import Group, Host, Inventory
+from sloth.inventory.model import Group, Host
 from sloth.inventory.patterns import expand
 from sloth.inventory.settings import Settings, read_settings
 from sloth.suggest import did_you_mean
@@ -39,8 +39,11 @@ def find_inventory(option: str | None) -> Path | None:
     return None
 
 
-def read(path: Path) -> Inventory:
-    """Read an inventory file. Raises InventoryError: what is wrong, file and line, and the nearest valid key."""
+def load(path: Path) -> tuple[dict[str, Host], dict[str, Group]]:
+    """Return the hosts and the groups of an inventory file.
+
+    Raises InventoryError: what is wrong, file and line, and the nearest valid key.
+    """
     document = Document(path)
     for key in document.data:
         if key not in _TABLES:
@@ -60,7 +63,7 @@ def read(path: Path) -> Inventory:
     }
     position = {name: number for number, name in enumerate(own)}
     groups = {draft.name: _group(draft, position) for draft in drafts}
-    return Inventory(path, hosts, groups)
+    return hosts, groups
 
 
 def _read_hosts(document: Document) -> dict[str, Settings]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-from sloth.inventory import patterns
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -79,43 +75,3 @@ class Group:
     hosts: tuple[str, ...]
     groups: tuple[str, ...]
     vars: Mapping[str, Json]
-
-
-class Inventory:
-    """All hosts, in the order of the file, and all groups."""
-
-    def __init__(self, path: Path | None, hosts: Mapping[str, Host], groups: Mapping[str, Group]) -> None:
-        self.path = path
-        self.hosts = hosts
-        self.groups = groups
-        self._members = {name: frozenset(group.hosts) for name, group in groups.items()}
-        # Every host evaluates the same few patterns of the site: without a cache that is quadratic in hosts.
-        self._selected = lru_cache(maxsize=256)(self._select)
-
-    @classmethod
-    def read(cls, path: str | Path) -> Inventory:
-        """Read a TOML inventory. Raises InventoryError with file and line."""
-        from sloth.inventory.loader import read
-
-        return read(Path(path))
-
-    @classmethod
-    def local(cls) -> Inventory:
-        """Return the inventory of a run without one: this machine alone, as the agent `local`."""
-        origins = {"connection": "no inventory"}
-        return cls(None, {"local": Host("local", "localhost", connection=ConnectionType.LOCAL, origins=origins)}, {})
-
-    def select(self, pattern: str | Sequence[str], where: str = "") -> tuple[Host, ...]:
-        """Return the hosts that `pattern` selects, in inventory order.
-
-        The syntax of patterns and the errors are those of patterns.select(); `where` is the pattern's own position.
-        """
-        chosen = self._selected(pattern if isinstance(pattern, str) else tuple(pattern), where)
-        return tuple(host for name, host in self.hosts.items() if name in chosen)
-
-    def contains(self, pattern: str | Sequence[str], host: Host, where: str = "") -> bool:
-        """Return whether `pattern` selects `host`."""
-        return host.name in self._selected(pattern if isinstance(pattern, str) else tuple(pattern), where)
-
-    def _select(self, pattern: str | tuple[str, ...], where: str) -> frozenset[str]:
-        return patterns.select(pattern, self.hosts, self._members, where)

@@ -23,11 +23,11 @@ from sloth.engine.events import (
     TaskFinished,
 )
 from sloth.payload.kernel.findings import Restored
-from sloth.report import Reporter
 from sloth.report.text import phase_sentence, task_reason
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
+    from sloth.report import Reporter
 
 VERSION = 1
 

@@ -147,3 +147,15 @@ def test_the_readme_names_every_command() -> None:
         if not re.search(rf"sloth-runner {name}\b", text)
     ]
     assert missing == []
+
+
+def test_the_first_module_of_the_custom_modules_page_works(tmp_path: Path) -> None:
+    source = re.findall(r"```python\n(.*?)```", (ROOT / "docs/custom-modules.md").read_text(), re.S)[0]
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/greeting.py").write_text(source)
+    for name, reason in (("world", "new"), ("world", ""), ("Ann", "updated")):
+        done = sloth(tmp_path, "call", "local", "greeting.set", "path=~/greeting", f"name={name}", "--output", "json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (task,) = json.loads(done.stdout)["hosts"]["local"]["tasks"]
+        assert task["results"][0]["reason"] == reason
+        assert (tmp_path / "greeting").read_text() == f"Hello, {name}!\n"

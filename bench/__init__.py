@@ -1,1 +1,1 @@
-"""Benchmarks that anyone can run again: python -m bench."""
+"""Benchmarks against other tools. Run them with `python -m bench`."""

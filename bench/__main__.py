@@ -1,4 +1,6 @@
-"""`python -m bench [WORK...]`: the same work through sloth-runner, its peers and a floor; writes docs/benchmarks.md.
+"""`python -m bench [WORK...]` measures the same work done by sloth-runner, its peers and a floor.
+
+It writes docs/benchmarks.md.
 
 WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 (all when none is named; --no-peers leaves the peers out).
 """
@@ -27,17 +29,17 @@ ROUNDS = 3  # of everything, in turn
 OURS = 7  # of what the peers have no part in
 HEAD = f"""# Benchmarks
 
-Every section is written by `python -m bench` (or by `python -m bench WORK`, for that one). Peers:
-{", ".join(peers.PINNED)}, in a virtual environment of their own. OpenSSH's sshd on loopback, a
-process and a home for each host, so the hosts' work is in every number. Medians of {ROUNDS} rounds, every contender in
-turn. The floor is a bare asyncssh script that connects to the same hosts and starts Python on each."""
+`python -m bench` writes every section, `python -m bench WORK` one of them. The peers are
+{", ".join(peers.PINNED)}, in a virtual environment of their own. Each host is a process of OpenSSH's
+sshd on loopback with a home directory of its own, so the hosts' work is in every number. Medians of {ROUNDS} rounds
+in turn. The floor is a bare asyncssh script that connects to the same hosts and starts Python on each."""
 DOCS = Path(__file__).parent.parent / "docs"
 MB = 1024 * 1024
 DELAY = 0.025  # seconds each way: a round trip of 50 ms
 
 
 class Bench:
-    """One directory, one set of results."""
+    """The measurements of one run of the benchmarks, in one directory."""
 
     def __init__(self, directory: Path, with_peers: bool) -> None:
         self.directory = directory
@@ -47,7 +49,7 @@ class Bench:
         self._number = 0
 
     def fresh(self) -> Path:
-        """A new directory."""
+        """Create a directory and return its path."""
         self._number += 1
         path = self.directory / str(self._number)
         path.mkdir()
@@ -60,7 +62,7 @@ class Bench:
     # Comparisons
 
     def compare(self, title: str, work: peers.Work, hosts: int, name: str, first: bool = False) -> None:
-        """One work through everybody in turn; first: every time on hosts on which nothing was done."""
+        """Measure one work with all contenders in turn. first: each time on hosts on which nothing was done yet."""
         directory = self.fresh()
         with Servers([f"host{n:02d}" for n in range(1, hosts + 1)], directory / "servers") as servers:
             commands = {who: (command, {}) for who, command in peers.write(directory, servers, work).items()}
@@ -80,7 +82,10 @@ class Bench:
     async def _count(
         self, directory: Path, servers: Servers, work: peers.Work, first: bool
     ) -> dict[str, tuple[int, int]]:
-        """Everybody once through a link that counts: (bytes of all hosts, round trips of the host with the most)."""
+        """Run each contender once through a counting proxy.
+
+        Returns for each one the bytes of all hosts, and the round trips of the host with the most.
+        """
         counted = {}
         async with proxied(servers, DELAY) as proxies:
             ports = {name: proxy.port for name, proxy in proxies.items()}
@@ -124,7 +129,7 @@ class Bench:
     # Ours alone
 
     def start(self) -> None:
-        """How long commands take that do nothing, or next to nothing."""
+        """Measure commands that do nothing, or next to nothing."""
         directory = self.fresh()
         (directory / "one.sloth").write_text(
             'task({name = "t", run = function() file.copy({content = "x", dest = "~/x"}) end})'
@@ -154,7 +159,7 @@ class Bench:
         self.say("")
 
     def slow_link(self) -> None:
-        """W6: through a link with 50 ms round trip."""
+        """Measure W6: a link with a round trip of 50 ms."""
 
         async def through(resources: peers.Work, hosts: int) -> tuple[dict[str, Sample], dict[str, int]]:
             directory = self.fresh()
@@ -189,7 +194,7 @@ class Bench:
         self.say("")
 
     def large_files(self) -> None:
-        """W3: one large file to one host."""
+        """Measure W3: one large file to one host."""
         self.say(
             "## W3: one large file",
             "",
@@ -228,7 +233,7 @@ class Bench:
         self.say("")
 
     def many_hosts(self) -> None:
-        """W7: 10, 100 and 1,000 hosts, converged."""
+        """Measure W7: 10, 100 and 1,000 converged hosts."""
         self.say("## W7: many hosts", "", "Each has a port, a home and a state of its own, before 63 sshds.", "")
         self.say("The floor, too, has no more than 50 of them at work at once. With 1,000 one round is measured.", "")
         heads = ["hosts", "floor", "sloth-runner", "ratio", "a host", "controller CPU", "memory", "a host beyond 10"]
@@ -255,7 +260,7 @@ class Bench:
         self.say("")
 
     def large_state(self) -> None:
-        """W8: 100,000 rows of history."""
+        """Measure W8: a history of 100,000 rows."""
         directory = self.fresh()
         fill = (
             "import sys; from sloth.payload.kernel.record import Context\n"
@@ -291,7 +296,7 @@ class Bench:
         self.say("")
 
     def large_site(self) -> None:
-        """W9: 5,000 resources on one host."""
+        """Measure W9: 5,000 resources on one host."""
         directory = self.fresh()
         with Servers(["host01"], directory / "servers") as servers:
             peers.write(directory, servers, peers.W5)
@@ -308,7 +313,7 @@ class Bench:
 
 
 def main() -> None:
-    """Run what was asked for, and put it into the report; what was not asked for stays there as it was measured."""
+    """Run the works that are named, and replace their sections of the report; the others stay as they were measured."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the servers end with us
     words = [word.lower() for word in sys.argv[1:] if not word.startswith("-")]
     with tempfile.TemporaryDirectory(prefix="sloth-bench-") as name:
@@ -335,7 +340,7 @@ def main() -> None:
 
 
 def _put(order: list[str], work: str, text: str) -> None:
-    """Put the section of a work into the report, each between marks of its own."""
+    """Replace the section of a work in the report; each is between marks of its own."""
     report = DOCS / "benchmarks.md"
     old = report.read_text() if report.exists() else ""
     sections = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", old, re.S))

@@ -1,4 +1,4 @@
-"""One command, measured: how long it took, its processor time and memory."""
+"""Measures a command: how long it takes, its processor time and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Sample:
-    """wall, cpu (the command's own and its children's), hosts_cpu: seconds; memory: bytes at the most."""
+    """One measurement. wall, cpu (of the command and its children), hosts_cpu: seconds; memory: its peak, in bytes."""
 
     wall: float
     cpu: float
@@ -47,7 +47,7 @@ def measure(
 
 
 def median(samples: Sequence[Sample]) -> Sample:
-    """The median of each of the values."""
+    """Return the median of each of the values."""
     return Sample(
         statistics.median(sample.wall for sample in samples),
         statistics.median(sample.cpu for sample in samples),

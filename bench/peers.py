@@ -1,4 +1,4 @@
-"""The same work for every contender: what is asked for, in each one's own language, and the command that does it."""
+"""The same work for each contender, in its own language, and the command that runs it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TEXT = "0123456789abcde\n" * 256  # 4 KB
 
 @dataclass(frozen=True)
 class Work:
-    """How much of what is asked for on every host."""
+    """How many resources of each kind a work has on each host."""
 
     lines: int = 0
     templates: int = 0
@@ -61,14 +61,14 @@ W5 = Work()
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """For every contender: a controller's memory of its own, and byte code that may be kept."""
+    """Return the environment of all contenders: a home directory of their own, and byte code that is kept."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     root = str(Path(__file__).parent.parent)
     return {**kept, "SLOTH_HOME": str(directory / "controller"), "PYTHONPATH": root, "ANSIBLE_CONFIG": "/dev/null"}
 
 
 def venv() -> Path:
-    """The peers' own virtual environment, made once; its bin directory. Raises RuntimeError when pip cannot."""
+    """Return the bin directory of the peers' virtual environment, created once. Raises RuntimeError when pip fails."""
     digest = hashlib.sha256(" ".join(PINNED).encode()).hexdigest()[:12]
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / f"sloth-bench-{digest}"
     if not (place / "ready").exists():
@@ -108,13 +108,13 @@ def write(directory: Path, servers: Servers, work: Work, ports: dict[str, int] |
 
 
 def write_only(directory: Path) -> list[str]:
-    """The command that runs the site that is in `directory`."""
+    """Return the command that runs the site in `directory`."""
     run = [sys.executable, "-m", "sloth", "run", "-i", str(directory / "inventory.toml")]
     return [*run, "-f", str(directory / "site.sloth"), "--output", "plain"]
 
 
 def peers(directory: Path, servers: Servers, hosts: int) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """The commands of the peers (after write()), each with what it needs in its environment."""
+    """Return the commands of the peers (after write()), each with the environment variables it needs."""
     bin_directory = venv()
     found: dict[str, tuple[list[str], dict[str, str]]] = {}
     plugins = next((bin_directory.parent / "lib").glob("python3*/site-packages/ansible_mitogen/plugins/strategy"))
@@ -135,7 +135,7 @@ def peers(directory: Path, servers: Servers, hosts: int) -> dict[str, tuple[list
 
 
 def _asked(work: Work, line: str, template: str, copy: str, user: str, package: str) -> list[str]:
-    """All that is asked for, each in one contender's words; {n} is a number, {name} a name."""
+    """Return all resources, each in one contender's language; {n} is a number, {name} a name."""
     counted = ((line, work.lines), (template, work.templates), (copy, work.copies))
     named = ((user, work.users), (package, work.packages))
     asked = [form.replace("{n}", str(n)) for form, count in counted for n in range(count)]

@@ -1,4 +1,4 @@
-"""A bar chart as SVG: enough for five bars, and no library needed."""
+"""A small bar chart as SVG, without a library."""
 
 from __future__ import annotations
 

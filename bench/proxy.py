@@ -1,4 +1,4 @@
-"""A TCP proxy that adds delay and counts turns: how often one end had to wait for the other."""
+"""A TCP proxy that adds delay and counts round trips: how often one end had to wait for the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.servers import Servers
 
 @contextlib.asynccontextmanager
 async def proxied(servers: Servers, delay: float) -> AsyncIterator[dict[str, DelayProxy]]:
-    """A proxy before each of the servers; delay: seconds each way."""
+    """Run a proxy in front of each server. delay: seconds in each direction."""
     async with contextlib.AsyncExitStack() as stack:
         proxies = {}
         for name, port in servers.ports.items():
@@ -21,7 +21,7 @@ async def proxied(servers: Servers, delay: float) -> AsyncIterator[dict[str, Del
 
 
 class DelayProxy:
-    """Forwards 127.0.0.1:port to a target, holding every byte back for `delay` seconds each way.
+    """A proxy that forwards 127.0.0.1:port to a target and holds each byte back for `delay` seconds.
 
     turns: how often the client spoke after the server had; with a delay above the ends' own thinking time this is the
     number of round trips. bytes: what went through, both ways.

@@ -1,4 +1,4 @@
-"""Real sshds on loopback for the benchmarks: each host has a port and a home of its own, and all are this machine."""
+"""OpenSSH servers on loopback for the benchmarks. Each host has a port and a home directory of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST = 16  # ports that one sshd listens on
 
 
 class Servers:
-    """As many sshds as there are names; use it in a `with`."""
+    """OpenSSH servers, one for each name; a context manager."""
 
     def __init__(self, names: list[str], directory: Path, together: int = 1) -> None:
         """directory: an empty one; together: how many hosts, each at its port, share an sshd (up to MOST).
@@ -79,11 +79,11 @@ class Servers:
             process.wait()
 
     def home(self, name: str) -> Path:
-        """The home directory that this host's sessions see."""
+        """Return the home directory that the sessions of this host see."""
         return self.directory / "homes" / name
 
     def inventory(self, ports: dict[str, int] | None = None) -> str:
-        """An inventory for sloth-runner; ports: others than the servers' own (a proxy's)."""
+        """Return an inventory for sloth-runner. ports: those of proxies, instead of the servers' own."""
         lines = [
             "[defaults]", 'user = "root"', f'identity_file = "{self.key}"', f'known_hosts = "{self.known_hosts}"',
             "ssh_config = false",
@@ -93,13 +93,13 @@ class Servers:
         return "\n".join(lines) + "\n"
 
     def know(self, port: int) -> None:
-        """A proxy at `port` stands before these servers."""
+        """Trust the servers' host keys also at `port`, where a proxy forwards to them."""
         line = self.known_hosts.read_text().splitlines()[0].partition(" ")[2]
         with self.known_hosts.open("a") as file:
             file.write(f"[127.0.0.1]:{port} {line}\n")
 
     def cpu(self) -> float:
-        """Seconds of processor time that the servers and all of their sessions have used."""
+        """Return the seconds of processor time that the servers and all their sessions have used."""
         total = 0.0
         parents: dict[int, list[int]] = {}
         stats: dict[int, list[str]] = {}

@@ -37,7 +37,10 @@ class _Group(Resource):
 
 
 class Create(_Group):
-    """Make sure that a group exists."""
+    """Make sure that a group exists.
+
+    Other than Ansible, a gid that belongs to another group is refused before anything is changed.
+    """
 
     name = "group.create"
     fields = (
@@ -82,7 +85,10 @@ class Create(_Group):
 
 
 class Delete(_Group):
-    """Make sure that a group does not exist."""
+    """Make sure that a group does not exist.
+
+    Other than Ansible, this is a call of its own instead of `state = "absent"`.
+    """
 
     name = "group.delete"
     removes = True

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class Set(Resource):
-    """Make sure that the machine has a name, live and in /etc/hostname. To edit /etc/hosts use file.lineinfile."""
+    """Make sure that the machine has a name, live and in /etc/hostname. To edit /etc/hosts use file.lineinfile.
+
+    Other than Ansible, there is one strategy, which needs neither hostnamectl nor dbus, and a name that the kernel or
+    DNS would not accept is refused.
+    """
 
     name = "hostname.set"
     path = "/etc/hostname"

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class Set(Resource):
-    """Make sure that the machine uses a time zone. /etc/timezone is updated where it exists."""
+    """Make sure that the machine uses a time zone. /etc/timezone is updated where it exists.
+
+    Other than Ansible, timedatectl is not needed, an unknown zone is refused with the nearest name, and the hardware
+    clock (`hwclock`) is left alone.
+    """
 
     name = "timezone.set"
     zones = "/usr/share/zoneinfo"

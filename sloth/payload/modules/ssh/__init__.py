@@ -1,1 +1,1 @@
-"""OpenSSH's files of users: who may log in, whom they connect to, and which hosts they know."""
+"""OpenSSH's files of a user: authorized keys, the client's configuration, and known hosts."""

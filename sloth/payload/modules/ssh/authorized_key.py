@@ -1,4 +1,4 @@
-"""ssh.authorized_key: who may log in as a user."""
+"""ssh.authorized_key: the public keys that may log in as a user."""
 
 import os
 
@@ -6,30 +6,51 @@ from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing
 from sloth.payload.lib.accounts import get_account
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
-from sloth.payload.modules.ssh.keys import Key, complaint, short, split_options
+from sloth.payload.modules.ssh.keys import Key, abbreviate, defect, split_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable, Iterator
+
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Arguments, Attributes
 
 
 class AuthorizedKey(UserFileEdit):
-    """Make sure that public keys may, or may not, log in as a user.
+    """Make sure that public keys are, or are not, in a user's authorized_keys file.
 
-    The semantics are those of Ansible's authorized_key. A key is known by its data: with other options or another
-    comment it is written anew at the end. Other lines stay byte for byte, unless `exclusive` removes them. ~/.ssh is
-    kept at 0700 and the file at 0600, both the user's. As root, no link in the user's home is followed. Of a key that
-    is given twice the last one counts. One line that is no key stops the call before anything is written.
+    The semantics are those of Ansible's authorized_key. A key is identified by its data: with other options or another
+    comment it is written again at the end. Other lines are kept byte for byte, unless `exclusive` removes them. If one
+    line of `key` is not a key, the call fails before anything is written.
+
+    Other than Ansible, lines are read as sshd reads them: tabs may separate the words, so a key that can log in is
+    found and removed whatever its line looks like.
+
+    Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run.
+
+    Other than Ansible, a key that is in the file several times is reduced to one line, and with `state = "absent"` all
+    of its lines are removed. Lines of other keys are never removed without `exclusive`, even when they are duplicates.
+
+    Other than Ansible, a key that `key` lists several times, with different comments, settles in the first run: the
+    last one counts. Ansible moves it to the end in every run.
+
+    Other than Ansible, root follows no link and touches no other user's file below the user's home.
+
+    Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL.
     """
 
     name = "ssh.authorized_key"
     subject = "user"
     fields = (
-        Field("user", "str", REQUIRED, help="whose file it is"),
+        Field("user", "str", REQUIRED, help="user whose file it is"),
         Field("key", "list", REQUIRED, help="a key, a list, text with several lines, or file:///PATH on the host"),
-        Field("state", choices=("present", "absent"), default="present", help="whether the keys are there"),
+        Field("state", choices=("present", "absent"), default="present", help="whether the keys are in the file"),
         Field("key_options", aliases=("options",), help="options for all the keys, instead of those on their lines"),
-        Field("comment", help="the comment for all the keys, instead of those on their lines"),
-        Field("exclusive", "bool", False, help="no other key, and nothing else, is in the file"),
+        Field("comment", help="comment for all the keys, instead of those on their lines"),
+        Field("exclusive", "bool", False, help="remove all other keys, and all other lines"),
         Field("path", "path", help="the file, when it is not ~/.ssh/authorized_keys; %u and %h as for sshd"),
-        Field("manage_dir", "bool", True, how=True, help="make the directory, and keep its mode and owner"),
-        Field("follow", "bool", False, how=True, help="path may be a link, which is followed"),
+        Field("manage_dir", "bool", True, how=True, help="create the directory, and keep its mode and owner"),
+        Field("follow", "bool", False, how=True, help="follow path when it is a link"),
     )  # fmt: skip
     example = """task({name = "keys", become = true, run = function()
     ssh.authorized_key({user = "deploy", key = {
@@ -38,19 +59,19 @@ class AuthorizedKey(UserFileEdit):
 end})"""
 
     @classmethod
-    def check_together(cls, values):
-        lines = _lines(values["key"])
+    def check_together(cls, values: "Arguments") -> "None":
+        lines = _key_lines(values["key"])
         if not lines:
             raise ArgumentError("%s: key is empty" % cls.name)
         for line in lines:
             if not line.startswith("file://") and Key.parse(line) is None:
                 raise ArgumentError("invalid key specified: %s" % line, hint="a key begins with its type, or options")
         if values["exclusive"] and values["state"] == "absent":
-            raise ArgumentError('%s: exclusive goes with state = "present"' % cls.name)
+            raise ArgumentError('%s: exclusive needs state = "present"' % cls.name)
 
-    def keys(self):
-        """The keys that are asked for, without repetition, options and comment as given for all."""
-        found = {}
+    def keys(self) -> "list[Key]":
+        """Return the keys of the arguments without repetition, with the options and comment given for all."""
+        keys: "dict[str, Key]" = {}
         for line in self._all_lines():
             key = Key.parse(line)
             if key is None:
@@ -59,38 +80,39 @@ end})"""
                 key.options = split_options(self.args.key_options)
             if self.args.comment is not None:
                 key.comment = self.args.comment
-            found.pop(key.data, None)
-            found[key.data] = key
-        return list(found.values())
+            keys.pop(key.data, None)
+            keys[key.data] = key
+        return list(keys.values())
 
-    def _all_lines(self):
-        for line in _lines(self.args.key):
+    def _all_lines(self) -> "Iterator[str]":
+        for line in _key_lines(self.args.key):
             if not line.startswith("file://"):
                 yield line
                 continue
             path = self.host.expand(line[len("file://") :])
             try:
                 with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                    for inner in _lines([file.read()]):
+                    for inner in _key_lines([file.read()]):
                         yield inner
             except FileNotFoundError:
-                raise Missing("there is no file %s with keys" % path)
+                raise Missing("file not found: %s" % path)
 
-    def identity(self):
+    def identity(self) -> "str":
         if self.args.exclusive:
-            return "%s:exclusive" % self._where()
-        lines = _lines(self.args.key)
+            return "%s:exclusive" % self._account_and_path()
+        lines = _key_lines(self.args.key)
         key = Key.parse(lines[0])
         if len(lines) == 1 and key is not None:
-            return "%s:%s" % (self._where(), short(key.kind, key.data))
+            return "%s:%s" % (self._account_and_path(), abbreviate(key.kind, key.data))
         digest = sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-        return "%s:%d keys %s" % (self._where(), len(lines), digest)
+        return "%s:%d keys %s" % (self._account_and_path(), len(lines), digest)
 
-    def _where(self):
-        return "%s:%s" % (self.args.user, self.args.path) if self.args.path else self.args.user
+    def _account_and_path(self) -> "str":
+        user: "str" = self.args.user
+        return "%s:%s" % (user, self.args.path) if self.args.path else user
 
     @property
-    def user_file(self):
+    def user_file(self) -> "UserFile":
         account = get_account(self.host, self.args.user)
         path = os.path.join(account.pw_dir, ".ssh", "authorized_keys")
         if self.args.path:
@@ -100,33 +122,35 @@ end})"""
             path = os.path.realpath(path)
         return UserFile(self.host, account, path, strict=not self.args.path, manage=self.args.manage_dir)
 
-    def edit(self, data):
-        """The file's bytes with the keys in it, or without them."""
-        lines = split_lines(data)
+    def edit(self, data: "bytes") -> "bytes":
+        """Return the file's content with the keys, or without them."""
         wanted = dict((key.data, key) for key in self.keys())
-        kept, there = [], set()
-        for line in lines:
+        is_present = self.args.state == "present"
+        kept: "list[str]" = []
+        found = set()
+        for line in split_lines(data):
             key = Key.parse(line)
-            wish = wanted.get(key.data) if key else None
-            if wish is None:
+            named = wanted.get(key.data) if key is not None else None
+            if key is None or named is None:
                 if not self.args.exclusive:
                     kept.append(line)
-            elif self.args.state == "present" and key.same(wish) and key.data not in there:
-                there.add(key.data)
+            elif is_present and key.same(named) and key.data not in found:
+                found.add(key.data)
                 kept.append(line)
-        missing = [key for data, key in wanted.items() if data not in there and self.args.state == "present"]
+        missing = [key for key in wanted.values() if key.data not in found and is_present]
         if missing and kept and not kept[-1].endswith("\n"):
             kept[-1] += "\n"
         return join_lines(kept + [key.line() + "\n" for key in missing])
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "Attributes | None":
         for key in self.keys() if self.args.state == "present" else ():
-            why = complaint(key.kind, key.data)
+            why = defect(key.kind, key.data)
             if why:
-                self.host.warn("sshd will not accept the key %s: %s" % (short(key.kind, key.data), why))
-        UserFileEdit.apply(self, change)
+                self.host.warn("sshd will not accept the key %s: %s" % (abbreviate(key.kind, key.data), why))
+        return UserFileEdit.apply(self, change)
 
 
-def _lines(texts):
+def _key_lines(texts: "Iterable[str]") -> "list[str]":
+    """Return the lines of `texts` that are not empty and not comments."""
     lines = [line.strip() for text in texts for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""What an OpenSSH public key looks like."""
+"""Parses public keys and the lines of authorized_keys, as sshd does."""
 
 import base64
 import binascii
@@ -10,20 +10,21 @@ TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com", "sk-ssh-ed25519@openssh.com", "ssh-ed448",
 )  # fmt: skip
 _CERTIFICATE = re.compile(r"^(?:sk-)?(?:ssh|ecdsa)-[a-z0-9-]+-cert-v01@openssh\.com$")
+BLANKS = " \t"  # what separates words for OpenSSH; str.split() would also split at a no-break space
 SHOWN = 40  # characters of a key's data that may stand in a state key
 
 
-def is_type(word):
-    """Whether `word` names a type of key."""
+def is_type(word: "str") -> "bool":
+    """Return whether `word` names a type of key."""
     return word in TYPES or bool(_CERTIFICATE.match(word))
 
 
-def complaint(kind, data):
-    """Why sshd could not read the key (str), "" when it can."""
+def defect(kind: "str", data: "str") -> "str":
+    """Return why OpenSSH cannot read a key, or ""."""
     try:
         blob = base64.b64decode(data.encode("ascii"), validate=True)
     except (binascii.Error, ValueError):
-        return "it is no base64"
+        return "it is not valid base64"
     if len(blob) < 4:
         return "it is too short"
     length = struct.unpack(">I", blob[:4])[0]
@@ -33,22 +34,21 @@ def complaint(kind, data):
     return ""
 
 
-def short(kind, data):
-    """What stands for a key in a state key: its type and data, cut in the middle where they are long."""
+def abbreviate(kind: "str", data: "str") -> "str":
+    """Return what stands for a key in a state key: its type and data, shortened in the middle where they are long."""
     text = data if len(data) <= SHOWN else "%s...%s" % (data[:8], data[-24:])
     return "%s-%s" % (kind, text)
 
 
-def split_options(text):
-    """Split "a,b=\\"x,y\\"" at the commas outside of quotes; return a list of str."""
-    parts, quoted, start, at = [], False, 0, 0
+def split_options(text: "str") -> "list[str]":
+    """Split "a,b=\\"x,y\\"" at the commas outside of quotes."""
+    parts, is_quoted, start, at = [], False, 0, 0
     while at < len(text):
-        char = text[at]
-        if char == "\\" and quoted:
+        if text[at : at + 2] == '\\"':
             at += 1
-        elif char == '"':
-            quoted = not quoted
-        elif char == "," and not quoted:
+        elif text[at] == '"':
+            is_quoted = not is_quoted
+        elif text[at] == "," and not is_quoted:
             parts.append(text[start:at])
             start = at + 1
         at += 1
@@ -56,48 +56,58 @@ def split_options(text):
     return [part.strip() for part in parts if part.strip()]
 
 
-def first_word(text):
-    """(the first word, the rest without the blanks between): blanks in quotes are a part of the word."""
-    quoted, at = False, 0
+def first_word(text: "str") -> "tuple[str, str]":
+    """Return the first word, with the blanks that are quoted in it, and the rest without the blanks between."""
+    is_quoted, at = False, 0
     while at < len(text):
-        char = text[at]
-        if char == "\\" and quoted:
+        if text[at : at + 2] == '\\"':
             at += 1
-        elif char == '"':
-            quoted = not quoted
-        elif char in " \t" and not quoted:
+        elif text[at] == '"':
+            is_quoted = not is_quoted
+        elif text[at] in BLANKS and not is_quoted:
             break
         at += 1
-    return text[:at], text[at:].strip(" \t")
+    return text[:at], text[at:].strip(BLANKS)
+
+
+def split_words(text: "str") -> "list[str]":
+    """Split a line at its blanks, without its line end; quotes have no meaning."""
+    return [word for word in re.split("[ \t]+", text.strip(" \t\r\n")) if word]
 
 
 class Key(object):
-    """One line of an authorized_keys file: options (list), kind, data, comment."""
+    """A line of an authorized_keys file."""
 
-    def __init__(self, options, kind, data, comment):
-        self.options, self.kind, self.data, self.comment = options, kind, data, comment
+    __slots__ = ("comment", "data", "kind", "options")
+
+    def __init__(self, options: "list[str]", kind: "str", data: "str", comment: "str") -> "None":
+        self.options = options
+        self.kind = kind
+        self.data = data
+        self.comment = comment
 
     @classmethod
-    def parse(cls, line):
-        """Return the Key on `line` (str), or None when it holds none."""
+    def parse(cls, line: "str") -> "Key | None":
+        """Return the Key on `line`, or None when it holds none."""
         text = line.strip(" \t\r\n")
         if not text or text.startswith("#"):
             return None
         word, rest = first_word(text)
-        options = []
+        options: "list[str]" = []
         if not is_type(word):
             options = split_options(word)
             word, rest = first_word(rest)
-        data, _, comment = rest.partition(" ")
-        if not is_type(word) or not data:
+        words = re.split("[ \t]+", rest, maxsplit=1)
+        if not is_type(word) or not words[0]:
             return None
-        return cls(options, word, data, comment.strip())
+        return cls(options, word, words[0], words[1].strip() if len(words) > 1 else "")
 
-    def same(self, other):
-        """Whether both say the same; the order of options does not count."""
+    def same(self, other: "Key") -> "bool":
+        """Return whether both mean the same; the order of options does not count."""
         mine, theirs = sorted(self.options), sorted(other.options)
         return (mine, self.kind, self.data, self.comment) == (theirs, other.kind, other.data, other.comment)
 
-    def line(self):
+    def line(self) -> "str":
+        """Return the line, without its end."""
         words = [",".join(self.options), self.kind, self.data, self.comment]
         return " ".join(word for word in words if word)

@@ -31,6 +31,7 @@ ATTRIBUTES = (
         secret=True,
         help='crypt(3) hash of the password, as `openssl passwd -6` prints it; "*" disables password login',
     ),
+    Field("empty_password", "bool", False, help="the account has no password: anybody may log in without one"),
     Field(
         "update_password",
         choices=("always", "on_create"),
@@ -76,8 +77,10 @@ class User(Resource):
                 raise ArgumentError("%s: %s must not contain a colon or a newline" % (cls.name, name))
         if values.get("append") and values.get("groups") is None:
             raise ArgumentError("%s: append needs groups" % cls.name)
-        if any(sign in (values.get("password") or "") for sign in ":\n"):
-            raise ArgumentError("%s: password is not a hash: it contains a colon or a newline" % cls.name)
+        home = values.get("home")
+        if home is not None and not home.startswith("/"):
+            raise ArgumentError("%s: home must be an absolute path: %r" % (cls.name, home))
+        _check_password(cls.name, values)
         if values.get("expires") is not None:
             _parse_day(values["expires"])
 
@@ -103,7 +106,8 @@ class User(Resource):
             "comment": entry.pw_gecos,
             "home_exists": os.path.isdir(entry.pw_dir),
         }
-        if any(name in self.args for name in ("password", "password_lock", "expires", *AGEING)):
+        shadow = ("password", "password_lock", "expires", *AGEING)
+        if self.args.empty_password or any(name in self.args for name in shadow):
             now.update(self._observe_shadow())
         return now
 
@@ -156,6 +160,8 @@ class Present(User):
             value = getattr(args, name)
             if value is not None:
                 desired[name] = None if name in AGEING and value < 0 else value
+        if args.home is not None:
+            desired["home"] = os.path.normpath(args.home)  # the tools drop a slash at the end
         if args.group is not None:
             desired["group"] = accounts.group_name(self.host, args.group)
         if args.groups is not None:
@@ -171,13 +177,18 @@ class Present(User):
 
     def _desired_password(self, now: "Attributes | None") -> "Attributes":
         args = self.args
+        if args.empty_password:
+            return {"password": "", "password_lock": False}
         if args.password is not None and (now is None or args.update_password == "always"):
             desired: "Attributes" = {"password": args.password.lstrip("!")}
             if args.password.startswith("!") and args.password_lock is None:
                 desired["password_lock"] = True
             return desired
         if args.password_lock is False and not (now or {}).get("password"):
-            raise Failed("%s has no password: unlocked, anybody could log in" % args.name, hint="set its password, too")
+            raise Failed(
+                "%s has no password: unlocked, anybody could log in" % args.name,
+                hint="set its password, too, or empty_password = true if this is what you want",
+            )
         return {}
 
     def _modify(self, change: "Change") -> "None":
@@ -193,6 +204,8 @@ class Present(User):
             argv += ["-c", after["comment"]]
         if "home" in change:
             argv += ["-d", after["home"]] + (["-m"] if self.args.move_home else [])
+            if self.args.move_home:
+                self._prepare_move(change)
         if "shell" in change:
             argv += ["-s", after["shell"]]
         if "expires" in change:
@@ -203,6 +216,16 @@ class Present(User):
             self._modify_busybox(change)
         else:
             self.host.tool(argv + [self.args.name])
+
+    def _prepare_move(self, change: "Change") -> "None":
+        """Check and create what usermod does not: it changes the account first, then fails to move the home."""
+        new, old = (change.after or {})["home"], (change.before or {}).get("home", "")
+        if os.path.lexists(new) and os.path.isdir(old):
+            raise Failed(
+                "cannot move the home of %s: %s already exists" % (self.args.name, new),
+                hint="remove it, or leave out move_home to use it as it is",
+            )
+        os.makedirs(os.path.dirname(new), exist_ok=True)
 
     def _modify_busybox(self, change: "Change") -> "None":
         """Change memberships of groups: Busybox has no tools for the rest."""
@@ -227,7 +250,9 @@ class Present(User):
                 argv += [option, "-1" if days is None else str(days)]
         if argv:
             self.host.tool(["chage"] + argv + [name])
-        if "password" in change:
+        if self.args.empty_password and ("password" in change or "password_lock" in change):
+            self.host.tool(["passwd", "-d", name])
+        elif "password" in change:
             if not re.match(_HASH, after["password"]):
                 self.host.warn("the password of %s is not a crypt(3) hash, so no password will match it" % name)
             # On stdin, since every user of the host can read command lines.
@@ -240,6 +265,25 @@ class Present(User):
             else:
                 argv = ["passwd", "-l" if lock else "-u"]
             self.host.tool(argv + [name])
+
+
+def _check_password(call: "str", values: "Arguments") -> "None":
+    """Raise ArgumentError for a password that is no hash, or one that lets everybody in."""
+    password = values.get("password")
+    if values.get("empty_password"):
+        if password or values.get("password_lock"):
+            raise ArgumentError("%s: empty_password excludes password and password_lock" % call)
+        return
+    if password is None:
+        return
+    if any(sign in password for sign in ":\n"):
+        raise ArgumentError("%s: password is not a hash: it contains a colon or a newline" % call)
+    is_unlocked = not password.startswith("!") or values.get("password_lock") is False
+    if is_unlocked and not password.lstrip("!").strip():
+        raise ArgumentError(
+            "%s: password is empty: anybody could log in as %s" % (call, values["name"]),
+            hint='for an account without a password set empty_password = true; password = "*" disables it',
+        )
 
 
 def _parse_day(text: "str") -> "int | None":

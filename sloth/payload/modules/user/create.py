@@ -20,6 +20,20 @@ class Create(Present):
 
     Only the attributes that are given are compared and changed. `groups` are all the supplementary groups of the user,
     unless `append` is set. The password never appears on a command line.
+
+    Other than Ansible, an empty password is refused, since anybody could log in with it; ask for an account without a
+    password with `empty_password = true`. Unlocking an account that has no password is refused, too.
+
+    Other than Ansible, `expires` may be a date, and `home` is compared without a slash at the end.
+
+    Other than Ansible, `move_home` creates the missing parents of the new home, and fails before it changes anything
+    when the new home already exists.
+
+    Other than Ansible, a home directory that is missing is created again, with its owner, mode and content, and a run
+    that is killed leaves no half of one. A uid that belongs to another account is refused before anything is changed.
+
+    Other than Ansible, there is no `generate_ssh_key`, no SELinux user, login class or profile; `state = "absent"` is
+    user.delete.
     """
 
     name = "user.create"

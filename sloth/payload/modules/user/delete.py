@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Delete(User):
-    """Make sure that a user does not exist. Its files are kept, unless `remove` is set."""
+    """Make sure that a user does not exist. Its files are kept, unless `remove` is set.
+
+    Other than Ansible, this is a call of its own instead of `state = "absent"`.
+    """
 
     name = "user.delete"
     removes = True

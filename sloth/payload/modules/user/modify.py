@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 class Modify(Present):
-    """Change attributes of an existing user; it is an error when the user does not exist."""
+    """Change attributes of an existing user; it is an error when the user does not exist.
+
+    Other than Ansible, this is a call of its own: it never creates an account. What user.create's documentation says of
+    passwords, `expires` and `move_home` holds here, too.
+    """
 
     name = "user.modify"
     fields = (NAME, *ATTRIBUTES)

@@ -131,7 +131,7 @@ class Option(object):
         """Whether true and false are among the values."""
         return "yes" in self.choices
 
-    def check(self, value: "str") -> "str":
+    def normalize(self, value: "str") -> "str":
         """Return the value as it is written; raise ArgumentError when ssh would not accept it."""
         if not self.choices and self.form is None:
             return value
@@ -225,7 +225,7 @@ def value_texts(keyword: "str", value: "Json", ignored: "str" = "") -> "list[str
                 "the option %s must be a string of one line, a number, true, false or a list of these" % keyword
             )
         if item.strip():
-            texts.append(option.check(item.strip()))
+            texts.append(option.normalize(item.strip()))
     return texts
 
 

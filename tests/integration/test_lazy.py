@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from sloth.engine.events import CallFinished, HostFinished, Log, TaskFinished
@@ -60,6 +61,7 @@ def _show(event: object, home: Path) -> tuple[Any, ...] | None:
     return None
 
 
+@pytest.mark.timeout(600)  # 80 runs
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sites())
 def test_lazy_and_eager_runs_cannot_be_told_apart(source: str) -> None:

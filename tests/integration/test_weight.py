@@ -134,6 +134,7 @@ def test_a_kept_bundle_is_used_until_a_source_changes(tmp_path: Path) -> None:
 def test_a_command_loads_what_it_needs(tmp_path: Path, words: list[str], absent: list[str]) -> None:
     (tmp_path / "site.sloth").write_text('task({ name = "t", run = function() exec.run("true") end })')
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # measuring coverage loads modules, too
     # The end of a command is os._exit: what it had loaded is told before it.
     script = (
         "import os, sys; end = os._exit; names = sys.argv.pop().split()\n"

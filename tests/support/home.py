@@ -26,6 +26,7 @@ class Home:
         (path / "inventory.toml").write_text(TWO_HOSTS)
 
     def site(self, body: str, name: str = "site.sloth", before: str = "", options: str = "") -> None:
+        """Write a site of one task; FILES in it stands for the directory `files`."""
         text = f'{before}\ntask({{name = "t", {options} run = function()\n{body}\nend}})\n'
         (self.path / name).write_text(text.replace("FILES", str(self.files)))
 
@@ -36,22 +37,27 @@ class Home:
         return done.stdout + done.stderr
 
     def __call__(self, *words: str, status: int = 0) -> str:
+        """Run a command and return what was printed; it must end with `status`."""
         done = sloth(self.path, *words)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def json(self, *words: str, status: int = 0) -> Any:
+        """Run a command and return its JSON document."""
         done = sloth(self.path, *words, "--output", "json")
         assert done.returncode == status, done.stdout + done.stderr
         return json.loads(done.stdout)
 
     def recorded(self, *words: str) -> list[str]:
+        """Return the keys of web1's records."""
         rows: list[dict[str, Any]] = self.json("state", "list", "--agent", "web1", *words)
         return [row["key"] for row in rows]
 
     def text(self, name: str) -> str | None:
+        """Return the text of a file in `files`, or None."""
         path = self.files / name
         return path.read_text() if path.exists() else None
 
     def last_run(self) -> str:
+        """Return the id of the newest run."""
         return str(self.json("runs", "list")[0]["run"])

@@ -1,4 +1,4 @@
-"""Boots real Debian hosts with systemd and sshd, on loopback addresses, from one cached root and an overlay each."""
+"""Real Debian hosts with systemd and sshd on loopback addresses: one cached root, and an overlay for each host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOOLS = ("debootstrap", "systemd-nspawn", "mount", "ssh-keygen")
 
 
 def cannot() -> str:
-    """Why there can be no fleet here, or ""."""
+    """Return why no fleet can run on this machine, or ""."""
     if os.geteuid() != 0:
         return "the fleet needs root"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -32,7 +32,7 @@ def cannot() -> str:
 
 
 def run(*command: str) -> str:
-    """Run a command; its output, or a RuntimeError that holds it."""
+    """Run a command and return its output; on failure the output is in the RuntimeError."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-3000:]}")
@@ -40,7 +40,7 @@ def run(*command: str) -> str:
 
 
 def mirror() -> str:
-    """The Debian mirror that this machine itself uses."""
+    """Return the Debian mirror that this machine itself uses."""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         text = path.read_text() if path.is_file() else ""
         found = re.search(r"^(?:deb\s+(?:\[[^]]*\]\s+)?|URIs:\s*)(\S+)", text, re.MULTILINE)
@@ -50,7 +50,7 @@ def mirror() -> str:
 
 
 def base(cache: Path) -> Path:
-    """The root that all hosts share, built once (a minute or two) and kept under `cache`."""
+    """Return the root that all hosts share. It is built once, which takes a minute or two, and kept under `cache`."""
     recipe = hashlib.sha256(f"1 {SUITE} {PACKAGES} {MASKED}".encode()).hexdigest()[:12]
     root = cache / f"base-{recipe}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def base(cache: Path) -> Path:
 
 
 class Fleet:
-    """A context: `names` are up when it is entered, gone when it is left."""
+    """A context manager: the hosts are up when it is entered, and removed when it is left."""
 
     def __init__(self, directory: Path, names: Sequence[str] = ("host1", "host2", "host3", "host4", "host5")) -> None:
         """directory: for keys, overlays and logs; on a file system that can hold an overlay's upper layer."""
@@ -140,7 +140,7 @@ class Fleet:
         log.close()
 
     def _ready(self, name: str) -> str:
-        """Wait until the host has booted and lets us in; its line for known_hosts."""
+        """Wait until the host accepts logins, and return its line for known_hosts."""
         end = time.monotonic() + READY
         while True:
             if self._booted(name):
@@ -153,7 +153,7 @@ class Fleet:
         return f"{self.addresses[name]} {public[0]} {public[1]}\n"
 
     def _booted(self, name: str) -> bool:
-        """Whether systemd says that it is up: until then sshd may be restarted, and pam_nologin shuts people out."""
+        """Return whether systemd reports the host as up. Until then sshd may restart and pam_nologin refuse logins."""
         options = ["BatchMode=yes", "ConnectTimeout=5", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
         command = ["ssh", "-F", "none", "-i", str(self.key), *(word for option in options for word in ("-o", option))]
         command += [f"deploy@{self.addresses[name]}", "systemctl is-system-running --wait"]
@@ -186,7 +186,7 @@ class Fleet:
         return done.stdout.decode()
 
     def inventory(self, user: str = "deploy", become: str = "true") -> str:
-        """The fleet's inventory, as TOML."""
+        """Return the fleet's inventory as TOML."""
         lines = [
             "[defaults]", f'user = "{user}"', f"become = {become}", f'identity_file = "{self.key}"',
             f'known_hosts = "{self.known_hosts}"', "ssh_config = false",
@@ -196,9 +196,9 @@ class Fleet:
         return "\n".join(lines) + "\n"
 
     def tree(self, name: str) -> dict[str, tuple[int, int, int, str]]:
-        """What has changed on a host since it was made: mode, owner, group and hash of every file in its own layer.
+        """Return what has changed on a host since it was created: mode, owner, group and hash of each of its files.
 
-        A file that was removed is there, too: as a whiteout. Logs and run-time state are left out.
+        A removed file is included, as a whiteout. Logs and run-time state are left out.
         """
         root = self.directory / name / "upper"
         return {str(path.relative_to(root)): _look(path) for path in _walk(root)}

@@ -1,4 +1,4 @@
-"""Short ways to fill a state file in tests."""
+"""Fill a state file as the kernel would."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(
     calls: list[dict[str, Any]] | None = None,
     first: tuple[Any, ...] | None = None,
 ) -> None:
-    """Remember a resource, as the kernel would."""
+    """Record a resource."""
     redact = store.redactor.redact
     store.records.remember(
         key,
@@ -53,7 +53,7 @@ def remember(
     call: dict[str, Any] | None = None,
     was: Record | None = None,
 ) -> None:
-    """Add a change to the history, as the kernel would."""
+    """Add a change to the history."""
     redact = store.redactor.redact
     text = None if call is None else canonical(call)
     shown = NOTHING if diff is None else redact(diff)

@@ -1,1 +1,1 @@
-"""Small packages and repositories, built on the spot for tests of the real package managers."""
+"""Small packages and repositories, built on demand for tests of the real package managers."""

@@ -22,19 +22,19 @@ def build(directory: Path, name: str, version: str, **fields: str) -> Path:
 
 
 def index(directory: Path) -> None:
-    """Make the repository's database; of several versions of a package it holds the one that was built last."""
+    """Create the repository's database. Of several versions of a package it holds the one built last."""
     for old in directory.glob("test.*"):
         old.unlink()
     packages = sorted(directory.glob("*.pkg.tar.gz"), key=lambda path: path.stat().st_mtime_ns)
     command = ["repo-add", "--quiet", str(directory / "test.db.tar.gz"), *map(str, packages)]
     subprocess.run(command, check=True, capture_output=True)
-    # pacman takes a database again only when it is younger, to the second.
+    # pacman reads a database again only when it is newer by a second.
     when = int(time.time()) + len(packages)
     os.utime(directory / "test.db.tar.gz", (when, when))
 
 
 def root(directory: Path, repository: Path) -> list[str]:
-    """The options for pacman to fill `directory` from `repository` alone."""
+    """Create an empty root, and return the options for pacman to fill it from `repository` alone."""
     for part in ("etc/pacman.d/hooks", "var/lib/pacman", "var/cache/pacman/pkg", "var/log", "gnupg"):
         (directory / part).mkdir(parents=True)
     (directory / "etc/pacman.conf").write_text(

@@ -33,15 +33,15 @@ def index(directory: Path) -> None:
     """Write the Packages file of a flat repository: `deb [trusted=yes] file:DIRECTORY ./`."""
     paragraphs = []
     for path in sorted(directory.glob("*.deb")):
-        told = subprocess.run(["dpkg-deb", "-f", str(path)], check=True, capture_output=True, text=True).stdout
+        control = subprocess.run(["dpkg-deb", "-f", str(path)], check=True, capture_output=True, text=True).stdout
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
-        paragraphs.append(f"{told}Filename: ./{path.name}\nSize: {len(data)}\nSHA256: {digest}\n")
+        paragraphs.append(f"{control}Filename: ./{path.name}\nSize: {len(data)}\nSHA256: {digest}\n")
     (directory / "Packages").write_text("\n".join(paragraphs))
 
 
 def root(directory: Path, repository: Path) -> list[str]:
-    """Make an empty root in `directory` that has `repository` for its only source; the options that apt needs there."""
+    """Create an empty root whose only source is `repository`, and return the options that apt needs for it."""
     for part in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/dpkg/updates", "var/lib/dpkg/info",
                  "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/log/apt", "tmp"):  # fmt: skip
         (directory / part).mkdir(parents=True)

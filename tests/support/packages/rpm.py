@@ -34,18 +34,19 @@ def build(directory: Path, name: str, version: str, **fields: str) -> Path:
 
 
 def index(directory: Path) -> None:
+    """Create the repository's index."""
     subprocess.run(["createrepo_c", "--quiet", str(directory)], check=True, capture_output=True)
 
 
 def home(directory: Path) -> Path:
-    """A home in which rpm keeps its database where Fedora and SUSE do; Debian's own would be the user's."""
+    """Create a home directory that makes Debian's rpm keep its database where Fedora and SUSE do."""
     directory.mkdir()
     (directory / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
     return directory
 
 
 def dnf_root(directory: Path, repository: Path) -> list[str]:
-    """The options for dnf to fill `directory` from `repository` alone."""
+    """Create an empty root, and return the options for dnf to fill it from `repository` alone."""
     (directory / "etc").mkdir(parents=True)
     for part in ("var/cache/dnf", "var/log"):
         (directory / part).mkdir(parents=True)
@@ -59,7 +60,7 @@ def dnf_root(directory: Path, repository: Path) -> list[str]:
 
 
 def zypper_root(directory: Path, repository: Path) -> list[str]:
-    """The options for zypper to fill `directory` from `repository` alone."""
+    """Create an empty root, and return the options for zypper to fill it from `repository` alone."""
     (directory / "etc/zypp/repos.d").mkdir(parents=True)
     (directory / "etc/zypp/repos.d/test.repo").write_text(
         f"[test]\nname=test\nenabled=1\nautorefresh=0\nbaseurl=dir://{repository}\ngpgcheck=0\n"

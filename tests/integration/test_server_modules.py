@@ -158,7 +158,7 @@ def test_a_download_without_one_follows_the_server(host: Local, web: str, tmp_pa
 
 
 def test_a_broken_download_leaves_nothing(host: Local, web: str, tmp_path: Path) -> None:
-    for path, said in (("/short", "broke off"), ("/gone", "answers 404")):
+    for path, said in (("/short", "was interrupted"), ("/gone", "answered 404")):
         with pytest.raises(Failed, match=said):
             call(host, "http.download", url=web + path, dest=str(tmp_path / "got"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "served"]
@@ -303,7 +303,7 @@ def test_a_zip_keeps_its_modes(host: Local, tmp_path: Path) -> None:
         ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "../..")}, "leads outside"),
         ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "/etc")}, "leads outside"),
         ({"ok": b"x", "d": special("d", tarfile.CHRTYPE)}, "device"),
-        ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "dir"), "l/x": b"x"}, "through a link"),
+        ({"ok": b"x", "l": special("l", tarfile.SYMTYPE, "dir"), "l/x": b"x"}, "below a link"),
     ],
 )
 def test_a_hostile_archive_writes_nothing(host: Local, tmp_path: Path, members: dict[str, Any], said: str) -> None:

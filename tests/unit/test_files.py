@@ -66,8 +66,8 @@ def test_the_old_file_s_mode_is_kept_and_links_survive_an_edit(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "given", "said"),
     [
-        ("file.directory", {"path": "FILE"}, "is no directory"),
-        ("file.link", {"path": "FILE", "src": "x"}, "is no link"),
+        ("file.directory", {"path": "FILE"}, "is not a directory"),
+        ("file.link", {"path": "FILE", "src": "x"}, "is not a link"),
         ("file.absent", {"path": "/etc"}, "does not remove /etc"),
         ("file.copy", {"dest": "/x"}, "src or content"),
         ("file.copy", {"dest": "x", "content": ""}, "absolute path"),
@@ -115,7 +115,7 @@ def test_every_module_is_documented(cls: type) -> None:
 def test_a_directory_is_synced_once_for_all_the_files_of_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files.settle()
+    files.sync_directories()
     synced: list[str] = []
     real = os.fsync
 
@@ -127,9 +127,9 @@ def test_a_directory_is_synced_once_for_all_the_files_of_a_batch(
     for number in range(10):
         files.replace(str(tmp_path / str(number)), [b"x"])
     assert synced == ["file"] * 10
-    files.settle()
+    files.sync_directories()
     assert synced[10:] == ["directory"]
-    files.settle()
+    files.sync_directories()
     assert len(synced) == 11
 
 

@@ -1,18 +1,24 @@
-"""Commands: run because nothing more declarative fits, guarded where they can be."""
+"""exec.run: runs a command, for what no other module can do; guards say when it is not necessary."""
 
 import os
 
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field
 
-SHOWN = 120  # characters of a command in its key
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Arguments, Attributes
+    from sloth.payload.lib.command import Completed
+
+LONGEST_IDENTITY = 120  # characters
 
 
 class Run(Action):
-    """Run a command: a list without a shell, a string by /bin/sh.
+    """Run a command: a list without a shell, a string with /bin/sh.
 
-    It runs every time unless a guard stops it (creates, removes, unless, only_if), and it is always a change unless
-    `read_only` promises that it is none. A final newline is taken off stdout and stderr, as Ansible's command does.
+    It runs every time unless a guard stops it (creates, removes, unless, only_if), and it always counts as a change
+    unless `read_only` declares that it changes nothing. Newlines at the end of stdout and stderr are removed, as by
+    Ansible's command.
     """
 
     name = "exec.run"
@@ -25,18 +31,24 @@ class Run(Action):
         Field("only_if", "argv", how=True, help="do not run when this command fails"),
         Field("env", "dict", help="environment variables to add"),
         Field("cwd", "path", aliases=("chdir",), help="run in this directory"),
-        Field("stdin", "str", help="what the command reads"),
+        Field("stdin", "str", help="the text for its standard input"),
         Field("stdin_add_newline", "bool", True, help="end stdin with a newline"),
-        Field("timeout", "float", how=True, help="seconds after which it is ended, with its children"),
+        Field("timeout", "float", how=True, help="seconds after which it is terminated, with its children"),
         Field("executable", "path", help="the shell for a command that is a string"),
         Field("ok_codes", "list", ["0"], how=True, help="exit codes that count as success"),
-        Field("fail", "bool", True, how=True, help="false: another exit code is no failure; look at success"),
-        Field("read_only", "bool", False, how=True, help="it changes nothing: runs in a check, reports unchanged"),
+        Field("fail", "bool", True, how=True, help="false: another exit code is not an error; see success"),
+        Field(
+            "read_only",
+            "bool",
+            False,
+            how=True,
+            help="it changes nothing: it runs in a check, too, and counts as unchanged",
+        ),
     )
     returns = (
-        Field("stdout", help="what it printed"),
-        Field("stderr", help="what it printed to stderr"),
-        Field("exit_code", "int", help="its exit code; negative: died of that signal"),
+        Field("stdout", help="its standard output"),
+        Field("stderr", help="its standard error"),
+        Field("exit_code", "int", help="its exit code; negative: it was killed by that signal"),
         Field("success", "bool", help="whether the exit code is among ok_codes"),
     )
     example = """task({name = "uptime", run = function()
@@ -45,57 +57,54 @@ class Run(Action):
 end})"""
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         if not values["cmd"] or values["cmd"] == [""]:
             raise ArgumentError("exec.run: cmd is empty")
         for code in values["ok_codes"]:
             if not code.lstrip("-").isdigit():
                 raise ArgumentError("exec.run: ok_codes must be whole numbers, not %r" % code)
 
-    def identity(self):
+    def identity(self) -> "str":
         cmd = self.args.cmd
         text = cmd if isinstance(cmd, str) else " ".join(cmd)
-        if len(text) <= SHOWN and "\n" not in text:
+        if len(text) <= LONGEST_IDENTITY and "\n" not in text:
             return text
         digest = sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-        return "%s...%s" % (text.partition("\n")[0][: SHOWN - 20], digest)
+        return "%s...%s" % (text.partition("\n")[0][: LONGEST_IDENTITY - 20], digest)
 
-    def safe_in_check(self):
-        return self.args.read_only
+    def safe_in_check(self) -> "bool":
+        return bool(self.args.read_only)
 
-    def unrun(self, why):
+    def unrun(self, why: "str") -> "Attributes":
         return {"stdout": why, "stderr": "", "exit_code": 0, "success": True}
 
-    def guard(self):
+    def guard(self) -> "str":
         args = self.args
         if args.creates and os.path.lexists(self.host.expand(args.creates)):
             return "%s exists" % args.creates
         if args.removes and not os.path.lexists(self.host.expand(args.removes)):
             return "%s does not exist" % args.removes
         if args.unless and self._run(args.unless, None, False).exit_code == 0:
-            return "the command of unless succeeds"
+            return "the command in unless succeeds"
         if args.only_if and self._run(args.only_if, None, False).exit_code != 0:
-            return "the command of only_if fails"
+            return "the command in only_if fails"
         return ""
 
-    def _run(self, cmd, stdin, stream):
+    def _run(self, cmd: "str | list[str]", stdin: "bytes | None", stream: "bool") -> "Completed":
         args = self.args
-        argv = cmd
-        if isinstance(cmd, str):
-            argv = [args.executable or "/bin/sh", "-c", cmd]
-        argv = [os.fsencode(word) for word in argv]
+        words = [args.executable or "/bin/sh", "-c", cmd] if isinstance(cmd, str) else cmd
         env = dict((str(name), str(value)) for name, value in (args.env or {}).items())
         cwd = self.host.expand(args.cwd) if args.cwd else None
         if cwd is not None and not os.path.isdir(cwd):
-            raise Failed("there is no directory %s to run in" % cwd)
+            raise Failed("the directory %s does not exist" % cwd)
         try:
-            return self.host.run(argv, stdin=stdin, env=env, cwd=cwd, timeout=args.timeout, stream=stream)
+            return self.host.run(words, stdin=stdin, env=env, cwd=cwd, timeout=args.timeout, stream=stream)
         except FileNotFoundError:
-            raise Failed("there is no command %s" % os.fsdecode(argv[0]), hint="is it installed, and in the PATH?")
+            raise Failed("there is no command %s" % words[0], hint="is it installed, and in PATH?")
         except PermissionError:
-            raise Failed("%s may not be executed" % os.fsdecode(argv[0]), hint="look at its mode, or set become")
+            raise Failed("permission denied: %s cannot be executed" % words[0], hint="check its mode, or set become")
 
-    def run(self):
+    def run(self) -> "Attributes":
         args = self.args
         stdin = None
         if args.stdin is not None:
@@ -105,15 +114,15 @@ end})"""
         stdout, stderr = _text(done.stdout), _text(done.stderr)
         last = "\n".join((stderr or stdout).splitlines()[-20:])
         if done.ended == "timeout":
-            raise Failed("it did not end within %g seconds" % args.timeout, detail=last)
+            raise Failed("the command did not end within %g seconds" % args.timeout, detail=last)
         if done.ended:
-            raise Failed("it was ended: the run was %s" % done.ended, detail=last)
+            raise Failed("the command was terminated: the run was %s" % done.ended, detail=last)
         success = str(done.exit_code) in args.ok_codes
         if not success and args.fail:
-            how = "exit code %d" % done.exit_code if done.exit_code >= 0 else "died of signal %d" % -done.exit_code
+            how = "exit code %d" % done.exit_code if done.exit_code >= 0 else "killed by signal %d" % -done.exit_code
             raise Failed(how, detail=last)
         if done.cut:
-            self.host.warn("only the first part of what the command printed was kept")
+            self.host.warn("only the first part of the command's output was kept")
         return {
             "stdout": stdout,
             "stderr": stderr,
@@ -123,5 +132,5 @@ end})"""
         }
 
 
-def _text(data):
+def _text(data: "bytes") -> "str":
     return data.decode("utf-8", "surrogateescape").rstrip("\r\n")

@@ -10,7 +10,7 @@ from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
-from sloth.payload.lib import files
+from sloth.payload.lib.atomic import sync_directories
 from sloth.payload.lib.host import Host, state_directory
 from sloth.payload.session import messages, wire
 from sloth.payload.session.run_lock import RunLock
@@ -46,7 +46,7 @@ class Server(object):
         self.host = Host(channel)
         path = os.path.join(state_directory(self.host.home), "%s.db" % hello.agent)
         self.store = Store(path, readonly=hello.check or hello.readonly)
-        self.store.before_commit = files.settle
+        self.store.before_commit = sync_directories
         self.host.signatures = self.store.signatures
         self.host.upcoming = lambda: [(m.name, m.args) for m in channel.waiting() if isinstance(m, messages.Call)]
 

@@ -1,46 +1,52 @@
-"""file.absent: nothing at a path."""
+"""file.absent: nothing exists at a path."""
 
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
 from sloth.payload.lib import files
 
-KEPT = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin",
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Attributes
+
+PROTECTED = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin",
         "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/var", "/var/lib")  # fmt: skip
 
 
 class Absent(Resource):
-    """Make sure that there is nothing at a path: a file, a link (never what it points to) or a whole tree goes."""
+    """Make sure that nothing exists at a path: removes a file, a link (never its target) or a whole tree."""
 
     name = "file.absent"
     removes = True
-    fields = (Field("path", "path", REQUIRED, aliases=("dest", "name"), help="what is to be gone"),)
+    fields = (Field("path", "path", REQUIRED, aliases=("dest", "name"), help="what to remove"),)
     example = """task({name = "clean", run = function()
     file.absent({path = "/srv/app/cache"})
 end})"""
 
     @property
-    def path(self):
+    def path(self) -> "str":
         return self.host.expand(self.args.path)
 
-    def identity(self):
+    def identity(self) -> "str":
         return self.path
 
-    def place(self):
+    def place(self) -> "str":
         return self.path
 
-    def observe(self):
-        if self.path in KEPT or self.path == self.host.home:
-            raise ArgumentError("file.absent does not remove %s" % self.path, hint="name what is to go in it")
+    def observe(self) -> "Attributes | None":
+        if self.path in PROTECTED or self.path == self.host.home:
+            raise ArgumentError("file.absent does not remove %s" % self.path, hint="name what to remove inside it")
         seen = files.look(self.path, False)
         if seen is not None and seen["type"] == "file":
             seen["content"] = self.host.content(self.path)
         return seen
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "None":
         return None
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "None":
+        assert change.before is not None
         if change.before["type"] != "directory":
             os.unlink(self.path)
             return

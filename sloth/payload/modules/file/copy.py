@@ -1,32 +1,40 @@
-"""file.copy: a file or a tree from the controller, a text from the site, or a file that is on the host already."""
+"""file.copy: a file or a tree from the controller, a text from the site, or a file that is already on the host."""
 
 import os
 
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.modes import parse_mode
 
-DEST = Field("dest", "path", REQUIRED, help="where it goes on the host; with a final / below it, by its own name")
-FORCE = Field("force", "bool", True, how=True, help="false: only when there is nothing at dest")
-FOLLOW = Field("follow", "bool", False, how=True, help="write through a link at dest, rather than replace it")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from sloth.payload.kernel.content import Content
+    from sloth.payload.kernel.values import Arguments, Attributes
+
+DEST = Field("dest", "path", REQUIRED, help="the path on the host; with a final / the directory, under its own name")
+FORCE = Field("force", "bool", True, how=True, help="false: write only when nothing exists at dest")
+FOLLOW = Field("follow", "bool", False, how=True, help="write to the target of a link at dest, and keep the link")
 
 
 class Copy(Resource):
     """Copy a file or a directory tree, or write a text, to the host.
 
-    Attributes that are not named stay as they are; a new file gets 0666 less the umask. A directory that ends with /
-    gives its contents, without it itself. Only what differs is written, each file whole or not at all.
+    Attributes that are not given are not changed; a new file gets 0666 less the umask. Of a directory whose path ends
+    with / the contents are copied, otherwise the directory itself. Only what differs is written, and each file is
+    replaced atomically.
     """
 
     name = "file.copy"
     ships = "file"
-    fields = (
-        Field("src", "str", how=True, help="a file or directory on the controller: absolute, or beside the site"),
+    fields: "ClassVar[tuple[Field, ...]]" = (
+        Field("src", "str", how=True, help="a file or directory on the controller: absolute, or below the site"),
         Field("content", "str", how=True, help="the text to write, instead of src"),
         DEST,
         Field("remote_src", "bool", False, help="src is a file on the host"),
         *files.FIELDS,
-        Field("directory_mode", "mode", help="the mode of directories that are made"),
+        Field("directory_mode", "mode", help="the mode of the directories that are created"),
         FORCE,
         FOLLOW,
         Field("checksum", "str", how=True, help="the SHA-256 that the content must have"),
@@ -39,7 +47,7 @@ class Copy(Resource):
 end})"""
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         if (values.get("src") is None) == (values.get("content") is None):
             raise ArgumentError("%s needs src or content, and not both" % cls.name)
         if values.get("validate") and "%s" not in values["validate"]:
@@ -48,29 +56,27 @@ end})"""
             parse_mode(values["mode"], 0, False)
 
     @property
-    def dest(self):
+    def dest(self) -> "str":
         return self.host.expand(self.args.dest)
 
-    def identity(self):
+    def identity(self) -> "str":
         path = self.dest
         if self.args.dest.endswith("/") and not self._is_tree():
             path = os.path.join(path, self._source_name())
         return path
 
-    def _source_name(self):
+    def _source_name(self) -> "str":
         if self.assets and self.assets[0].name:
             return os.path.basename(self.assets[0].name)
         return os.path.basename(self.args.src or "")
 
-    def _is_tree(self):
-        return len(self.assets) > 1 or any(asset.dir for asset in self.assets) or self.tree_source
-
-    @property
-    def tree_source(self):
+    def _is_tree(self) -> "bool":
+        if len(self.assets) > 1 or any(asset.dir for asset in self.assets):
+            return True
         return bool(not self.args.remote_src and self.args.src and self.args.src.endswith("/"))
 
-    def _target(self):
-        """The path of the one file: below dest if dest is a directory, behind a link if that is asked."""
+    def _target(self) -> "str":
+        """Return the path of the one file: below dest when that is a directory, the target of a link with `follow`."""
         path = self.dest
         if self.args.dest.endswith("/") or os.path.isdir(path):
             name = self._source_name()
@@ -79,62 +85,58 @@ end})"""
             path = os.path.join(path, name)
         return os.path.realpath(path) if self.args.follow else path
 
-    def _entries(self):
-        """What is to be there: (path, asset index or None, asset mode) of every file and directory."""
+    def _entries(self) -> "list[_Entry]":
+        """Return every file and directory that the copy consists of."""
         if not self._is_tree():
-            mode = self.assets[0].mode if self.assets else ""
-            return [(self._target(), 0 if self.assets else None, mode, False)]
+            index = 0 if self.assets else None
+            return [_Entry(self._target(), index, self.assets[0].mode if self.assets else "", False)]
         entries = []
         for index, asset in enumerate(self.assets):
-            parts = asset.name.split("/")
-            if asset.name.startswith("/") or ".." in parts:
+            if asset.name.startswith("/") or ".." in asset.name.split("/"):
                 raise Failed("the controller sent the path %r, which leaves dest" % asset.name)
-            entries.append((os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
+            entries.append(_Entry(os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
         return entries
 
-    def place(self):
+    def place(self) -> "str | None":
         return None if self._is_tree() else self._target()
 
-    def _look(self, path):
+    def _look(self, path: "str") -> "Attributes | None":
         seen = files.look(path, self.args.follow)
-        if seen is None:
-            return None
-        if seen["type"] == "file":
+        if seen is not None and seen["type"] == "file":
             seen["content"] = self.host.content(path)
         return seen
 
-    def observe(self):
+    def observe(self) -> "Attributes | None":
         if not self._is_tree():
             return self._look(self._target())
         now = {}
-        for path, _, _, _ in self._entries():
-            now.update(_named(path, self._look(path)))
+        for entry in self._entries():
+            now.update(_with_path(entry.path, self._look(entry.path)))
         return now or None
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         if not self._is_tree():
-            path, index, mode, _ = self._entries()[0]
-            return self._wish(now, path, index, mode, False)
-        wish = {}
-        for path, index, mode, directory in self._entries():
-            wish.update(_named(path, self._wish(_of(path, now), path, index, mode, directory)))
-        return wish
+            return self._desired_entry(now, self._entries()[0])
+        desired = {}
+        for entry in self._entries():
+            desired.update(_with_path(entry.path, self._desired_entry(_of_path(entry.path, now), entry)))
+        return desired
 
-    def _wish(self, now, path, index, mode, directory):
-        if now is not None and not self.args.force and not directory:
+    def _desired_entry(self, now: "Attributes | None", entry: "_Entry") -> "Attributes":
+        if now is not None and not self.args.force and not entry.is_directory:
             return now
-        if now is not None and now["type"] == "directory" and not directory:
-            raise Failed("%s is a directory" % path)
-        wish = {"type": "directory" if directory else "file"}
-        if not directory:
-            wish["content"] = self._content(index)
-        args = self.args
-        chosen = args.directory_mode if directory else mode if args.mode == "preserve" else args.mode
-        asked = _Asked(args.owner, args.group, chosen)
-        wish.update(files.wanted(self.host, asked, now, "directory" if directory else "file"))
-        return wish
+        if now is not None and now["type"] == "directory" and not entry.is_directory:
+            raise Failed("%s is a directory" % entry.path)
+        desired: "Attributes" = {"type": "directory" if entry.is_directory else "file"}
+        mode = self.args.directory_mode
+        if not entry.is_directory:
+            desired["content"] = self._content(entry.index)
+            mode = entry.mode if self.args.mode == "preserve" else self.args.mode
+        given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode})
+        desired.update(files.desired_attributes(self.host, given, now, desired["type"]))
+        return desired
 
-    def _content(self, index):
+    def _content(self, index: "int | None") -> "Content":
         if index is None:
             path = self.host.expand(self.args.src)
             if not os.path.isfile(path):
@@ -143,40 +145,39 @@ end})"""
         else:
             content = self.host.asset(self, index)
         if self.args.checksum and content.sha256 != self.args.checksum.lower():
-            raise Failed("the content's SHA-256 is %s, not %s" % (content.sha256, self.args.checksum))
+            raise Failed("the SHA-256 of the content is %s, not %s" % (content.sha256, self.args.checksum))
         return content
 
-    def files(self, attributes):
+    def files(self, attributes: "Attributes | None") -> "dict[str, Attributes | None]":
         if not self._is_tree():
             return Resource.files(self, attributes)
-        return dict((path, _of(path, attributes)) for path, _, _, _ in self._entries())
+        return dict((entry.path, _of_path(entry.path, attributes)) for entry in self._entries())
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "Attributes":
         if not self._is_tree():
-            return self._apply_one(self._entries()[0][0], change, self.args.dest.endswith("/"))
-        from sloth.payload.kernel.resource import Change
-
+            return self._apply_file(self._entries()[0].path, change, self.args.dest.endswith("/"))
         values = {}
-        for path, _, _, directory in self._entries():
-            one = Change(_of(path, change.before), _of(path, change.after))
+        for entry in self._entries():
+            one = Change(_of_path(entry.path, change.before), _of_path(entry.path, change.after))
             if not one.names:
                 continue
-            if directory:
+            if entry.is_directory:
                 if one.before is None:
-                    os.makedirs(path)
-                files.set_attributes(path, one)
+                    os.makedirs(entry.path)
+                files.set_attributes(entry.path, one)
             else:
-                values.update(self._apply_one(path, one, True))
+                values.update(self._apply_file(entry.path, one, True))
         return values
 
-    def _apply_one(self, path, change, make_parent):
+    def _apply_file(self, path: "str", change: "Change", creates_parent: "bool") -> "Attributes":
+        assert change.after is not None
         values = {"dest": path}
         parent = os.path.dirname(path)
-        if make_parent and not os.path.isdir(parent):
+        if creates_parent and not os.path.isdir(parent):
             os.makedirs(parent)
         if not os.path.isdir(parent):
             raise Failed(
-                "the directory %s does not exist" % parent, hint="make it with file.directory, or end dest with /"
+                "the directory %s does not exist" % parent, hint="create it with file.directory, or end dest with /"
             )
         if change.before is None or "content" in change or "type" in change:
             if change.before is not None and self.args.backup and change.before["type"] == "file":
@@ -186,27 +187,32 @@ end})"""
         files.set_attributes(path, change, self.args.follow)
         return values
 
-    def result(self, now):
+    def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest if self._is_tree() else self._target()}
 
 
-def _named(path, attributes):
-    """The attributes of one path of a tree, each under a name of its own."""
+class _Entry(object):
+    """A file or directory of a copy: its path on the host, the index of its asset, and the mode of its source."""
+
+    __slots__ = ("index", "is_directory", "mode", "path")
+
+    def __init__(self, path: "str", index: "int | None", mode: "str", is_directory: "bool") -> "None":
+        self.path = path
+        self.index = index
+        self.mode = mode
+        self.is_directory = is_directory
+
+
+def _with_path(path: "str", attributes: "Attributes | None") -> "Attributes":
+    """Return the attributes of one path of a tree, each under a name that contains the path."""
     return dict(("%s %s" % (name, path), value) for name, value in (attributes or {}).items())
 
 
-def _of(path, attributes):
-    """The reverse of _named: the attributes of `path`, or None when it has none."""
+def _of_path(path: "str", attributes: "Attributes | None") -> "Attributes | None":
+    """Return the attributes of `path` among those of a tree, or None when it has none; undoes _with_path()."""
     found = {}
     for key, value in (attributes or {}).items():
         name, _, where = key.partition(" ")
         if where == path:
             found[name] = value
     return found or None
-
-
-class _Asked(object):
-    """owner, group and mode as files.wanted() takes them."""
-
-    def __init__(self, owner, group, mode):
-        self.owner, self.group, self.mode = owner, group, mode

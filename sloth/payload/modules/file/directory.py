@@ -1,36 +1,40 @@
-"""file.directory: a directory, its parents, and who may do what in it."""
+"""file.directory: a directory and its parents, their owner and permissions."""
 
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, Change, Failed, Field, Resource
 from sloth.payload.lib import files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes
+
 
 class Directory(Resource):
-    """Make sure that a directory is there; missing parents are made, with default attributes."""
+    """Make sure that a directory exists; missing parents are created, with default attributes."""
 
     name = "file.directory"
     fields = (
         Field("path", "path", REQUIRED, aliases=("dest", "name"), help="the directory"),
         *files.FIELDS,
-        Field("recurse", "bool", False, help="owner, group and mode are for everything in it, too"),
-        Field("follow", "bool", True, how=True, help="a link to a directory will do"),
+        Field("recurse", "bool", False, help="set owner, group and mode of everything in it, too"),
+        Field("follow", "bool", True, how=True, help="accept a link to a directory"),
     )
     example = """task({name = "dirs", run = function()
     file.directory({path = "/srv/app/log", mode = "0750"})
 end})"""
 
     @property
-    def path(self):
+    def path(self) -> "str":
         return self.host.expand(self.args.path)
 
-    def identity(self):
+    def identity(self) -> "str":
         return self.path
 
-    def place(self):
+    def place(self) -> "str":
         return self.path
 
-    def observe(self):
+    def observe(self) -> "Attributes | None":
         seen = files.look(self.path, self.args.follow)
         if seen is None or not self.args.recurse or seen["type"] != "directory":
             return seen
@@ -41,26 +45,27 @@ end})"""
                 inside[path] = files.look(path, False)
         return dict(seen, inside=inside)
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         if now is not None and now["type"] != "directory":
-            raise Failed("%s is there and is no directory but a %s" % (self.path, now["type"]))
-        wish = {"type": "directory"}
-        wish.update(files.wanted(self.host, self.args, now, "directory"))
+            raise Failed("%s exists and is not a directory but a %s" % (self.path, now["type"]))
+        desired: "Attributes" = {"type": "directory"}
+        desired.update(files.desired_attributes(self.host, self.args, now, "directory"))
         if now is not None and self.args.recurse:
             members = now.get("inside", {})
-            wish["inside"] = dict((path, self._member(seen)) for path, seen in members.items())
-        return wish
+            desired["inside"] = dict((path, self._member(seen)) for path, seen in members.items())
+        return desired
 
-    def _member(self, seen):
+    def _member(self, seen: "Attributes | None") -> "Attributes | None":
         if seen is None or seen["type"] == "link":
             return seen
-        return dict(seen, **files.wanted(self.host, self.args, seen, seen["type"]))
+        return dict(seen, **files.desired_attributes(self.host, self.args, seen, seen["type"]))
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "None":
+        assert change.after is not None
         if change.before is None:
             os.makedirs(self.path)
         files.set_attributes(self.path, change)
-        for path, wish in change.after.get("inside", {}).items():
-            one = Change(change.before["inside"][path], wish)
+        for path, desired in change.after.get("inside", {}).items():
+            one = Change((change.before or {})["inside"][path], desired)
             if one.names:
                 files.set_attributes(path, one, False)

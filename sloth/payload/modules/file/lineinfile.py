@@ -1,22 +1,30 @@
-"""file.lineinfile: one line of a file that others write too."""
+"""file.lineinfile: one line of a file that others write, too."""
 
 from sloth.payload.kernel.resource import ArgumentError, Field
-from sloth.payload.lib.patterns import check_template, compiled, expand
-from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEdit, raw
+from sloth.payload.lib.patterns import check_template, compile_pattern, expand
+from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEdit, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Pattern
+
+    from sloth.payload.kernel.values import Arguments, Attributes
 
 
 class LineInFile(TextEdit):
-    r"""Sees to it that a line is in a file, replaces one, or removes lines; the semantics are Ansible's lineinfile.
+    r"""Make sure that a line is in a file, or is not; the semantics are those of Ansible's lineinfile.
 
-    With `regexp` (or `search_string`) the last line that matches is replaced, the first with `firstmatch`. When none
-    does, a line that equals `line` counts as it; else `line` is added after the last line that matches `insertafter`,
-    or before the last that matches `insertbefore` (the first ones with `firstmatch`), else at the end of the file.
-    With `state = "absent"` all lines that match `regexp`, contain `search_string` or equal `line` are removed.
-    Other bytes of the file stay as they are, whatever their encoding and line ends.
+    With `regexp` (or `search_string`) the last line that matches is replaced, with `firstmatch` the first. When no line
+    matches and none equals `line`, `line` is inserted after the last line that matches `insertafter`, or before the
+    last line that matches `insertbefore` (the first ones with `firstmatch`), otherwise at the end of the file. With
+    `state = "absent"` all lines that match `regexp`, contain `search_string` or equal `line` are removed. All other
+    bytes of the file are kept, whatever their encoding.
 
-    Other than Ansible: a flag such as `(?i)` in the middle of a regular expression is taken as if it were at the
-    start (Ansible fails where Python is 3.11 or later), and an edit that would change the file at every run, such as
-    `backrefs` with a pattern that matches its own result and adds to it, is made and warned of.
+    Other than Ansible: a flag such as `(?i)` in the middle of a regular expression counts as if it were at the start
+    (Ansible fails where Python is 3.11 or later).
+
+    Other than Ansible: an edit that would change the file at every run, such as `backrefs` with a pattern that matches
+    its own result and adds to it, causes a warning.
     """
 
     name = "file.lineinfile"
@@ -25,18 +33,18 @@ class LineInFile(TextEdit):
         *EDIT_FIELDS,
         CREATE,
         Field("line", aliases=("value",), help="the line, without its end; required unless state is absent"),
-        Field("regexp", aliases=("regex",), help="Python's regular expression; looked for anywhere in each line"),
-        Field("search_string", help="text to look for in each line, literally"),
-        Field("state", default="present", choices=("present", "absent"), help="whether the line is to be there"),
-        Field("insertafter", help='where to add a new line: a regular expression, "EOF" (the default) or "BOF"'),
-        Field("insertbefore", help='where to add a new line: a regular expression or "BOF"'),
+        Field("regexp", aliases=("regex",), help="a regular expression of Python; it may match anywhere in a line"),
+        Field("search_string", help="a text that may occur anywhere in a line, literally"),
+        Field("state", default="present", choices=("present", "absent"), help="whether the line must be in the file"),
+        Field("insertafter", help='where to insert a new line: a regular expression, "EOF" (the default) or "BOF"'),
+        Field("insertbefore", help='where to insert a new line: a regular expression or "BOF"'),
         Field(
             "backrefs",
             "bool",
             False,
-            help=r"expand \1 or \g<name> in line from what regexp matched; no match: no change",
+            help=r"replace \1 and \g<name> in line by the groups that regexp matched; without a match nothing changes",
         ),
-        Field("firstmatch", "bool", False, help="the first match counts, not the last"),
+        Field("firstmatch", "bool", False, help="use the first match, not the last"),
     )
     returns = RETURNS
     example = """\
@@ -48,7 +56,7 @@ file.lineinfile({
 })"""
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         for one, other in (("insertbefore", "insertafter"), ("regexp", "search_string")):
             if values[one] is not None and values[other] is not None:
                 raise ArgumentError("%s takes either %s or %s, not both" % (cls.name, one, other))
@@ -62,63 +70,68 @@ file.lineinfile({
         elif values["regexp"] is None and values["search_string"] is None and values["line"] is None:
             raise ArgumentError("one of line, search_string, or regexp is required with state=absent")
 
-    def part(self):
+    def part(self) -> "str":
         args = self.args
-        return next(text for text in (args.regexp, args.search_string, args.line) if text is not None)
+        return str(next(text for text in (args.regexp, args.search_string, args.line) if text is not None))
 
-    def absent_is_fine(self):
-        return self.args.state == "absent"
+    def is_absence_fine(self) -> "bool":
+        return bool(self.args.state == "absent")
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
+        args = self.args
         for name in ("regexp", "search_string"):
-            if getattr(self.args, name) == "":
+            if getattr(args, name) == "":
                 self.host.warn("%s is empty: it matches every line of %s" % (name, self.path))
-        self._matches = self._matcher()
+        self._regexp: "Pattern[bytes] | None" = None
+        if args.regexp is not None:
+            self._regexp = compile_pattern("regexp", encode(args.regexp), warn=self.host.warn)
         self._anchor = self._anchor_pattern()
-        if self.args.backrefs and self.args.state == "present":
-            check_template("line", self.args.line)
+        if args.backrefs and args.state == "present":
+            check_template("line", args.line)
         return TextEdit.desired(self, now)
 
-    def _matcher(self):
-        """What tells a line that is meant (a match or True), or None when neither regexp nor search_string is given."""
-        if self.args.regexp is not None:
-            return compiled("regexp", raw(self.args.regexp), warn=self.host.warn).search
-        if self.args.search_string is not None:
-            wanted = raw(self.args.search_string)
-            return lambda line: wanted in line
-        return None
-
-    def _anchor_pattern(self):
+    def _anchor_pattern(self) -> "Pattern[bytes] | None":
+        """Return what finds the line beside which a new one is inserted, or None: at an end of the file."""
         args = self.args
         if args.state == "present":
             if args.insertafter not in (None, "BOF", "EOF"):
-                return compiled("insertafter", raw(args.insertafter), warn=self.host.warn)
+                return compile_pattern("insertafter", encode(args.insertafter), warn=self.host.warn)
             if args.insertbefore not in (None, "BOF"):
-                return compiled("insertbefore", raw(args.insertbefore), warn=self.host.warn)
+                return compile_pattern("insertbefore", encode(args.insertbefore), warn=self.host.warn)
         return None
 
-    def edit(self, data, new):
+    def edit(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
         lines = data.split(b"\n")
         lines = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
         if self.args.state == "present":
             done = self._put(lines)
         else:
-            line = None if self.args.line is None else raw(self.args.line)
-            meant = self._matches or (lambda other: other.rstrip(b"\r\n") == line)
-            kept = [other for other in lines if not meant(other)]
+            kept = [line for line in lines if not self._is_removed(line)]
             done = "%d line(s) removed" % (len(lines) - len(kept)) if len(kept) < len(lines) else ""
             lines = kept
         return b"".join(lines), done
 
-    def _put(self, lines):
+    def _is_removed(self, line: "bytes") -> "bool":
+        if self._regexp is None and self.args.search_string is None:
+            return line.rstrip(b"\r\n") == encode(self.args.line)
+        return self._matches(line)
+
+    def _matches(self, line: "bytes") -> "bool":
+        """Return whether regexp or search_string matches a line."""
+        if self._regexp is not None:
+            return self._regexp.search(line) is not None
+        return self.args.search_string is not None and encode(self.args.search_string) in line
+
+    def _put(self, lines: "list[bytes]") -> "str":
         args = self.args
-        line = raw(args.line)
-        at, match = self._find(lines)
-        anchor = -1
-        if not match:
-            at, anchor = self._find_place(lines, line)
+        line = encode(args.line)
+        at = self._find(lines)
+        is_match, anchor = at != -1, -1
+        if not is_match:
+            at, anchor = self._find_position(lines, line)
         if at != -1:
-            text = expand("line", match, line) if args.backrefs and match else line
+            match = self._regexp.search(lines[at]) if args.backrefs and is_match and self._regexp is not None else None
+            text = line if match is None else expand("line", match, line)
             if not text.endswith(b"\n"):
                 text += b"\n"
             if lines[at] == text:
@@ -141,20 +154,15 @@ file.lineinfile({
             lines.insert(anchor, line + b"\n")
         return "line added"
 
-    def _find(self, lines):
-        """Return (index, match) of the line that regexp or search_string means, or (-1, None)."""
-        at, match = -1, None
-        if self._matches is not None:
-            for index, line in enumerate(lines):
-                found = self._matches(line)
-                if found:
-                    at, match = index, found
-                    if self.args.firstmatch:
-                        break
-        return at, match
+    def _find(self, lines: "list[bytes]") -> "int":
+        """Return the index of the line that regexp or search_string means, or -1."""
+        indexes = [index for index, line in enumerate(lines) if self._matches(line)]
+        if not indexes:
+            return -1
+        return indexes[0 if self.args.firstmatch else -1]
 
-    def _find_place(self, lines, line):
-        """Return (index of a line that equals `line`, index at which to insert it); -1 where there is none."""
+    def _find_position(self, lines: "list[bytes]", line: "bytes") -> "tuple[int, int]":
+        """Return the index of a line that equals `line`, and the one at which to insert it; -1 where there is none."""
         at = anchor = -1
         for index, other in enumerate(lines):
             if other.rstrip(b"\r\n") == line:

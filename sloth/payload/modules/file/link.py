@@ -2,23 +2,34 @@
 
 import os
 
-from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, Args, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Attributes
 
 
 class Link(Resource):
-    """Make sure that a link is there and points to src.
+    """Make sure that a link exists and points to src.
 
-    A link that points elsewhere is replaced. A file, or an empty directory, in its place is replaced with force only.
+    A link with another target is replaced. A file or an empty directory at the path is replaced only with `force`.
     """
 
     name = "file.link"
     subject = "path"
     fields = (
-        Field("src", "str", REQUIRED, aliases=("target",), help="what it points to, written as it is given"),
+        Field("src", "str", REQUIRED, aliases=("target",), help="the target, written to the link as given"),
         Field("path", "path", REQUIRED, aliases=("dest", "name"), help="the link"),
-        Field("hard", "bool", False, help="a hard link"),
-        Field("force", "bool", False, how=True, help="replace a file or an empty directory, and allow a missing src"),
+        Field("hard", "bool", False, help="create a hard link"),
+        Field(
+            "force",
+            "bool",
+            False,
+            how=True,
+            help="replace a file or an empty directory; do not warn of a missing src",
+        ),
         Field("owner", help="the owner of the link itself"),
         Field("group", help="the group of the link itself"),
     )
@@ -27,44 +38,47 @@ class Link(Resource):
 end})"""
 
     @property
-    def path(self):
+    def path(self) -> "str":
         return self.host.expand(self.args.path)
 
-    def identity(self):
+    def identity(self) -> "str":
         return self.path
 
-    def files(self, attributes):
+    def files(self, attributes: "Attributes | None") -> "dict[str, Attributes | None]":
         return {self.path: attributes}
 
-    def _source(self):
-        return self.host.expand(self.args.src) if self.args.src.startswith("~") else self.args.src
+    def _source(self) -> "str":
+        source: "str" = self.args.src
+        return self.host.expand(source) if source.startswith("~") else source
 
-    def observe(self):
+    def observe(self) -> "Attributes | None":
         seen = files.look(self.path, False)
         if seen is None or not self.args.hard:
             return seen
         info = os.lstat(self.path)
         return dict(seen, inode=[info.st_dev, info.st_ino])
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         source = self._source()
-        place = os.path.join(os.path.dirname(self.path), source)
+        target = os.path.join(os.path.dirname(self.path), source)
         if not self.args.force:
-            if not self.args.hard and not os.path.lexists(place) and now is None:
-                self.host.warn("%s points to %s, which is not there" % (self.path, source))
+            if not self.args.hard and not os.path.lexists(target) and now is None:
+                self.host.warn("%s points to %s, which does not exist" % (self.path, source))
             if now is not None and now["type"] != "link" and not self.args.hard:
-                raise Failed("%s is there and is no link but a %s" % (self.path, now["type"]), hint="set force = true")
+                raise Failed("%s exists and is not a link but a %s" % (self.path, now["type"]), hint="set force = true")
         if self.args.hard:
-            if not os.path.exists(place):
-                raise Missing("there is no %s to link to" % place)
-            info = os.stat(place)
-            wish = {"inode": [info.st_dev, info.st_ino]}
-            if now is not None and now["inode"] != wish["inode"] and not self.args.force:
-                raise Failed("%s is there and is another file" % self.path, hint="set force = true")
-            return wish
-        return dict({"type": "link", "target": source}, **files.wanted(self.host, _Owner(self.args), now))
+            if not os.path.exists(target):
+                raise Missing("there is no %s to link to" % target)
+            info = os.stat(target)
+            inode = [info.st_dev, info.st_ino]
+            if now is not None and now["inode"] != inode and not self.args.force:
+                raise Failed("%s exists and is another file" % self.path, hint="set force = true")
+            return {"inode": inode}
+        # A link has an owner and a group, and no mode of its own.
+        owner = Args({"owner": self.args.owner, "group": self.args.group, "mode": None})
+        return dict({"type": "link", "target": source}, **files.desired_attributes(self.host, owner, now))
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "None":
         if "target" in change or "type" in change or "inode" in change or change.before is None:
             if change.before is not None and change.before["type"] == "directory":
                 os.rmdir(self.path)
@@ -79,10 +93,3 @@ end})"""
                 os.unlink(temporary)
                 raise
         files.set_attributes(self.path, change, False)
-
-
-class _Owner(object):
-    """A link has an owner and a group, and no mode of its own."""
-
-    def __init__(self, args):
-        self.owner, self.group, self.mode = args.owner, args.group, None

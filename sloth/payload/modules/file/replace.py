@@ -1,21 +1,28 @@
-"""file.replace: every match of a regular expression in a file, or in a section of it."""
+"""file.replace: replaces every match of a regular expression in a file, or in a section of it."""
 
 import re
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
-from sloth.payload.lib.patterns import check_template, compiled, substitute
+from sloth.payload.lib.patterns import check_template, compile_pattern, substitute
 from sloth.payload.modules.file.text import EDIT_FIELDS, RETURNS, TextEdit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes
 
 
 class Replace(TextEdit):
-    r"""Replaces all that matches a regular expression; the semantics are Ansible's replace.
+    r"""Replace every match of a regular expression; the semantics are those of Ansible's replace.
 
-    `^` and `$` match at every line, `.` does not match a line end. `after` and `before` are regular expressions, too,
-    in which `.` does: only what lies between their first matches is edited; when they match nothing, nothing is.
+    `^` and `$` match at every line, `.` does not match the end of a line. `after` and `before` are regular expressions,
+    too, in which `.` does: only the text between their first matches is edited; when they do not match, nothing is.
 
-    Other than Ansible: a flag such as `(?i)` in the middle of a regular expression is taken as if it were at the
-    start (Ansible fails where Python is 3.11 or later), a replacement that matches again and so changes the file
-    at every run is made and warned of, and owner, group and mode hold even when the section is not found.
+    Other than Ansible: a flag such as `(?i)` in the middle of a regular expression counts as if it were at the start
+    (Ansible fails where Python is 3.11 or later).
+
+    Other than Ansible: a replacement that regexp matches again, so that every run changes the file, causes a warning.
+
+    Other than Ansible: owner, group and mode are set even when the section is not found.
     """
 
     name = "file.replace"
@@ -26,12 +33,16 @@ class Replace(TextEdit):
             "regexp",
             default=REQUIRED,
             aliases=("regex",),
-            help="what to replace: Python's regular expression, multi-line",
+            help="what to replace: a regular expression of Python, in multi-line mode",
         ),
-        Field("replace", default="", help=r"what to put there; \1 and \g<name> are what groups matched; empty: remove"),
-        Field("after", help="regular expression: only what follows it is edited"),
-        Field("before", help="regular expression: only what comes before it is edited"),
-        Field("encoding", default="utf-8", help="the file's encoding; bytes that are not of it are kept"),
+        Field(
+            "replace",
+            default="",
+            help=r"the replacement; \1 and \g<name> stand for the groups that regexp matched; empty: remove",
+        ),
+        Field("after", help="a regular expression: only the text after its match is edited"),
+        Field("before", help="a regular expression: only the text before its match is edited"),
+        Field("encoding", default="utf-8", help="the file's encoding; bytes that it cannot decode are kept"),
     )
     returns = RETURNS
     example = """\
@@ -42,14 +53,14 @@ file.replace({
   backup = true,
 })"""
 
-    def part(self):
-        parts = [self.args.regexp]
+    def part(self) -> "str":
+        parts: "list[str]" = [self.args.regexp]
         parts += [
             " %s %s" % (name, text) for name, text in (("after", self.args.after), ("before", self.args.before)) if text
         ]
         return "".join(parts)
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         after, before = self.args.after, self.args.before
         section = ""
         if after and before:
@@ -58,17 +69,17 @@ file.replace({
             section = "%s(?P<subsection>.*)" % after
         elif before:
             section = "(?P<subsection>.*)%s" % before
-        self._section = compiled("after/before", section, re.DOTALL, self.host.warn) if section else None
-        self._pattern = compiled("regexp", self.args.regexp, re.MULTILINE, self.host.warn)
+        self._section = compile_pattern("after/before", section, re.DOTALL, self.host.warn) if section else None
+        self._pattern = compile_pattern("regexp", self.args.regexp, re.MULTILINE, self.host.warn)
         check_template("replace", self.args.replace)
         return TextEdit.desired(self, now)
 
-    def edit(self, data, new):
+    def edit(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
         encoding = self.args.encoding
         try:
             text = data.decode(encoding, "surrogateescape")
         except LookupError:
-            raise ArgumentError("there is no encoding %s" % encoding, hint="say utf-8, latin-1, ...")
+            raise ArgumentError("there is no encoding %s" % encoding, hint="such as utf-8 or latin-1")
         except UnicodeError as error:
             raise ArgumentError("%s is not %s: %s" % (self.path, encoding, error), hint="set encoding")
         start, end = 0, len(text)

@@ -1,39 +1,43 @@
-"""file.stat: what is at a path."""
+"""file.stat: reports what exists at a path."""
 
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, Field, Query
 from sloth.payload.lib import files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes
+
 
 class Stat(Query):
-    """Look at a path; changes nothing, and runs in a check, too."""
+    """Report what exists at a path; it changes nothing, and runs in a check, too."""
 
     name = "file.stat"
     fields = (
-        Field("path", "path", REQUIRED, aliases=("dest", "name"), help="what to look at"),
-        Field("follow", "bool", False, help="look at what a link points to"),
-        Field("get_checksum", "bool", True, help="read a regular file's SHA-256"),
+        Field("path", "path", REQUIRED, aliases=("dest", "name"), help="the path to look at"),
+        Field("follow", "bool", False, help="report the target of a link"),
+        Field("get_checksum", "bool", True, help="compute the SHA-256 of a regular file"),
     )
     returns = (
-        Field("exists", "bool", help="whether there is anything"),
+        Field("exists", "bool", help="whether anything exists at the path"),
         Field("type", help="file, directory, link, char, block, fifo or socket"),
         Field("mode", help='such as "0644"'),
-        Field("owner", help="name, or number when it has none"),
-        Field("group", help="name, or number when it has none"),
+        Field("owner", help="a name, or a number when it has none"),
+        Field("group", help="a name, or a number when it has none"),
         Field("size", "int", help="bytes"),
-        Field("mtime", "float", help="time of the last change, epoch seconds"),
-        Field("target", help="what a link points to"),
+        Field("mtime", "float", help="time of the last change of the content, epoch seconds"),
+        Field("target", help="the target of a link"),
         Field("sha256", help="of a regular file"),
     )
     example = """task({name = "look", run = function()
     if file.stat({path = "/etc/motd"}).exists then print("there is a motd") end
 end})"""
 
-    def identity(self):
+    def identity(self) -> "str":
         return self.host.expand(self.args.path)
 
-    def look(self):
+    def look(self) -> "Attributes":
         path = self.host.expand(self.args.path)
         seen = files.look(path, self.args.follow)
         if seen is None:

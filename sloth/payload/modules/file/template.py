@@ -1,15 +1,24 @@
-"""file.template: a Jinja2 template, rendered on the controller, as a file on the host."""
+"""file.template: writes a Jinja2 template, rendered on the controller, to a file on the host."""
 
 from sloth.payload.kernel.resource import REQUIRED, Field
 from sloth.payload.lib import files
 from sloth.payload.modules.file.copy import DEST, FOLLOW, FORCE, Copy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Sequence
+
+    from sloth.payload.kernel.record import Asset
+    from sloth.payload.kernel.resource import Args
+    from sloth.payload.kernel.values import Arguments
+    from sloth.payload.lib.host import Host
+
 
 class Template(Copy):
     """Render a Jinja2 template on the controller and write the text to the host.
 
-    It sees the host's variables by name, and `vars`, `host`, `groups`, `facts`. What is undefined is an error with the
-    template's file and line.
+    The template can use the host's variables by name, and `vars`, `host`, `groups` and `facts`. An undefined variable
+    is an error, with the file and line in the template.
     """
 
     name = "file.template"
@@ -20,17 +29,23 @@ class Template(Copy):
     )  # fmt: skip
     ships = "template"
     fields = (
-        Field("src", "str", REQUIRED, how=True, help="the template: absolute, beside the site, or in its templates/"),
+        Field(
+            "src",
+            "str",
+            REQUIRED,
+            how=True,
+            help="the template: an absolute path, or one below the site's directory or its templates/",
+        ),
         DEST,
-        Field("vars", "dict", how=True, help="further variables for this template"),
+        Field("vars", "dict", how=True, help="additional variables for this template"),
         *files.FIELDS,
         FORCE,
         FOLLOW,
         files.BACKUP,
         files.VALIDATE,
-        Field("trim_blocks", "bool", True, how=True, help="drop the newline after a block"),
-        Field("lstrip_blocks", "bool", False, how=True, help="drop blanks before a block"),
-        Field("newline_sequence", "str", "\n", ("\n", "\r\n", "\r"), how=True, help="what ends a line"),
+        Field("trim_blocks", "bool", True, how=True, help="remove the newline after a block"),
+        Field("lstrip_blocks", "bool", False, how=True, help="remove blanks before a block"),
+        Field("newline_sequence", "str", "\n", ("\n", "\r\n", "\r"), how=True, help="the end of a line"),
         Field("block_start_string", "str", "{%", how=True, help="begins a block"),
         Field("block_end_string", "str", "%}", how=True, help="ends a block"),
         Field("variable_start_string", "str", "{{", how=True, help="begins an expression"),
@@ -43,9 +58,9 @@ class Template(Copy):
 end})"""
 
     @classmethod
-    def check_together(cls, values):
-        Copy.check_together.__func__(cls, dict(values, content=None))
+    def check_together(cls, values: "Arguments") -> "None":
+        super(Template, cls).check_together(dict(values, content=None))
 
-    def __init__(self, args, host, assets=()):
+    def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         args.__dict__.update(content=None, remote_src=False, checksum=None, directory_mode=None)
         Copy.__init__(self, args, host, assets)

@@ -1,6 +1,5 @@
-"""What the edits of a part of a text file share: they read it, work out the new text, and write it whole."""
+"""The base of the modules that edit a part of a text file: they read it, compute the new text, and write it whole."""
 
-import errno
 import os
 
 from sloth.payload.kernel.content import Content
@@ -9,55 +8,58 @@ from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Missing, Reso
 from sloth.payload.lib import files
 from sloth.payload.lib.modes import umask
 
-PATH = Field(
-    "path", "path", REQUIRED, aliases=("dest", "destfile", "name"), help="the file to edit; links are followed"
-)
-CREATE = Field("create", "bool", False, help="make the file, and its directory, when it is not there")
-KEY = 200  # characters of an identity at most
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Attributes
+
+PATH = Field("path", "path", REQUIRED, aliases=("dest", "destfile", "name"), help="the file to edit, or a link to it")
+CREATE = Field("create", "bool", False, help="create the file, and its directory, when it does not exist")
+LONGEST_IDENTITY = 200  # characters
 
 
-def raw(text):
-    """The bytes of an argument (str); a lone surrogate stands for a byte that is not UTF-8."""
+def encode(text: "str") -> "bytes":
+    """Return the bytes of an argument; a lone surrogate stands for a byte that is not UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
 class TextEdit(Resource):
-    """Base of the edits: a subclass has `edit`, `part` and the words of its errors."""
+    """Base of the edits: a subclass has edit() and part(), and may word its own error for a missing file."""
 
     partial = True
     missing = "Path %s does not exist !"  # Ansible's words
 
-    def edit(self, data, new):
-        """Return (bytes after the edit, what was done as a str). Pure. new: there is no file yet, and data is b"".
+    def edit(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
+        """Return the bytes after the edit, and what was done ("" when nothing was). Pure.
 
-        What was done is "" when nothing was; a new file of which that is said is not made.
+        is_new: no file exists yet, and `data` is b""; when nothing was done then, no file is created.
         """
         raise NotImplementedError(self.name)
 
-    def part(self):
-        """What tells this edit from others of the same file (str), "" for the usual one."""
+    def part(self) -> "str":
+        """Return what distinguishes this edit from others of the same file, "" for the usual one."""
         raise NotImplementedError(self.name)
 
-    def absent_is_fine(self):
-        """Whether there is nothing to do, rather than something wrong, when there is no file."""
+    def is_absence_fine(self) -> "bool":
+        """Return whether a missing file means that there is nothing to do, and is not an error."""
         return False
 
     @property
-    def path(self):
+    def path(self) -> "str":
         return self.host.expand(self.args.path)
 
-    def place(self):
+    def place(self) -> "str":
         return os.path.realpath(self.path)
 
-    def identity(self):
+    def identity(self) -> "str":
         part = self.part()
         text = "%s:%s" % (self.path, part) if part else self.path
-        if len(text) < KEY:
+        if len(text) < LONGEST_IDENTITY:
             return text
         digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        return "%s~%s" % (text[: KEY - 14], digest)
+        return "%s~%s" % (text[: LONGEST_IDENTITY - 14], digest)
 
-    def observe(self):
+    def observe(self) -> "Attributes | None":
         path = os.path.realpath(self.path)
         seen = files.look(path)
         if seen is None:
@@ -65,17 +67,17 @@ class TextEdit(Resource):
         if seen["type"] == "directory":
             raise Failed("Path %s is a directory !" % self.path)
         if seen["type"] != "file":
-            raise Failed("Path %s is no regular file but a %s" % (self.path, seen["type"]))
+            raise Failed("Path %s is not a regular file but a %s" % (self.path, seen["type"]))
         with open(path, "rb") as file:
             content = Content.of_bytes(file.read())
         return {"content": content, "mode": seen["mode"], "owner": seen["owner"], "group": seen["group"]}
 
-    def desired(self, now):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
         if now is None:
-            if self.absent_is_fine():
+            if self.is_absence_fine():
                 return None
             if not getattr(self.args, "create", False):
-                hint = "set create = true" if hasattr(self.args, "create") else "make it first, with file.copy"
+                hint = "set create = true" if hasattr(self.args, "create") else "create it first, with file.copy"
                 raise Missing(self.missing % self.path, hint=hint)
         old = b"" if now is None else now["content"].data()
         text, done = self.edit(old, now is None)
@@ -88,23 +90,24 @@ class TextEdit(Resource):
                     "%s of %s is not idempotent: applied to its own result it changes the file again, so every run will"
                     % (self.name, self.path)
                 )
-        wish = files.wanted(self.host, self.args, now)
-        # An edit that changes nothing keeps the very content that was read.
-        wish["content"] = now["content"] if now is not None and text == old else Content.of_bytes(text)
-        return wish
+        desired = files.desired_attributes(self.host, self.args, now)
+        # An edit that changes nothing keeps the content that was read, so that its hash is not computed again.
+        desired["content"] = now["content"] if now is not None and text == old else Content.of_bytes(text)
+        return desired
 
-    def apply(self, change):
+    def apply(self, change: "Change") -> "Attributes":
+        assert change.after is not None
         path = os.path.realpath(self.path)
-        new = change.before is None
         values = {}
         msg = ""
         if "content" in change:
-            msg = self.edit(b"" if new else change.before["content"].data(), new)[1]
-            if new:
-                _make_directory(os.path.dirname(path))
+            msg = self.edit(b"" if change.before is None else change.before["content"].data(), change.before is None)[1]
+            mode = None
+            if change.before is None:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                mode = change.after.get("mode")
             elif self.args.backup:
-                values["backup_file"] = files.back_up(self.path)  # by the name that was asked for, also of a link
-            mode = change.after.get("mode") if new else None
+                values["backup_file"] = files.back_up(self.path)  # beside a link, not beside its target
             files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))
         files.set_attributes(path, change)
         if self._attributes_differ(change):
@@ -113,18 +116,11 @@ class TextEdit(Resource):
         return values
 
     @staticmethod
-    def _attributes_differ(change):
+    def _attributes_differ(change: "Change") -> "bool":
         if change.before is None:
-            return change.after.get("mode", "") not in ("", "%04o" % (0o666 & ~umask()))
+            mode = (change.after or {}).get("mode", "")
+            return mode not in ("", "%04o" % (0o666 & ~umask()))
         return any(name in change for name in ("mode", "owner", "group"))
-
-
-def _make_directory(path):
-    try:
-        os.makedirs(path)
-    except OSError as error:
-        if error.errno != errno.EEXIST or not os.path.isdir(path):
-            raise
 
 
 EDIT_FIELDS = (PATH, *files.FIELDS, files.BACKUP, files.VALIDATE)

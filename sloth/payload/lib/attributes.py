@@ -1,0 +1,189 @@
+"""The attributes of a file that are not its content: type, owner, group, mode, and what else must survive a rewrite."""
+
+import errno
+import grp
+import os
+import pwd
+import stat
+
+from sloth.payload.kernel.resource import Failed, Field, Missing
+from sloth.payload.lib.modes import parse_mode, umask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from sloth.payload.kernel.resource import Args, Change
+    from sloth.payload.kernel.values import Attributes
+    from sloth.payload.lib.host import Host
+
+FIELDS = (
+    Field("owner", help="the user that owns it, a name or a number; not changed when not given"),
+    Field("group", help="the group that owns it, a name or a number; not changed when not given"),
+    Field(
+        "mode",
+        "mode",
+        help='its permissions: octal digits in quotes ("0644") or symbolic ("u+rwx,g-w,o=r", also X, s and t); '
+        "not changed when not given (a new file gets 0666 less the umask)",
+    ),
+)
+
+# These describe the old content byte for byte, so they must not be copied: the kernel, too, drops them on a write.
+_BOUND_TO_CONTENT = ("security.capability", "security.ima", "security.evm")
+_NOT_PERMITTED = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENODATA)
+_TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "link",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def look(path: "str", follow: "bool" = True) -> "Attributes | None":
+    """Return the type, mode ("0644"), owner and group of `path` (of a link also its target), or None if nothing exists.
+
+    type: "file" "directory" "link" "char" "block" "fifo" "socket"; owner and group are names, or the number as a str
+    when it has none. follow: describe the target of a link (None for a dangling one). Raises OSError.
+    """
+    try:
+        info = os.stat(path) if follow else os.lstat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
+    seen = {
+        "type": _TYPES.get(stat.S_IFMT(info.st_mode), "unknown"),
+        "mode": "%04o" % stat.S_IMODE(info.st_mode),
+        "owner": user_name(info.st_uid),
+        "group": group_name(info.st_gid),
+    }
+    if seen["type"] == "link":
+        seen["target"] = os.readlink(path)
+    return seen
+
+
+def desired_attributes(host: "Host", args: "Args", now: "Attributes | None", kind: "str" = "file") -> "Attributes":
+    """Return those of owner, group and mode that `args` gives, in the form of look().
+
+    now: what look() returned (a dict with at least "mode"), or None when it is yet to be created; kind: "file" or
+    "directory". A symbolic mode is relative to the mode in `now`, or to that of a new file (0666) or directory (0777)
+    less the umask. Raises Missing for an unknown user or group, ArgumentError for an invalid mode.
+    """
+    desired = {}
+    if args.owner is not None:
+        is_planned = "user:%s" % args.owner in host.predicted
+        desired["owner"] = args.owner if is_planned else user_name(_uid(args.owner))
+    if args.group is not None:
+        is_planned = "group:%s" % args.group in host.predicted
+        desired["group"] = args.group if is_planned else group_name(_gid(args.group))
+    if args.mode is not None:
+        old = int(now["mode"], 8) if now is not None else (0o777 if kind == "directory" else 0o666) & ~umask()
+        desired["mode"] = "%04o" % parse_mode(args.mode, old, kind == "directory")
+    return desired
+
+
+def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "None":
+    """Set those of owner, group and mode in which `change` differs. Raises OSError, Missing.
+
+    follow: false changes the owner of a link itself; a link has no mode of its own.
+    """
+    after = change.after or {}
+    uid = _uid(after["owner"]) if "owner" in change and "owner" in after else -1
+    gid = _gid(after["group"]) if "group" in change and "group" in after else -1
+    has_new_owner = uid != -1 or gid != -1
+    if has_new_owner:
+        os.chown(path, uid, gid, follow_symlinks=follow)
+    # chown clears the set-uid and set-gid bits, so the desired mode is set after it.
+    if "mode" in after and ("mode" in change or has_new_owner) and (follow or not os.path.islink(path)):
+        os.chmod(path, int(after["mode"], 8))
+
+
+def copy_attributes(
+    path: "str", descriptor: "int", mode: "int | str | None" = None, keep_owner: "bool" = True
+) -> "None":
+    """Give a new, open file the owner, mode, ACLs, SELinux context and extended attributes of the file at `path`.
+
+    mode: for the new file when nothing exists at `path` (int or "0644"; None: 0666 less the umask). keep_owner: fail
+    when the owner cannot be kept; otherwise the new file belongs to the current user and loses its set-uid bits, as
+    with `cp -p`. Raises Failed, OSError.
+    """
+    try:
+        old = os.stat(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        if mode is None:
+            mode = 0o666 & ~umask()
+        os.fchmod(descriptor, int(mode, 8) if isinstance(mode, str) else mode)
+        return
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+            if not keep_owner:
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
+                return
+            raise Failed(
+                "permission denied: %s belongs to %s:%s, and that owner cannot be kept when the file is rewritten"
+                % (path, user_name(old.st_uid), group_name(old.st_gid)),
+                hint="set become",
+            )
+    _copy_xattrs(path, descriptor)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))  # last: setting an owner or an ACL changes the mode
+
+
+def _copy_xattrs(source: "str", target: "int") -> "None":
+    if not hasattr(os, "listxattr"):
+        return
+    try:
+        names = os.listxattr(source)
+    except OSError:  # the filesystem has none
+        return
+    for name in names:
+        if name in _BOUND_TO_CONTENT:
+            continue
+        try:
+            os.setxattr(target, name, os.getxattr(source, name))
+        except OSError as error:
+            # Without privilege some namespaces can be read and not set. An ACL decides access, so it must be kept.
+            if name.startswith("system.posix_acl") or error.errno not in _NOT_PERMITTED:
+                raise
+
+
+def _uid(owner: "str") -> "int":
+    return _number("user", owner, lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def _gid(group: "str") -> "int":
+    return _number("group", group, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(kind: "str", text: "str", look_up: "Callable[[str], int]") -> "int":
+    if text.isdigit():
+        return int(text)
+    try:
+        return look_up(text)
+    except KeyError:
+        raise Missing("there is no %s %s on this host" % (kind, text), hint="create it first with %s.create" % kind)
+
+
+def user_name(uid: "int") -> "str":
+    """Return the name of the user with the number `uid`, or the number as a str when it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def group_name(gid: "int") -> "str":
+    """Return the name of the group with the number `gid`, or the number as a str when it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, OverflowError):
+        return str(gid)

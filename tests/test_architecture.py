@@ -49,7 +49,6 @@ LARGEST_CLASS = 200
 LARGE: dict[str, str] = {
     "sloth/engine/interpreter.py:Interpreter": "one method for each request of Lua",
     "sloth/payload/kernel/rollback.py:Rollback": "one decision, in steps that share what was predicted and removed",
-    "sloth/payload/lib/files.py": "being split",
     "sloth/payload/modules/pkg/backend.py:Backend": "what package managers have in common; each overrides a part",
     "sloth/playbook/program.py:Program": "one Lua coroutine and everything that resumes it",
     "sloth/transport/session.py:Session": "one connection from start to end",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sloth.errors import StateError
 from sloth.inventory import Host
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
-from sloth.payload.session.messages import Hello
+from sloth.payload.session.messages import VERSION, Hello
 from sloth.state.memory import Known, Memory
 from sloth.transport import Become, Bootstrap, Connection, Connector, Listener, LocalConnection, Session, bundle
 
@@ -53,6 +53,7 @@ class Sessions:
         self._connections: dict[str, asyncio.Task[Connection]] = {}
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
+            v=VERSION,
             agent="",
             run=purpose.run,
             site=purpose.site,

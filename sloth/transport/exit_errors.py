@@ -8,18 +8,18 @@ import time
 from sloth.errors import BecomeError, BootstrapError, ConnectionLost, HostError, LockedError
 from sloth.payload.session.messages import LockHolder
 
-NO_PYTHON = "sloth-no-python:"  # what the start command prints when no interpreter will do, then those it tried
+NO_PYTHON = "sloth-no-python:"  # what the start command prints when it finds no usable interpreter, and those it tried
 
 _SUDO = (
-    ("a password is required", "sudo wants a password", "give --ask-become-pass, or allow the account NOPASSWD"),
-    ("a terminal is required", "sudo wants a password", "give --ask-become-pass, or allow the account NOPASSWD"),
+    ("a password is required", "sudo requires a password", "give --ask-become-pass, or allow the account NOPASSWD"),
+    ("a terminal is required", "sudo requires a password", "give --ask-become-pass, or allow the account NOPASSWD"),
     ("incorrect password", "sudo does not accept the become password", "type it again; it is the login account's own"),
     ("incorrect authentication", "sudo does not accept the become password", "type it again"),
     ("no password was provided", "sudo does not accept the become password", "type it again"),
     ("is not in the sudoers file", "the account may not use sudo", "add it to sudoers on the host"),
-    ("is not allowed to execute", "the account may not become that user by sudo", "look at sudoers on the host"),
-    ("unknown user", "sudo does not know the account to become", "look at become in the inventory or the task"),
-    ("must have a tty", "sudo on the host insists on a terminal (requiretty)", "remove requiretty from its sudoers"),
+    ("is not allowed to execute", "the account may not become that user by sudo", "check sudoers on the host"),
+    ("unknown user", "sudo does not know the account to become", "check become in the inventory or the task"),
+    ("must have a tty", "sudo on the host requires a terminal (requiretty)", "remove requiretty from its sudoers"),
 )
 
 
@@ -34,7 +34,10 @@ def describe(holder: LockHolder) -> str:
     """Return who holds a run lock, for people."""
     if not holder.run:
         return "another run"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    except (OverflowError, ValueError, OSError):  # a host may send any number
+        since = "an unknown time"
     return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
 
 
@@ -60,7 +63,7 @@ def explain(host: str, status: int | None, printed: str, begun: bool) -> HostErr
         missing = re.search(rf"{NO_PYTHON}(.*)", words)
         if missing:
             tried = missing[1].split()
-            found = f"{', '.join(tried)} will not do (too old, or without sqlite3)" if tried else "none was found"
+            found = f"{', '.join(tried)} cannot be used (too old, or without sqlite3)" if tried else "none was found"
             return BootstrapError(
                 f"{host} has no usable Python: {found}",
                 hint="install python3 (3.6 or newer, with its standard library) there, or set python in the inventory",
@@ -70,7 +73,7 @@ def explain(host: str, status: int | None, printed: str, begun: bool) -> HostErr
     tail = f": {words[-600:]}" if words else ""
     if status is None:
         return ConnectionLost(
-            f"the connection to {host} was lost{tail}", hint="the host keeps what was done; run again"
+            f"the connection to {host} was lost{tail}", hint="what was done on the host is kept; run again"
         )
     if status < 0:
         return ConnectionLost(f"the payload on {host} was ended by signal {-status}{tail}", hint="run again")

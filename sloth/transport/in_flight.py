@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from sloth.errors import CallError, HostError, ProtocolError
+from sloth.payload.kernel.status import Status
 from sloth.payload.session import messages, wire
 from sloth.payload.session.messages import Call, Reply
 from sloth.transport.assets import Asset
@@ -15,8 +16,8 @@ from sloth.transport.outbox import Outbox
 T = TypeVar("T")
 CALLS = 512  # calls in flight
 BYTES = 1024 * 1024  # bytes in flight
-INLINE = 4096  # a content up to this size always goes with its call
-PUSH = 64 * 1024  # up to this size it goes with its call when the host is not known to have it
+INLINE = 4096  # bytes; a content up to this size always goes with its call
+PUSH = 64 * 1024  # bytes; up to this size it goes with its call when the host is not known to have it
 TOGETHER = 8  # pieces of a file that are written at once
 
 
@@ -69,16 +70,12 @@ class CallsInFlight:
                 frames += [*asset.blobs(call.id, index), wire.Blob(call.id, index, b"").pack()]
         try:
             frames.append(wire.pack(call))
-        except (wire.WireError, ValueError) as error:
-            raise CallError(f"{call.name} cannot be sent: {error}", hint="ship large contents as files") from error
+        except wire.WireError as error:
+            raise CallError(
+                f"{call.name} cannot be sent: {error.message}", hint="ship large contents as files"
+            ) from error
         data = b"".join(frames)
-        while self._sent and (len(self._sent) >= CALLS or self._bytes + len(data) > BYTES):
-            if self._outbox.end is not None:
-                raise self._outbox.end
-            self._room.clear()
-            await self._room.wait()
-        if self._outbox.end is not None:
-            raise self._outbox.end
+        await self._wait_for_room(len(data))
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.add_done_callback(retrieve)
         self._sent[call.id] = _Sent(future, assets, len(data))
@@ -86,11 +83,23 @@ class CallsInFlight:
         await self._outbox.write_soon(data)
         return future
 
+    async def _wait_for_room(self, size: int) -> None:
+        """Wait until `size` bytes more may be in flight: without a window, both ends could fill all buffers."""
+        while self._sent and (len(self._sent) >= CALLS or self._bytes + size > BYTES):
+            if self._outbox.end is not None:
+                raise self._outbox.end
+            self._room.clear()
+            await self._room.wait()
+        if self._outbox.end is not None:
+            raise self._outbox.end
+
     def answer(self, reply: Reply) -> None:
-        """Take a reply. Raises ProtocolError when its call was not made."""
+        """Take a reply. Raises ProtocolError when its call was not made, or it is none of a call."""
+        if reply.status is Status.UNREACHABLE:
+            raise ProtocolError(f"{self._host} sent a reply with the status {reply.status}")
         sent = self._sent.pop(reply.id, None)
         if sent is None:
-            raise ProtocolError(f"{self._host} answers a call that was not made")
+            raise ProtocolError(f"{self._host} sent a reply to a call that was not made")
         if sent.sink is not None:
             sent.sink.abort()
         self._bytes -= sent.size
@@ -124,12 +133,12 @@ class CallsInFlight:
                     return
                 frames.append(frame)
                 if len(frames) == TOGETHER:
-                    await self._outbox.write(b"".join(frames))
+                    await self._outbox.write(*frames)
                     frames.clear()
         except CallError:
             frames.clear()  # the host finds the content short, and reports that
         if number in self._sent:
-            await self._outbox.write(b"".join(frames) + wire.Blob(number, index, b"").pack())
+            await self._outbox.write(*frames, wire.Blob(number, index, b"").pack())
 
     async def fetched(self, blob: wire.Blob) -> None:
         """Take a piece of a file that the host sends; the empty piece ends it. Raises ProtocolError."""

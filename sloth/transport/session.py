@@ -1,4 +1,8 @@
-"""One payload process on one host: starts it, exchanges messages with it, and ends with a clear error or a goodbye."""
+"""A session with one payload: messages in and out, until it ends and everything that still waits is answered.
+
+What it consists of is in files of its own: the start (bootstrap), what goes to the host (outbox), the calls and queries
+that are not answered yet (in_flight, queries). They meet here, since they end together.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sloth.errors import BootstrapError, ConnectionLost, HostError, ProtocolError, StateError
+from sloth.errors import BootstrapError, ConnectionLost, HostError, ProtocolError
 from sloth.payload.kernel import findings  # noqa: F401  Bye holds some, which are read by their name
 from sloth.payload.kernel.record import ReplicaChange
 from sloth.payload.kernel.status import FailureKind
@@ -20,12 +24,15 @@ from sloth.transport.bootstrap import Bootstrap
 from sloth.transport.connection import Connection
 from sloth.transport.in_flight import CallsInFlight, Sink, retrieve
 from sloth.transport.outbox import Outbox
+from sloth.transport.queries import Queries
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
 
 PING = 15.0  # seconds between signs of life
-BYE = 60.0  # seconds that the payload has to look at orphans, commit and say goodbye
+BYE = 60.0  # seconds for the payload to look for orphans, commit and answer
+CLOSE = 10.0  # seconds for the host to take what was sent before the session closes
+CANCEL = 2.0  # seconds for the host to take a cancellation
 READ = 256 * 1024
 
 
@@ -54,7 +61,7 @@ class Session:
         self._numbers = iter(range(1, 2**31))
         self._outbox = Outbox(self._host, self._spawn)
         self._calls = CallsInFlight(self._host, self._outbox, listener.fetch)
-        self._queries: dict[int, tuple[asyncio.Future[Rows], Rows]] = {}
+        self._queries = Queries(self._host, self._outbox)
         self._replica: Rows = []
         self._secrets: set[str] = set()
         loop = asyncio.get_running_loop()
@@ -78,7 +85,7 @@ class Session:
         evaluation: given when all of the site was evaluated; the goodbye then names what it no longer does.
         """
         try:
-            await self._outbox.send(messages.Close(evaluation=evaluation))
+            await self._send_close(messages.Close(evaluation=evaluation))
             bye = await asyncio.wait_for(asyncio.shield(self._bye), BYE)
             if bye.replica is not None:
                 bye.replica.rows = self._replica
@@ -88,6 +95,15 @@ class Session:
         finally:
             await self.abort()
 
+    async def _send_close(self, close: messages.Close) -> None:
+        # A host that does not read what it was sent before will not read this: do not wait for as long again.
+        limit = max(1.0, CLOSE - self._outbox.stuck_for())
+        try:
+            async with asyncio.timeout(limit):
+                await self._outbox.send(close)
+        except TimeoutError:
+            raise ConnectionLost(f"{self._host} does not read what is sent to it", hint="run again") from None
+
     async def abort(self) -> None:
         """End the session now."""
         self._finish(ConnectionLost(f"{self._host}: the session was closed"))
@@ -95,14 +111,12 @@ class Session:
         self._bootstrap.kill()
 
     def _finish(self, error: HostError) -> None:
-        """Nothing more will come: everybody who waits gets the error."""
+        """Answer everything that still waits with `error`; nothing more will come."""
         if self._outbox.end is not None:
             return
         self._outbox.end = error
         self._calls.end(error)
-        for query, _ in self._queries.values():
-            if not query.done():
-                query.set_exception(error)
+        self._queries.end(error)
         if not self.ready.done():
             self.ready.set_exception(error)
         if not self._bye.done():
@@ -122,9 +136,13 @@ class Session:
             except Exception as error:
                 self._finish(ProtocolError(f"{self._host}: {type(error).__name__}: {error}"))
 
+        def forget(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            work.close()  # it has not even begun if the session has ended meanwhile
+
         task = asyncio.create_task(guarded())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(forget)
 
     async def _ping(self) -> None:
         while self._outbox.end is None:
@@ -145,7 +163,7 @@ class Session:
         """Read from the payload until it ends; then end everything that still waits for it."""
         try:
             rest = await self._bootstrap.handshake(self._connection, self._outbox)
-            decoder = wire.Decoder()
+            decoder = wire.Decoder(messages.FROM_PAYLOAD)
             while True:
                 for frame in decoder.feed(rest):
                     await self._take(frame)
@@ -168,12 +186,14 @@ class Session:
                 asset = self._calls.asset(frame.id, frame.index)
                 self._spawn(self._calls.ship(frame.id, frame.index, asset))
             case Ready():
+                if frame.v != messages.VERSION:
+                    raise ProtocolError(f"{self._host} uses protocol version {frame.v}, not {messages.VERSION}")
                 if not self.ready.done():
                     self.ready.set_result(frame)
             case messages.Waiting():
                 self._listener.waiting(frame.holder)
             case messages.Rows():
-                self._take_rows(frame)
+                self._queries.take(frame)
             case messages.ReplicaPage():
                 self._replica += frame.rows
             case messages.Bye():
@@ -195,22 +215,6 @@ class Session:
         if fail.detail:
             error.add_note(fail.detail)
         return error
-
-    def _take_rows(self, page: messages.Rows) -> None:
-        waiting = self._queries.get(page.id)
-        if waiting is None:
-            raise ProtocolError(f"{self._host} answers a query that was not made")
-        future, rows = waiting
-        rows += page.rows
-        if page.more:
-            return
-        del self._queries[page.id]
-        if future.done():
-            return
-        if page.error:
-            future.set_exception(StateError(f"{self._host}: {page.error}", hint=page.hint))
-        else:
-            future.set_result(rows)
 
     # Sending
 
@@ -235,14 +239,14 @@ class Session:
             await self._outbox.write_soon(wire.pack(messages.Secrets(values=fresh)))
 
     async def cancel(self, epoch: int) -> None:
-        """Let the host interrupt and skip the calls of `epoch` and earlier ones."""
-        await self._outbox.send(messages.Cancel(epoch=epoch))
+        """Let the host interrupt and skip the calls of `epoch` and earlier ones; takes at most CANCEL seconds.
+
+        Raises HostError when the session has ended.
+        """
+        with contextlib.suppress(TimeoutError):  # it stays in the outbox, before everything else
+            async with asyncio.timeout(CANCEL):
+                await self._outbox.send_first(messages.Cancel(epoch=epoch))
 
     async def query(self, op: str, args: JsonObject) -> Rows:
         """Query the host's state; return rows. Raises StateError, HostError."""
-        number = next(self._numbers)
-        future: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(retrieve)
-        self._queries[number] = (future, [])
-        await self._outbox.send(messages.StateQuery(id=number, op=op, args=args))
-        return await future
+        return await self._queries.query(next(self._numbers), op, args)

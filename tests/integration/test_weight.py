@@ -187,7 +187,7 @@ async def test_a_call_does_not_wait_for_a_slow_site(tmp_path: Path, writes: list
 
 def _system_calls(home: Path, lines: int) -> Counter[str]:
     """What a payload asks of its kernel to look at `lines` lines that are there, from its start to its end."""
-    hello = messages.Hello(agent="a", site="s", run="r", who="w", origin="o")
+    hello = messages.Hello(v=messages.VERSION, agent="a", site="s", run="r", who="w", origin="o")
     asked = [
         messages.Call(
             id=n, epoch=0, task="t", where="s:1", name="file.lineinfile",

@@ -35,6 +35,7 @@ class ValueType(type):
     """Turns the annotations of a class body into slots, and remembers their defaults."""
 
     fields: "dict[str, tuple[str, object]]"
+    layout: "list[tuple[str, str, type | None, object]]"  # see _layout()
 
     def __new__(
         cls, name: "str", bases: "tuple[type, ...]", namespace: "dict[str, object]", **options: "object"
@@ -46,6 +47,7 @@ class ValueType(type):
         namespace["__slots__"] = tuple(annotations)
         made = type.__new__(cls, name, bases, namespace)
         made.fields = fields
+        made.layout = []
         _classes[name] = made
         return made
 
@@ -99,7 +101,7 @@ class Value(metaclass=ValueType):
         data = {}
         for name, (_, default) in type(self).fields.items():
             value = getattr(self, name)
-            if default is _REQUIRED or value != default:
+            if value is not default and value != default:  # a required field has a default that equals nothing
                 data[name] = _plain(value)
         return data
 
@@ -115,13 +117,29 @@ class Value(metaclass=ValueType):
         """
         if not isinstance(data, dict):
             raise InvalidValue("%s must be an object, not %s" % (cls.__name__, type(data).__name__))
-        values = {}
-        for name, (kind, default) in cls.fields.items():
+        found = cls.__new__(cls)
+        for name, kind, exact, default in cls.layout or _layout(cls):
             if name in data:
-                values[name] = _read(data[name], kind, cls.__name__, name)
+                value = data[name]
+                if type(value) is not exact:
+                    value = _read(value, kind, cls.__name__, name)
             elif default is _REQUIRED:
                 raise InvalidValue("%s.%s is missing" % (cls.__name__, name))
-        return cls(**values)
+            else:
+                value = default.copy() if isinstance(default, (list, dict)) else default
+            setattr(found, name, value)
+        return found
+
+
+def _layout(cls: "ValueType") -> "list[tuple[str, str, type | None, object]]":
+    """Return name, kind, Python type and default of each field; a value of exactly that type needs no further check.
+
+    It is kept in the class, because one is read for every call and its reply.
+    """
+    for name, (kind, default) in cls.fields.items():
+        optional = kind[: -len(" | None")] if kind.endswith(" | None") else kind
+        cls.layout.append((name, kind, _EXACT.get(optional), default))
+    return cls.layout
 
 
 def _plain(value: "object") -> "Json":
@@ -156,7 +174,8 @@ def _read(value: "Json", kind: "str", owner: "str", name: "str") -> "Json":
     try:
         return words(value)
     except (ValueError, TypeError):
-        raise InvalidValue("%s.%s is unknown: %s" % (owner, name, repr(value)[:60]))
+        shown = repr(value)[:60] if isinstance(value, str) else _type_of(value)
+        raise InvalidValue("%s.%s is unknown: %s" % (owner, name, shown))
 
 
 def _type_of(value: "Json") -> "str":
@@ -171,6 +190,10 @@ def _is_float(value: "Json") -> "bool":
     return isinstance(value, float) or _is_int(value)
 
 
+def _is_difference(entry: "Json") -> "bool":
+    return isinstance(entry, dict) and isinstance(entry.get("unified", ""), str)
+
+
 _CHECKS: "dict[str, Callable[[Json], bool]]" = {
     "int": _is_int,
     "float": _is_float,
@@ -180,8 +203,11 @@ _CHECKS: "dict[str, Callable[[Json], bool]]" = {
     "JsonObject": lambda value: isinstance(value, dict),
     "Attributes": lambda value: isinstance(value, dict),
     "Arguments": lambda value: isinstance(value, dict),
-    "Diff": lambda value: isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values()),
+    "Diff": lambda value: isinstance(value, dict) and all(map(_is_difference, value.values())),
 }
+_EXACT: "dict[str, type]" = {
+    "str": str, "bool": bool, "float": float, "JsonObject": dict, "Attributes": dict, "Arguments": dict,
+}  # fmt: skip
 _words: "dict[str, type[Word]]" = {}
 
 

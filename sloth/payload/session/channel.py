@@ -1,4 +1,4 @@
-"""The payload's end of the wire: a thread that reads frames, and the only writer of frames."""
+"""The payload's end of the connection: a thread that reads frames, and the only writer of them."""
 
 import collections
 import os
@@ -7,8 +7,7 @@ import threading
 import time
 
 from sloth.payload.kernel.errors import Disconnected, Failed
-from sloth.payload.session import wire
-from sloth.payload.session.messages import Cancel, Need, Output, Ping, Stored
+from sloth.payload.session import messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,28 +16,33 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.content import Content
     from sloth.payload.kernel.record import Asset
     from sloth.payload.session.messages import Message
+    from sloth.payload.session.wire import Blob
 
-SILENCE = 60.0  # seconds without a byte from the controller (it pings every 15) after which the link counts as dead
+SILENCE = 60.0  # seconds without a byte from the controller, which pings every 15, until it counts as disconnected
 INBOX = 4 * 1024 * 1024  # bytes of pulled content that may wait in memory
-ANSWER = 600.0  # seconds within which the controller answers a fetch
+ANSWER = 600.0  # seconds within which the controller confirms a fetched file
 
 
 class Channel(object):
-    """Frames in and out. Everything but `_read` is called by the main thread."""
+    """Messages and contents, in and out.
+
+    One thread reads (_read and what it calls); the main thread calls everything else. It runs the calls, and while one
+    is running the reader still notes that it is cancelled, and takes the content that it pulls.
+    """
 
     def __init__(self, reader: "int", writer: "int") -> "None":
-        """reader, writer: file descriptors of the wire."""
+        """reader, writer: file descriptors."""
         self._reader = reader
         self._writer = writer
-        self._decoder = wire.Decoder()
         self._messages: "Deque[Message]" = collections.deque()
-        self._blobs: "dict[int, dict[int, Deque[bytes]]]" = {}  # call -> asset -> pieces; b"" is the last
-        self._waiting = 0  # bytes in _blobs
-        self._current = -1  # the call being run; blobs of earlier ones are dropped
-        self._stored: "dict[int, Stored]" = {}  # call -> the controller's answer to a fetch
+        self._pieces: "dict[int, dict[int, Deque[bytes]]]" = {}  # call -> asset index -> pieces; b"" ends them
+        self._held = 0  # bytes in _pieces
+        self._current = -1  # the call that is running; pieces for earlier ones are dropped
+        self._stored: "dict[int, messages.Stored]" = {}  # by call
         self._cancelled = -1  # highest epoch that was cancelled
         self._epoch = 0
-        self._over = ""  # why nothing more will come
+        self._ended = ""  # why nothing more will come
+        self._violation: "wire.WireError | None" = None  # if it is what the controller sent that ended it
         self._condition = threading.Condition()
         self._write_lock = threading.Lock()
         os.set_blocking(writer, False)
@@ -53,107 +57,118 @@ class Channel(object):
 
     def _read(self) -> "None":
         why = "the controller closed the connection"
+        decoder = wire.Decoder(messages.FROM_CONTROLLER)
         try:
             while True:
                 if not select.select([self._reader], [], [], SILENCE)[0]:
-                    why = "nothing heard from the controller for %d seconds" % SILENCE
+                    why = "no sign of life from the controller for %d seconds" % SILENCE
                     break
                 data = os.read(self._reader, 256 * 1024)
                 if not data:
                     break
-                for frame in self._decoder.feed(data):
-                    self._take(frame)
-        except (OSError, wire.WireError) as error:
+                for item in decoder.feed(data):
+                    self._take(item)
+        except wire.WireError as error:
+            self._violation = error
+            why = error.message
+        except OSError as error:
             why = str(error)
-        self.end(why)
+        finally:  # whatever it was that ended this thread, the other one must not wait for it
+            self.end(why)
 
     def end(self, why: "str") -> "None":
-        """Let nothing more come in (also called from signal handlers, so it waits for no lock for long)."""
-        self._over = self._over or why
+        """Let everything that waits for the controller end. Signal handlers call this too: it must not block."""
+        self._ended = self._ended or why
         if self._condition.acquire(timeout=1):
             try:
                 self._condition.notify_all()
             finally:
                 self._condition.release()
 
-    def _take(self, frame: "Message | wire.Blob") -> "None":
+    def _take(self, item: "Message | Blob") -> "None":
         with self._condition:
-            if isinstance(frame, wire.Blob):
-                call, index, data = frame.call, frame.index, frame.data
-                while self._waiting > INBOX and call == self._current and not self._over:
-                    self._condition.wait(1)
-                if call >= self._current:
-                    self._blobs.setdefault(call, {}).setdefault(index, collections.deque()).append(data)
-                    self._waiting += len(data)
-            elif isinstance(frame, Ping):
-                pass  # that it came is its meaning
-            elif isinstance(frame, Cancel):
-                self._cancelled = max(self._cancelled, frame.epoch)
-            elif isinstance(frame, Stored):
-                self._stored[frame.id] = frame
-            else:
-                self._messages.append(frame)
+            if isinstance(item, wire.Blob):
+                self._keep(item)
+            elif isinstance(item, messages.Cancel):
+                self._cancelled = max(self._cancelled, item.epoch)
+            elif isinstance(item, messages.Stored):
+                self._stored[item.id] = item
+            elif not isinstance(item, messages.Ping):  # a ping is no more than a byte that came
+                self._messages.append(item)
             self._condition.notify_all()
 
-    def next(self, wait: "bool" = True) -> "Message | None":
-        """Return the next message; None when there is none yet and not `wait`. Raises Disconnected at the end."""
+    def _keep(self, blob: "Blob") -> "None":
+        """Keep a piece for pull(). While too many wait, this stops reading, and so the controller's writing."""
+        while self._held > INBOX and blob.call == self._current and not self._ended:
+            self._condition.wait(1)
+        if blob.call >= self._current:
+            self._pieces.setdefault(blob.call, {}).setdefault(blob.index, collections.deque()).append(blob.data)
+            self._held += len(blob.data)
+
+    def receive(self, wait: "bool" = True) -> "Message | None":
+        """Return the next message; None if there is none yet and not `wait`.
+
+        Raises Disconnected at the end, or WireError if the controller sent something invalid.
+        """
         with self._condition:
             while not self._messages:
-                if self._over:
-                    raise Disconnected(self._over)
+                if self._violation is not None:
+                    raise self._violation
+                if self._ended:
+                    raise Disconnected(self._ended)
                 if not wait:
                     return None
                 self._condition.wait(1)  # a bounded wait lets signals through
             return self._messages.popleft()
 
-    def waiting(self) -> "list[Message]":
-        """Return the messages that have come in and wait behind the present one."""
+    def upcoming_calls(self) -> "list[messages.Call]":
+        """Return the calls that wait behind the present one."""
         with self._condition:
-            return list(self._messages)
+            return [message for message in self._messages if isinstance(message, messages.Call)]
 
     # The call that is running
 
     def begin(self, call: "int", epoch: "int") -> "None":
-        """Begin call number `call` of `epoch`; those before it are finished."""
+        """Note that `call` of `epoch` begins; those before it are finished."""
         with self._condition:
             self._current, self._epoch = call, epoch
 
     def finish(self, call: "int") -> "None":
-        """Finish a call: whatever else comes in for it is dropped."""
+        """Note that `call` is answered: whatever else comes for it is dropped."""
         with self._condition:
             self._current = call + 1
-            for pieces in self._blobs.pop(call, {}).values():
-                self._waiting -= sum(len(data) for data in pieces)
+            for pieces in self._pieces.pop(call, {}).values():
+                self._held -= sum(len(data) for data in pieces)
             self._condition.notify_all()
 
     def cancelled(self, epoch: "int | None" = None) -> "bool":
-        """Return whether the calls of `epoch` (of the running call, if None) are no longer wanted."""
-        return bool(self._over) or self._cancelled >= (self._epoch if epoch is None else epoch)
+        """Return whether the calls of `epoch` (None: that of the running call) are no longer wanted."""
+        return bool(self._ended) or self._cancelled >= (self._epoch if epoch is None else epoch)
 
     def pull(self, index: "int", asset: "Asset") -> "Iterator[bytes]":
-        """Yield the bytes of asset `index` of the running call; ask the controller unless it pushed them."""
+        """Yield the bytes of asset `index` of the running call; request them unless the controller pushed them."""
         call = self._current
         if not asset.pushed:
-            self.send(Need(id=call, index=index))
+            self.send(messages.Need(id=call, index=index))
         while True:
             with self._condition:
-                pieces = self._blobs.get(call, {}).get(index)
+                pieces = self._pieces.get(call, {}).get(index)
                 while not pieces:
-                    if self._over:
+                    if self._ended:
                         raise Failed("the connection ended while %s was being sent" % asset.name)
                     if self.cancelled():
                         raise Failed("cancelled while %s was being sent" % asset.name)
                     self._condition.wait(1)
-                    pieces = self._blobs.get(call, {}).get(index)
+                    pieces = self._pieces.get(call, {}).get(index)
                 data = pieces.popleft()
-                self._waiting -= len(data)
+                self._held -= len(data)
                 self._condition.notify_all()
             if not data:
                 return
             yield data
 
     def give(self, content: "Content") -> "None":
-        """Stream `content` (Content) to the controller and wait until it has stored it; Failed when it cannot."""
+        """Send `content` to the controller, and return when it has stored it. Raises Failed when it cannot."""
         call = self._current
         for data in content.chunks():
             for start in range(0, len(data), wire.CHUNK):
@@ -164,7 +179,7 @@ class Channel(object):
         end = time.monotonic() + ANSWER
         with self._condition:
             while call not in self._stored:
-                if self._over or time.monotonic() > end:
+                if self._ended or time.monotonic() > end:
                     raise Failed("the controller did not confirm that it stored the file")
                 self._condition.wait(1)
             answer = self._stored.pop(call)
@@ -174,24 +189,24 @@ class Channel(object):
     # Writing
 
     def output(self, stream: "str", data: "bytes") -> "None":
-        """Report `data` that the running call's command printed on `stream`."""
+        """Send what the running call's command printed on `stream` ("stdout" or "stderr")."""
         text = data.decode("utf-8", "surrogateescape")
-        self.send(Output(id=self._current, stream=stream, data=text))
+        self.send(messages.Output(id=self._current, stream=stream, data=text))
 
     def send(self, message: "Message") -> "None":
-        """Write one message; raises Disconnected when the controller is no longer connected."""
+        """Write one message. Raises Disconnected."""
         self.write(wire.pack(message))
 
     def write(self, data: "bytes") -> "None":
-        """Write packed frames; raises Disconnected."""
+        """Write frames. Raises Disconnected."""
         view = memoryview(data)
         with self._write_lock:
             poll = select.poll()
             poll.register(self._writer, select.POLLOUT)
             while view:
                 ready = poll.poll(1000)
-                if self._over and not ready:
-                    raise Disconnected(self._over)
+                if self._ended and not ready:
+                    raise Disconnected(self._ended)
                 if not ready:
                     continue
                 try:
@@ -199,5 +214,5 @@ class Channel(object):
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    self._over = self._over or str(error)
-                    raise Disconnected(self._over)
+                    self._ended = self._ended or str(error)
+                    raise Disconnected(self._ended)

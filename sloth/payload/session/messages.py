@@ -6,7 +6,7 @@ from sloth.payload.kernel.value import InvalidValue, Value, uses_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import ClassVar, Mapping
 
     from sloth.payload.kernel.findings import Restored
     from sloth.payload.kernel.values import Arguments, Attributes, Diff, Json, JsonObject
@@ -28,7 +28,7 @@ class Hello(Message):
     """The first message: what this session is for."""
 
     TYPE = "hello"
-    v: "int" = VERSION
+    v: "int"
     agent: "str"
     run: "str" = ""
     site: "str" = ""  # the site's identity; "": no run, only queries
@@ -217,19 +217,19 @@ class Bye(Message):
     orphans: "list[Restored]" = []  # what the site no longer names, and what pruning it would do
 
 
-MESSAGES: "dict[str, type[Message]]" = dict(
-    (cls.TYPE, cls)
-    for cls in (
-        Hello, Call, Secrets, Cancel, StateQuery, Stored, Ping, Close,
-        Ready, Waiting, Reply, Need, Output, Rows, Fail, ReplicaPage, Bye,
-    )
-)  # fmt: skip
+def _by_type(*classes: "type[Message]") -> "dict[str, type[Message]]":
+    return dict((cls.TYPE, cls) for cls in classes)
 
 
-def read(frame: "Json") -> "Message":
-    """Return the message of a JSON frame (a dict). Raises InvalidValue, naming what is wrong."""
+FROM_CONTROLLER = _by_type(Hello, Call, Secrets, Cancel, StateQuery, Stored, Ping, Close)
+FROM_PAYLOAD = _by_type(Ready, Waiting, Reply, Need, Output, Rows, Fail, ReplicaPage, Bye)
+
+
+def read(frame: "Json", types: "Mapping[str, type[Message]]") -> "Message":
+    """Return the message of a JSON frame, one of `types`. Raises InvalidValue, which names what is wrong."""
     kind = frame.get("t") if isinstance(frame, dict) else None
-    cls = MESSAGES.get(kind) if isinstance(kind, str) else None
-    if cls is None:
-        raise InvalidValue("unknown message type %s" % repr(kind)[:40])
-    return cls.read(frame)
+    if not isinstance(kind, str):
+        raise InvalidValue("a message without a type")
+    if kind not in types:
+        raise InvalidValue("unknown message type %r" % kind[:40])
+    return types[kind].read(frame)

@@ -1,4 +1,4 @@
-"""One run at a time may change a host: the operating system's own file lock, which falls with its process."""
+"""The lock that lets only one run at a time change a host: a file lock, which ends with the process that has it."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-POLL = 0.1  # seconds between two tries
+POLL = 0.1  # seconds between two attempts
 
 
 class HeldByOther(Locked):
@@ -41,17 +41,17 @@ class RunLock(object):
         on_wait: "Callable[[LockHolder], None]",
         is_cancelled: "Callable[[], bool]",
     ) -> "None":
-        """Take the lock for `holder`, trying for `wait` seconds.
+        """Take the lock for `holder`, trying for `wait` seconds. Raises HeldByOther, StoreError.
 
-        on_wait(other) is called once when another run has it; is_cancelled() ends the waiting. A lock that our own run
-        holds (another session of it on this account) is no obstacle. Raises HeldByOther, StoreError.
+        on_wait(other) is called once when another run has the lock; is_cancelled() ends the waiting. If this same run
+        has it (in another session, on this account), it need not be taken.
         """
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError("the lock file %s cannot be opened: %s" % (self.path, error.strerror))
         end = time.monotonic() + wait
-        is_told = False
+        is_reported = False
         while not self._try(file):
             other = _read(file)
             if other.run and other.run == holder.run:
@@ -60,8 +60,8 @@ class RunLock(object):
             if time.monotonic() >= end or is_cancelled():
                 os.close(file)
                 raise HeldByOther(other)
-            if not is_told:
-                is_told = True
+            if not is_reported:
+                is_reported = True
                 on_wait(other)
             time.sleep(POLL)
         self._file = file
@@ -80,7 +80,7 @@ class RunLock(object):
             raise StoreError("the lock file %s cannot be locked: %s" % (self.path, error.strerror))
 
     def release(self) -> "None":
-        """Give the lock back, if we have it."""
+        """Give the lock back, if it was taken."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.close(self._file)
@@ -88,8 +88,8 @@ class RunLock(object):
 
 
 def _read(file: "int") -> "LockHolder":
-    """Return who wrote the lock file; fields are empty while it is being written."""
+    # The holder writes it after it has the lock, so it may be empty, or still name the one before.
     try:
         return LockHolder.read(json.loads(os.pread(file, 4096, 0).decode("ascii")))
-    except (ValueError, InvalidValue):
+    except (ValueError, RecursionError, InvalidValue):
         return LockHolder()

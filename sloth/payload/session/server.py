@@ -1,15 +1,16 @@
-"""Serves one session: takes calls from the wire in order, lets the kernel run them, answers once they are recorded."""
+"""The payload's main loop: runs the calls of one controller in order, and answers once what they did is recorded."""
 
 import os
 import sys
 import time
 
 from sloth.payload.kernel.converge import timed
-from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, StoreError
+from sloth.payload.kernel.errors import ArgumentError, Disconnected, StoreError
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
+from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.lib.atomic import sync_directories
 from sloth.payload.lib.host import Host, state_directory
 from sloth.payload.session import messages, wire
@@ -19,225 +20,226 @@ from sloth.payload.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sloth.payload.kernel.findings import Restored
-    from sloth.payload.kernel.values import Rows
-    from sloth.payload.session.channel import Channel
-    from sloth.payload.session.messages import Evaluation, Message
+    from typing import Callable
 
-HOLD = 0.05  # seconds that an answer may wait for others to share its commit
+    from sloth.payload.kernel.findings import Restored
+    from sloth.payload.kernel.values import Arguments, Rows
+    from sloth.payload.session.channel import Channel
+
+HOLD = 0.05  # seconds that a reply may wait for others to share its commit
 ORPHANS = 500  # orphans that are reported at once
+
+
+class Replies(object):
+    """Replies that wait for the commit of what they report: a commit is expensive, so they share one."""
+
+    def __init__(self, store: "Store", channel: "Channel") -> "None":
+        self._store = store
+        self._channel = channel
+        self._frames: "list[bytes]" = []
+        self._since = 0.0
+
+    def __bool__(self) -> "bool":
+        return bool(self._frames)
+
+    def add(self, reply: "messages.Reply") -> "None":
+        """Let a reply wait for the next flush()."""
+        if not self._frames:
+            self._since = time.monotonic()
+        self._frames.append(wire.pack(reply))
+
+    def is_due(self) -> "bool":
+        """Return whether the oldest has waited long enough."""
+        return bool(self._frames) and time.monotonic() - self._since > HOLD
+
+    def flush(self) -> "None":
+        """Commit, then send what waited for it. Raises StoreError, Disconnected."""
+        self._store.commit()
+        if self._frames:
+            data, self._frames = b"".join(self._frames), []
+            self._channel.write(data)
 
 
 class Server(object):
     """One session: one account of one host, one state file."""
 
     def __init__(self, channel: "Channel", hello: "messages.Hello") -> "None":
-        self.channel = channel
-        self.hello = hello
-        self.context = Context(
-            run=hello.run, site=hello.site, who=hello.who, origin=hello.origin, adopt=hello.adopt
-        )  # what the records say of this run
-        self.touched: "set[str]" = set()  # keys of the resources that this run named
-        self.failed_epoch = -1
-        self.lock: "RunLock | None" = None
-        self.is_damaged = False  # the state file turned out to be no sound database
-        self._held: "list[bytes]" = []  # answers that wait for the commit of what they speak of
-        self._held_since = 0.0
-        self.host = Host(channel)
-        path = os.path.join(state_directory(self.host.home), "%s.db" % hello.agent)
-        self.store = Store(path, readonly=hello.check or hello.readonly)
-        self.store.before_commit = sync_directories
-        self.host.signatures = self.store.signatures
-        self.host.upcoming = lambda: [(m.name, m.args) for m in channel.waiting() if isinstance(m, messages.Call)]
+        """Raises StoreError when the state file cannot be used."""
+        self._channel = channel
+        self._hello = hello
+        self._is_damaged = False  # the state file turned out to be no sound database
+        self._named: "set[str]" = set()  # keys of the resources that this run has named
+        self._failed_epoch = -1
+        self._lock: "RunLock | None" = None
+        self._host = Host(channel)
+        path = os.path.join(state_directory(self._host.home), "%s.db" % hello.agent)
+        self._store = Store(path, readonly=hello.check or hello.readonly)
+        self._store.before_commit = sync_directories
+        self._replies = Replies(self._store, channel)
+        self._context = Context(run=hello.run, site=hello.site, who=hello.who, origin=hello.origin, adopt=hello.adopt)
+        self._host.signatures = self._store.signatures
+        self._host.upcoming = self._upcoming
+
+    def _upcoming(self) -> "list[tuple[str, Arguments]]":
+        return [(call.name, call.args) for call in self._channel.upcoming_calls()]
 
     def open(self) -> "None":
-        """Take the run lock (a check takes none) and report that we are ready. Raises Locked, StoreError."""
-        hello = self.hello
-        if not self.store.readonly:
-            self.lock = RunLock(os.path.dirname(state_directory(self.host.home)))
-            self.lock.acquire(
+        """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
+        hello = self._hello
+        if not self._store.readonly:
+            self._lock = RunLock(os.path.dirname(state_directory(self._host.home)))
+            self._lock.acquire(
                 messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin),
                 hello.lock_wait,
-                lambda other: self.channel.send(messages.Waiting(holder=other)),
-                self.channel.cancelled,
+                lambda other: self._channel.send(messages.Waiting(holder=other)),
+                self._channel.cancelled,
             )
             if hello.site:
-                self.store.runs.begin(hello.run, hello.site, hello.who, hello.origin)
-        self.channel.send(
+                self._store.runs.begin(hello.run, hello.site, hello.who, hello.origin)
+        self._channel.send(
             messages.Ready(
-                v=wire.VERSION,
+                v=messages.VERSION,
                 python="%d.%d.%d" % sys.version_info[:3],
-                user=self.host.user,
-                home=self.host.home,
+                user=self._host.user,
+                home=self._host.home,
                 pid=os.getpid(),
-                handlers=self.store.handlers.names(hello.site) if hello.site else [],
-                set_aside=self.store.aside,
+                handlers=self._store.handlers.names(hello.site) if hello.site else [],
+                set_aside=self._store.aside,
             )
         )
 
     def serve(self) -> "None":
-        """Answer messages until Close or the end of the connection."""
+        """Answer messages until Close. Raises Disconnected, WireError, StoreError."""
         while True:
-            message = self.channel.next(wait=not self._held)
-            if message is None or (self._held and time.monotonic() - self._held_since > HOLD):
-                self._flush()
-                if message is None:
-                    continue
+            message = self._channel.receive(wait=not self._replies)
+            if message is None or self._replies.is_due():
+                self._replies.flush()
             if isinstance(message, messages.Call):
                 self._call(message)
             elif isinstance(message, messages.Secrets):
-                self.store.redactor.add(message.values)
+                self._store.redactor.add(message.values)
             elif isinstance(message, messages.StateQuery):
                 self._query(message)
             elif isinstance(message, messages.Close):
-                return self._bye(message)
-            else:
-                raise wire.WireError("unexpected message %s" % message.TYPE)
-
-    def _flush(self) -> "None":
-        """Commit, then send the answers that waited for it."""
-        self.store.commit()
-        if self._held:
-            frames, self._held = b"".join(self._held), []
-            self.channel.write(frames)
-
-    def _hold(self, message: "Message") -> "None":
-        if not self._held:
-            self._held_since = time.monotonic()
-        self._held.append(wire.pack(message))
+                return self._say_bye(message)
+            elif message is not None:
+                raise wire.WireError("a message of type %r was not expected" % message.TYPE)
 
     # Calls
 
-    def _call(self, call: "messages.Call") -> "None":
-        epoch = call.epoch
-        if epoch <= self.failed_epoch or self.channel.cancelled(epoch):
-            self.channel.finish(call.id)
-            self._hold(messages.Reply(id=call.id, status=Status.SKIPPED))
+    def _call(self, message: "messages.Call") -> "None":
+        """Run a call, unless an earlier one of its epoch failed or it was cancelled, and let its reply wait."""
+        if message.epoch <= self._failed_epoch or self._channel.cancelled(message.epoch):
+            self._channel.finish(message.id)
+            self._replies.add(messages.Reply(id=message.id, status=Status.SKIPPED))
             return
-        self.channel.begin(call.id, epoch)
-        reply = messages.Reply(id=call.id, status=Status.FAILED)
+        self._channel.begin(message.id, message.epoch)
+        reply = messages.Reply(id=message.id, status=Status.FAILED)
+        redactor = self._store.redactor
         try:
-            self._run(call, reply)
+            self._run(message, reply)
         except (Disconnected, StoreError):
             raise
         except Exception as error:
-            self.failed_epoch = max(self.failed_epoch, epoch)
-            reply.status = Status.FAILED
-            _explain(error, self.host, reply)
-            redact = self.store.redactor.text
-            reply.error, reply.hint, reply.detail = redact(reply.error), redact(reply.hint), redact(reply.detail)
-        reply.warnings = [self.store.redactor.text(text) for text in self.host.warnings]
-        self.host.warnings = []
-        self.channel.finish(call.id)
-        self._hold(reply)
+            from sloth.payload.session import failures
 
-    def _run(self, call: "messages.Call", reply: "messages.Reply") -> "None":
-        """Run a call and fill in its reply. Raises whatever it raises; `reply.key` is set as soon as it is known."""
-        cls = find(call.name)
-        made = cls(Args(cls.check(call.args)), self.host, call.assets)
-        reply.key = self.store.redactor.key(made.key())
-        if isinstance(made, Resource):
-            self.touched.add(reply.key)
-        if isinstance(made, Action):
-            self._flush()  # it may take long, or take the host down
-        context = self.context.replace(task=call.task, where=call.where, notify=call.notify, sensitive=call.sensitive)
-        outcome, seconds = timed(made, self.store, self.hello.check, context)
-        for name in type(outcome).fields:
-            setattr(reply, name, getattr(outcome, name))
+            self._failed_epoch = max(self._failed_epoch, message.epoch)
+            reply.status = Status.FAILED
+            reply.invalid = isinstance(error, ArgumentError)
+            reply.error, reply.hint, reply.detail = map(redactor.text, failures.explain(error, self._host))
+        if self._host.warnings:
+            reply.warnings = [redactor.text(str(text)) for text in self._host.warnings]
+            self._host.warnings = []
+        self._channel.finish(message.id)
+        self._replies.add(reply)
+
+    def _run(self, message: "messages.Call", reply: "messages.Reply") -> "None":
+        """Run a call and fill in what became of it. Raises whatever the call raises."""
+        cls = find(message.name)
+        call = cls(Args(cls.check(message.args)), self._host, message.assets)
+        reply.key = self._store.redactor.key(call.key())
+        if isinstance(call, Resource):
+            self._named.add(reply.key)
+        if isinstance(call, Action):
+            self._replies.flush()  # it may take long, or take the host down
+        context = self._context.replace(
+            task=message.task, where=message.where, notify=message.notify, sensitive=message.sensitive
+        )
+        outcome, seconds = timed(call, self._store, self._hello.check, context)
+        reply.status = outcome.status
+        reply.reason = outcome.reason
+        reply.msg = outcome.msg
+        reply.diff = outcome.diff or None
+        reply.values = outcome.values
+        reply.before = outcome.before or None
+        reply.after = outcome.after or None
+        reply.unknown = outcome.unknown
         reply.seconds = round(seconds, 4)
 
     # State
 
     def _query(self, message: "messages.StateQuery") -> "None":
-        """Answer a query of the state; `op` is the name of one of the Queries."""
-        from sloth.payload.kernel.paging import pages  # most sessions ask nothing of the state
-        from sloth.payload.session.queries import OPEN, query
+        """Answer a query of the state, page by page."""
+        from sloth.payload.session.queries import OPEN, query  # most sessions query nothing
 
-        if message.op not in OPEN:
-            self._flush()
-        rows: "Rows"
+        is_alone = message.op not in OPEN
+        if is_alone:
+            self._replies.flush()
         try:
             if message.op == "orphans":  # only this session knows what its run has named
-                rows = [orphan.shown() for orphan in self._orphans(messages.Evaluation.read(message.args))]
+                orphans = self._orphans(messages.Evaluation.read(message.args))
+                rows = [orphan.shown() for orphan in orphans]
             else:
-                rows = query(self.store, message.op, message.args, self.host, self.context)
-            if message.op not in OPEN:
-                self.store.commit()
-        except StoreError as error:
-            self.channel.send(messages.Rows(id=message.id, error=error.message, hint=error.hint))
+                rows = query(self._store, message.op, message.args, self._host, self._context)
+            if is_alone:
+                self._store.commit()
+        except (StoreError, InvalidValue) as error:
+            self._channel.send(messages.Rows(id=message.id, error=error.message, hint=error.hint))
             return
-        for page in pages(rows):
-            self.channel.send(messages.Rows(id=message.id, rows=page, more=True))
-        self.channel.send(messages.Rows(id=message.id))
+        self._send_pages(rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
+        self._channel.send(messages.Rows(id=message.id))
 
-    def _bye(self, close: "messages.Close") -> "None":
-        """Commit all, send what the controller's replica lacks, and say goodbye."""
-        self._flush()
-        bye = messages.Bye(orphans=self._orphans(close.evaluation))
-        if self.lock is not None and self.hello.site:
-            self.store.runs.end(self.hello.run)
-            self.store.commit()
-        if close.replica and not self.store.readonly:
-            change = self.store.changes_since(self.hello.replica)
-            if change.rows:
-                self._send_replica(change.rows)
+    def _say_bye(self, message: "messages.Close") -> "None":
+        """Commit everything, and send what the controller needs to know at the end."""
+        self._replies.flush()
+        bye = messages.Bye(orphans=self._orphans(message.evaluation) if message.evaluation is not None else [])
+        if self._lock is not None and self._hello.site:
+            self._store.runs.end(self._hello.run)
+            self._store.commit()
+        if message.replica and not self._store.readonly:
+            change = self._store.changes_since(self._hello.replica)
+            self._send_pages(change.rows, lambda page: messages.ReplicaPage(rows=page))
             bye.replica = change.replace(rows=[])
-        self.channel.send(bye)
+        self._channel.send(bye)
 
-    def _send_replica(self, rows: "Rows") -> "None":
+    def _send_pages(self, rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":
+        if not rows:
+            return
         from sloth.payload.kernel.paging import pages  # a converged run has none to send
 
         for page in pages(rows):
-            self.channel.send(messages.ReplicaPage(rows=page))
+            self._channel.send(make(page))
 
-    def _orphans(self, evaluation: "Evaluation | None") -> "list[Restored]":
-        """Return what the site no longer names, once all of it was evaluated, and what pruning it would do."""
-        if evaluation is None:
-            return []
-        records = self.store.records.orphans(
-            self.hello.site, self.touched, evaluation.spared, mark=not self.hello.check
-        )
+    def _orphans(self, evaluation: "messages.Evaluation") -> "list[Restored]":
+        """Return what the site no longer names, now that all of it was evaluated, and what pruning it would do."""
+        hello = self._hello
+        records = self._store.records.orphans(hello.site, self._named, evaluation.spared, mark=not hello.check)
         if not records:
             return []
         from sloth.payload.kernel.rollback import Rollback
 
-        planned = Rollback(self.store, self.host, self.context, check=True).plan(records[:ORPHANS])
+        planned = Rollback(self._store, self._host, self._context, check=True).plan(records[:ORPHANS])
         return [orphan.replace(diff={}) for orphan in planned]
 
-    def close(self) -> "None":
-        """Whatever happened: keep what was recorded, release the host."""
+    def close(self, error: "Exception | None" = None) -> "None":
+        """Keep what was recorded, and release the host; `error` is what ended the session."""
+        self._is_damaged = isinstance(error, StoreError) and error.damaged
         try:
-            self.store.close()
-        except StoreError as error:
-            self.is_damaged = self.is_damaged or error.damaged
+            self._store.close()
+        except StoreError as found:
+            self._is_damaged = self._is_damaged or found.damaged
         finally:
-            if self.is_damaged and not self.store.readonly and self.store.path:
-                set_aside(self.store.path)
-            if self.lock is not None:
-                self.lock.release()
-
-
-def _explain(error: "Exception", host: "Host", reply: "messages.Reply") -> "None":
-    """Fill in error, hint and detail for an exception that ended a call."""
-    if isinstance(error, Failed):
-        reply.error, reply.hint, reply.detail = error.message, error.hint, error.detail
-        reply.invalid = isinstance(error, ArgumentError)
-        return
-    if isinstance(error, OSError) and error.errno is not None:
-        subject = " '%s'" % error.filename if error.filename else ""
-        reply.error = "%s (errno %d)%s" % (os.strerror(error.errno), error.errno, subject)
-        if error.errno in (1, 13) and host.uid != 0:
-            reply.hint = "set become = true on the task or the host"
-        elif error.errno == 28:
-            reply.hint = "free some space on the host"
-        return
-    import traceback
-
-    place = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        _, found, inside = frame[0].rpartition("/payload/modules/")
-        if found:
-            place = "modules/%s:%d: " % (inside, frame[1])
-    reply.error = "%s%s: %s" % (place, type(error).__name__, error)
-    reply.hint = "this is a defect of sloth-runner or of a custom module"
-    reply.detail = traceback.format_exc()[-8000:]
+            if self._is_damaged and not self._store.readonly and self._store.path:
+                set_aside(self._store.path)
+            if self._lock is not None:
+                self._lock.release()

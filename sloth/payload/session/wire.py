@@ -1,12 +1,12 @@
-"""The frames that controller and payload exchange, read and written by both ends with this one file.
+"""Framing: how messages and pieces of files become bytes and back, for both ends.
 
 A frame is a 5-byte header (`>IB`: body length in bytes, kind) and its body:
 
-    JSON (0)   one message (session/messages.py) as an object, UTF-8 bytes that are ASCII: a lone surrogate
-               \\udc80-\\udcff stands for a raw byte
-    BLOB (1)   `>IH` call id and asset index, then raw bytes of that asset; an empty piece ends it
+    JSON (0)   one message as an object, {"t": its type, ...}, in ASCII: a lone surrogate \\udc80-\\udcff stands for a
+               byte that is not UTF-8
+    BLOB (1)   `>IH` call id and asset index, then bytes of that asset; an empty piece ends it
 
-Before its first frame the payload writes MARK, so that it can be told from whatever a login shell prints first.
+Before its first frame the payload writes MARK, so that whatever a login shell prints before it can be told apart.
 """
 
 import json
@@ -18,7 +18,7 @@ from sloth.payload.session import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Iterator, Mapping
 
     from sloth.payload.kernel.values import Json
     from sloth.payload.session.messages import Message
@@ -31,14 +31,15 @@ HEADER = struct.Struct(">IB")
 BLOB_HEADER = struct.Struct(">IH")
 MAX_BODY = 16 * 1024 * 1024
 CHUNK = 64 * 1024  # bytes of a file in one BLOB
+DIGITS = 20  # of an integer: those of 64 bits and a sign
 
 
 class WireError(PayloadError):
-    """The other end sent what the protocol does not allow."""
+    """The other end sent what the protocol does not allow, or a message is too long to be sent."""
 
 
 class Blob(object):
-    """A piece of an asset's bytes; an empty one ends the asset."""
+    """A piece of asset `index` of call `call`; an empty one ends the asset."""
 
     __slots__ = ("call", "data", "index")
 
@@ -48,71 +49,94 @@ class Blob(object):
         self.data = data
 
     def pack(self) -> "bytes":
-        """Return the bytes of its frame; `data` is at most CHUNK long."""
+        """Return its frame; `data` is at most CHUNK long."""
         header = HEADER.pack(BLOB_HEADER.size + len(self.data), BLOB)
         return header + BLOB_HEADER.pack(self.call, self.index) + self.data
 
 
 def pack(message: "Message") -> "bytes":
-    """Return the bytes of a message's frame; raise WireError when it is over MAX_BODY."""
-    data = dict(message.plain(), t=message.TYPE)
-    body = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    """Return the frame of a message. Raises WireError when it is longer than MAX_BODY or contains NaN or Infinity."""
+    try:
+        body = _encode(dict(message.plain(), t=message.TYPE)).encode("ascii")
+    except ValueError as error:
+        raise WireError(str(error))
     if len(body) > MAX_BODY:
-        raise WireError("a message of %d bytes is over the limit of %d" % (len(body), MAX_BODY))
+        raise WireError("a message of %d bytes exceeds the limit of %d" % (len(body), MAX_BODY))
     return HEADER.pack(len(body), JSON) + body
 
 
 class Decoder(object):
-    """Turns a stream of bytes, fed as it comes, into frames; holds at most one frame's bytes."""
+    """Turns a stream of bytes into messages and blobs. It holds at most one frame, besides what it was just fed."""
 
-    def __init__(self) -> "None":
+    def __init__(self, types: "Mapping[str, type[Message]]") -> "None":
+        """types: the messages that the other end may send, messages.FROM_CONTROLLER or FROM_PAYLOAD."""
+        self._types = types
         self._buffer = bytearray()
 
-    def feed(self, data: "bytes") -> "list[Message | Blob]":
-        """Take `data` and return the whole frames that it completes.
+    def feed(self, data: "bytes") -> "Iterator[Message | Blob]":
+        """Take the next bytes of the stream and yield what they complete.
 
-        Raises WireError on a frame that is too long, of unknown kind, or not a message.
+        Raises WireError on a frame that is too long or of unknown kind, or is no valid message. What came before it
+        has been yielded then.
         """
         buffer = self._buffer
         buffer += data
-        frames = []
         start = 0
         while len(buffer) - start >= HEADER.size:
             length, kind = HEADER.unpack_from(buffer, start)
+            # Checked before the body is here: nobody can make us wait for, or keep, 4 GB.
             if kind not in (JSON, BLOB):
                 raise WireError("unknown frame kind %d" % kind)
             if length > MAX_BODY:
-                raise WireError("a frame of %d bytes is over the limit of %d" % (length, MAX_BODY))
+                raise WireError("a frame of %d bytes exceeds the limit of %d" % (length, MAX_BODY))
             end = start + HEADER.size + length
             if len(buffer) < end:
                 break
-            frames.append(_decode(kind, bytes(buffer[start + HEADER.size : end])))
+            body = bytes(buffer[start + HEADER.size : end])
+            yield _read_blob(body) if kind == BLOB else self._read_message(body)
             start = end
         if start:
             del buffer[:start]
-        return frames
+
+    def _read_message(self, body: "bytes") -> "Message":
+        try:
+            return messages.read(_decode(body.decode("ascii")), self._types)
+        except InvalidValue as error:
+            raise WireError(error.message)
+        except (ValueError, RecursionError) as error:
+            raise WireError("not a JSON frame: %s" % error)
 
     @property
     def pending(self) -> "int":
-        """Bytes of an unfinished frame; not 0 at the end of a stream means that it was cut."""
+        """Bytes of an unfinished frame; if it is not 0 at the end of a stream, the stream was cut."""
         return len(self._buffer)
 
 
-def _decode(kind: "int", body: "bytes") -> "Message | Blob":
-    if kind == BLOB:
-        if len(body) < BLOB_HEADER.size:
-            raise WireError("a blob frame without its header")
-        call, index = BLOB_HEADER.unpack_from(body)
-        return Blob(call, index, body[BLOB_HEADER.size :])
-    try:
-        data: "Json" = json.loads(body.decode("ascii"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise WireError("not a JSON frame: %s" % error)
-    try:
-        return messages.read(data)
-    except InvalidValue as error:
-        raise WireError(error.message)
+def _read_blob(body: "bytes") -> "Blob":
+    if len(body) < BLOB_HEADER.size:
+        raise WireError("a blob without its header")
+    call, index = BLOB_HEADER.unpack_from(body)
+    return Blob(call, index, body[BLOB_HEADER.size :])
 
 
-def _no_constant(name: "str") -> "NoReturn":
+def _no_constant(name: "str") -> "Json":
     raise ValueError("%s is not JSON" % name)
+
+
+def _read_int(text: "str") -> "int":
+    # Longer ones take quadratic time to read, and neither Lua nor SQLite can hold them.
+    if len(text) > DIGITS:
+        raise ValueError("a number of %d digits" % len(text))
+    return int(text)
+
+
+def _read_float(text: "str") -> "float":
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("a number out of range")
+    return number
+
+
+# Made once: json.loads() and json.dumps() make new ones for every call that has options.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_decode = json.JSONDecoder(parse_int=_read_int, parse_float=_read_float, parse_constant=_no_constant).decode

@@ -1,0 +1,55 @@
+"""Queries of a host's state that are not answered yet."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sloth.errors import HostError, ProtocolError, StateError
+from sloth.payload.session import messages
+from sloth.transport.in_flight import retrieve
+from sloth.transport.outbox import Outbox
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject, Rows
+
+
+class Queries:
+    """Every query is answered by pages of rows, or gets a HostError."""
+
+    def __init__(self, host: str, outbox: Outbox) -> None:
+        self._host = host
+        self._outbox = outbox
+        self._waiting: dict[int, tuple[asyncio.Future[Rows], Rows]] = {}
+
+    async def query(self, number: int, op: str, args: JsonObject) -> Rows:
+        """Query the host's state; see payload/session/queries.py. Raises StateError, HostError."""
+        future: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(retrieve)
+        self._waiting[number] = (future, [])
+        await self._outbox.send(messages.StateQuery(id=number, op=op, args=args))
+        return await future
+
+    def take(self, page: messages.Rows) -> None:
+        """Take a page of rows; the last one answers the query. Raises ProtocolError."""
+        waiting = self._waiting.get(page.id)
+        if waiting is None:
+            raise ProtocolError(f"{self._host} sent the answer to a query that was not made")
+        future, rows = waiting
+        rows += page.rows
+        if page.more:
+            return
+        del self._waiting[page.id]
+        if future.done():
+            return
+        if page.error:
+            future.set_exception(StateError(f"{self._host}: {page.error}", hint=page.hint))
+        else:
+            future.set_result(rows)
+
+    def end(self, error: HostError) -> None:
+        """Answer every query with `error`."""
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+        self._waiting.clear()

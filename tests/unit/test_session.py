@@ -1,0 +1,188 @@
+"""A session with a host that answers anything: every future is answered, and nothing takes for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sloth.errors import ConnectionLost, HostError, ProtocolError, StateError
+from sloth.payload.session import messages, wire
+from sloth.transport import Bootstrap, Session, outbox, session
+from sloth.transport.bundle import Bundle
+from tests.support.messages import json_values, message_of
+
+READY = messages.Ready(v=messages.VERSION)
+
+
+class Process:
+    """A command that prints `output`, and then waits until it is killed. Without `reads` its stdin is full."""
+
+    def __init__(self, output: Iterable[bytes], reads: bool = True) -> None:
+        self._output: Iterator[bytes] = iter((wire.MARK + b"OK\n", *output))
+        self._reads = reads
+        self._killed = asyncio.Event()
+        self.speak = asyncio.Event()  # it prints its output once this is set
+        self.written = bytearray()
+
+    async def write(self, data: bytes) -> None:
+        if self.written and not self._reads:
+            await self._killed.wait()
+        self.written += data
+
+    async def read(self, limit: int) -> bytes:
+        for data in self._output:
+            if not data.startswith(wire.MARK):
+                await self.speak.wait()
+            return data
+        await self._killed.wait()
+        return b""
+
+    def stderr_tail(self) -> str:
+        return ""
+
+    async def stderr_contains(self, text: str, after: int) -> int:
+        raise AssertionError("there is no sudo here")
+
+    async def wait(self) -> int | None:
+        return 0
+
+    def kill(self) -> None:
+        self._killed.set()
+
+
+class Connection:
+    """Starts one process, whatever the command."""
+
+    python = "python3"
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def start(self, command: str) -> Process:
+        return self._process
+
+    async def close(self) -> None:
+        pass
+
+
+async def opened(process: Process) -> Session:
+    hello = messages.Hello(v=messages.VERSION, agent="web1")
+    bootstrap = Bootstrap("web1", Bundle("0" * 64, b""), known=True)
+    opened = Session(Connection(process), bootstrap, hello)
+    await opened.open()
+    return opened
+
+
+def call(number: int) -> messages.Call:
+    return messages.Call(id=number, epoch=0, name="file.stat", args={"path": "/"})
+
+
+async def outcomes(output: Iterable[bytes]) -> list[Any]:
+    """What a call, a query and the end of the session come to when a host sends `output`; at most 5 seconds each."""
+    async with asyncio.timeout(5):
+        process = Process(output)
+        speaking = await opened(process)
+        _, reply = await speaking.submit(call)
+        query = asyncio.create_task(speaking.query("list", {}))
+        with mock.patch.object(session, "BYE", 0.01):
+            end = asyncio.create_task(speaking.close())
+            await asyncio.sleep(0.001)
+            process.speak.set()
+            return await asyncio.gather(reply, query, end, return_exceptions=True)
+
+
+async def test_what_is_right_is_returned() -> None:
+    reply = messages.Reply(id=1, status=messages.Status.CHANGED)
+    rows = messages.Rows(id=2, rows=[{"key": "a"}])
+    answers = await outcomes(wire.pack(message) for message in (READY, reply, rows, messages.Bye()))
+    assert answers == [reply, [{"key": "a"}], (None, messages.Bye())]
+
+
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        ({"t": "reply", "id": 1, "status": "splendid"}, "Reply.status"),
+        ({"t": "reply", "id": 1, "status": "unreachable"}, "unreachable"),
+        ({"t": "reply", "id": 1, "status": "changed", "values": []}, "Reply.values"),
+        ({"t": "reply", "id": 1, "status": "changed", "seconds": 10**399}, "a number of 400 digits"),
+        ({"t": "reply", "id": 7, "status": "changed"}, "a call that was not made"),
+        ({"t": "rows", "id": 7}, "a query that was not made"),
+        ({"t": "need", "id": 1, "index": 0}, "not offered"),
+        ({"t": "hello", "v": 2, "agent": "a"}, "hello"),
+        ({"t": "ready", "v": 3}, "version 3"),
+        ({"t": "what"}, "what"),
+    ],
+)
+async def test_an_invalid_message_ends_the_session_and_answers_everything(frame: object, problem: str) -> None:
+    body = json.dumps(frame).encode("ascii")
+    for answer in await outcomes([wire.HEADER.pack(len(body), wire.JSON) + body]):
+        assert isinstance(answer, ProtocolError)
+        assert problem in answer.message
+
+
+@settings(max_examples=80)
+@given(kind=st.sampled_from(sorted(messages.FROM_PAYLOAD)), data=st.data())
+def test_whatever_a_host_sends_everything_is_answered(kind: str, data: st.DataObject) -> None:
+    cls = messages.FROM_PAYLOAD[kind]
+    frame = json.loads(json.dumps(data.draw(message_of(cls)).plain()))
+    frame["id"] = data.draw(st.sampled_from([1, 2, 3]))
+    frame[data.draw(st.sampled_from([*cls.fields, "t"]))] = data.draw(json_values)
+    body = json.dumps({"t": kind, **frame}).encode("ascii")
+    output = [wire.HEADER.pack(len(body), wire.JSON) + body, wire.pack(messages.Bye())]
+    reply, rows, end = asyncio.run(outcomes(output))
+    assert isinstance(reply, messages.Reply | HostError)
+    assert isinstance(rows, list | HostError | StateError)
+    assert isinstance(end, tuple | HostError)
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=100))
+def test_garbage_is_a_protocol_error_or_a_lost_connection(garbage: bytes) -> None:
+    reply, rows, end = asyncio.run(outcomes([garbage]))
+    assert isinstance(reply, HostError)
+    assert isinstance(rows, HostError)
+    assert isinstance(end, HostError)
+
+
+async def test_a_host_that_reads_nothing_keeps_nobody_waiting() -> None:
+    with mock.patch.object(outbox, "STALLED", 0.4), mock.patch.object(session, "CANCEL", 0.05):
+        async with asyncio.timeout(5):
+            speaking = await opened(Process([wire.pack(READY)], reads=False))
+            _, reply = await speaking.submit(call)
+            await asyncio.sleep(0.01)  # its write has begun, and does not end
+            begun = asyncio.get_running_loop().time()
+            await speaking.cancel(0)
+            assert asyncio.get_running_loop().time() - begun < 0.3
+            assert not reply.done()
+            with pytest.raises(ConnectionLost, match="has read nothing"):
+                await reply
+            with pytest.raises(ConnectionLost, match="has read nothing"):
+                await speaking.close()
+
+
+async def test_closing_does_not_wait_for_a_write_that_never_ends() -> None:
+    with mock.patch.object(session, "CLOSE", 0.0):
+        async with asyncio.timeout(5):
+            speaking = await opened(Process([wire.pack(READY)], reads=False))
+            await speaking.submit(call)
+            await asyncio.sleep(0.01)
+            with pytest.raises(ConnectionLost, match="does not read"):
+                await speaking.close()
+
+
+async def test_a_cancellation_goes_before_what_waits() -> None:
+    process = Process([wire.pack(READY)])
+    speaking = await opened(process)
+    written = len(process.written)
+    await speaking.submit(call)  # it waits for the event loop's next turn
+    await speaking.cancel(4)
+    sent = list(wire.Decoder(messages.FROM_CONTROLLER).feed(bytes(process.written[written:])))
+    assert [type(message) for message in sent] == [messages.Cancel, messages.Call]
+    await speaking.abort()

@@ -22,11 +22,12 @@ READY = messages.Ready(v=messages.VERSION)
 
 
 class Process:
-    """A command that prints `output`, and then waits until it is killed. Without `reads` its stdin is full."""
+    """A command that prints `output`, and then ends, or waits to be killed. Without `reads` its stdin is full."""
 
-    def __init__(self, output: Iterable[bytes], reads: bool = True) -> None:
+    def __init__(self, output: Iterable[bytes], reads: bool = True, ends: bool = False) -> None:
         self._output: Iterator[bytes] = iter((wire.MARK + b"OK\n", *output))
         self._reads = reads
+        self._ends = ends
         self._killed = asyncio.Event()
         self.speak = asyncio.Event()  # it prints its output once this is set
         self.written = bytearray()
@@ -41,7 +42,8 @@ class Process:
             if not data.startswith(wire.MARK):
                 await self.speak.wait()
             return data
-        await self._killed.wait()
+        if not self._ends:
+            await self._killed.wait()
         return b""
 
     def stderr_tail(self) -> str:
@@ -85,17 +87,16 @@ def call(number: int) -> messages.Call:
 
 
 async def outcomes(output: Iterable[bytes]) -> list[Any]:
-    """What a call, a query and the end of the session come to when a host sends `output`; at most 5 seconds each."""
-    async with asyncio.timeout(5):
-        process = Process(output)
+    """What a call, a query and the end of the session come to when a host sends `output`; in bounded time."""
+    async with asyncio.timeout(30):
+        process = Process(output, ends=True)
         speaking = await opened(process)
         _, reply = await speaking.submit(call)
         query = asyncio.create_task(speaking.query("list", {}))
-        with mock.patch.object(session, "BYE", 0.01):
-            end = asyncio.create_task(speaking.close())
-            await asyncio.sleep(0.001)
-            process.speak.set()
-            return await asyncio.gather(reply, query, end, return_exceptions=True)
+        end = asyncio.create_task(speaking.close())
+        await asyncio.sleep(0.001)
+        process.speak.set()
+        return await asyncio.gather(reply, query, end, return_exceptions=True)
 
 
 async def test_what_is_right_is_returned() -> None:

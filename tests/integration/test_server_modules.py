@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.converge import Outcome
+from sloth.payload.kernel.converge import Outcome, execute
 from sloth.payload.kernel.record import Asset
-from sloth.payload.kernel.resource import ArgumentError, Failed
+from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib.host import Host
+from sloth.payload.modules import cron, sysctl
 from sloth.payload.session.channel import Channel
+from sloth.payload.state.store import Store
 from tests.support.calls import execute_call
 
 
@@ -71,6 +73,94 @@ def test_a_job_is_added_changed_and_removed(host: Local, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    "after",
+    [b"", b"\n0 1 * * * root other\n", b"# a comment of five words\n", b"#sloth: m\n0 1 * * * root other\n",
+     b"PATH=/bin\n0 1 * * * root other\n", b"# 3 times a day it runs\n"],
+)  # fmt: skip
+def test_a_mark_without_its_job_takes_no_other_line(host: Local, tmp_path: Path, after: bytes) -> None:
+    before = b"#sloth: n\n" + after
+    job_line = b"* * * * * root true\n"
+    assert job(host, tmp_path / "c", before, name="n", job="true") == b"#sloth: n\n" + job_line + after
+    assert job(host, tmp_path / "c", before, name="n", state="absent") == after
+
+
+@pytest.mark.parametrize(
+    "line", ["#0 1 * * * root old", "@daily root old", "0 1 1-5 jan,feb mon-fri root old", "0\t1 * * *\troot old"]
+)
+def test_a_job_is_recognized_in_every_form(host: Local, tmp_path: Path, line: str) -> None:
+    before = f"#sloth: n\n{line}\n#sloth: m\n1 1 * * * root m\n#Ansible: n\n2 2 * * * root twice\n".encode()
+    rest = b"#sloth: m\n1 1 * * * root m\n"
+    assert job(host, tmp_path / "c", before, name="n", state="absent") == rest
+    assert job(host, tmp_path / "c", before, name="n", job="x") == b"#sloth: n\n* * * * * root x\n" + rest
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [("a b", 'V="a b"'), ('say "hi"', "V='say \"hi\"'"), ("it's", 'V="it\'s"'), ("", 'V=""'),
+     ("it's \"so\"", "V=it's \"so\"")],
+)  # fmt: skip
+def test_a_variable_is_quoted_as_cron_reads_it(host: Local, tmp_path: Path, value: str, line: str) -> None:
+    others = b"V=old\nW=1\n 'V' = older\n* * * * * root x\n"
+    after = job(host, tmp_path / "c", others, name="V", job=value, env=True)
+    assert after.decode() == f"{line}\nW=1\n{line}\n* * * * * root x\n"
+    assert job(host, tmp_path / "c", b"", name="V", job=value, env=True).decode() == line + "\n"
+    assert job(host, tmp_path / "c", after, name="V", env=True, state="absent") == b"W=1\n* * * * * root x\n"
+
+
+def test_a_value_that_cron_cannot_read_is_refused(host: Local, tmp_path: Path) -> None:
+    for value in ('"it\'s"', 'it\'s "so" '):
+        with pytest.raises(ArgumentError, match="cannot represent"):
+            call(host, "cron.job", cron_file=str(tmp_path / "c"), name="V", job=value, env=True)
+    with pytest.raises(ArgumentError, match="file name or an absolute path"):
+        call(host, "cron.job", cron_file="a/b", name="n", job="x")
+
+
+@pytest.fixture
+def cron_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that stands for /etc/cron.d."""
+    directory = tmp_path / "cron.d"
+    directory.mkdir()
+    monkeypatch.setattr(cron, "DIRECTORY", str(directory))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("installed", "name", "is_read"),
+    [("cron", "example.com", False), ("cron", "ok_1-A", True), ("cron", "x~", False), ("crond", "example.com", True),
+     ("crond", "x~", False), ("crond", "x.rpmsave", False), ("", "example.com", True)],
+)  # fmt: skip
+def test_a_name_that_cron_never_reads_is_refused(
+    host: Local, cron_d: Path, monkeypatch: pytest.MonkeyPatch, installed: str, name: str, is_read: bool
+) -> None:
+    monkeypatch.setattr(cron, "_is_installed", lambda host, daemon: daemon == installed)
+    args: dict[str, Any] = {"cron_file": name, "name": "n", "job": "true", "user": "root"}
+    if is_read:
+        assert call(host, "cron.job", **args).status == "changed"
+        assert os.listdir(cron_d) == [name]
+        return
+    with pytest.raises(Failed, match="ignores") as error:
+        call(host, "cron.job", **args)
+    assert "cron_file" in error.value.hint
+    assert os.listdir(cron_d) == []
+    (cron_d / name).write_text("#sloth: n\n* * * * * root x\n")
+    assert call(host, "cron.job", cron_file=name, name="n", state="absent", user="root").status == "changed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of cron")
+def test_what_cron_would_ignore_a_file_for_is_repaired(host: Local, cron_d: Path) -> None:
+    args: dict[str, Any] = {"cron_file": "n", "name": "n", "job": "true", "user": "root"}
+    assert call(host, "cron.job", **args).status == "changed"
+    assert call(host, "cron.job", **args).status == "unchanged"
+    (cron_d / "n").chmod(0o666)
+    os.chown(cron_d / "n", 1, 1)
+    assert call(host, "cron.job", **args).status == "changed"
+    info = (cron_d / "n").stat()
+    assert (info.st_mode & 0o777, info.st_uid) == (0o644, 0)
+    assert call(host, "cron.job", **dict(args, user="no-such-user")).status == "changed"
+    assert "there is no user no-such-user" in host.warnings[0]
+
+
+@pytest.mark.parametrize(
     "args", [{"name": "n"}, {"name": "n", "job": "a\nb"}, {"name": "n", "job": "x", "minute": "1 2"},
              {"name": "n", "job": "x", "minute": 1, "special_time": "daily"}],
 )  # fmt: skip
@@ -88,6 +178,106 @@ def test_a_kernel_setting_s_line_is_edited_in_place(host: Local, tmp_path: Path)
     assert call(host, "sysctl.set", value="10", **args).status == "unchanged"
     call(host, "sysctl.set", state="absent", **args)
     assert path.read_bytes() == b"# x\nnet/ipv4/ip_forward = 0\n; y\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "is_same"),
+    [
+        ("8080,9091,9090", "8080,9090-9091", True),
+        ("1-3,2-5,7", "1-5,7", True),
+        ("8080", "8081", False),
+        ("0x1", "1", True),
+        ("01", "1", True),
+        ("010", "8", True),
+        ("-0x10", "-16", True),
+        ("08", "8", True),
+        ("250 32000 100 128", "250\t32000\t100\t128", True),
+        ("4096 0x20000 4194304", "4096 131072 4194304", True),
+        ("3", "3 4 1 7", True),
+        ("3 4 1 7", "3", False),
+        ("a", "a b", False),
+        ("cubic", "reno", False),
+        ("", "", True),
+        ("1", "", False),
+    ],
+)
+def test_values_are_compared_as_the_kernel_reads_them(given: str, stored: str, is_same: bool) -> None:
+    assert sysctl.is_same_value(given, " ".join(stored.split())) is is_same
+
+
+class Kernel(sysctl.Set):
+    """A parameter whose live value is in a file of the test's own; `stores` is what the kernel makes of a value."""
+
+    live = ""
+    stores = staticmethod(lambda value: value)
+
+    def _read_live(self) -> str:
+        return self.stores(sysctl.Set._read_live(self))
+
+
+def test_a_value_that_the_kernel_writes_otherwise_settles(host: Local, tmp_path: Path) -> None:
+    live, path = tmp_path / "live", tmp_path / "s.conf"
+    live.write_text("\n")
+    store = Store(None)
+
+    def run(stores: Any) -> Outcome:
+        kernel = type("Kernel", (Kernel,), {"live": str(live), "stores": staticmethod(stores)})
+        arguments = {"name": "net.x", "value": "8080,9091,9090", "sysctl_file": str(path)}
+        return execute(kernel(Args(kernel.check(arguments)), host), store)
+
+    with pytest.raises(Failed, match=r"stored '7'.*instead of '8080,9091,9090'"):
+        run(lambda value: "7")
+    joined = {"8080,9091,9090": "8080,9090-9091"}
+    assert run(lambda value: joined.get(value, value)).status == "changed"
+    assert run(lambda value: joined.get(value, value)).status == "unchanged"
+    assert path.read_text() == "net.x = 8080,9091,9090\n"
+
+
+def mount(host: Local, fstab: Path, module: str = "mount.present", **args: Any) -> str:
+    given = {"fstype": "ext4", "state": "configured"} if module == "mount.present" else {}
+    outcome = call(host, module, fstab=str(fstab), **dict(given, **args))
+    assert call(host, module, fstab=str(fstab), **dict(given, **args)).status == "unchanged"
+    return str(outcome.status)
+
+
+def test_swap_areas_are_entries_of_their_own(host: Local, tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_text("# x\n/dev/sda1 / ext4 defaults 0 1\n/dev/sdy9 none swap sw 0 0\n")
+    for src, opts in (("/dev/sdz1", "sw"), ("/srv/swap file", "pri=5"), ("/dev/sdy9", "discard")):
+        assert mount(host, fstab, path="none", src=src, fstype="swap", opts=opts) == "changed"
+    assert fstab.read_text() == (
+        "# x\n/dev/sda1 / ext4 defaults 0 1\n/dev/sdy9 none swap discard 0 0\n/dev/sdz1 none swap sw 0 0\n"
+        "/srv/swap\\040file none swap pri=5 0 0\n"
+    )
+    assert mount(host, fstab, "mount.absent", path="swap", src="/dev/sdz1") == "changed"
+    assert mount(host, fstab, path="none", src="/dev/sdq", fstype="swap") == "changed"
+    assert "sdz1" not in fstab.read_text()
+    assert fstab.read_text().count(" swap ") == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "said"),
+    [
+        ("mount.present", {"path": "none", "src": "/dev/x", "fstype": "ext4"}, "a swap area has path"),
+        ("mount.present", {"path": "/x", "src": "/dev/x", "fstype": "swap"}, "a swap area has path"),
+        ("mount.present", {"path": "x", "src": "/dev/x", "fstype": "ext4"}, "path must be absolute"),
+        ("mount.absent", {"path": "none"}, "needs src"),
+    ],
+)
+def test_mounts_that_cannot_be_are_refused(host: Local, module: str, args: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        call(host, module, **args)
+
+
+def test_an_entry_is_found_through_a_link(host: Local, tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    (tmp_path / "real/m").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    fstab.write_text(f"/dev/a {tmp_path}/link/m ext4 defaults 0 0\n")
+    assert mount(host, fstab, path=f"{tmp_path}/real/m", src="/dev/b") == "changed"
+    assert fstab.read_text() == f"/dev/b {tmp_path}/real/m ext4 defaults 0 0\n"
+    assert mount(host, fstab, path=f"{tmp_path}/link/m", src="/dev/c") == "changed"
+    assert fstab.read_text() == f"/dev/c {tmp_path}/link/m ext4 defaults 0 0\n"
 
 
 class Server(http.server.SimpleHTTPRequestHandler):

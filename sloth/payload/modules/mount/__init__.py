@@ -1,0 +1,1 @@
+"""Mounts and swap: the entries of /etc/fstab, and what is mounted."""

@@ -164,43 +164,12 @@ end})"""
     def edit(self, data: "bytes") -> "bytes":
         """Return the crontab's content with the job, or without it."""
         lines = [line.decode("utf-8", "surrogateescape") for line in data.splitlines(True)]
-        lines = self._edit_variable(lines) if self.args.env else self._edit_job(lines)
+        is_present = self.args.state == "present"
+        if self.args.env:
+            lines = _edit_variable(lines, self.args.name, _quote(self.args.job) if is_present else None)
+        else:
+            lines = _edit_job(lines, self.args.name, self._line() if is_present else None)
         return "".join(lines).encode("utf-8", "surrogateescape")
-
-    def _edit_job(self, lines: "list[str]") -> "list[str]":
-        marks = [mark + self.args.name for mark in MARKS]
-        job = self._line()
-        kept: "list[str]" = []
-        is_done = self.args.state == "absent"
-        at = 0
-        while at < len(lines):
-            mark = lines[at]
-            at += 1
-            if mark.rstrip("\r\n") not in marks:
-                kept.append(mark)
-                continue
-            old = lines[at] if at < len(lines) and _JOB.match(lines[at]) else None
-            at += 0 if old is None else 1
-            if not is_done:
-                kept.append(mark if mark.endswith("\n") else mark + "\n")
-                kept.append(old if old is not None and old.rstrip("\r\n") == job else job + "\n")
-                is_done = True
-        if not is_done:
-            if kept and not kept[-1].endswith("\n"):
-                kept[-1] += "\n"
-            kept += [MARKS[0] + self.args.name + "\n", job + "\n"]
-        return kept
-
-    def _edit_variable(self, lines: "list[str]") -> "list[str]":
-        """Return the lines with the variable; of several lines each is changed, since a later one overrides."""
-        pattern = re.compile(r"""\s*(["']?)%s\1\s*=""" % self.args.name)
-        at = [i for i, line in enumerate(lines) if pattern.match(line)]
-        if self.args.state == "absent":
-            return [line for i, line in enumerate(lines) if i not in at]
-        wanted = "%s=%s" % (self.args.name, _quote(self.args.job))
-        if not at:
-            return [wanted + "\n"] + lines
-        return [wanted + "\n" if i in at and line.rstrip("\r\n") != wanted else line for i, line in enumerate(lines)]
 
     def _line(self) -> "str":
         args = self.args
@@ -228,6 +197,46 @@ end})"""
         if change.before is not None:
             files.set_attributes(self.file, Change(files.look(self.file), _permissions(after)))
         return values
+
+
+def _edit_job(lines: "list[str]", name: "str", job: "str | None") -> "list[str]":
+    """Return the lines with `job` below the comment with its name; None: without the job."""
+    marks = [mark + name for mark in MARKS]
+    kept: "list[str]" = []
+    is_done = job is None
+    at = 0
+    while at < len(lines):
+        mark = lines[at]
+        at += 1
+        if mark.rstrip("\r\n") not in marks:
+            kept.append(mark)
+            continue
+        old = lines[at] if at < len(lines) and _JOB.match(lines[at]) else None
+        at += 0 if old is None else 1
+        if job is not None and not is_done:
+            kept.append(mark if mark.endswith("\n") else mark + "\n")
+            kept.append(old if old is not None and old.rstrip("\r\n") == job else job + "\n")
+            is_done = True
+    if job is not None and not is_done:
+        if kept and not kept[-1].endswith("\n"):
+            kept[-1] += "\n"
+        kept += [MARKS[0] + name + "\n", job + "\n"]
+    return kept
+
+
+def _edit_variable(lines: "list[str]", name: "str", value: "str | None") -> "list[str]":
+    """Return the lines with the variable (`value` with its quotes), or without it.
+
+    Of several lines each is changed, since a later one overrides the earlier ones.
+    """
+    pattern = re.compile(r"""\s*(["']?)%s\1\s*=""" % name)
+    at = [i for i, line in enumerate(lines) if pattern.match(line)]
+    if value is None:
+        return [line for i, line in enumerate(lines) if i not in at]
+    wanted = "%s=%s" % (name, value)
+    if not at:
+        return [wanted + "\n"] + lines
+    return [wanted + "\n" if i in at and line.rstrip("\r\n") != wanted else line for i, line in enumerate(lines)]
 
 
 def _permissions(attributes: "Attributes") -> "Attributes":

@@ -185,6 +185,131 @@ def test_accounts_are_changed_only_where_asked(go: Runner) -> None:
     assert go.shell("ls /home").split() == ["deploy", "ops"]
 
 
+def statuses(go: Runner, body: str) -> list[str]:
+    """What two runs in a row report of each call."""
+    return [status for _ in range(2) for _, status, _ in go.told(body)]
+
+
+def test_a_home_moves_below_a_missing_parent_or_not_at_all(go: Runner) -> None:
+    go.told('user.create({ name = "mover", home = "/home/mover/" })')
+    go.shell("echo mine > /home/mover/file; mkdir -p /srv/taken")
+    move = 'user.modify({ name = "mover", home = "%s", move_home = true })'
+    assert "already exists" in go.error(move % "/srv/taken")
+    assert go.shell("getent passwd mover | cut -d: -f6; cat /home/mover/file").split() == ["/home/mover", "mine"]
+    assert statuses(go, move % "/srv/new/homes/mover/") == ["changed", "unchanged"]
+    assert go.shell("getent passwd mover | cut -d: -f6; cat /srv/new/homes/mover/file; stat -c %U:%a /srv/new/homes"
+                    ).split() == ["/srv/new/homes/mover", "mine", "root:755"]  # fmt: skip
+    assert "mover" not in go.shell("ls /home").split()
+    go.told('user.delete({ name = "mover", remove = true })')
+    go.shell("rm -r /srv/taken /srv/new")
+
+
+def test_no_account_is_left_open_unless_that_is_asked_for(go: Runner) -> None:
+    shadow = "getent shadow open | cut -d: -f2"
+    for wrong in ('password = ""', 'password = " "', 'password = "!", lock = false', 'password = "!!", lock = false'):
+        events = go(f'user.create({{ name = "open", {wrong} }})')
+        assert "anybody could log in" in str(finished_hosts(events)[HOST].error), wrong
+    assert "open" not in go.shell("cut -d: -f1 /etc/passwd").split()
+    assert statuses(go, 'user.create({ name = "open", password = "!" })') == ["changed", "unchanged"]
+    assert go.shell(shadow).strip() == "!"
+    assert statuses(go, 'user.create({ name = "open", empty_password = true })') == ["changed", "unchanged"]
+    assert go.shell(shadow).strip() == ""
+    assert statuses(go, 'user.create({ name = "open", password = "$6$a$b" })') == ["changed", "unchanged"]
+    assert statuses(go, 'user.create({ name = "open", lock = true })') == ["changed", "unchanged"]
+    assert statuses(go, 'user.create({ name = "open", empty_password = true })') == ["changed", "unchanged"]
+    assert go.shell(shadow).strip() == ""
+    go.told('user.delete({ name = "open", remove = true })')
+
+
+def test_reports_about_accounts_of_the_twins(go: Runner) -> None:
+    # ansible 11575, 6854: the primary group among groups; 43670: locking; 13235: expires; 8 groups by number
+    body = """
+group.create({ name = "shared", gid = 4400 })
+user.create({ name = "twin", group = "shared", groups = { "shared", "adm", "8" }, append = true,
+    expires = "1893456000", password_lock = true, password = "$6$a$b" })"""
+    assert statuses(go, body) == ["changed", "changed", "unchanged", "unchanged"]
+    assert set(go.shell("id -nG twin").split()) == {"shared", "adm", "mail"}
+    go.told('user.delete({ name = "twin", remove = true })\ngroup.delete("shared")')
+
+
+def test_a_key_with_tabs_no_longer_logs_in(go: Runner, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    kind, data, _ = key.with_suffix(".pub").read_text().split()
+    go.shell(f"printf 'no-pty\\t{kind}\\t \\t{data}\\ttabs\\n' >> /home/ops/.ssh/authorized_keys")
+
+    def logs_in() -> bool:
+        options = ["-F", "none", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        options += ["-o", f"UserKnownHostsFile={go.fleet.known_hosts}", f"ops@{go.fleet.addresses[HOST]}", "true"]
+        return subprocess.run(["ssh", *options], capture_output=True, timeout=30).returncode == 0
+
+    assert logs_in()
+    body = f'ssh.authorized_key({{ user = "ops", key = "{kind} {data}", state = "absent" }})'
+    assert statuses(go, body) == ["changed", "unchanged"]
+    assert not logs_in()
+
+
+def test_what_is_written_for_cron_is_what_it_reads(go: Runner) -> None:
+    for text in ('say "hi"', 'it\'s "so"', "plain", ""):
+        body = f'cron.job({{ name = "V", job = [[{text}]], env = true, user = "deploy" }})'
+        assert statuses(go, body) == ["changed", "unchanged"], text
+    two = """
+cron.job({ name = "a", job = "true", user = "deploy", special_time = "daily" })
+cron.job({ name = "b", job = "true", user = "deploy", minute = "*/10" })"""
+    assert statuses(go, two) == ["changed", "changed", "unchanged", "unchanged"]  # pyinfra 519, 523, 524
+    assert statuses(go, two.replace('"true"', r"[[date +\%F]]")) == ["changed", "changed", "unchanged", "unchanged"]
+    go.shell("crontab -u deploy -l | grep -v '^@daily' | crontab -u deploy -")
+    assert statuses(go, 'cron.job({ name = "a", state = "absent", user = "deploy" })') == ["changed", "unchanged"]
+    assert go.shell("crontab -u deploy -l").splitlines()[1:] == ["#sloth: b", r"*/10 * * * * date +\%F"]
+    go.shell("crontab -r -u deploy")
+    error = go.error('cron.job({ name = "x", job = "true", cron_file = "example.com" })')
+    assert "ignores /etc/cron.d/example.com because of its name" in error
+    assert 'cron_file = "example-com"' in error
+    env = 'cron.job({ name = "MAILTO", job = "", env = true, cron_file = "jobs" })'  # ansible 83682
+    assert statuses(go, env) == ["changed", "unchanged"]
+    go.shell("rm /etc/cron.d/jobs")
+
+
+def test_the_source_of_a_bind_mount_is_followed(go: Runner) -> None:
+    go.shell("mkdir -p /srv/a /srv/b; touch /srv/a/in-a /srv/b/in-b")
+    body = 'mount.present({ path = "/mnt/bind", src = "/srv/%s", fstype = "none", opts = "bind" })'
+    assert statuses(go, body % "a") == ["changed", "unchanged"]
+    assert statuses(go, body % "b") == ["changed", "unchanged"]
+    assert go.shell("ls /mnt/bind; grep -c /mnt/bind /proc/mounts; grep /mnt/bind /etc/fstab").split("\n") == [
+        "in-b", "1", "/srv/b /mnt/bind none bind 0 0", "",
+    ]  # fmt: skip
+    go.shell("umount /mnt/bind; mount --bind /srv/a /mnt/bind")
+    assert statuses(go, body % "b") == ["changed", "unchanged"]
+    assert statuses(go, 'mount.absent("/mnt/bind")') == ["changed", "unchanged"]
+    assert "does not exist" in go.error(body % "nope")
+    assert "bind" not in go.shell("cat /etc/fstab")
+
+
+def test_a_mount_point_behind_a_link_is_mounted_once(go: Runner) -> None:
+    go.shell("mkdir -p /srv/real/deep; ln -sfn /srv/real /srv/link; ln -sfn /srv/real/deep /srv/last")
+    for path in ("/srv/link/deep", "/srv/last", "/srv/link/new"):
+        body = f'mount.present({{ path = "{path}", src = "tmpfs", fstype = "tmpfs", opts = "size=64k" }})'
+        assert statuses(go, body) == ["changed", "unchanged"]
+        assert statuses(go, body.replace("64k", "128k")) == ["changed", "unchanged"]
+        assert go.shell("grep -c /srv/real /proc/mounts; grep -c ^tmpfs /etc/fstab").split() == ["1", "1"]
+        assert "size=128k" in go.shell("grep /srv/real /proc/mounts")
+        assert statuses(go, f'mount.absent("{path}")') == ["changed", "unchanged"]
+        assert go.shell("cat /proc/mounts /etc/fstab | grep /srv/real || true") == ""
+
+
+def test_a_mount_that_fails_leaves_fstab_as_it_was(go: Runner) -> None:  # ansible 59183
+    go.shell("printf '# mine\\nproc /proc proc defaults 0 0' > /etc/fstab")
+    for body in (
+        'mount.present({ path = "/mnt/x", src = "/dev/nope", fstype = "ext4" })',
+        'mount.present({ path = "none", src = "/dev/nope", fstype = "swap" })',
+    ):
+        go.error(body)
+        assert go.shell("cat /etc/fstab") == "# mine\nproc /proc proc defaults 0 0"
+    swap = 'mount.present({ path = "none", src = "/dev/nope", fstype = "swap", opts = "sw", state = "configured" })'
+    assert statuses(go, swap) == ["changed", "unchanged"]
+    assert statuses(go, 'mount.absent({ path = "none", src = "/dev/nope" })') == ["changed", "unchanged"]
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -510,3 +510,22 @@ def test_a_link_on_the_host_leads_an_archive_nowhere(host: Local, tmp_path: Path
     with pytest.raises(Failed, match="through a link"):
         unpack(host, tar({"sub/x": b"x"}), tmp_path / "dest")
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{"password": ""}, {"password": "  "}, {"password": "!", "lock": False}, {"password": "!!", "lock": False}],
+)
+def test_a_password_that_lets_everybody_in_is_refused(host: Local, args: dict[str, Any]) -> None:
+    for module in ("user.create", "user.modify"):
+        with pytest.raises(ArgumentError, match="anybody could log in") as error:
+            call(host, module, name="nobody", check=True, **args)
+        assert "empty_password = true" in error.value.hint
+    with pytest.raises(ArgumentError, match="empty_password excludes"):
+        call(host, "user.create", name="nobody", check=True, empty_password=True, password="$6$a$b")
+
+
+def test_an_account_is_observed_by_every_call(host: Local) -> None:
+    assert call(host, "user.delete", name="nobody", check=True).status == "changed"
+    host.predicted.clear()
+    assert call(host, "user.modify", name="nobody", shell="/bin/other", check=True).status == "changed"

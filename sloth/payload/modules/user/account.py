@@ -106,8 +106,8 @@ class User(Resource):
             "comment": entry.pw_gecos,
             "home_exists": os.path.isdir(entry.pw_dir),
         }
-        shadow = ("password", "password_lock", "expires", *AGEING)
-        if self.args.empty_password or any(name in self.args for name in shadow):
+        given = self.given()
+        if any(name in given for name in ("password", "empty_password", "password_lock", "expires", *AGEING)):
             now.update(self._observe_shadow())
         return now
 

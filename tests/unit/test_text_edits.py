@@ -19,6 +19,7 @@ from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.lib.modes import parse_mode
 from sloth.payload.lib.patterns import hoist_flags
+from sloth.payload.modules.file.text import has_crlf
 from tests.support.calls import NoController, execute_call
 from tests.support.paths import ROOT
 
@@ -46,7 +47,7 @@ TABLE: list[tuple[str, bytes, dict[str, Any], bytes]] = [
     (LINE, b"", {"line": "a"}, b"a\n"),
     (LINE, b"a", {"line": "b"}, b"a\nb\n"),
     (LINE, b"a", {"line": "a"}, b"a\n"),
-    (LINE, b"a\r\nb\r\n", {"line": "a"}, b"a\nb\r\n"),
+    (LINE, b"a\r\nb\n", {"line": "a"}, b"a\nb\n"),  # lines end in both ways: as Ansible does
     (LINE, b"k=1\nk=2\nz\n", {"regexp": "^k=", "line": "k=3"}, b"k=1\nk=3\nz\n"),
     (LINE, b"k=1\nk=2\nz\n", {"regexp": "^k=", "line": "k=3", "firstmatch": True}, b"k=3\nk=2\nz\n"),
     (LINE, b"k=3\nz\n", {"regexp": "^none", "line": "k=3"}, b"k=3\nz\n"),
@@ -91,6 +92,54 @@ TABLE: list[tuple[str, bytes, dict[str, Any], bytes]] = [
     (REPLACE, b"a\r\n\xff\r\n", {"regexp": "a", "replace": "b"}, b"b\r\n\xff\r\n"),
     (REPLACE, b"\xe9\n", {"regexp": "é", "replace": "e", "encoding": "latin-1"}, b"e\n"),
     (REPLACE, b"Ab\n", {"regexp": "^(?i)aB", "replace": "c"}, b"c\n"),
+    # Lines that end with CR LF keep it, and so do new ones.
+    (LINE, b"a\r\nb\r\n", {"line": "a"}, b"a\r\nb\r\n"),
+    (LINE, b"a\r\nb\r\n", {"line": "c"}, b"a\r\nb\r\nc\r\n"),
+    (LINE, b"a\r\nb", {"line": "c"}, b"a\r\nb\r\nc\r\n"),
+    (LINE, b"a\r\nb\r\n", {"line": "b\r"}, b"a\r\nb\r\n"),
+    (LINE, b"k=1\r\nb\r\n", {"regexp": "^k=1$", "line": "k=2"}, b"k=2\r\nb\r\n"),
+    (LINE, b"k=1\r\nb\r\n", {"regexp": "^k=.*\\r", "line": "k=2"}, b"k=2\r\nb\r\n"),
+    (LINE, b"k=1\r\n", {"regexp": "^(k)=(.*)$", "line": r"\2=\1", "backrefs": True}, b"1=k\r\n"),
+    (LINE, b"a\r\nb\r\n", {"insertafter": "^a$", "line": "n"}, b"a\r\nn\r\nb\r\n"),
+    (LINE, b"a\r\nb\r\n", {"state": "absent", "regexp": "^a\r$"}, b"b\r\n"),
+    (BLOCK, b"a\r\n", {"block": "x\ny"}, b"a\r\n" + BLOCK_X.replace(b"x", b"x\ny").replace(b"\n", b"\r\n")),
+    (
+        BLOCK,
+        BLOCK_X.replace(b"\n", b"\r\n") + b"b\r\n",
+        {"block": "z"},
+        BLOCK_X.replace(b"x", b"z").replace(b"\n", b"\r\n") + b"b\r\n",
+    ),
+    (REPLACE, b"a\r\nb\r\n", {"regexp": "^a.*$", "replace": "x\ny"}, b"x\r\ny\r\nb\r\n"),
+    (REPLACE, b"a\r\nb\r\n", {"regexp": "\\r\n", "replace": "\n"}, b"a\nb\n"),
+    # A line that is further down is found, with firstmatch too.
+    (LINE, b"s\na\nn\n", {"insertafter": "^s", "line": "n", "firstmatch": True}, b"s\na\nn\n"),
+    (LINE, b"s\na\nn\n", {"insertbefore": "^a", "line": "n", "firstmatch": True}, b"s\na\nn\n"),
+    # What stands between two markers in the wrong order, or below one alone, is the user's.
+    (BLOCK, BLOCK_X[:-1], {"block": "x"}, BLOCK_X),
+    (
+        BLOCK,
+        b"# END ANSIBLE MANAGED BLOCK\nmine\n# BEGIN ANSIBLE MANAGED BLOCK\n",
+        {"block": "x"},
+        b"# END ANSIBLE MANAGED BLOCK\nmine\n# BEGIN ANSIBLE MANAGED BLOCK\n" + BLOCK_X,
+    ),
+    (
+        BLOCK,
+        b"# END ANSIBLE MANAGED BLOCK\nmine\n# BEGIN ANSIBLE MANAGED BLOCK\n",
+        {"block": "x", "insertbefore": "BOF"},
+        BLOCK_X + b"# END ANSIBLE MANAGED BLOCK\nmine\n# BEGIN ANSIBLE MANAGED BLOCK\n",
+    ),
+    (
+        BLOCK,
+        b"# BEGIN ANSIBLE MANAGED BLOCK\nmine\n" + BLOCK_X,
+        {"state": "absent"},
+        b"# BEGIN ANSIBLE MANAGED BLOCK\nmine\n",
+    ),
+    (BLOCK, b"a", {"state": "absent"}, b"a"),
+    (BLOCK, b"a", {"block": ""}, b"a"),
+    (BLOCK, b"a\n" + BLOCK_X[:-1], {"state": "absent"}, b"a\n"),
+    (BLOCK, b"a\n", {"block": "x", "marker": "# mine"}, b"a\n# mine\nx\n# mine\n"),  # ansible#22668
+    (REPLACE, b"A x B x", {"regexp": "x", "replace": "y", "after": "A|B"}, b"A y B y"),
+    (REPLACE, b"x A x B x", {"regexp": "x", "replace": "y", "before": "A|B"}, b"y A y B x"),
 ]
 
 
@@ -147,6 +196,8 @@ def test_flags_are_hoisted(pattern: str, hoisted: str) -> None:
         (LINE, {"line": "y", "mode": "u+q"}, "is not a mode"),
         (LINE, {"line": "y", "owner": "no-such-user"}, "no user no-such-user"),
         (BLOCK, {"insertafter": "a", "insertbefore": "a"}, "not both"),
+        (BLOCK, {"block": "x", "marker": ""}, "one line that is not empty"),  # ansible#29340
+        (BLOCK, {"block": "x", "marker": "a\n{mark}"}, "one line that is not empty"),  # ansible#38417
         (REPLACE, {"regexp": "x", "replace": r"\1"}, "replace refers to"),
         (REPLACE, {"regexp": "x", "encoding": "none"}, "no encoding none"),
     ],
@@ -280,7 +331,27 @@ def test_what_is_not_asked_for_stays_byte_for_byte(data: bytes) -> None:
     assert edited(LINE, data, {"state": "absent", "regexp": "NONE"}) == data
     grown = edited(LINE, data, {"line": "new"})
     assert grown.startswith(data)
-    assert grown[len(data) :] in (b"new\n", b"\nnew\n")
+    assert grown[len(data) :].replace(b"\r\n", b"\n") in (b"new\n", b"\nnew\n")
+    assert (b"\r\n" in grown[len(data) :]) == has_crlf(data)
+
+
+EDITS = st.sampled_from(
+    [
+        (LINE, {"line": "new"}),
+        (LINE, {"regexp": "^k=", "line": "k=3"}),
+        (LINE, {"insertafter": "^a", "line": "n"}),
+        (BLOCK, {"block": "x\ny"}),
+        (REPLACE, {"regexp": "^k=.$", "replace": "k\nk"}),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([b"a", b"k=1", b"k=2", b"", b"\xff"]), min_size=2).map(b"\r\n".join), EDITS)
+def test_a_file_with_cr_lf_keeps_it(data: bytes, edit: tuple[str, dict[str, Any]]) -> None:
+    after = edited(edit[0], data, edit[1])
+    assert after.count(b"\n") == after.count(b"\r\n")
+    assert after.replace(b"\r\n", b"\n") == edited(edit[0], data.replace(b"\r\n", b"\n"), edit[1])
 
 
 @settings(deadline=None)

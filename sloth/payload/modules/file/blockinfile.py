@@ -26,7 +26,16 @@ class BlockInFile(TextEdit):
     Other than Ansible: with a multi-line (`(?m)`) pattern positions are counted in bytes (Ansible picks the wrong line
     in files with text that is not ASCII).
 
-    Other than Ansible: a marker without `{mark}`, which adds the block at every run, causes a warning.
+    Other than Ansible: the END that belongs to a BEGIN is the next one below it (Ansible takes the last of each, in any
+    order, and deletes the lines between them). A marker line without the other one causes a warning.
+
+    Other than Ansible: a marker without `{mark}` is the line before and after the block, which is found again (Ansible
+    adds it at every run); a marker that is empty or has several lines is an error.
+
+    Other than Ansible: an END at the end of a file without a final newline is found, and `state = "absent"` changes
+    nothing in a file without the block.
+
+    Other than Ansible: in a file whose lines all end with CR LF, the lines that are written do, too.
     """
 
     name = "file.blockinfile"
@@ -65,6 +74,13 @@ file.blockinfile({
     def check_together(cls, values: "Arguments") -> "None":
         if values["insertbefore"] is not None and values["insertafter"] is not None:
             raise ArgumentError("%s takes either insertbefore or insertafter, not both" % cls.name)
+        for word in (values["marker_begin"], values["marker_end"]):
+            line = values["marker"].replace("{mark}", word)
+            if not line.strip() or "\n" in line or "\r" in line:
+                raise ArgumentError(
+                    "%s: marker must be one line that is not empty, not %r" % (cls.name, line),
+                    hint="an empty line cannot be told from those of the file",
+                )
 
     def part(self) -> "str":
         args = self.args
@@ -84,30 +100,35 @@ file.blockinfile({
             self._anchor = compile_pattern("insertafter", encode(args.insertafter), warn=self.host.warn)
         elif args.insertbefore not in (None, "BOF"):
             self._anchor = compile_pattern("insertbefore", encode(args.insertbefore), warn=self.host.warn)
+        if now is not None and self._find_block(now["content"].data().splitlines())[1]:
+            self.host.warn("%s has a marker line without the other one; it is ignored" % self.path)
         return TextEdit.desired(self, now)
 
     def edit(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
         args = self.args
         lines = data.splitlines(True)
-        marker = encode(args.marker)
-        begin = marker.replace(b"{mark}", encode(args.marker_begin)) + b"\n"
-        end = marker.replace(b"{mark}", encode(args.marker_end)) + b"\n"
-        present = args.state == "present"
+        is_present = args.state == "present"
         block: "list[bytes]" = []
-        if present and args.block:
+        if is_present and args.block:
             text = encode(args.block)
-            block = [begin] + (text if text.endswith(b"\n") else text + b"\n").splitlines(True) + [end]
-        at = self._take_out(lines, begin, end)
-        if at is None:
+            begin, end = self._markers()
+            block = [begin + b"\n", *(text if text.endswith(b"\n") else text + b"\n").splitlines(True), end + b"\n"]
+        found = self._find_block(lines)[0]
+        if found is not None:
+            at = found[0]
+            del lines[at : found[1] + 1]
+        elif block or is_new:
             at = self._find_position(data, lines)
-        if at > 0 and not lines[at - 1].endswith(b"\n"):
+        else:
+            return data, ""
+        if at > 0 and not lines[at - 1].endswith(b"\n") and (block or at < len(lines)):
             lines[at - 1] += b"\n"
-        if present and args.prepend_newline and at != 0 and lines[at - 1] != b"\n":
+        if is_present and args.prepend_newline and at != 0 and lines[at - 1] != b"\n":
             lines.insert(at, b"\n")
             at += 1
         lines[at:at] = block
         after = at + len(block)
-        if present and args.append_newline and after < len(lines) and lines[after] != b"\n":
+        if is_present and args.append_newline and after < len(lines) and lines[after] != b"\n":
             lines.insert(after, b"\n")
         result = b"".join(lines)
         if is_new:
@@ -116,20 +137,33 @@ file.blockinfile({
             return result, ""
         return result, "Block inserted" if block else "Block removed"
 
-    @staticmethod
-    def _take_out(lines: "list[bytes]", begin: "bytes", end: "bytes") -> "int | None":
-        """Remove the block with its markers; return the index where it was, or None when there is none."""
-        first = last = None
+    def _markers(self) -> "tuple[bytes, bytes]":
+        """Return the lines before and after the block, without their ends."""
+        args = self.args
+        marker = encode(args.marker)
+        return marker.replace(b"{mark}", encode(args.marker_begin)), marker.replace(b"{mark}", encode(args.marker_end))
+
+    def _find_block(self, lines: "list[bytes]") -> "tuple[tuple[int, int] | None, bool]":
+        """Return the indexes of the marker lines of the last block, None without one; and whether another one is alone.
+
+        A block is a BEGIN and the next END with no other BEGIN between them: lines between an END and a later BEGIN, or
+        below a BEGIN whose END was lost, are the user's.
+        """
+        begin, end = self._markers()
+        found = None
+        first = None
+        has_stray = False
         for index, line in enumerate(lines):
-            if line == begin:
+            text = line.rstrip(b"\r\n")
+            if text == end and first is not None:
+                found = (first, index)
+                first = None
+            elif text == begin:
+                has_stray = has_stray or first is not None
                 first = index
-            if line == end:
-                last = index
-        if first is None or last is None:
-            return None
-        first, last = min(first, last), max(first, last)
-        del lines[first : last + 1]
-        return first
+            elif text == end:
+                has_stray = True
+        return found, has_stray or first is not None
 
     def _find_position(self, data: "bytes", lines: "list[bytes]") -> "int":
         at = None

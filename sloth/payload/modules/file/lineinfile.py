@@ -6,7 +6,7 @@ from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Pattern
+    from typing import Match, Pattern
 
     from sloth.payload.kernel.values import Arguments, Attributes
 
@@ -25,6 +25,12 @@ class LineInFile(TextEdit):
 
     Other than Ansible: an edit that would change the file at every run, such as `backrefs` with a pattern that matches
     its own result and adds to it, causes a warning.
+
+    Other than Ansible: in a file whose lines all end with CR LF, the lines that are written do, too, and `$` matches
+    before the CR.
+
+    Other than Ansible: with `firstmatch` a line that equals `line` anywhere in the file counts, not only one before the
+    first match of `insertafter` or `insertbefore` (Ansible adds it a second time).
     """
 
     name = "file.lineinfile"
@@ -113,24 +119,41 @@ file.lineinfile({
 
     def _is_removed(self, line: "bytes") -> "bool":
         if self._regexp is None and self.args.search_string is None:
-            return line.rstrip(b"\r\n") == encode(self.args.line)
+            return line.rstrip(b"\r\n") == self._line()
         return self._matches(line)
+
+    def _line(self) -> "bytes":
+        line = encode(self.args.line)
+        # A CR that was written for the sake of a file with CR LF is part of the line's end there.
+        return line.rstrip(b"\r") if self.is_crlf else line
+
+    def _search(self, pattern: "Pattern[bytes]", line: "bytes") -> "Match[bytes] | None":
+        """Return the first match in a line. In a file with CR LF the pattern may mention the CR, or ignore it."""
+        found = pattern.search(line)
+        if found is None and self.is_crlf and line.endswith(b"\n"):
+            found = pattern.search(line[:-1] + b"\r\n")
+        return found
 
     def _matches(self, line: "bytes") -> "bool":
         """Return whether regexp or search_string matches a line."""
         if self._regexp is not None:
-            return self._regexp.search(line) is not None
-        return self.args.search_string is not None and encode(self.args.search_string) in line
+            return self._search(self._regexp, line) is not None
+        if self.args.search_string is None:
+            return False
+        text = encode(self.args.search_string)
+        return (text.rstrip(b"\r") if self.is_crlf else text) in line
 
     def _put(self, lines: "list[bytes]") -> "str":
         args = self.args
-        line = encode(args.line)
+        line = self._line()
         at = self._find(lines)
         is_match, anchor = at != -1, -1
         if not is_match:
             at, anchor = self._find_position(lines, line)
         if at != -1:
-            match = self._regexp.search(lines[at]) if args.backrefs and is_match and self._regexp is not None else None
+            match = None
+            if args.backrefs and is_match and self._regexp is not None:
+                match = self._search(self._regexp, lines[at])
             text = line if match is None else expand("line", match, line)
             if not text.endswith(b"\n"):
                 text += b"\n"
@@ -167,9 +190,7 @@ file.lineinfile({
         for index, other in enumerate(lines):
             if other.rstrip(b"\r\n") == line:
                 at = index
-            elif self._anchor is not None and self._anchor.search(other):
-                if self.args.insertafter or self.args.insertbefore:
+            elif self._anchor is not None and self._search(self._anchor, other):
+                if anchor == -1 or not self.args.firstmatch:
                     anchor = index + 1 if self.args.insertafter else index
-                    if self.args.firstmatch:
-                        break
         return at, anchor

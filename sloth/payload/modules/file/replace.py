@@ -23,6 +23,11 @@ class Replace(TextEdit):
     Other than Ansible: a replacement that regexp matches again, so that every run changes the file, causes a warning.
 
     Other than Ansible: owner, group and mode are set even when the section is not found.
+
+    Other than Ansible: `after` and `before` may be alternatives such as `A|B` (Ansible splits its whole pattern there).
+
+    Other than Ansible: in a file whose lines all end with CR LF, the lines that are written do, too, and `$` matches
+    before the CR, unless one of the arguments contains `\r`.
     """
 
     name = "file.replace"
@@ -63,12 +68,16 @@ file.replace({
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         after, before = self.args.after, self.args.before
         section = ""
+        # Each in a group of its own, so that "A|B" means what it means by itself.
         if after and before:
-            section = "%s(?P<subsection>.*?)%s" % (after, before)
+            section = "(?:%s)(?P<subsection>.*?)(?:%s)" % (after, before)
         elif after:
-            section = "%s(?P<subsection>.*)" % after
+            section = "(?:%s)(?P<subsection>.*)" % after
         elif before:
-            section = "(?P<subsection>.*)%s" % before
+            section = "(?P<subsection>.*)(?:%s)" % before
+        # A call that mentions the CR, perhaps to remove it, works on the bytes as they are.
+        texts = (self.args.regexp, self.args.replace, after, before)
+        self.keeps_crlf = not any("\r" in text or "\\r" in text or "\\x0d" in text.lower() for text in texts if text)
         self._section = compile_pattern("after/before", section, re.DOTALL, self.host.warn) if section else None
         self._pattern = compile_pattern("regexp", self.args.regexp, re.MULTILINE, self.host.warn)
         check_template("replace", self.args.replace)

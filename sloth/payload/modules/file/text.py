@@ -18,6 +18,12 @@ CREATE = Field("create", "bool", False, help="create the file, and its directory
 LONGEST_IDENTITY = 200  # characters
 
 
+def has_crlf(data: "bytes") -> "bool":
+    """Return whether every line of a text ends with CR LF, as Windows writes it."""
+    count = data.count(b"\n")
+    return count > 0 and count == data.count(b"\r\n") and b"\r\r\n" not in data
+
+
 def encode(text: "str") -> "bytes":
     """Return the bytes of an argument; a lone surrogate stands for a byte that is not UTF-8."""
     return text.encode("utf-8", "surrogateescape")
@@ -28,13 +34,24 @@ class TextEdit(Resource):
 
     partial = True
     missing = "Path %s does not exist !"  # Ansible's words
+    keeps_crlf = True  # the lines that are written to a file with CR LF get CR LF, too
+    is_crlf = False  # during edit(): the lines of the file end with CR LF
 
     def edit(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
         """Return the bytes after the edit, and what was done ("" when nothing was). Pure.
 
-        is_new: no file exists yet, and `data` is b""; when nothing was done then, no file is created.
+        The lines of `data` end with LF, even if those of the file end with CR LF (unless keeps_crlf is false). is_new:
+        no file exists yet, and `data` is b""; when nothing was done then, no file is created.
         """
         raise NotImplementedError(self.name)
+
+    def _edited(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
+        """Return what edit() returns, for a file with any line ends."""
+        self.is_crlf = self.keeps_crlf and has_crlf(data)
+        if not self.is_crlf:
+            return self.edit(data, is_new)
+        text, done = self.edit(data.replace(b"\r\n", b"\n"), is_new)
+        return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), done
 
     def part(self) -> "str":
         """Return what distinguishes this edit from others of the same file, "" for the usual one."""
@@ -80,12 +97,12 @@ class TextEdit(Resource):
                 hint = "set create = true" if hasattr(self.args, "create") else "create it first, with file.copy"
                 raise Missing(self.missing % self.path, hint=hint)
         old = b"" if now is None else now["content"].data()
-        text, done = self.edit(old, now is None)
+        text, done = self._edited(old, now is None)
         if now is None and not done:
             return None
         if now is None or text != old:
             files.check_validate(self.args)
-            if self.edit(text, False)[0] != text:
+            if self._edited(text, False)[0] != text:
                 self.host.warn(
                     "%s of %s is not idempotent: applied to its own result it changes the file again, so every run will"
                     % (self.name, self.path)
@@ -101,7 +118,8 @@ class TextEdit(Resource):
         values = {}
         msg = ""
         if "content" in change:
-            msg = self.edit(b"" if change.before is None else change.before["content"].data(), change.before is None)[1]
+            old = b"" if change.before is None else change.before["content"].data()
+            msg = self._edited(old, change.before is None)[1]
             mode = None
             if change.before is None:
                 os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -56,6 +56,8 @@ class Shipper:
 
     def find(self, src: str, beside: str) -> Path:
         """Return the path of a local file: absolute, below the site's directory, or below its `beside` directory."""
+        if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
+            raise CallError("src must be a path, not an empty string")
         path = Path(src).expanduser()
         places = [path] if path.is_absolute() else [self._directory / path, self._directory / beside / path]
         for place in places:

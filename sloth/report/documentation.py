@@ -14,6 +14,7 @@ Classes = Sequence[type[Call]]
 _LUA = {
     "str": "string",
     "path": "string",
+    "file": "string",
     "mode": "string",
     "bool": "boolean",
     "int": "integer",

@@ -42,4 +42,4 @@ def test_a_block_leaves_what_is_around_it(before: bytes, block: str) -> None:
         assert path.read_bytes().startswith(before)
         assert execute_call("file.blockinfile", path=str(path), block=block).status == "unchanged"
         execute_call("file.blockinfile", path=str(path), state="absent")
-        assert path.read_bytes().rstrip(b"\n") == before.rstrip(b"\n")
+        assert path.read_bytes().rstrip(b"\r\n") == before.rstrip(b"\r\n")

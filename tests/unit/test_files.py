@@ -13,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.converge import Outcome
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.record import Asset
 from sloth.payload.kernel.registry import registry
-from sloth.payload.kernel.resource import ArgumentError, Failed
+from sloth.payload.kernel.resource import ArgumentError, Call, Failed
 from sloth.payload.lib import files
+from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
-from tests.support.calls import execute_call
+from tests.support.calls import NoController, execute_call
 from tests.support.paths import ROOT
 from tests.support.stores import record
 
@@ -166,3 +171,133 @@ def test_a_large_directory_is_searched_for_leftovers_once(tmp_path: Path, monkey
         files.replace(str(tmp_path / f"new{number}"), [b"x"])
     assert listed == [str(tmp_path)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.sloth-note", *(f"new{n}" for n in range(5))]
+
+
+class Shipped(Host):
+    """This machine, with contents from a controller that are given at once."""
+
+    def __init__(self, contents: list[bytes | None]) -> None:
+        super().__init__(NoController())
+        self.contents = contents
+
+    def asset(self, call: Call, index: int) -> Content:
+        data = self.contents[index]
+        assert data is not None
+        return Content.of_bytes(data)
+
+
+def copy(members: dict[str, bytes | None], store: Store | None = None, **arguments: object) -> Outcome:
+    """Copy a tree; a member without content is a directory."""
+    assets = [
+        Asset(
+            name=name, dir=data is None, mode="0644", sha256="" if data is None else sha256(data).hexdigest(),
+            size=len(data or b""),
+        )
+        for name, data in members.items()
+    ]  # fmt: skip
+    return execute_call("file.copy", on=Shipped(list(members.values())), store=store, assets=assets, **arguments)
+
+
+def test_names_that_are_not_utf_8_are_copied_recorded_and_found_unchanged(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s.db"))
+    tree = {"\udcff\udcfe": b"1", "a b": b"2", "d\udcff": None, "d\udcff/x\\x2d": b"3"}
+    for status in ("changed", "unchanged"):
+        assert copy(tree, store, src="t/", dest=f"{tmp_path}/to").status == status
+        for name, arguments in (
+            ("file.copy", {"src": f"{tmp_path}/to/\udcff\udcfe", "dest": f"{tmp_path}/\udcffc", "remote_src": True}),
+            ("file.lineinfile", {"path": f"{tmp_path}/\udcffl", "line": "\udcff", "create": True}),
+            ("file.directory", {"path": f"{tmp_path}/\udcffd"}),
+            ("file.link", {"path": f"{tmp_path}/\udcffk", "src": "\udcff", "force": True}),
+        ):
+            assert execute_call(name, store=store, **arguments).status == status, name
+    store.close()
+    assert (tmp_path / "to/d\udcff/x\\x2d").read_bytes() == b"3"
+    keys = [record.key for record in Store(str(tmp_path / "s.db")).records.select()]
+    assert f"file:directory:{tmp_path}/\\udcffd" in keys
+
+
+def test_hashes_of_files_whose_names_are_not_utf_8_are_remembered(tmp_path: Path) -> None:
+    path = f"{tmp_path}/\udcff"
+    Path(path).write_text("x")
+    os.utime(path, (1, 1))
+    store = Store(None)
+    info = os.stat(path)
+    store.signatures.put(path, info, "hash", ours=True)
+    Host(NoController(), store.signatures).content(path)
+
+
+def test_an_empty_tree_is_a_directory(tmp_path: Path) -> None:
+    assert copy({}, src="empty/", dest=f"{tmp_path}/to").status == "changed"
+    assert copy({}, src="empty/", dest=f"{tmp_path}/to").status == "unchanged"
+    assert (tmp_path / "to").is_dir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Failed, match="is not a directory but a file"):
+        copy({}, src="empty/", dest=f"{tmp_path}/file")
+
+
+def test_directory_mode_is_for_dest_too_unless_it_existed(tmp_path: Path) -> None:
+    def mode(name: str) -> int:
+        return (tmp_path / name).stat().st_mode & 0o7777
+
+    tree = {"sub": None, "sub/x": b"1"}
+    copy(tree, src="t/", dest=f"{tmp_path}/new/to", directory_mode="0700")
+    assert [mode(name) for name in ("new", "new/to", "new/to/sub")] == [0o700] * 3
+    (tmp_path / "old").mkdir(mode=0o755)
+    for status in ("changed", "unchanged"):
+        assert copy(tree, src="t/", dest=f"{tmp_path}/old", directory_mode="0700").status == status
+    assert (mode("old"), mode("old/sub")) == (0o755, 0o700)
+    copy({"x": b"1"}, src="x", dest=f"{tmp_path}/one/", directory_mode="0711")
+    assert mode("one") == 0o711
+
+
+def test_a_tree_is_copied_through_links_to_directories(tmp_path: Path) -> None:
+    (tmp_path / "real/sub2").mkdir(parents=True)
+    (tmp_path / "to").symlink_to("real")
+    (tmp_path / "real/sub").symlink_to("sub2")
+    for status in ("changed", "unchanged"):
+        assert copy({"sub": None, "sub/x": b"1"}, src="t/", dest=f"{tmp_path}/to").status == status
+    assert (tmp_path / "real/sub2/x").read_bytes() == b"1"
+    assert (tmp_path / "to").is_symlink()
+
+
+def test_a_mode_is_preserved_on_the_host_too(tmp_path: Path) -> None:  # ansible#39279
+    (tmp_path / "from").write_text("x")
+    (tmp_path / "from").chmod(0o640)
+    arguments = {"src": f"{tmp_path}/from", "dest": f"{tmp_path}/to", "remote_src": True, "mode": "preserve"}
+    for status in ("changed", "unchanged"):
+        assert execute_call("file.copy", **arguments).status == status
+    assert (tmp_path / "to").stat().st_mode & 0o7777 == 0o640
+    with pytest.raises(ArgumentError, match="content has no mode"):
+        execute_call("file.copy", content="x", dest="/x", mode="preserve")
+    with pytest.raises(Failed, match="copies files only"):  # ansible#84367
+        execute_call("file.copy", src=str(tmp_path), dest=f"{tmp_path}/d", remote_src=True)
+
+
+@pytest.mark.parametrize("cls", registry(), ids=lambda cls: cls.name)
+def test_no_path_may_be_empty(cls: type[Call]) -> None:
+    for field in cls.fields:
+        if field.type in ("path", "file"):
+            for value in ("", " "):
+                with pytest.raises(ArgumentError, match=field.name):
+                    field.coerce(value)
+        else:
+            assert field.name not in ("src", "dest", "path") or cls.name.startswith("mount."), (
+                "its type is path or file"
+            )
+
+
+def test_a_check_knows_what_earlier_calls_would_make(tmp_path: Path) -> None:
+    host, store = Host(NoController()), Store(None)
+
+    def plan(name: str, **arguments: object) -> Outcome:
+        return execute_call(name, on=host, store=store, check=True, **arguments)
+
+    plan("file.directory", path=f"{tmp_path}/d", mode="0750")
+    (tmp_path / "f").write_text("x")
+    plan("file.absent", path=f"{tmp_path}/f")
+    found = plan("file.stat", path=f"{tmp_path}/d").values
+    assert (found["exists"], found["isdir"], found["mode"]) == (True, True, "0750")
+    assert plan("file.stat", path=f"{tmp_path}/f").values == {"exists": False}
+    plan("file.link", path=f"{tmp_path}/l", src="d")
+    assert host.warnings == []
+    assert plan("file.fetch", src=f"{tmp_path}/made-by-a-command", dest="x").unknown

@@ -17,8 +17,9 @@ _FALSE = ("no", "false", "off", "0")
 class Field(object):
     """One argument of a call, or one value of its result.
 
-    type: "str" "bool" "int" "float" "path" (absolute or ~ on the host) "mode" (octal string or symbolic)
-          "list" (of str) "dict" "argv" (a string or a list of strings) "any"
+    type: "str" "bool" "int" "float" "path" (absolute or ~ on the host) "file" (a path that may be relative, such as one
+          on the controller) "mode" (octal string or symbolic) "list" (of str) "dict" "argv" (a string or a list of
+          strings) "any"
     default: used when the argument is not given; REQUIRED makes it obligatory
     choices: the values that are allowed
     secret: the value is shown and stored as a keyed hash only
@@ -30,6 +31,7 @@ class Field(object):
         "any": "anything",
         "str": "a string",
         "path": "a path",
+        "file": "a path",
         "bool": "true or false",
         "int": "a whole number",
         "float": "a number",
@@ -103,6 +105,14 @@ def _path(field: "Field", value: "Json") -> "str":
         raise ArgumentError(
             "%s must be an absolute path on the host, not %r" % (field.name, value), hint="begin it with / or ~"
         )
+    return _without_nul(field, value)
+
+
+def _file(field: "Field", value: "Json") -> "str":
+    if not isinstance(value, str):
+        raise field.mismatch(value)
+    if not value.strip():  # joined to a directory it would mean all that is in there
+        raise ArgumentError("%s must be a path, not an empty string" % field.name, hint="is a variable empty?")
     return _without_nul(field, value)
 
 
@@ -189,6 +199,7 @@ _CONVERSIONS: "dict[str, Callable[[Field, Json], Json]]" = {
     "any": _any,
     "str": _str,
     "path": _path,
+    "file": _file,
     "mode": _mode,
     "bool": _bool,
     "int": _int,

@@ -126,9 +126,10 @@ class Call(object):
         raise TypeError("%s has no identity" % self.name)
 
     def key(self) -> "str":
-        """Return the state key `{module}:{type}:{id}`."""
+        r"""Return the state key `{module}:{type}:{id}`. It is UTF-8: other bytes of a name are written as \udcXX."""
         module, _, kind = self.name.partition(".")
-        return "%s:%s:%s" % (module, kind, self.identity())
+        key = "%s:%s:%s" % (module, kind, self.identity())
+        return key.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Resource(Call):

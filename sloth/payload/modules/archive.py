@@ -33,7 +33,7 @@ class Unpack(Resource):
     fields = (
         Field(
             "src",
-            "str",
+            "file",
             REQUIRED,
             help="the archive on the controller: absolute, or below the site",
         ),

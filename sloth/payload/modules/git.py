@@ -29,7 +29,7 @@ class Clone(Resource):
     subject = "dest"
     drift_by = DriftBy.RECORD
     fields = (
-        Field("repo", "str", REQUIRED, aliases=("url",), help="the repository's URL or path"),
+        Field("repo", "file", REQUIRED, aliases=("url",), help="the repository's URL or path"),
         Field("dest", "path", REQUIRED, help="the directory of the working copy"),
         Field("version", "str", "HEAD", help="a branch, a tag, or a commit's hash"),
         Field("update", "bool", True, how=True, help="false: do not update an existing working copy"),

@@ -22,19 +22,27 @@ class Copy(Resource):
     """Copy a file or a directory tree, or write a text, to the host.
 
     Attributes that are not given are not changed; a new file gets 0666 less the umask. Of a directory whose path ends
-    with / the contents are copied, otherwise the directory itself. Only what differs is written, and each file is
-    replaced atomically.
+    with / the contents are copied, otherwise the directory itself; links in it are followed. Only what differs is
+    written, and each file is replaced atomically. With `mode = "preserve"` a file gets the mode of its source.
+
+    Other than Ansible: `remote_src` copies a file, not a directory.
+
+    Other than Ansible: `checksum` is a SHA-256 (Ansible's is a SHA-1), and is not returned.
     """
 
     name = "file.copy"
     ships = "file"
     fields: "ClassVar[tuple[Field, ...]]" = (
-        Field("src", "str", how=True, help="a file or directory on the controller: absolute, or below the site"),
+        Field("src", "file", how=True, help="a file or directory on the controller: absolute, or below the site"),
         Field("content", "str", how=True, help="the text to write, instead of src"),
         DEST,
         Field("remote_src", "bool", False, help="src is a file on the host"),
         *files.FIELDS,
-        Field("directory_mode", "mode", help="the mode of the directories that are created"),
+        Field(
+            "directory_mode",
+            "mode",
+            help="the mode of the directories of the tree, and of dest and its parents where they are created",
+        ),
         FORCE,
         FOLLOW,
         Field("checksum", "str", how=True, help="the SHA-256 that the content must have"),
@@ -52,18 +60,19 @@ end})"""
             raise ArgumentError("%s needs src or content, and not both" % cls.name)
         if values.get("validate") and "%s" not in values["validate"]:
             raise ArgumentError("validate must contain %%s: %s" % values["validate"])
-        if values.get("mode") not in (None, "preserve"):
-            parse_mode(values["mode"], 0, False)
+        if values.get("mode") == "preserve" and values.get("content") is not None:
+            raise ArgumentError("%s: mode preserve needs src: content has no mode" % cls.name)
+        for mode in (values.get("mode"), values.get("directory_mode")):
+            if mode not in (None, "preserve"):
+                parse_mode(mode, 0, False)
 
     @property
     def dest(self) -> "str":
         return self.host.expand(self.args.dest)
 
     def identity(self) -> "str":
-        path = self.dest
-        if self.args.dest.endswith("/") and not self._is_tree():
-            path = os.path.join(path, self._source_name())
-        return path
+        is_below = self.args.dest.endswith("/") and not self._is_tree()
+        return os.path.join(self.dest, self._source_name()) if is_below else self.dest
 
     def _source_name(self) -> "str":
         if self.assets and self.assets[0].name:
@@ -90,7 +99,8 @@ end})"""
         if not self._is_tree():
             index = 0 if self.assets else None
             return [_Entry(self._target(), index, self.assets[0].mode if self.assets else "", False)]
-        entries = []
+        # dest comes first: what is in it needs it, and an empty tree is nothing else.
+        entries = [_Entry(self.dest, None, "", True)]
         for index, asset in enumerate(self.assets):
             if asset.name.startswith("/") or ".." in asset.name.split("/"):
                 raise Failed("the controller sent the path %r, which leaves dest" % asset.name)
@@ -100,18 +110,18 @@ end})"""
     def place(self) -> "str | None":
         return None if self._is_tree() else self._target()
 
-    def _look(self, path: "str") -> "Attributes | None":
-        seen = files.look(path, self.args.follow)
+    def _look(self, entry: "_Entry") -> "Attributes | None":
+        seen = files.look(entry.path, self.args.follow or entry.is_directory)  # a link to a directory is one
         if seen is not None and seen["type"] == "file":
-            seen["content"] = self.host.content(path)
+            seen["content"] = self.host.content(entry.path)
         return seen
 
     def observe(self) -> "Attributes | None":
         if not self._is_tree():
-            return self._look(self._target())
+            return self._look(self._entries()[0])
         now = {}
         for entry in self._entries():
-            now.update(_with_path(entry.path, self._look(entry.path)))
+            now.update(_with_path(entry.path, self._look(entry)))
         return now or None
 
     def desired(self, now: "Attributes | None") -> "Attributes | None":
@@ -125,20 +135,37 @@ end})"""
     def _desired_entry(self, now: "Attributes | None", entry: "_Entry") -> "Attributes":
         if now is not None and not self.args.force and not entry.is_directory:
             return now
-        if now is not None and now["type"] == "directory" and not entry.is_directory:
+        if entry.is_directory:
+            return self._desired_directory(now, entry)
+        if now is not None and now["type"] == "directory":
             raise Failed("%s is a directory" % entry.path)
-        desired: "Attributes" = {"type": "directory" if entry.is_directory else "file"}
-        mode = self.args.directory_mode
-        if not entry.is_directory:
-            desired["content"] = self._content(entry.index)
-            mode = entry.mode if self.args.mode == "preserve" else self.args.mode
+        desired: "Attributes" = {"type": "file", "content": self._content(entry.index)}
+        mode = self.args.mode
+        if mode == "preserve":
+            mode = entry.mode if entry.index is not None else _mode_of(self.host.expand(self.args.src))
         given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode})
-        desired.update(files.desired_attributes(self.host, given, now, desired["type"]))
+        desired.update(files.desired_attributes(self.host, given, now))
         return desired
+
+    def _desired_directory(self, now: "Attributes | None", entry: "_Entry") -> "Attributes":
+        if now is not None and now["type"] != "directory":
+            raise Failed("%s exists and is not a directory but a %s" % (entry.path, now["type"]))
+        desired = {"type": "directory"}
+        if now is None or entry.index is not None:  # dest itself may be anybody's: its attributes are set if it is new
+            desired.update(self._directory_attributes(now))
+        return desired
+
+    def _directory_attributes(self, now: "Attributes | None") -> "Attributes":
+        given = Args({"owner": self.args.owner, "group": self.args.group, "mode": self.args.directory_mode})
+        return files.desired_attributes(self.host, given, now, "directory")
 
     def _content(self, index: "int | None") -> "Content":
         if index is None:
             path = self.host.expand(self.args.src)
+            if os.path.isdir(path):
+                raise Failed(
+                    "%s is a directory: remote_src copies files only" % path, hint='exec.run({"cp", "-a", ...})'
+                )
             if not os.path.isfile(path):
                 raise Missing("there is no file %s on the host to copy" % path)
             content = self.host.content(path)
@@ -163,7 +190,7 @@ end})"""
                 continue
             if entry.is_directory:
                 if one.before is None:
-                    os.makedirs(entry.path)
+                    _make_directory(entry.path, self._directory_attributes(None))
                 files.set_attributes(entry.path, one)
             else:
                 values.update(self._apply_file(entry.path, one, True))
@@ -173,8 +200,8 @@ end})"""
         assert change.after is not None
         values = {"dest": path}
         parent = os.path.dirname(path)
-        if creates_parent and not os.path.isdir(parent):
-            os.makedirs(parent)
+        if creates_parent:
+            _make_directory(parent, self._directory_attributes(None))
         if not os.path.isdir(parent):
             raise Failed(
                 "the directory %s does not exist" % parent, hint="create it with file.directory, or end dest with /"
@@ -201,6 +228,20 @@ class _Entry(object):
         self.index = index
         self.mode = mode
         self.is_directory = is_directory
+
+
+def _mode_of(path: "str") -> "str | None":
+    seen = files.look(path)
+    return None if seen is None else str(seen["mode"])
+
+
+def _make_directory(path: "str", attributes: "Attributes") -> "None":
+    """Create a directory and its parents, each with these attributes."""
+    if os.path.isdir(path):
+        return
+    _make_directory(os.path.dirname(path), attributes)
+    os.mkdir(path)
+    files.set_attributes(path, Change(None, attributes))
 
 
 def _with_path(path: "str", attributes: "Attributes | None") -> "Attributes":

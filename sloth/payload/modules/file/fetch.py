@@ -2,7 +2,7 @@
 
 import os
 
-from sloth.payload.kernel.resource import REQUIRED, DriftBy, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, DriftBy, Failed, Field, Missing, Resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Fetch(Resource):
     drift_by = DriftBy.NOTHING  # the copy is on the controller
     fields = (
         Field("src", "path", REQUIRED, help="the file on the host"),
-        Field("dest", "str", REQUIRED, help="a path on the controller; a relative one is below the site's directory"),
+        Field("dest", "file", REQUIRED, help="a path on the controller; a relative one is below the site's directory"),
         Field("flat", "bool", False, help="dest is the path of the file, or with a final / its directory"),
         Field("fail_on_missing", "bool", True, how=True, help="false: a missing file is not an error"),
         Field("_local", "any", how=True, help="set by the controller: the copy that it already has"),
@@ -50,7 +50,9 @@ end})"""
         if not os.path.isfile(self.path):
             if not self.args.fail_on_missing and not os.path.exists(self.path):
                 return now
-            raise Failed("there is no file %s to fetch" % self.path)
+            if os.path.exists(self.path):
+                raise Failed("%s is not a regular file" % self.path)
+            raise Missing("there is no file %s to fetch" % self.path)
         return {"content": self.host.content(self.path).sha256}
 
     def way_back(self, before: "Attributes | None", after: "Attributes | None") -> "Attributes":

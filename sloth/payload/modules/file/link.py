@@ -20,7 +20,7 @@ class Link(Resource):
     name = "file.link"
     subject = "path"
     fields = (
-        Field("src", "str", REQUIRED, aliases=("target",), help="the target, written to the link as given"),
+        Field("src", "file", REQUIRED, aliases=("target",), help="the target, written to the link as given"),
         Field("path", "path", REQUIRED, aliases=("dest", "name"), help="the link"),
         Field("hard", "bool", False, help="create a hard link"),
         Field(
@@ -51,6 +51,11 @@ end})"""
         source: "str" = self.args.src
         return self.host.expand(source) if source.startswith("~") else source
 
+    def _exists(self, path: "str") -> "bool":
+        """Return whether a path exists or, in a check, an earlier call would create it."""
+        planned = self.host.predicted.get(os.path.normpath(path))
+        return planned is not None or os.path.lexists(path)
+
     def observe(self) -> "Attributes | None":
         seen = files.look(self.path, False)
         if seen is None or not self.args.hard:
@@ -62,7 +67,7 @@ end})"""
         source = self._source()
         target = os.path.join(os.path.dirname(self.path), source)
         if not self.args.force:
-            if not self.args.hard and not os.path.lexists(target) and now is None:
+            if not self.args.hard and now is None and not self._exists(target):
                 self.host.warn("%s points to %s, which does not exist" % (self.path, source))
             if now is not None and now["type"] != "link" and not self.args.hard:
                 raise Failed("%s exists and is not a link but a %s" % (self.path, now["type"]), hint="set force = true")

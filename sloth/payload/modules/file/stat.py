@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Stat(Query):
-    """Report what exists at a path; it changes nothing, and runs in a check, too."""
+    """Report what exists at a path; it changes nothing, and runs in a check, too.
+
+    In a check the changes that earlier calls would make count: the report has no times, inode and numeric owners then.
+    """
 
     name = "file.stat"
     fields = (
@@ -39,6 +42,8 @@ end})"""
 
     def look(self) -> "Attributes":
         path = self.host.expand(self.args.path)
+        if path in self.host.predicted:
+            return self._planned(self.host.predicted[path])
         seen = files.look(path, self.args.follow)
         if seen is None:
             return {"exists": False}
@@ -52,10 +57,26 @@ end})"""
             mtime=info.st_mtime,
             atime=info.st_atime,
             ctime=info.st_ctime,
-            isreg=seen["type"] == "file",
-            isdir=seen["type"] == "directory",
-            islnk=seen["type"] == "link",
         )
         if seen["type"] == "file" and self.args.get_checksum:
             seen["sha256"] = seen["checksum"] = self.host.content(path).sha256
-        return seen
+        return _with_types(seen)
+
+    def _planned(self, attributes: "Attributes | None") -> "Attributes":
+        """Return the report on a path of which only the desired attributes are known."""
+        if attributes is None:
+            return {"exists": False}
+        names = ("type", "mode", "owner", "group", "target")
+        seen = dict((name, attributes[name]) for name in names if name in attributes)
+        seen["exists"] = True
+        content = attributes.get("content")
+        if content is not None:
+            seen["size"] = content.size
+            if self.args.get_checksum:
+                seen["sha256"] = seen["checksum"] = content.sha256
+        return _with_types(seen)
+
+
+def _with_types(seen: "Attributes") -> "Attributes":
+    kind = seen.get("type")
+    return dict(seen, isreg=kind == "file", isdir=kind == "directory", islnk=kind == "link")

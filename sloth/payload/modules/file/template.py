@@ -31,7 +31,7 @@ class Template(Copy):
     fields = (
         Field(
             "src",
-            "str",
+            "file",
             REQUIRED,
             how=True,
             help="the template: an absolute path, or one below the site's directory or its templates/",

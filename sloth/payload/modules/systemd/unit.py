@@ -21,7 +21,7 @@ class Unit(Resource):
     fields = (
         Field("name", "str", REQUIRED, aliases=("unit",), help="the unit; without a suffix it is a service"),
         Field("content", "str", how=True, help="the text of the file"),
-        Field("src", "str", how=True, help="the file on the controller, instead of content"),
+        Field("src", "file", how=True, help="the file on the controller, instead of content"),
         Field("dropin", help='write NAME.d/DROPIN: settings that add to the unit\'s own, such as "limits.conf"'),
         Field("state", choices=("present", "absent"), default="present", help="whether the file is there"),
         Field("mode", "mode", "0644", help="the file's mode"),

@@ -10,9 +10,9 @@ from sloth.payload.kernel.record import Asset as WireAsset
 from sloth.payload.session import wire
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asset:
-    """A file (or, with `dir`, a directory) that goes with a call. open() returns its bytes, each time anew."""
+    """A file or, with `dir`, a directory. open() returns its bytes, from the beginning each time."""
 
     name: str
     sha256: str = ""
@@ -22,7 +22,7 @@ class Asset:
     open: Callable[[], Iterator[bytes]] | None = field(default=None, compare=False)
 
     def on_wire(self, pushed: bool) -> WireAsset:
-        """Return its description in a call; pushed: its bytes are sent without being asked for."""
+        """Return its description in a call; pushed: its bytes go along, unrequested."""
         return WireAsset(
             name=self.name, sha256=self.sha256, size=self.size, mode=self.mode, dir=self.dir, pushed=pushed
         )

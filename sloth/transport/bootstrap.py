@@ -1,4 +1,7 @@
-"""Starts the payload on a host: stage 1, a few lines of Python that fetch, check and run it, and sudo's dialogue."""
+"""Starts the payload on a host: finds a Python, becomes another account by sudo, uploads the payload if it must.
+
+The start is one command. It runs stage 1, a few lines of Python that read the rest from stdin, check it and run it.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from sloth.transport.bundle import Bundle
 from sloth.transport.connection import Connection, RemoteProcess
 from sloth.transport.outbox import Outbox
 
-NOISE = 64 * 1024  # bytes that a login shell may print before the payload speaks
+NOISE = 64 * 1024  # bytes that a login shell may print before the payload starts
 READ = 256 * 1024
 # What stage 1 prints on stdout after wire.MARK, a line each.
 OK = b"OK\n"
 NEED = b"NEED\n"
 ERROR = b"ERR "
-TRY_NEXT = 75  # exit status: this Python will not do
+TRY_NEXT = 75  # exit status: this Python cannot be used
 NEEDS_BUNDLE = 76  # exit status: the payload is not here
 NO_PYTHON = exit_errors.NO_PYTHON  # on stderr, then what was tried
 HEADER = "%64s %012d\n"  # the bundle's hash, and how many bytes of it follow
@@ -32,9 +35,9 @@ CANDIDATES = (
     "python3.7", "python3.6", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python",
 )  # fmt: skip
 
-# Parses on any Python 3, and is the only code that an old or stripped one gets to see. It reads from fd 0 no byte
-# more than its own, since the payload reads on. Every directory on the way must be ours and closed to others: what
-# lies in it is run, perhaps as root.
+# Parses on any Python 3, and is the only code that an old or incomplete one gets to see. It reads from fd 0 no byte
+# more than its own, since the payload reads on. Every directory on the way must belong to the account and be closed to
+# others: the files in it are run, perhaps as root.
 SOURCE = """
 import os, sys
 if sys.version_info < (3, 6):
@@ -134,11 +137,11 @@ def _packed() -> str:
 
 
 def command(python: str | None, become: str | None = None, prompt: str = "") -> str:
-    """Return the one command line that starts stage 1 on a host.
+    """Return the command line that starts stage 1 on a host.
 
     python: the interpreter to use (None: look for one); become: the account to become by sudo (None: nobody);
     prompt: what sudo prints to stderr when it wants the password (empty: it must not want one). The line is safe in
-    every login shell: single quotes around characters that no shell touches. Raises UsageError for odd names.
+    every login shell: single quotes around characters that no shell touches. Raises UsageError for other names.
     """
     if python is not None and not PLAIN_PATH.match(python):
         raise UsageError(f"python = {python!r} is not the plain path of an interpreter")
@@ -167,7 +170,7 @@ class Become:
 
 
 class Bootstrap:
-    """Brings one payload to life: starts stage 1, answers sudo, sends the bundle if the host lacks it."""
+    """Starts one payload: runs stage 1, answers sudo, sends the bundle if the host lacks it."""
 
     def __init__(
         self,
@@ -193,7 +196,7 @@ class Bootstrap:
 
     @property
     def process(self) -> RemoteProcess:
-        """The process that runs now."""
+        """The process that was started last."""
         assert self._process is not None
         return self._process
 
@@ -217,28 +220,29 @@ class Bootstrap:
     async def _sudo(self, process: RemoteProcess, prompt: str, password: str) -> bytes:
         """Answer sudo's prompt, once; return what the process printed meanwhile.
 
-        Without a prompt sudo wants no password: then stage 1 speaks first.
+        If sudo needs no password it prints no prompt: then stage 1 writes first.
         """
         prompted = asyncio.ensure_future(process.stderr_contains(prompt, 0))
-        spoken = asyncio.ensure_future(process.read(READ))
+        written = asyncio.ensure_future(process.read(READ))
+        again: asyncio.Future[int] | None = None
         try:
-            done, _ = await asyncio.wait({prompted, spoken}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if prompted in done and spoken not in done:
+            await asyncio.wait({prompted, written}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if prompted.done() and not written.done():
                 with contextlib.suppress(OSError):
                     await process.write(password.encode() + b"\n")
                 again = asyncio.ensure_future(process.stderr_contains(prompt, prompted.result()))
-                done, _ = await asyncio.wait({again, spoken}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
-                again.cancel()
-                if again in done:
+                await asyncio.wait({again, written}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+                if again.done():
                     process.kill()
                     raise exit_errors.wrong_password(self.host)
-            if spoken not in done:
+            if not written.done():
                 process.kill()
                 raise BootstrapError(f"{self.host}: no response from sudo within {self.timeout:g} seconds")
-            return spoken.result()
+            return written.result()
         finally:
-            prompted.cancel()
-            spoken.cancel()
+            for future in (prompted, written, again):
+                if future is not None:
+                    future.cancel()
 
     async def handshake(self, connection: Connection, outbox: Outbox) -> bytes:
         """Read until stage 1 reports OK (sending the bundle if needed); return what came after. Raises HostError."""
@@ -264,22 +268,22 @@ class Bootstrap:
         """Return stage 1's first line after its mark, and what came with it."""
         seen, self._first = self._first, b""
         while wire.MARK not in seen:
-            if len(seen) > NOISE:
-                raise ProtocolError(
-                    f"{self.host} prints without end before the payload starts: {seen[:100]!r}",
-                    hint="look at the account's shell start-up files",
-                )
             seen += await self._read(seen)
         seen = seen.partition(wire.MARK)[2]
         while b"\n" not in seen:
-            seen += await self._read(b"")
+            seen += await self._read(seen)
         line, _, rest = seen.partition(b"\n")
         return line, rest
 
-    async def _read(self, noise: bytes) -> bytes:
+    async def _read(self, seen: bytes) -> bytes:
+        if len(seen) > NOISE:
+            raise ProtocolError(
+                f"{self.host} prints too much before the payload starts: {seen[:100]!r}",
+                hint="check the account's shell start-up files",
+            )
         data = await self.process.read(READ)
         if not data:
-            raise await self.explain_end(begun=False, noise=noise)
+            raise await self.explain_end(begun=False, noise=seen)
         return data
 
     async def explain_end(self, begun: bool, noise: bytes = b"") -> HostError:

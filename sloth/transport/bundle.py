@@ -1,4 +1,4 @@
-"""The payload as one deterministic zip, compressed: its hash, which its sources decide, names what a host has."""
+"""Packs the payload into one zip. The same sources give the same bytes, so their hash names what a host has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -
     """Return the payload's bundle.
 
     extra: further files by their path in the zip (custom modules); cache: a directory in which the zip is kept from one
-    start to the next. What a host has no use for is left out of the sources (transport/slim.py).
+    start to the next. The sources come without what only people and type checkers read (transport/slim.py).
     """
     return _build(tuple(sorted((extra or {}).items())), cache)
 
@@ -66,7 +66,7 @@ def _zipped(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> 
 
 
 def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> str:
-    """What changes whenever a source does, told without reading them."""
+    """Return what changes whenever a source does. It reads no file, because that would take as long as the zip."""
     digest = hashlib.sha256(repr(extra).encode("utf-8", "surrogateescape"))
     for name, path in paths.items():
         info = path.stat()
@@ -75,17 +75,17 @@ def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) 
 
 
 def _kept(path: Path) -> bytes | None:
-    """The zip that was kept, if it is whole."""
+    """Return the zip that was kept, if it is intact."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
-    told, data = data[:64], data[64:]
-    return data if hashlib.sha256(data).hexdigest().encode("ascii") == told else None
+    sha256, data = data[:64], data[64:]
+    return data if hashlib.sha256(data).hexdigest().encode("ascii") == sha256 else None
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Keep the zip, and no other one; when that cannot be, the next start builds it again."""
+    """Keep the zip, and no other one. If that fails, the next start builds it again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for other in path.parent.glob("bundle-*.zip"):

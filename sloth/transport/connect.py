@@ -1,4 +1,4 @@
-"""One attempt to connect to one host: ~/.ssh/config is honoured, the key checked, each way to fail has its words."""
+"""One attempt to connect to one host: reads ~/.ssh/config, checks the host key, explains every way to fail."""
 
 from __future__ import annotations
 
@@ -7,58 +7,67 @@ import contextlib
 import fcntl
 import os
 import socket
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sloth.errors import AuthError, ConnectError, HostKeyError, Unreachable
 from sloth.inventory import Host
 from sloth.transport import asyncssh_import
 
 if TYPE_CHECKING:
+    import asyncssh
+
     from sloth.transport.ssh import Connector
 
-TOGETHER = 0.01  # seconds that the import of asyncssh, which stops all else, waits for other hosts to send their SYN
+TOGETHER = 0.01  # seconds that the import of asyncssh, which blocks the event loop, waits for other hosts' connects
 KEEPALIVE = 15  # seconds; three unanswered ones in a row end the connection
-# Preferred first, then whatever asyncssh has: an order, not a ban. Measured: these cost the least CPU on both ends.
+# These come first, then whatever else asyncssh has: an order, not a ban. They were measured to need the least CPU time.
 FAST_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
+
+
+Options: TypeAlias = dict[str, Any]  # the keyword arguments of asyncssh.connect()
 
 
 class HungUp(Exception):
     """The server closed the connection before the handshake began."""
 
 
-class Dial:
-    """One attempt at one host: knows how far it got, so that its deadline can say so."""
+class ConnectAttempt:
+    """One attempt to connect. It notes how far it came, so that the error after its deadline can name the phase."""
 
-    def __init__(self, connector: Connector, host: Host, tunnel: Any) -> None:
+    def __init__(self, connector: Connector, host: Host, tunnel: asyncssh.SSHClientConnection | None) -> None:
         self._connector = connector
         self._host = host
         self._tunnel = tunnel
         self.target = host.name
         self._phase = "connecting"
         self._refused: HostKeyError | None = None
-        self._alive = False
+        self._has_answered = False
         self._early: socket.socket | None = None
 
-    async def run(self, deadline: float) -> Any:
-        """Return the connection. Raises HungUp, and what Connector.connect() raises."""
+    async def run(self, deadline: float) -> asyncssh.SSHClientConnection:
+        """Return the connection; deadline: by the event loop's clock. Raises HungUp, and what connect() raises."""
         try:
             return await self._attempt(deadline)
         finally:
-            if self._early is not None:  # nobody came to use it
+            if self._early is not None:  # it was not used
                 self._early.close()
 
-    async def _attempt(self, deadline: float) -> Any:
+    async def _attempt(self, deadline: float) -> asyncssh.SSHClientConnection:
         loop = asyncio.get_running_loop()
         if self._tunnel is None and _is_plain(self._host):
-            # Servers start a process for a connection: they do so while asyncssh, which takes its time, is imported.
-            with contextlib.suppress(OSError):  # the same again, below, has words for it
+            # The server starts a process for the connection meanwhile; the import of asyncssh takes as long.
+            with contextlib.suppress(OSError):  # it is tried again below, where its errors are explained
                 async with asyncio.timeout(max(0.1, deadline - loop.time())):
-                    self._early = await self._socket(self._host.address, self._host.port or 22)
+                    self._early = await _connected_socket(self._host.address, self._host.port or 22)
             if not asyncssh_import.is_loaded():
                 await asyncio.sleep(TOGETHER)
-        asyncssh = asyncssh_import.asyncssh()
+        asyncssh_import.load()
+        import asyncssh
+
         left = max(0.1, deadline - loop.time())
         try:
             async with asyncio.timeout(left):
@@ -66,14 +75,14 @@ class Dial:
         except TimeoutError:
             raise ConnectError(
                 f"{self.target}: {self._phase} took longer than {self._host.connect_timeout:g} seconds",
-                hint="is the address right, and does a firewall drop packets? connect_timeout sets the limit",
+                hint="check the address, and whether a firewall drops packets; connect_timeout sets the limit",
             ) from None
         except asyncssh.HostKeyNotVerifiable as error:
             raise self._refused or HostKeyError(f"{self.target}: {error}") from None
         except asyncssh.PermissionDenied as error:
             raise self._denied(error) from None
         except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError) as error:
-            if not self._alive:
+            if not self._has_answered:
                 raise HungUp(str(error)) from None
             raise ConnectError(f"{self.target}: the connection was lost while {self._phase}: {error}") from None
         except asyncssh.KeyExchangeFailed as error:
@@ -83,13 +92,13 @@ class Dial:
         except asyncssh.ProtocolNotSupported as error:
             raise ConnectError(f"{self.target} is not an SSH server: {error}") from None
         except asyncssh.DisconnectError as error:
-            if not self._alive:
+            if not self._has_answered:
                 raise HungUp(str(error)) from None
             raise ConnectError(f"{self.target}: {error.reason}") from None
         except socket.gaierror as error:
             raise ConnectError(
                 f"{self.target}: the name {self._host.address} cannot be resolved: {error.strerror}",
-                hint="look at address in the inventory",
+                hint="check address in the inventory",
             ) from None
         except (asyncssh.ConfigParseError, asyncssh.KeyImportError) as error:
             raise ConnectError(f"{self.target}: the SSH configuration or a key cannot be read: {error}") from None
@@ -97,13 +106,38 @@ class Dial:
             reason = error.strerror or str(error)
             raise ConnectError(f"{self.target}: {reason[:1].lower()}{reason[1:]}") from None
 
-    async def _run(self) -> Any:
+    async def _run(self) -> asyncssh.SSHClientConnection:
         import asyncssh
 
+        given = self._given()
+        options = await asyncssh.SSHClientConnectionOptions.construct(**given)
+        given.update(_preferred(options))
+        files = tuple(str(Path(name).expanduser()) for name in _names(options.known_hosts))
+        self.known_files = files or (str(Path("~/.ssh/known_hosts").expanduser()),)
+        given["known_hosts"] = self._connector.known_hosts(self.known_files)
+        self.user, self.address, self.port = options.username, options.host, options.port
+        is_address = self._host.name == self.address
+        self.target = self._host.name if is_address else f"{self._host.name} ({self.address}:{self.port})"
+        sock: socket.socket | None = None
+        if self._tunnel is not None:
+            given["tunnel"] = self._tunnel
+        elif not options.proxy_command:
+            early, self._early = self._early, None
+            sock = early or await _connected_socket(self.address, self.port)
+        self._phase = "the key exchange"
+        # Constructed again: asyncssh.connect() with `options` takes everything from there.
+        final = await asyncssh.SSHClientConnectionOptions.construct(**given)
+        arguments: Options = {"options": final, "config": given.get("config", ())}
+        if sock is not None:
+            arguments["sock"] = sock
+        return await asyncssh.connect(self._host.address, **arguments)
+
+    def _given(self) -> Options:
+        """Return what the inventory says about the connection, as options of asyncssh."""
         host = self._host
-        given: dict[str, Any] = {
+        given: Options = {
             "host": host.address,
-            "client_factory": lambda: _Client(self),
+            "client_factory": lambda: _client_class()(self),
             "keepalive_interval": KEEPALIVE,
             "keepalive_count_max": 3,
             "login_timeout": host.connect_timeout,
@@ -127,67 +161,18 @@ class Dial:
             given["password"] = os.environ.get(host.password_env)
         if host.known_hosts:
             given["known_hosts"] = [host.known_hosts]
-        options = await asyncssh.SSHClientConnectionOptions.construct(**given)
-        given.update(_preferred(options))
-        files = tuple(str(Path(name).expanduser()) for name in _names(options.known_hosts))
-        self.known_files = files or (str(Path("~/.ssh/known_hosts").expanduser()),)
-        given["known_hosts"] = self._connector.known_hosts(self.known_files)
-        self.user, self.address, self.port = options.username, options.host, options.port
-        self.target = host.name if host.name == self.address else f"{host.name} ({self.address}:{self.port})"
-        if self._tunnel is not None:
-            given["tunnel"] = self._tunnel
-        elif not options.proxy_command:
-            early, self._early = self._early, None
-            given["sock"] = early or await self._socket(self.address, self.port)
-        self._phase = "the key exchange"
-        del given["host"]
-        config = given.pop("config", ())
-        sock = given.pop("sock", None)
-        final = await asyncssh.SSHClientConnectionOptions.construct(host=host.address, config=config, **given)
-        arguments: dict[str, Any] = {"options": final, "config": config}
-        if sock is not None:
-            return await asyncssh.connect(host.address, sock=sock, **arguments)
-        return await asyncssh.connect(host.address, **arguments)
+        return given
 
-    async def _socket(self, to: str, port: int) -> socket.socket:
-        """A connected socket: dialled here, so that a refusal and a silence each get their own words."""
-        loop = asyncio.get_running_loop()
-        try:  # a number needs no resolver, nor the thread that asks it
-            found = socket.getaddrinfo(to, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:
-            found = await loop.getaddrinfo(to, port, type=socket.SOCK_STREAM)
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
-            try:
-                await loop.sock_connect(sock, address)
-            except OSError as error:
-                sock.close()
-                failure = error
-                continue
-            except BaseException:
-                sock.close()
-                raise
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        if failure is not None and failure.errno:
-            raise OSError(failure.errno, os.strerror(failure.errno))
-        raise failure or OSError(f"{to} has no address")
-
-    # What asyncssh tells us on the way
-
-    def alive(self) -> None:
-        """The server has spoken."""
-        self._alive = True
+    # What the client reports on the way
 
     def authenticating(self) -> None:
-        self._alive = True
+        """Note that the host key was accepted."""
+        self._has_answered = True
         self._phase = "authentication"
 
-    def accept(self, key: Any) -> bool:
-        """The server's key is not among the trusted ones: refuse it with a reason, or learn it."""
-        self._alive = True
+    def accept(self, key: asyncssh.SSHKey) -> bool:
+        """Decide about a host key that is not among the trusted ones: refuse it with a reason, or add it to them."""
+        self._has_answered = True
         fingerprint = key.get_fingerprint("sha256")
         name = self.address if self.port == 22 else f"[{self.address}]:{self.port}"
         files = " ".join(self.known_files[:1])
@@ -210,7 +195,9 @@ class Dial:
         try:
             _append(self.known_files[0], name, key)
         except OSError as error:
-            self._refused = HostKeyError(f"{self.target}: the new host key cannot be kept in {files}: {error.strerror}")
+            self._refused = HostKeyError(
+                f"{self.target}: the new host key cannot be added to {files}: {error.strerror}"
+            )
             return False
         self._connector.forget_known_hosts()
         return True
@@ -226,48 +213,67 @@ class Dial:
             tried.append("the password" if known else f"no password, since ${self._host.password_env} is not set")
         return AuthError(
             f"{self.target} does not let {self.user} in (tried {' and '.join(tried)})",
-            hint="is the public key in its authorized_keys? Look at user and identity_file in the inventory",
+            hint="check its authorized_keys, and user and identity_file in the inventory",
         )
 
 
-def _client_class() -> Any:
+async def _connected_socket(to: str, port: int) -> socket.socket:
+    """Return a connected socket. We connect it ourselves so that a refusal and a timeout can be told apart."""
+    loop = asyncio.get_running_loop()
+    try:  # a numeric address needs no resolver, nor a thread for it
+        found = socket.getaddrinfo(to, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await loop.getaddrinfo(to, port, type=socket.SOCK_STREAM)
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failure = error
+            continue
+        except BaseException:
+            sock.close()
+            raise
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    if failure is not None and failure.errno:
+        raise OSError(failure.errno, os.strerror(failure.errno))
+    raise failure or OSError(f"{to} has no address")
+
+
+@cache
+def _client_class() -> Callable[[ConnectAttempt], asyncssh.SSHClient]:
+    """Return the class of clients; it needs asyncssh, which is imported late."""
     import asyncssh
 
     class Client(asyncssh.SSHClient):
-        """Passes on to the dial how far a connection got."""
+        """Reports to the attempt how far it came."""
 
-        def __init__(self, dial: Dial) -> None:
-            self._dial = dial
+        def __init__(self, attempt: ConnectAttempt) -> None:
+            self._attempt = attempt
 
-        def validate_host_public_key(self, host: str, addr: str, port: int, key: Any) -> bool:
-            return self._dial.accept(key)
+        def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+            return self._attempt.accept(key)
 
         def begin_auth(self, username: str) -> None:
-            self._dial.authenticating()
+            self._attempt.authenticating()
 
         def public_key_auth_requested(self) -> None:
-            self._dial.authenticating()
+            self._attempt.authenticating()
             return None
 
         def auth_completed(self) -> None:
-            self._dial.authenticating()
+            self._attempt.authenticating()
 
     return Client
 
 
-def _Client(dial: Dial) -> Any:
-    global _class
-    if _class is None:
-        _class = _client_class()
-    return _class(dial)
-
-
-_class: Any = None
-
-
-def _preferred(options: Any) -> dict[str, Any]:
-    """Our order of algorithms, unless the user's configuration has one."""
-    chosen: dict[str, Any] = {}
+def _preferred(options: asyncssh.SSHClientConnectionOptions) -> Options:
+    """Return our order of algorithms, unless the user's configuration has one."""
+    chosen: Options = {}
     for name, config, fast in (("kex_algs", "KexAlgorithms", FAST_KEX), ("encryption_algs", "Ciphers", FAST_CIPHERS)):
         if options.config.get(config):
             continue
@@ -276,21 +282,21 @@ def _preferred(options: Any) -> dict[str, Any]:
     return chosen
 
 
-def _names(known_hosts: Any) -> list[str]:
+def _names(known_hosts: object) -> list[str]:
     if known_hosts is None or known_hosts == ():
         return []
     return [str(name) for name in known_hosts] if isinstance(known_hosts, (list, tuple)) else [str(known_hosts)]
 
 
 def _is_plain(host: Host) -> bool:
-    """Whether the inventory alone says where the host is: there is no ssh_config that could say otherwise."""
+    """Return whether no ssh_config can override what the inventory says about where the host is."""
     if isinstance(host.ssh_config, str):
         return False
     return host.ssh_config is False or not Path("~/.ssh/config").expanduser().is_file()
 
 
-def _append(path: str, name: str, key: Any) -> None:
-    """Add a key to a known_hosts file, atomically beside other controllers. Raises OSError."""
+def _append(path: str, name: str, key: asyncssh.SSHKey) -> None:
+    """Add a key to a known_hosts file, under a lock: other controllers may do the same. Raises OSError."""
     words = key.export_public_key("openssh").decode("ascii").split()
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -298,5 +304,5 @@ def _append(path: str, name: str, key: Any) -> None:
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size
-        broken = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-        file.write(b"\n" * broken + f"{name} {words[0]} {words[1]}\n".encode())
+        is_cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        file.write(b"\n" * is_cut + f"{name} {words[0]} {words[1]}\n".encode())

@@ -1,4 +1,4 @@
-"""The link to this machine: the payload runs as a subprocess of the controller."""
+"""The connection to this machine: the payload runs as a subprocess of the controller."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import sys
 from sloth.transport.bootstrap import PLAIN_PATH
 from sloth.transport.connection import Stderr
 
-GONE = 5.0  # seconds that a killed command has to be gone
+EXIT = 5.0  # seconds for a command to end after it was killed
 
 
 class LocalProcess:
-    """A command of this machine."""
+    """A command on this machine."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -26,7 +26,6 @@ class LocalProcess:
         assert self._process.stderr is not None
         while data := await self._process.stderr.read(4096):
             self._stderr.feed(data)
-        self._stderr.feed(b"")
 
     async def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
@@ -57,8 +56,8 @@ class LocalProcess:
 
 
 def close_pipes(process: asyncio.subprocess.Process) -> None:
-    """Close our ends of a subprocess's pipes: what it left running may hold the others for ever."""
-    transport = getattr(process, "_transport", None)  # asyncio has no public way to it
+    """Close our ends of a subprocess's pipes: processes that it left running may keep the others open for ever."""
+    transport = getattr(process, "_transport", None)  # asyncio has no public access to it
     if transport is None:
         return
     # Its own close() would reap the child, and the thread that waits for the child then complains on stderr.
@@ -72,11 +71,11 @@ class LocalConnection:
     """Starts commands on this machine."""
 
     def __init__(self) -> None:
-        self.python = sys.executable if PLAIN_PATH.match(sys.executable or "") else None  # nothing to look for
+        self.python = sys.executable if PLAIN_PATH.match(sys.executable or "") else None
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, command: str) -> LocalProcess:
-        """Start `command` by /bin/sh in a process group of its own: our terminal's Ctrl-C is not for it."""
+        """Start `command` by /bin/sh, in a session of its own: Ctrl-C on our terminal must not reach it."""
         process = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
@@ -90,7 +89,7 @@ class LocalConnection:
         return LocalProcess(process)
 
     async def close(self) -> None:
-        """Wait for the commands to be gone; each ends with its session."""
+        """Wait for the commands; each ends with its session."""
         for process in self._processes:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), GONE)
+                await asyncio.wait_for(process.wait(), EXIT)

@@ -1,4 +1,4 @@
-"""Throw-away SSH servers on 127.0.0.1: real ones for the demo, the tests and the benchmark, without root or hosts."""
+"""Temporary SSH servers on 127.0.0.1, for the demo, the tests and the benchmark: they need no root and no hosts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,28 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from sloth.transport.local import close_pipes
 
+if TYPE_CHECKING:
+    import asyncssh
+
+
+class _Source(Protocol):
+    async def read(self, n: int, /) -> bytes: ...
+
+
+class _Target(Protocol):
+    def write(self, data: bytes, /) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
 
 class LoopbackFleet:
-    """An async context: one SSH server a name, each with a home of its own, all in this process.
+    """An async context manager: one SSH server for each name, with a home of its own, all in this process.
 
     Commands run as the user who started it, by /bin/sh, with HOME set. `directory` holds homes, keys and known_hosts.
     """
@@ -27,8 +42,8 @@ class LoopbackFleet:
         self.key_file = directory / "id_ed25519"
         self.known_hosts = directory / "known_hosts"
         self.environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
-        self._servers: dict[str, Any] = {}
-        self._connections: dict[str, set[Any]] = {name: set() for name in names}
+        self._servers: dict[str, asyncssh.SSHAcceptor] = {}
+        self._connections: dict[str, set[asyncssh.SSHServerConnection]] = {name: set() for name in names}
 
     async def __aenter__(self) -> LoopbackFleet:
         import asyncssh
@@ -74,12 +89,12 @@ class LoopbackFleet:
         await server.wait_closed()
 
     def cut(self, name: str) -> None:
-        """Cut every connection to `name`, without a word."""
+        """Abort every connection to `name`."""
         for connection in list(self._connections[name]):
             connection.abort()
 
     def inventory_toml(self) -> str:
-        """An inventory of the fleet: [defaults] and [hosts]."""
+        """Return an inventory of the fleet: [defaults] and [hosts]."""
         lines = [
             "[defaults]",
             f'identity_file = "{self.key_file}"',
@@ -91,7 +106,7 @@ class LoopbackFleet:
             lines += [f"[hosts.{name}]", 'address = "127.0.0.1"', f"port = {self.ports[name]}", ""]
         return "\n".join(lines)
 
-    async def _serve(self, name: str, process: Any) -> None:
+    async def _serve(self, name: str, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Run one command as sshd would."""
         child = await asyncio.create_subprocess_exec(
             "/bin/sh",
@@ -117,9 +132,11 @@ class LoopbackFleet:
             close_pipes(child)
 
 
-async def _pump(source: Any, target: Any, close: bool = False) -> None:
-    """Copy a stream until either end is gone."""
-    with contextlib.suppress(Exception):  # what is gone is seen by whoever waits for the process
+async def _pump(source: _Source | None, target: _Target | None, close: bool = False) -> None:
+    """Copy a stream until either end closes."""
+    assert source is not None
+    assert target is not None
+    with contextlib.suppress(Exception):  # whoever waits for the process finds out
         while data := await source.read(256 * 1024):
             target.write(data)
             await target.drain()
@@ -127,13 +144,13 @@ async def _pump(source: Any, target: Any, close: bool = False) -> None:
         target.close()
 
 
-def _server(connections: set[Any]) -> Any:
+def _server(connections: set[asyncssh.SSHServerConnection]) -> asyncssh.SSHServer:
     import asyncssh
 
     class Server(asyncssh.SSHServer):
         """Keeps track of its connections, so that they can be cut."""
 
-        def connection_made(self, conn: Any) -> None:
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
             self._connection = conn
             connections.add(conn)
 

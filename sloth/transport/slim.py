@@ -1,4 +1,4 @@
-"""Leaves out of the payload's sources what a host has no use for; every statement stays on its line."""
+"""Strips the payload's sources of what only people and type checkers read; every statement stays on its line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 def slim(source: bytes) -> bytes:
-    """Return Python source without docstrings, comments, annotations, and what stands under `if TYPE_CHECKING:`.
+    """Return Python source without docstrings, comments, annotations, and the bodies of `if TYPE_CHECKING:`.
 
     Annotations in class bodies stay, since kernel/value.py reads them. Source that does not parse is unchanged.
     """

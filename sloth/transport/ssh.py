@@ -1,4 +1,4 @@
-"""Connections by asyncssh: through jump hosts, so many at a time, keys read once; and commands on them."""
+"""Connections by SSH: a limited number is opened at a time, through jump hosts; and commands on them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import contextlib
 import os
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import AuthError, ConnectError, ConnectionLost, HostError, HostKeyError
 from sloth.inventory import Host
 from sloth.transport import asyncssh_import
-from sloth.transport.connect import Dial, HungUp
+from sloth.transport.connect import ConnectAttempt, HungUp
 from sloth.transport.connection import Stderr
 
 if TYPE_CHECKING:
     import asyncssh
+    from asyncssh.known_hosts import SSHKnownHosts
 
-CONNECTS = 40  # connections being opened at once: asyncssh stalls, and sshd drops, when there are hundreds
-TRIES = 5  # an sshd that is over its MaxStartups hangs up on us before it has said anything
+CONNECTS = 40  # connections that are opened at once: with hundreds asyncssh stalls, and sshd drops some
+TRIES = 5  # an sshd that has reached its MaxStartups closes new connections before it sends anything
 START = 30.0  # seconds for the host to open a channel and start a command
 
 
@@ -32,10 +33,9 @@ class SshProcess:
         self._collector = asyncio.create_task(self._collect())
 
     async def _collect(self) -> None:
-        with contextlib.suppress(Exception):  # the connection's end is reported by read()
+        with contextlib.suppress(Exception):  # read() reports the end of the connection
             while data := await self._process.stderr.read(4096):
                 self._stderr.feed(data)
-        self._stderr.feed(b"")
 
     async def write(self, data: bytes) -> None:
         try:
@@ -71,11 +71,13 @@ class SshProcess:
 
 
 class SshConnection:
-    """One connection to one host; the hops it goes through are closed with it."""
+    """A connection to a host; the jump hosts it goes through are disconnected with it."""
 
-    python = None  # it is looked for
+    python = None  # stage 1 looks for one
 
-    def __init__(self, host: str, connection: asyncssh.SSHClientConnection, hops: list[Any]) -> None:
+    def __init__(
+        self, host: str, connection: asyncssh.SSHClientConnection, hops: list[asyncssh.SSHClientConnection]
+    ) -> None:
         self._host = host
         self._connection = connection
         self._hops = hops
@@ -91,7 +93,7 @@ class SshConnection:
         except TimeoutError:
             raise ConnectError(f"{self._host} did not start a command within {START:g} seconds") from None
         except (asyncssh.Error, OSError) as error:
-            raise ConnectionLost(f"{self._host} does not start a command: {error}") from error
+            raise ConnectionLost(f"{self._host} cannot start a command: {error}") from error
         return SshProcess(process)
 
     async def close(self) -> None:
@@ -103,17 +105,18 @@ class SshConnection:
 
 
 class Connector:
-    """Opens connections for a whole run, so many at a time; keys and known_hosts files are read once."""
+    """Opens connections for a whole run; private keys and known_hosts files are read once."""
 
     def __init__(self, connects: int = CONNECTS) -> None:
-        self._places = asyncio.Semaphore(connects)
-        self._known: dict[tuple[str, ...], Any] = {}
-        self._keys: dict[str, Any] = {}
+        """connects: how many are opened at once."""
+        self._slots = asyncio.Semaphore(connects)
+        self._known_hosts: dict[tuple[str, ...], SSHKnownHosts] = {}
+        self._private_keys: dict[str, asyncssh.SSHKey] = {}
 
     async def connect(self, host: Host) -> SshConnection:
         """Connect to `host`, through its jump hosts. Raises ConnectError, AuthError, HostKeyError."""
-        async with self._places:
-            hops: list[Any] = []
+        async with self._slots:
+            hops: list[asyncssh.SSHClientConnection] = []
             try:
                 connection = await self._open(host, hops)
             except BaseException:
@@ -123,80 +126,81 @@ class Connector:
         return SshConnection(host.name, connection, hops)
 
     async def close(self) -> None:
-        """Nothing is kept open here."""
+        """Close what is kept open: nothing."""
 
-    async def _open(self, host: Host, hops: list[Any]) -> Any:
+    async def _open(self, host: Host, hops: list[asyncssh.SSHClientConnection]) -> asyncssh.SSHClientConnection:
         jump = host.proxy_jump
         if jump is None and host.ssh_config is not False:
             jump = _configured_jump(host)
         if not jump or jump.lower() == "none":
-            return await self._dial(host, None)
+            return await self._connect(host, None)
         for hop in jump.split(","):
-            hops.append(await self._dial(_hop(host, hop.strip()), hops[-1] if hops else None))
-        return await self._dial(host, hops[-1])
+            hops.append(await self._connect(_hop(host, hop.strip()), hops[-1] if hops else None))
+        return await self._connect(host, hops[-1])
 
-    async def _dial(self, host: Host, tunnel: Any) -> Any:
-        """Connect to one host, directly or through `tunnel`, trying again while it hangs up before saying anything."""
+    async def _connect(self, host: Host, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+        """Connect to one host, directly or through `tunnel`; try again while it closes the connection at once."""
         deadline = asyncio.get_running_loop().time() + host.connect_timeout
-        for attempt in range(1, TRIES + 1):
-            dial = Dial(self, host, tunnel)
+        for number in range(1, TRIES + 1):
+            attempt = ConnectAttempt(self, host, tunnel)
             try:
-                return await dial.run(deadline)
+                return await attempt.run(deadline)
             except HungUp as error:
-                if attempt == TRIES or asyncio.get_running_loop().time() + 1 > deadline:
+                if number == TRIES or asyncio.get_running_loop().time() + 1 > deadline:
                     raise ConnectError(
-                        f"{dial.target} closes the connection before it says anything: {error}",
+                        f"{attempt.target} closed the connection before it sent anything: {error}",
                         hint="is it an SSH server, and is its MaxStartups large enough?",
                     ) from None
-                await asyncio.sleep(random.uniform(0.1, 0.4) * attempt)
+                await asyncio.sleep(random.uniform(0.1, 0.4) * number)
         raise AssertionError("unreachable")
 
-    def known_hosts(self, files: tuple[str, ...]) -> Any:
-        """The parsed known_hosts files (those that exist), read once."""
+    def known_hosts(self, files: tuple[str, ...]) -> SSHKnownHosts:
+        """Return the contents of those known_hosts files that exist. Raises HostKeyError."""
         import asyncssh
 
-        if files not in self._known:
+        if files not in self._known_hosts:
             present = [name for name in files if os.path.exists(name)]
             try:
-                self._known[files] = asyncssh.read_known_hosts(present) if present else asyncssh.import_known_hosts("")
+                self._known_hosts[files] = (
+                    asyncssh.read_known_hosts(present) if present else asyncssh.import_known_hosts("")
+                )
             except (ValueError, OSError) as error:
                 raise HostKeyError(f"the known_hosts file {' '.join(present)} cannot be read: {error}") from error
-        return self._known[files]
+        return self._known_hosts[files]
 
     def forget_known_hosts(self) -> None:
-        """A key was added: read the files again when they are needed."""
-        self._known.clear()
+        """Read the known_hosts files again when they are needed: a key was added to one."""
+        self._known_hosts.clear()
 
-    def private_key(self, path: str) -> Any:
-        """The private key in the file `path`, read once. Raises AuthError."""
+    def private_key(self, path: str) -> asyncssh.SSHKey:
+        """Return the private key in the file `path`. Raises AuthError."""
         import asyncssh
 
-        if path not in self._keys:
+        if path not in self._private_keys:
             try:
-                self._keys[path] = asyncssh.read_private_key(path)
+                self._private_keys[path] = asyncssh.read_private_key(path)
             except FileNotFoundError:
-                raise AuthError(f"the identity file {path} is not there", hint="look at identity_file") from None
-            except asyncssh.KeyEncryptionError:
                 raise AuthError(
-                    f"the identity file {path} is protected by a passphrase", hint=f"load it with: ssh-add {path}"
+                    f"the identity file {path} does not exist", hint="check identity_file in the inventory"
                 ) from None
-            except (asyncssh.KeyImportError, OSError) as error:
-                if "passphrase" in str(error).lower():
+            except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError, OSError) as error:
+                # asyncssh has no error of its own for a key that needs a passphrase when none is given.
+                if isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower():
                     raise AuthError(
                         f"the identity file {path} is protected by a passphrase", hint=f"load it with: ssh-add {path}"
                     ) from None
                 raise AuthError(f"the identity file {path} cannot be read: {error}") from error
-        return self._keys[path]
+        return self._private_keys[path]
 
 
 def _configured_jump(host: Host) -> str | None:
-    """ProxyJump of the user's ssh_config for this host."""
+    """Return ProxyJump of the user's ssh_config for this host."""
     path = Path(host.ssh_config) if isinstance(host.ssh_config, str) else Path("~/.ssh/config").expanduser()
     if not path.is_file():
         return None
     import getpass
 
-    asyncssh_import.asyncssh()
+    asyncssh_import.load()
     from asyncssh.config import SSHClientConfig
 
     arguments = (None, [path], True, False, False, getpass.getuser(), host.user or (), host.address, host.port or ())
@@ -206,7 +210,7 @@ def _configured_jump(host: Host) -> str | None:
 
 
 def _hop(host: Host, text: str) -> Host:
-    """A jump host written as [user@]name[:port]; keys and policy are those of the host behind it."""
+    """Return the jump host [user@]name[:port]; its keys and policies are those of the host behind it."""
     user, at, rest = text.rpartition("@")
     name, colon, port = rest.rpartition(":")
     if not colon or not port.isdigit():

@@ -61,7 +61,7 @@ class Shipper:
         path = Path(src).expanduser()
         places = [path] if path.is_absolute() else [self._directory / path, self._directory / beside / path]
         for place in places:
-            if place.exists():
+            if os.path.exists(place):  # False also for a name that cannot be one
                 return place
         raise CallError(
             f"there is no file {src} on the controller",

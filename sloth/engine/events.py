@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sloth.payload.kernel.findings import Restored
 from sloth.payload.kernel.status import Reason, Status, Word
 from sloth.payload.session.messages import LockHolder
+from sloth.playbook.requests import LogLevel
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Attributes, Diff
@@ -157,11 +158,11 @@ class CallOutput(Event):
 
 @dataclass(frozen=True, eq=False)
 class Log(Event):
-    """print() and log.* of the site, and warnings. level: "print" "debug" "info" "warn" "error"."""
+    """The output of print() and log.* in the site, and warnings."""
 
     host: str
     task: str
-    level: str
+    level: LogLevel
     text: str
     where: str = ""
 

@@ -11,7 +11,7 @@ from sloth.engine.rollback import rollback_result
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.session.messages import Evaluation
-from sloth.playbook import Task
+from sloth.playbook import LogLevel, Task
 from sloth.transport import Session
 
 PRUNE = "(prune)"  # the task that removals of orphans belong to
@@ -58,7 +58,7 @@ class PostTasks:
         await self.settle(self._pending - known)
 
     def _warn(self, text: str) -> None:
-        self._context.emit(Log(time.time(), self._host, "", "warn", text))
+        self._context.emit(Log(time.time(), self._host, "", LogLevel.WARN, text))
 
     # Taking back
 

@@ -26,7 +26,7 @@ from sloth.engine.tasks import GRACE, Tasks
 from sloth.errors import HostError, SlothError, Unreachable
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
-from sloth.playbook import Program, Task
+from sloth.playbook import LogLevel, Program, Task
 
 
 class HostRun:
@@ -138,7 +138,7 @@ class HostRun:
             problem = self._context.sessions.remember(self._host, account, replica, self._interpreter.shipped)
             if problem is not None:
                 text = f"the controller cannot remember this run: {problem}"
-                self._context.emit(Log(time.time(), self._host.name, "", "warn", text))
+                self._context.emit(Log(time.time(), self._host.name, "", LogLevel.WARN, text))
         await self._context.sessions.disconnect(self._host)
 
 

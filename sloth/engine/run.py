@@ -19,6 +19,7 @@ from sloth.engine.events import (
     CallFinished,
     Event,
     HostFinished,
+    Log,
     RunFinished,
     RunStarted,
     Summary,
@@ -32,7 +33,7 @@ from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.status import Status
-from sloth.playbook import Site
+from sloth.playbook import LogLevel, Site
 from sloth.state.memory import Memory, RunResult
 from sloth.state.shared import Shared
 
@@ -66,6 +67,8 @@ class Run:
         self._counts: dict[Status, int] = {}
         self._results: list[RunResult] = []
         self._ended: set[str] = set()
+        self._secrets = Secrets(site.directory, options.keys)
+        redact = self._secrets.redact
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -84,8 +87,8 @@ class Run:
             emit=self.emit,
             pause=self._pause,
             barriers=Barriers(host.name for host in hosts),
-            pruning=Pruning((host.name for host in hosts), confirm or (lambda found: True)),
-            secrets=Secrets(site.directory, options.keys),
+            pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
+            secrets=self._secrets,
             shared=shared or Shared(),
             shipper=Shipper(site.directory, self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
@@ -104,9 +107,15 @@ class Run:
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         for host, end in zip(self._hosts, ends, strict=True):
-            if host.name not in self._ended:  # a defect: the exit status must not improve because of it
+            if not isinstance(end, Exception) and host.name in self._ended:
+                continue
+            # Nobody foresaw this error, perhaps a reporter's: the exit status must not improve because of it.
+            self.failed = True
+            if host.name not in self._ended:
                 text = f"{type(end).__name__}: {end}; hint: this is a defect of sloth-runner: please report it"
                 self.emit(HostFinished(time.time(), host.name, FAILED, time.monotonic() - begun, text))
+            else:
+                self.emit(Log(time.time(), host.name, "", LogLevel.ERROR, f"{type(end).__name__}: {end}"))
         await self._context.sessions.close()
         seconds = time.monotonic() - begun
         counts = {status.value: count for status, count in self._counts.items()}
@@ -155,7 +164,7 @@ class Run:
 
     def emit(self, event: Event) -> None:
         """Redact, count and pass on one event: nothing leaves the engine another way."""
-        for shown in self._context.secrets.events(event):
+        for shown in self._secrets.events(event):
             self._count(shown)
             self._sink(shown)
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments
 
 T = TypeVar("T")
+# Bytes that are not UTF-8 by themselves; at the end of a piece they may be the beginning of a character.
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_INCOMPLETE = re.compile("[\udc80-\udcff]{0,3}\\Z")
 
 
 class Secrets:
@@ -120,6 +123,16 @@ class Secrets:
         return [*ended, self._redacted(event)]
 
 
+def _joined(text: str) -> str:
+    """Return `text` with the characters whole whose bytes came in two pieces."""
+    if _ESCAPED.search(text) is None:
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that is no escaped byte: it belongs to no character
+        return text
+
+
 class _Stream:
     """What a command prints in pieces: held back where it may be the beginning of a secret."""
 
@@ -129,10 +142,11 @@ class _Stream:
 
     def feed(self, data: str, redactor: Redactor) -> str:
         """Take a piece; return what can be shown now."""
-        shown = redactor.text(self._held + data)
-        keep = redactor.partial(shown)
-        self._held = shown[len(shown) - keep :]
-        return shown[: len(shown) - keep]
+        text = _joined(self._held + data)
+        whole = len(text) - len(_INCOMPLETE.search(text).group())  # type: ignore[union-attr]  # it always matches
+        shown, held = redactor.stream(text[:whole])
+        self._held = held + text[whole:]
+        return shown
 
     def end(self, redactor: Redactor) -> str:
         """Return what was held back, now that nothing follows it."""

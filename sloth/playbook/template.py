@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import posixpath
 import re
 import shlex
@@ -41,7 +42,7 @@ class Renderer:
         path = Path(name).expanduser()
         candidates = [path] if path.is_absolute() else [directory / path for directory in self._directories]
         for candidate in candidates:
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # False also for a name that cannot be one
                 return candidate
         raise CallError(f"template {name} not found", hint="searched " + " and ".join(map(str, candidates)))
 
@@ -168,7 +169,7 @@ def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> Call
     where, trace = path, error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if Path(name).is_file() and not name.endswith(".py"):
+        if os.path.isfile(name) and not name.endswith(".py"):
             where = f"{name}:{trace.tb_lineno}"
         trace = trace.tb_next
     hint = ""

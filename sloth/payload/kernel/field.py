@@ -227,5 +227,6 @@ def _word_for(value: "Json") -> "str":
     if isinstance(value, (int, float)):
         return "the number %s" % number_text(value)
     if isinstance(value, str):
-        return "the string %r" % value[:60]
+        # Never a piece of it: it may be the beginning of a secret, which would then not be recognised.
+        return "the string %r" % value if len(value) <= 60 else "a string of %d characters" % len(value)
     return "a table"

@@ -95,6 +95,18 @@ class Redactor(object):
                 at += 1
         return longest
 
+    def stream(self, text: "str") -> "tuple[str, str]":
+        """Return what can be shown of a text that goes on, redacted, and its end, which may begin a secret.
+
+        The end is returned as it came: were a line of a longer secret hidden already, the rest would not be recognised.
+        """
+        at = len(text) - self.partial(text)
+        for match in self._pattern.finditer(text) if self._pattern else ():
+            if match.end() > at:
+                at = min(at, match.start())
+                break
+        return self.text(text[:at]), text[at:]
+
     def plain(self, value: "Json") -> "Json":
         """Return plain data (dicts, lists, scalars) without the secrets in its texts and names."""
         if not self._values:
@@ -124,8 +136,20 @@ class Redactor(object):
         return {"secret": hmac.new(self._key(), canonical(value).encode("ascii"), hashlib.sha256).hexdigest()}
 
     def key(self, key: "str") -> "str":
-        """Return a state key without the secrets in it, still distinct from others that look the same then."""
+        """Return a state key without the secrets in it, still distinct from others that look the same then.
+
+        A module that shortens a long identity ("head...digest", "head~digest") does not know the secrets in it, so the
+        beginning of one may stand before the cut; and the digest would let people try out short ones.
+        """
         shown = self.text(key)
+        if not self._values:
+            return key
+        head, mark = _before_cut(shown)
+        cut = self.partial(head) if mark else 0
+        if cut >= SHORTEST:
+            shown = head[:-cut] + MASK
+        elif mark and shown != key:
+            shown = head + mark
         return key if shown == key else "%s~%s" % (shown, self.keyed_hash(key)["secret"][:8])
 
 
@@ -182,6 +206,16 @@ def is_keyed_hash(value: "Json") -> "bool":
     return isinstance(value, dict) and list(value) == ["secret"]
 
 
+def _before_cut(key: "str") -> "tuple[str, str]":
+    """Return what comes before the mark and the digest of a shortened key, and the mark; "" when it is not one."""
+    head, digest = key[:-12], key[-12:]
+    if len(digest) == 12 and all(char in "0123456789abcdef" for char in digest):
+        for mark in ("...", "~"):
+            if head.endswith(mark):
+                return head[: -len(mark)], mark
+    return key, ""
+
+
 def _forms(value: "str") -> "list[str]":
     """Return the ways in which `value` may stand in a text."""
     import base64
@@ -191,6 +225,10 @@ def _forms(value: "str") -> "list[str]":
     quoted = "".join(chr(byte) if chr(byte).isalnum() or chr(byte) in "-._~" else "%%%02X" % byte for byte in raw)
     forms = [value, value.strip(), base64.b64encode(raw).decode("ascii"), quoted]
     forms += [json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
+    # As error messages quote it: repr() picks its quotes by the whole text, a shell closes and opens them, Lua has %q.
+    shown = repr("'\"" + value)[4:-1]
+    forms += [shown, shown.replace("\\'", "'"), value.replace("'", "'\"'\"'")]
+    forms.append(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\\n").replace("\r", "\\13"))
     if "\n" in value:
         forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= LINE]
     return forms

@@ -21,7 +21,8 @@ def explain(error: "Exception", host: "Host") -> "tuple[str, str, str]":
     if isinstance(error, Failed):
         return error.message, error.hint, error.detail
     if isinstance(error, OSError) and error.errno is not None:
-        subject = " '%s'" % error.filename if error.filename else ""
+        path = error.filename
+        subject = " '%s'" % (os.fsdecode(path) if isinstance(path, bytes) else path) if path else ""
         hint = ""
         if error.errno in (1, 13) and host.uid != 0:
             hint = "set become = true on the task or the host"

@@ -76,7 +76,7 @@ end})"""
             raise ArgumentError("%s: key holds %d keys" % (cls.name, len(lines)), hint="make a call for each of them")
         entry = _given_entry(values)
         if entry is None:
-            raise ArgumentError("%s: invalid key: %s" % (cls.name, values["key"].strip()[:80]))
+            raise ArgumentError("%s: invalid key: %s" % (cls.name, values["key"].strip()))
         if not entry.covers(_full_name(values)):
             raise ArgumentError("Host parameter does not match hashed host field in supplied key")
 

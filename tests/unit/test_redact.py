@@ -1,0 +1,123 @@
+"""What redaction hides: every way in which a secret may stand in a text, a stream or an event."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sloth.engine import events
+from sloth.engine.secrets import Secrets
+from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.redact import MASK, Redactor
+from sloth.payload.kernel.status import Reason, Status
+from sloth.payload.session.messages import LockHolder
+from sloth.playbook import LogLevel
+from sloth.state.keys import Keys
+
+VALUES = st.text(st.characters(exclude_categories=("Cs",)), min_size=5, max_size=60).filter(lambda text: text.strip())
+
+
+@given(VALUES, st.sampled_from(["", "'", '"', "it's"]))
+def test_a_secret_is_found_however_a_message_quotes_it(value: str, beside: str) -> None:
+    redactor = Redactor([value])
+    quoted = [repr(beside + value), json.dumps(beside + value), shlex.quote(beside + value), f"{beside}{value}\n"]
+    for text in quoted:
+        assert MASK in redactor.text(f"cannot open {text}: no such file"), text
+
+
+def _key() -> bytes:
+    return b"k"
+
+
+@pytest.mark.parametrize("mark", ["...", "~"])
+def test_a_key_that_was_cut_within_a_secret(mark: str) -> None:
+    redactor = Redactor(["correct horse battery"], _key)
+    cut = f"exec:run:login correct horse{mark}0123456789ab"
+    assert redactor.key(cut).startswith(f"exec:run:login {MASK}~")
+    assert redactor.key(cut) != redactor.key(f"exec:run:login correct horse{mark}0123456789ac")
+    whole = f"exec:run:login 'correct horse battery' and more{mark}0123456789ab"
+    assert redactor.key(whole).startswith(f"exec:run:login '{MASK}' and more{mark}~")
+    assert "0123456789ab" not in redactor.key(whole)
+    for other in (
+        f"exec:run:nothing of it{mark}0123456789ab",
+        f"exec:run:ends with c{mark}0123456789ab",
+        "file:copy:/x",
+    ):
+        assert redactor.key(other) == other
+
+
+def secrets_of(value: str) -> Secrets:
+    """Return the secrets of a site that has read this one."""
+    with mock.patch.dict(os.environ, {"SLOTH_SECRET_S": value}):
+        secrets = Secrets(Path(), Keys())
+        assert secrets.get("s") == value
+    return secrets
+
+
+LINES = st.lists(st.text("abcä密\U0001f511\r\t'", min_size=1, max_size=14), min_size=1, max_size=5)
+WORDS = st.text("xyz 0123\n", max_size=20)
+
+
+@given(LINES.map("\n".join).filter(lambda text: len(text.strip()) > 4), WORDS, WORDS, WORDS, st.data())
+def test_a_stream_shows_what_the_whole_would(
+    value: str, first: str, between: str, last: str, data: st.DataObject
+) -> None:
+    secrets = secrets_of(value)
+    text = f"{first}{value}{between}{value}{last}"
+    raw = text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    pieces = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    shown = []
+    for piece in pieces:
+        output = events.CallOutput(0.0, "h", "t", "c", "stdout", piece.decode("utf-8", "surrogateescape"))
+        shown += secrets.events(output)
+    shown += secrets.events(events.HostFinished(0.0, "h", Status.CHANGED, 0.0))
+    assert "".join(event.data for event in shown if isinstance(event, events.CallOutput)) == secrets.redact(text)
+
+
+def test_bytes_that_are_no_text_are_shown_as_they_came() -> None:
+    secrets = secrets_of("correct horse")
+    data = b"\xff\xd0 correct \xd0".decode("utf-8", "surrogateescape")
+    shown = secrets.events(events.CallOutput(0.0, "h", "t", "c", "stdout", data))
+    shown += secrets.events(events.HostFinished(0.0, "h", Status.CHANGED, 0.0))
+    assert "".join(event.data for event in shown if isinstance(event, events.CallOutput)) == data
+
+
+def filled(kind: str, text: str) -> object:
+    """Return a value of a field's type with `text` wherever a text may be."""
+    values: dict[str, object] = {
+        "str": text, "str | None": text, "float": 1.0, "bool": True, "int": 1, "Status": Status.FAILED,
+        "Reason": Reason.DRIFT, "LogLevel": LogLevel.WARN, "tuple[str, ...]": (text,),
+        "Diff | None": {text: {"before": text, "after": [text, {text: text}]}}, "Attributes": {text: [text, (text,)]},
+        "Phase": events.Phase(events.PhaseKind.LOCKED, holder=LockHolder(run=text, who=text), task=text),
+        "Skip | None": events.Skip(events.SkipKind.DEPENDENCY, text, text), "Summary": events.Summary(1),
+        "tuple[Restored, ...]": (Restored(key=text, status=RestoreStatus.DONE, msg=text, diff={text: {"a": text}}),),
+        "Result": None,
+    }  # fmt: skip
+    return fill(events.Result, text) if kind == "Result" else values[kind]
+
+
+def fill(cls: type, text: str) -> object:
+    return cls(**{field.name: filled(str(field.type), text) for field in dataclasses.fields(cls)})
+
+
+def kinds(cls: type[events.Event]) -> list[type[events.Event]]:
+    return [found for sub in cls.__subclasses__() for found in (sub, *kinds(sub))]
+
+
+@pytest.mark.parametrize("cls", kinds(events.Event), ids=lambda cls: str(cls.__name__))
+def test_every_field_of_every_event_is_redacted(cls: type[events.Event]) -> None:
+    event = fill(cls, "say correct horse twice")
+    assert isinstance(event, events.Event)
+    (shown,) = secrets_of("correct horse").events(event)
+    assert type(shown) is cls
+    assert "horse" in repr(event) or cls is events.RunFinished or "run_id" in repr(event)
+    assert "horse" not in repr(shown)

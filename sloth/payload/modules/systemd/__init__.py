@@ -1,4 +1,4 @@
-"""systemd: what units are, whether they run, and that the manager has read what is written."""
+"""Systemd units: whether they are enabled, active and masked, their files, and the manager that reads these."""
 
 from sloth.payload.modules.systemd.actions import DaemonReload, Reload, Restart
 from sloth.payload.modules.systemd.service import Disable, Enable, Mask, Service, Start, Stop, Unmask

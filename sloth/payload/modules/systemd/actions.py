@@ -1,85 +1,86 @@
-"""What is told to the manager and simply done: restart, reload, read the unit files again."""
+"""What is simply done with units and managers: restart, reload, reload of the unit files."""
 
-from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field
-from sloth.payload.modules.systemd import units
+from sloth.payload.kernel.resource import Action, Failed, Field
+from sloth.payload.modules.systemd import names
+from sloth.payload.modules.systemd.systemctl import Manager
 
-_NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the unit; without a suffix it is a service")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Arguments, Attributes
 
 
-class _OnUnit(Action):
+class _UnitAction(Action):
     @classmethod
-    def check_together(cls, values):
-        units.full_name(values["name"])
-        if values.get("user") and values["scope"] != "user":
-            raise ArgumentError('%s: user is for scope = "user"' % cls.name)
+    def check_together(cls, values: "Arguments") -> "None":
+        names.check_arguments(cls.name, values)
 
-    def identity(self):
-        return units.identity(self.args)
+    def identity(self) -> "str":
+        return names.identity(self.args)
 
     @property
-    def unit(self):
-        return units.full_name(self.args.name)
+    def unit(self) -> "str":
+        return names.full_name(self.args.name)
+
+    @property
+    def manager(self) -> "Manager":
+        return Manager.of(self.host, self.args)
 
 
-class Restart(_OnUnit):
-    """Restart a unit, or start it. One that dies at once is a failure, shown with the last lines of its journal.
+class Restart(_UnitAction):
+    """Restart a unit, or start it. One that fails at once is a failure, reported with the last lines of its journal.
 
-    It is done every time it is reached: put it in a handler that a change notifies.
+    The restart happens each time the call is reached: put it into a handler that a change notifies.
     """
 
     name = "systemd.restart"
     fields = (
-        _NAME,
-        Field("only_if_active", "bool", False, how=True, help="leave a unit that is down alone"),
-        units.SCOPE,
-        units.USER,
-        units.SETTLE,
+        names.NAME,
+        Field("only_if_active", "bool", False, how=True, help="leave an inactive unit alone"),
+        names.SCOPE,
+        names.USER,
+        names.SETTLE,
     )
     example = """handler({name = "restart ssh", become = true, run = function() systemd.restart({name = "ssh"}) end})
 task({name = "sshd", become = true, notify = "restart ssh", run = function()
     file.copy({content = "PermitRootLogin no\\n", dest = "/etc/ssh/sshd_config.d/root.conf", mode = "0644"})
 end})"""
 
-    def guard(self):
-        if self.args.only_if_active:
-            if not units.is_active(units.found(self.host, self.args, self.unit)):
-                return "%s is not active" % self.unit
+    def guard(self) -> "str":
+        if self.args.only_if_active and not self.manager.existing(self.unit).is_active:
+            return "%s is not active" % self.unit
         return ""
 
-    def run(self):
-        units.found(self.host, self.args, self.unit)
-        units.begin(self.host, self.args, "restart", self.unit)
+    def run(self) -> "Attributes":
+        self.manager.existing(self.unit)
+        self.manager.start("restart", self.unit, self.args.settle)
         return {}
 
 
-class Reload(_OnUnit):
-    """Tell a unit to read its configuration again; one that is down is started, as Ansible's `reloaded` does."""
+class Reload(_UnitAction):
+    """Make a unit reload its configuration; an inactive one is started, as with Ansible's `reloaded`."""
 
     name = "systemd.reload"
-    fields = (_NAME, units.SCOPE, units.USER, units.SETTLE)
+    fields = (names.NAME, names.SCOPE, names.USER, names.SETTLE)
     example = 'handler({name = "reload ssh", become = true, run = function() systemd.reload({name = "ssh"}) end})'
 
-    def run(self):
-        properties = units.found(self.host, self.args, self.unit)
-        if not units.is_active(properties):
-            units.begin(self.host, self.args, "start", self.unit)
-        elif properties.get("CanReload") == "no":
+    def run(self) -> "Attributes":
+        status = self.manager.existing(self.unit)
+        if status.is_active and not status.can_reload:
             raise Failed("%s cannot reload" % self.unit, hint="use systemd.restart")
-        else:
-            units.begin(self.host, self.args, "reload", self.unit)
+        self.manager.start("reload" if status.is_active else "start", self.unit, self.args.settle)
         return {}
 
 
 class DaemonReload(Action):
-    """Have the manager read all unit files again. systemd.unit does it by itself when a file has changed."""
+    """Make the manager reload all unit files. systemd.unit does this by itself when a file has changed."""
 
     name = "systemd.daemon_reload"
-    fields = (units.SCOPE, units.USER)
+    fields = (names.SCOPE, names.USER)
     example = 'task({name = "reread", become = true, run = function() systemd.daemon_reload() end})'
 
-    def identity(self):
+    def identity(self) -> "str":
         return "manager" if self.args.scope == "system" else "%s/manager" % (self.args.user or "~")
 
-    def run(self):
-        units.systemctl(self.host, self.args, ["daemon-reload"])
+    def run(self) -> "Attributes":
+        Manager.of(self.host, self.args).systemctl(["daemon-reload"])
         return {}

@@ -1,188 +1,270 @@
-"""Whether units are enabled, active and masked: several verbs, one resource a unit."""
+"""Whether units are enabled, active and masked: several calls that describe one resource, the unit."""
 
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
-from sloth.payload.modules.systemd import units
+import os
 
-_NAME = Field("name", "str", REQUIRED, aliases=("service", "unit"), help="the unit; without a suffix it is a service")
-_NOW = Field("now", "bool", False, help="start or stop it, too")
-_RETURNS = (
-    Field("enabled", "any", help='true or false; "static" for a unit that cannot be enabled or disabled'),
-    Field("active", "bool", help="whether it is up"),
-    Field("masked", "bool", help="whether it is masked"),
-)
-# Units that have no say in whether they start at boot.
-_STATIC = ("static", "generated", "indirect", "transient", "alias")
+from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
+from sloth.payload.modules.systemd import names
+from sloth.payload.modules.systemd.enablement import RUNTIME, STATIC, is_enabled, is_masked
+from sloth.payload.modules.systemd.systemctl import Manager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.values import Arguments, Attributes
+    from sloth.payload.modules.systemd.systemctl import UnitStatus
+
+_NOW = Field("now", "bool", False, help="also start or stop it")
+_LINKS = "/etc/systemd/system"  # where `systemctl link` puts its links
 
 
 class _Service(Resource):
-    """Base of the verbs; `wish` says which of enabled, active and masked are wanted."""
+    """Base of the calls about a unit's status; `wanted` names the attributes that a call manages."""
 
     merged = True
-    returns = _RETURNS
+    returns = (
+        Field(
+            "enabled",
+            "any",
+            help='true or false; "static" for a unit that can be neither enabled nor disabled; "runtime" for one that '
+            'is enabled until the next boot; "partly" where Also= names several units and some are enabled',
+        ),
+        Field("active", "bool", help="whether it is active"),
+        Field("masked", "any", help='true or false; "runtime" for a unit that is masked until the next boot'),
+    )
 
     @classmethod
-    def check_together(cls, values):
-        units.full_name(values["name"])
-        if values.get("user") and values["scope"] != "user":
-            raise ArgumentError('%s: user is for scope = "user"' % cls.name)
+    def check_together(cls, values: "Arguments") -> "None":
+        names.check_arguments(cls.name, values)
 
     @property
-    def unit(self):
-        return units.full_name(self.args.name)
+    def unit(self) -> "str":
+        return names.full_name(self.args.name)
 
-    def identity(self):
-        return units.identity(self.args)
+    @property
+    def manager(self) -> "Manager":
+        return Manager.of(self.host, self.args)
 
-    def key(self):
-        return units.key(self.args)
+    def identity(self) -> "str":
+        return names.identity(self.args)
 
-    def wish(self):
-        """The attributes that are asked for: a dict of enabled, active, masked (bool)."""
+    def key(self) -> "str":
+        return names.key(self.args)
+
+    def wanted(self) -> "dict[str, bool]":
+        """Return the desired attributes, out of enabled, active and masked."""
         raise NotImplementedError(self.name)
 
-    def observe(self):
-        look = units.show if self.wish().get("masked") is not None else units.found
-        properties = look(self.host, self.args, self.unit)
-        state = properties.get("UnitFileState", "")
-        if properties.get("LoadState") in ("bad-setting", "error") and self.wish().get("active"):
-            raise Failed("systemd cannot load %s: %s" % (self.unit, properties.get("LoadError") or "bad setting"))
-        if self.wish().get("active") and units.leaves_nothing(properties):
+    def _status(self) -> "UnitStatus":
+        # What is not installed can be masked nevertheless.
+        return self.manager.status(self.unit) if "masked" in self.wanted() else self.manager.existing(self.unit)
+
+    def observe(self) -> "Attributes | None":
+        status = self._status()
+        if self.wanted().get("active") and status.is_invalid:
+            complaints = self.manager.complaints(status.unit)
+            raise Failed(_cannot_load(status, complaints), detail="\n".join(complaints))
+        if self.wanted().get("active") and status.is_transitory:
             raise Failed(
-                "%s runs to its end and is down again: it cannot be kept up" % self.unit,
-                hint="systemd.restart runs it; RemainAfterExit=yes in it would keep it up",
+                "%s runs to its end and is inactive again: it cannot be kept active" % self.unit,
+                hint="systemd.restart runs it; with RemainAfterExit=yes it would stay active",
             )
         return {
-            "enabled": "static" if state in _STATIC else state in ("enabled", "enabled-runtime", "linked"),
-            "active": units.is_active(properties),
-            "masked": state in ("masked", "masked-runtime") or properties.get("LoadState") == "masked",
+            "enabled": is_enabled(self.manager, status),
+            "active": status.is_active,
+            "masked": is_masked(status),
         }
 
-    def desired(self, now):
-        wish = self.wish()
-        if now["enabled"] == "static" and "enabled" in wish:
-            wish["enabled"] = "static"
-        masked = wish.get("masked", now["masked"])
-        if masked and (wish.get("active") or wish.get("enabled") is True):
+    def desired(self, now: "Attributes | None") -> "Attributes | None":
+        assert now is not None
+        wanted: "Attributes" = dict(self.wanted())
+        if now["enabled"] == STATIC and "enabled" in wanted:
+            wanted["enabled"] = STATIC
+        masked = wanted.get("masked", now["masked"])
+        if masked and (wanted.get("active") or wanted.get("enabled") is True):
             raise Failed("%s is masked" % self.unit, hint="unmask it first, with systemd.unmask")
-        return wish
+        return wanted
 
-    def apply(self, change):
-        def tell(verb):
-            units.systemctl(self.host, self.args, [verb, "--", self.unit], self.unit)
-
-        after = change.after
-        if "masked" in change and not after["masked"]:
-            tell("unmask")
+    def apply(self, change: "Change") -> "Attributes | None":
+        after = change.after or {}
+        if self._status().is_missing and self.manager.script(self._status()):
+            self.manager.systemctl(["daemon-reload"])  # it does not know the System V script yet
+            self.host.changed()
+        if "masked" in change and after["masked"] is not True:
+            self._unmask()
         if "active" in change and not after["active"]:
-            tell("stop")
+            self._systemctl("stop")
         if "masked" in change and after["masked"]:
-            tell("mask")
+            self._systemctl("mask", *_runtime(after["masked"]))
         if "enabled" in change:
-            tell("enable" if after["enabled"] else "disable")
+            self._set_enabled(after["enabled"])
         if "active" in change and after["active"]:
-            units.begin(self.host, self.args, "start", self.unit)
+            self.manager.start("start", self.unit, float(getattr(self.args, "settle", 0.5)))
+        return None
 
-    def result(self, now):
+    def _systemctl(self, verb: "str", *options: "str") -> "None":
+        unit = self._status().unit
+        self.manager.systemctl([verb, *options, "--", unit], unit)
+        self.host.changed()
+
+    def _unmask(self) -> "None":
+        for options in ((), ("--runtime",)):  # without --runtime a mask below /run stays
+            if is_masked(self._status()):
+                self._systemctl("unmask", *options)
+
+    def _set_enabled(self, enabled: "bool | str") -> "None":
+        if enabled is True:
+            self._systemctl("enable")
+            return
+        status = self._status()
+        link = self._link(status)
+        self._systemctl("disable")
+        if link and not os.path.lexists(os.path.join(_LINKS, status.unit)):
+            # systemctl has removed the unit itself, of which the next run would know nothing.
+            self.manager.systemctl(["link", "--", link])
+            self.host.changed()
+        if enabled == RUNTIME:
+            self._systemctl("enable", "--runtime")
+        elif is_enabled(self.manager, self._status()) == RUNTIME:
+            self._systemctl("disable", "--runtime")
+
+    def _link(self, status: "UnitStatus") -> "str":
+        """Return the path outside of systemd's directories to which the unit is linked, or ""."""
+        path = os.path.join(_LINKS, status.unit)
+        if self.args.scope != "system" or not os.path.islink(path):
+            return ""
+        target = os.path.join(_LINKS, os.readlink(path))
+        is_outside = (
+            os.path.basename(target) == status.unit and os.path.dirname(target) not in self.manager.directories()
+        )
+        return target if is_outside else ""
+
+    def result(self, now: "Attributes | None") -> "Attributes":
+        if self.wanted().get("enabled"):
+            status = self._status()
+            if status.is_invalid:
+                self.host.warn(_cannot_load(status, self.manager.complaints(status.unit)))
+            elif (now or {}).get("enabled") == STATIC:
+                self.host.warn("%s cannot be enabled: it has no [Install] section, or is generated" % self.unit)
         return dict(now or {})
 
 
-class Service(_Service):
-    """See that a unit is enabled or not, up or down, masked or not; what is not named stays as it is.
+def _runtime(state: "bool | str") -> "tuple[str, ...]":
+    return ("--runtime",) if state == RUNTIME else ()
 
-    A unit that starts and dies at once is a failure, shown with the last lines of its journal. When a unit's file
-    has changed on disk, the manager reads it before the unit is started.
+
+def _cannot_load(status: "UnitStatus", complaints: "list[str]") -> "str":
+    """Return why systemd cannot load the unit."""
+    reason = "; ".join(complaints) or status.load_error or status.load_state
+    return "systemd cannot load %s: %s" % (status.unit, reason)
+
+
+class Service(_Service):
+    """Ensure that a unit is enabled or disabled, active or inactive, masked or not; what is not given stays as it is.
+
+    A unit that starts and fails at once is a failure, reported with the last lines of its journal. A unit file that
+    has changed on disk is reloaded before the unit is started. A unit may be given by an alias, also by one that
+    systemd only knows once the unit is enabled.
+
+    Other than Ansible: a unit that is enabled, or masked, until the next boot only ("enabled-runtime") is not enabled.
+    Other than Ansible: a unit that only has Also= settings is enabled when the units that they name are.
+    Other than Ansible: disabling a unit that was linked from outside of systemd's directories leaves the link.
+    Other than Ansible: restarting and reloading are calls of their own: systemd.restart, systemd.reload.
+    Other than Ansible: a unit that cannot be enabled, or that systemd cannot load, causes a warning.
     """
 
     name = "systemd.service"
     fields = (
-        _NAME,
-        Field("enabled", "bool", help="it starts at boot"),
-        Field("state", choices=("started", "stopped"), help="it is up, or down, now"),
-        Field("masked", "bool", help="nothing can start it"),
-        units.SCOPE,
-        units.USER,
-        units.SETTLE,
+        names.NAME,
+        Field("enabled", "bool", help="whether it is started at boot"),
+        Field("state", choices=("started", "stopped"), help="whether it is active now"),
+        Field("masked", "bool", help="whether it is impossible to start it"),
+        names.SCOPE,
+        names.USER,
+        names.SETTLE,
     )
     example = """task({name = "ssh", become = true, run = function()
     systemd.service({name = "ssh", enabled = true, state = "started"})
 end})"""
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         if all(values.get(name) is None for name in ("enabled", "state", "masked")):
             raise ArgumentError("%s needs enabled, state or masked" % cls.name)
         super(Service, cls).check_together(values)
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         args = self.args
-        wish = {"enabled": args.enabled, "masked": args.masked}
-        wish["active"] = None if args.state is None else args.state == "started"
-        return dict((name, value) for name, value in wish.items() if value is not None)
+        active = None if args.state is None else args.state == "started"
+        wanted = {"enabled": args.enabled, "masked": args.masked, "active": active}
+        return dict((name, value) for name, value in wanted.items() if value is not None)
 
 
 class Enable(_Service):
-    """See that a unit starts at boot; with `now` it is started, too."""
+    """Ensure that a unit is started at boot; with `now` it is also started.
+
+    A unit that systemd cannot load, and one that cannot be enabled, cause a warning. See systemd.service.
+    """
 
     name = "systemd.enable"
-    fields = (_NAME, _NOW, units.SCOPE, units.USER, units.SETTLE)
+    fields = (names.NAME, _NOW, names.SCOPE, names.USER, names.SETTLE)
     example = 'task({name = "ssh", become = true, run = function() systemd.enable({name = "ssh", now = true}) end})'
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         return {"enabled": True, "active": True} if self.args.now else {"enabled": True}
 
 
 class Disable(_Service):
-    """See that a unit does not start at boot; with `now` it is stopped, too."""
+    """Ensure that a unit is not started at boot; with `now` it is also stopped. See systemd.service."""
 
     name = "systemd.disable"
-    fields = (_NAME, _NOW, units.SCOPE, units.USER)
+    fields = (names.NAME, _NOW, names.SCOPE, names.USER)
     example = """task({name = "no timer", become = true, run = function()
     systemd.disable({name = "fstrim.timer", now = true})
 end})"""
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         return {"enabled": False, "active": False} if self.args.now else {"enabled": False}
 
 
 class Start(_Service):
-    """See that a unit is up. One that dies at once is a failure, shown with the last lines of its journal."""
+    """Ensure that a unit is active. One that fails at once is a failure, with the last lines of its journal."""
 
     name = "systemd.start"
-    fields = (_NAME, units.SCOPE, units.USER, units.SETTLE)
+    fields = (names.NAME, names.SCOPE, names.USER, names.SETTLE)
     example = 'task({name = "ssh", become = true, run = function() systemd.start({name = "ssh"}) end})'
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         return {"active": True}
 
 
 class Stop(_Service):
-    """See that a unit is down."""
+    """Ensure that a unit is inactive."""
 
     name = "systemd.stop"
-    fields = (_NAME, units.SCOPE, units.USER)
+    fields = (names.NAME, names.SCOPE, names.USER)
     example = 'task({name = "quiet", become = true, run = function() systemd.stop({name = "fstrim.timer"}) end})'
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         return {"active": False}
 
 
 class Mask(_Service):
-    """See that nothing can start a unit; with `now` it is stopped, too."""
+    """Ensure that nothing can start a unit; with `now` it is also stopped. The unit need not be installed."""
 
     name = "systemd.mask"
-    fields = (_NAME, _NOW, units.SCOPE, units.USER)
+    fields = (names.NAME, _NOW, names.SCOPE, names.USER)
     example = 'task({name = "never", become = true, run = function() systemd.mask({name = "ctrl-alt-del.target"}) end})'
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         return {"masked": True, "active": False} if self.args.now else {"masked": True}
 
 
 class Unmask(_Service):
-    """See that a unit is not masked."""
+    """Ensure that a unit is not masked, neither permanently nor until the next boot."""
 
     name = "systemd.unmask"
-    fields = (_NAME, units.SCOPE, units.USER)
+    fields = (names.NAME, names.SCOPE, names.USER)
     example = 'task({name = "again", become = true, run = function() systemd.unmask({name = "ssh"}) end})'
 
-    def wish(self):
+    def wanted(self) -> "dict[str, bool]":
         return {"masked": False}

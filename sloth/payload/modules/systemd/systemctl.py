@@ -90,7 +90,7 @@ class Manager(object):
         manager = "%s %s" % (self.scope, self.user)
         cached: "dict[str, UnitStatus]" = self.host.once("systemd.units %s" % manager, dict)
         if unit not in cached:
-            units = [unit, *(other for other in self._upcoming() if other not in cached and other != unit)]
+            units = [unit, *(other for other in _upcoming(self) if other not in cached and other != unit)]
             cached.update(zip(units, self._query([self._queryable(name) for name in units])))
         if not cached[unit].is_missing:
             return cached[unit]
@@ -118,19 +118,6 @@ class Manager(object):
     def directories(self) -> "list[str]":
         """Return the directories of this manager's unit files."""
         return unit_files.directories(self.host, self.scope, self.user)
-
-    def _upcoming(self) -> "list[str]":
-        """Return the units that waiting calls name, of this manager."""
-        units = []
-        for call, given in self.host.upcoming():
-            name = given.get("name")
-            if not call.startswith("systemd.") or not isinstance(name, str) or not names.is_valid(name):
-                continue
-            if (given.get("scope") or "system", given.get("user")) == (self.scope, self.user):
-                unit = names.full_name(name)
-                if "@." not in unit and unit not in units:
-                    units.append(unit)
-        return units
 
     def _queryable(self, unit: "str") -> "str":
         """Return `unit`, or the default instance of a template: a template itself has no status."""
@@ -276,6 +263,20 @@ class Manager(object):
         state = "%s (%s, result %s)" % (status.active_state, status.sub_state, status.result)
         journal = self.journal(status.unit, since)
         return Failed("%s started and did not stay up: it is %s" % (status.unit, state), "", journal)
+
+
+def _upcoming(manager: "Manager") -> "list[str]":
+    """Return the units of `manager` that waiting calls name."""
+    units = []
+    for call, given in manager.host.upcoming():
+        name = given.get("name")
+        if not call.startswith("systemd.") or not isinstance(name, str) or not names.is_valid(name):
+            continue
+        if (given.get("scope") or "system", given.get("user")) == (manager.scope, manager.user):
+            unit = names.full_name(name)
+            if "@." not in unit and unit not in units:
+                units.append(unit)
+    return units
 
 
 def _template(unit: "str") -> "str":

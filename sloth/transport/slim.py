@@ -12,21 +12,29 @@ from dataclasses import dataclass
 def slim(source: bytes) -> bytes:
     """Return Python source without docstrings, comments, annotations, and the bodies of `if TYPE_CHECKING:`.
 
-    Annotations in class bodies stay, since kernel/value.py reads them. Source that does not parse is unchanged.
+    Annotations in class bodies stay, since kernel/value.py reads them. Source is unchanged when it does not parse, or
+    when it is not what is cut here: UTF-8 with plain line ends, and annotations without parentheses around them.
     """
     try:
+        if b"\r" in source or tokenize.detect_encoding(io.BytesIO(source).readline)[0] != "utf-8":
+            return source  # ast counts columns in UTF-8
         tree = ast.parse(source)
-        cuts = {cut for node in ast.walk(tree) for cut in _cuts(node, source.split(b"\n"))} | set(_comments(source))
-    except (SyntaxError, ValueError, tokenize.TokenError):
+        lines = source.split(b"\n")
+        cuts = {cut for node in ast.walk(tree) for cut in _cuts(node, lines)} | set(_comments(tree, lines))
+    except (SyntaxError, ValueError):
         return source
-    lines = source.split(b"\n")
     kept: list[_Cut] = []
     for cut in sorted(cuts, key=lambda cut: (cut.first, (-cut.last[0], -cut.last[1]))):
         if not kept or cut.first >= kept[-1].last:  # else it lies inside another one
             kept.append(cut)
     for cut in reversed(kept):  # what is cut moves nothing that is cut after it
         cut.apply(lines)
-    return b"\n".join(lines)
+    slimmed = b"\n".join(lines)
+    try:
+        ast.parse(slimmed)
+    except SyntaxError:  # a parenthesis of an annotation was left, which ast does not count to it
+        return source
+    return slimmed
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,10 @@ def _cuts(node: ast.AST, lines: list[bytes]) -> Iterator[_Cut]:
     if isinstance(node, (ast.Module, ast.FunctionDef)):
         yield from _variables(node)
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-        yield _Cut(_start(node.body[0]), _end(node.body[-1]), b"pass")
+        line, column = _start(node.body[0])
+        for decorator in getattr(node.body[0], "decorator_list", ()):
+            line = min(line, decorator.lineno - 1)
+        yield _Cut((line, column), _end(node.body[-1]), b"pass")
 
 
 def _signature(function: ast.FunctionDef, lines: list[bytes]) -> Iterator[_Cut]:
@@ -80,7 +91,7 @@ def _variables(scope: ast.Module | ast.FunctionDef) -> Iterator[_Cut]:
     waiting: list[ast.AST] = list(scope.body)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.expr)):  # variables are declared by statements
             continue
         waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.AnnAssign) and node.value is None:
@@ -89,13 +100,21 @@ def _variables(scope: ast.Module | ast.FunctionDef) -> Iterator[_Cut]:
             yield _Cut(_end(node.target), _end(node.annotation))
 
 
-def _comments(source: bytes) -> Iterator[_Cut]:
-    for token in tokenize.tokenize(io.BytesIO(source).readline):
-        if token.type != tokenize.COMMENT or (token.start[0] <= 2 and "coding" in token.string):
-            continue
-        line = token.start[0] - 1
-        start = len(token.line[: token.start[1]].encode())
-        yield _Cut((line, start), (line, start + len(token.string.encode())))
+def _comments(tree: ast.AST, lines: list[bytes]) -> Iterator[_Cut]:
+    """Yield the cuts of comments: what follows the first # of a line that is in no string. (tokenize takes longer.)"""
+    strings: dict[int, list[tuple[int, int]]] = {}  # line -> columns, from and to
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)):
+            (first, start), (last, end) = _start(node), _end(node)
+            for line in range(first, last + 1):
+                columns = (start if line == first else 0, end if line == last else len(lines[line]))
+                strings.setdefault(line, []).append(columns)
+    for number, text in enumerate(lines):
+        at = text.find(b"#")
+        while at >= 0 and any(start <= at < end for start, end in strings.get(number, ())):
+            at = text.find(b"#", at + 1)
+        if at >= 0 and not (number < 2 and b"coding" in text[at:]):
+            yield _Cut((number, at), (number, len(text)))
 
 
 def _start(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:

@@ -78,6 +78,34 @@ def test_what_hosts_have_no_use_for_stays_here_and_lines_keep_their_numbers() ->
     assert slim(b"not python (") == b"not python ("
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        b'def f(a: ("int") = 1) -> "int":\n    return a\n',
+        b'def f() -> ("int"):\n    return 1\n',
+        b'x: ("int") = 1\n',
+        b'# -*- coding: latin-1 -*-\nx = "\xfc\xfc"  # \xfc\ndef f(a: "int") -> "int":\n    return a\n',
+        b'\xef\xbb\xbfdef f(a: "int") -> "int":\n    return a\n',
+        b'def f(a: "int") -> "int":\r\n    return a\r\n',
+    ],
+)
+def test_a_source_that_cannot_be_cut_is_unchanged(source: bytes) -> None:
+    assert slim(source) == source
+
+
+def test_odd_sources_are_cut_with_care() -> None:
+    for before, after in (
+        (b"# -*- coding: utf-8 -*-\n# a\nx = 1  # b\n", b"# -*- coding: utf-8 -*-\n\nx = 1\n"),
+        (b'"""a"""; x = "#"\n', b'""; x = "#"\n'),
+        (b'x = """\n# no comment\n"""  # one\n', b'x = """\n# no comment\n"""\n'),
+        (b"if TYPE_CHECKING:\n    @a\n    def f():\n        pass\n", b"if TYPE_CHECKING:\n    pass\n\n\n"),
+        (b'def f(a: "x"\n      "y", b=1):\n    pass\n', b"def f(a\n, b=1):\n    pass\n"),
+        (b'def f(\n    a: "int" = 1,  # \xc3\xbc\n) -> "int":\n    pass\n', b"def f(\n    a = 1,\n):\n    pass\n"),
+    ):
+        kept = b"\n".join(line.rstrip() for line in slim(before).split(b"\n"))
+        assert kept == after
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "sloth" / "payload").rglob("*.py")), ids=lambda path: path.name)
 def test_a_slim_source_does_the_same(path: Path) -> None:
     before, after = path.read_bytes(), slim(path.read_bytes())

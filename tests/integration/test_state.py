@@ -10,6 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
@@ -18,6 +20,15 @@ import pytest
 from tests.support.command import sloth
 from tests.support.home import THREE_FILES, Home
 from tests.support.paths import ROOT, SCHEMAS
+
+
+
+def written_out(states: list[Path]) -> None:
+    """Wait until the payloads have ended that wrote these files: the last thing they do is to empty their logs."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(path.with_name(path.name + "-wal").exists() for path in states):
+        time.sleep(0.05)
+
 
 # Drift
 
@@ -32,6 +43,7 @@ def test_drift_is_told_attribute_by_attribute_and_writes_nothing(home: Home) -> 
     (home.files / "two").write_text("first\nsecond\nadded\n")
     (home.files / "three").unlink()
     states = list(home.path.rglob("web1.db"))
+    written_out(states)
     before = [path.read_bytes() for path in states]
     told = home.json("drift", "--limit", "web1", "--exit-code", status=3)
     assert [path.read_bytes() for path in states] == before
@@ -334,6 +346,7 @@ def test_a_damaged_state_is_set_aside_reported_and_rebuilt(home: Home) -> None:
     (home.files / "two").write_text("first\n")
     home.run()
     (state,) = [path for path in home.path.rglob("web1.db") if "replicas" not in str(path)]
+    written_out([state])
     state.write_bytes(b"\0" * 100 + b"garbage" * 500)
     assert "damaged" in home("state", "list", "--agent", "web1", status=1)
     assert "sets it aside" in home.run("--check", status=1)

@@ -37,7 +37,7 @@ def record(
         changed,
         Context(run=run, site=site, task=task, where=place),
         None if calls is None else canonical(calls),
-        None if first is None else redact(first[0]),
+        None if first is None else redact(first[0]).json,
         store.records.get(key),
     )
 

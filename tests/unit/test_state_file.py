@@ -292,9 +292,10 @@ def test_orphans_are_what_a_whole_run_did_not_touch() -> None:
     store = Store(None)
     for key, site, task in (("m:t:a", "s", "x"), ("m:t:b", "s", "x"), ("m:t:c", "s", "spared"), ("m:t:d", "o", "x")):
         record(store, key, "c", {}, {}, True, "r", site, task)
-    assert [row.key for row in store.records.orphans("s", {"m:t:a"}, ["spared"], False)] == ["m:t:b"]
+    assert [row.key for row in store.records.untouched("s", {"m:t:a"}, ["spared"])] == ["m:t:b"]
     assert store.records.select(orphaned=True) == []
-    store.records.orphans("s", {"m:t:a"}, ["spared"], True)
+    for found in store.records.untouched("s", {"m:t:a"}, ["spared"]):
+        store.records.mark_orphaned(found)
     assert [row.key for row in store.records.select(orphaned=True)] == ["m:t:b"]
     record(store, "m:t:b", "c", {}, {}, False, "r", "s", "x")
     assert store.records.select(orphaned=True) == [], "a site names it again"

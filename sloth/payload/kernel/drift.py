@@ -23,7 +23,7 @@ def find_drift(store: "Store", host: "Host", keys: "Collection[str] | None" = No
     host.offline = True
     clean = 0
     for record in store.records.select():
-        if keys is not None and record.key not in keys:
+        if record.superseded_by is not None or (keys is not None and record.key not in keys):
             continue
         found = _compare(record, store, host)
         host.warnings = []

@@ -63,9 +63,18 @@ class Record(object):
     COLUMNS = (
         "key", "module", "type", "id", "checksum", "desired", "observed", "site", "task", "place",
         "created_at", "changed_at", "checked_at", "run", "seq", "calls", "before_first_change", "orphaned",
+        "superseded_by",
     )  # fmt: skip
     JSON = ("desired", "observed", "calls", "before_first_change")
-    __slots__ = (*COLUMNS[:5], "desired_json", "observed_json", *COLUMNS[7:15], "calls_json", "first_json", "orphaned")
+    __slots__ = (
+        *COLUMNS[:5],
+        "desired_json",
+        "observed_json",
+        *COLUMNS[7:15],
+        "calls_json",
+        "first_json",
+        *COLUMNS[17:],
+    )
 
     key: "str"
     module: "str"
@@ -85,6 +94,7 @@ class Record(object):
     calls_json: "str | None"
     first_json: "str | None"
     orphaned: "int | None"
+    superseded_by: "str | None"  # the key of the record that manages the thing since
 
     def __init__(self, row: "Sequence[Column]") -> "None":
         """row: the values of COLUMNS."""

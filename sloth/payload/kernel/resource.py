@@ -148,6 +148,40 @@ class Resource(Call):
         """
         return None
 
+    def claims(self) -> "list[str]":
+        """Return the things on the host that this manages, so that none is managed by two records.
+
+        "path:/etc/motd" is a whole file or directory, "path:/etc/hosts#..." a part of a file, "user:deploy",
+        "package:nginx" and the like are what they say. This one is for whole files, accounts, and what has one
+        identity in its namespace. A path is canonical: see Host.canonical().
+        """
+        paths = ["path:" + self.host.canonical(path) for path in sorted(self.files({}))]
+        if paths:
+            return ["%s#%s:%s" % (path, self.name, self.identity()) for path in paths] if self.partial else paths
+        return [self.place() or "%s:%s" % (self.name.partition(".")[0], self.identity())]
+
+    def needs(self) -> "list[str]":
+        """Return the things without which this cannot be; pruning leaves them. Here: the accounts that it names."""
+        found = []
+        for kind, fields in (("user", ("owner", "user")), ("group", ("group", "groups"))):
+            for field in fields:
+                value = self.args.__dict__.get(field)
+                names = value if isinstance(value, list) else [value]
+                found += ["%s:%s" % (kind, name) for name in names if name and name != "root"]
+        return found
+
+    def takes_along(self) -> "list[str]":
+        """Return the things that apply() would remove besides its own; asked before something is pruned by it."""
+        return []
+
+    def parts(self) -> "list[Resource]":
+        """Return the resources that this call describes, each of which has a record of its own."""
+        return [self]
+
+    def part_change(self, part: "Resource", change: "Change") -> "Change":
+        """Return what of this call's change is that of one of its parts()."""
+        return change
+
     def observe(self) -> "Attributes | None":
         """Read the host, change nothing; return a dict of attributes, or None when absent."""
         raise NotImplementedError(self.name)

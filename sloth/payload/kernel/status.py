@@ -35,6 +35,7 @@ class Reason(Word):
     RUN = "run"  # an action was done
     ROLLBACK = "rollback"  # a run was taken back
     PRUNED = "pruned"  # the site no longer names it
+    SUPERSEDED = "superseded"  # another call manages the thing now; nothing was changed on the host
 
 
 class FailureKind(Word):

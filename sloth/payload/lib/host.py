@@ -61,6 +61,7 @@ class Host(object):
         self.offline = False  # a call must not use the network nor refresh anything: only what is on the host counts
         self.pending = False  # in a check: an earlier call would have changed something
         self.upcoming: "Upcoming" = list
+        self._real: "dict[str, str]" = {}  # directories and where they really are, while nothing changes
         self._once: "dict[str, tuple[object, Any]]" = {}  # name -> (stamp, what was computed: see once())
 
     @property
@@ -112,6 +113,16 @@ class Host(object):
         except KeyError:
             return False
 
+    def canonical(self, path: "str") -> "str":
+        """Return an absolute path whose directory has no links in it; the last component may be one."""
+        directory, base = os.path.split(path)
+        if not base:
+            return path
+        real = self._real.get(directory)
+        if real is None:
+            real = self._real[directory] = os.path.realpath(directory)
+        return os.path.join(real, base)
+
     def once(self, name: "str", make: "Callable[[], T]", stamp: "object" = None) -> "T":
         """Return make(), which is called once and again only after a change: a cache that spans the calls of a run.
 
@@ -126,6 +137,7 @@ class Host(object):
 
     def changed(self) -> "None":
         """Forget what once() keeps without a stamp: something on the host has changed."""
+        self._real = {}
         self._once = dict((name, cached) for name, cached in self._once.items() if cached[0] is not None)
 
     def warn(self, text: "str") -> "None":

@@ -230,6 +230,14 @@ class UserFileEdit(Resource):
         """Return the file's content after the edit, from the content before it. Pure."""
         raise NotImplementedError(self.name)
 
+    def part(self) -> "str":
+        """Return what tells the part that is managed from others of the file."""
+        return self.identity()
+
+    def claims(self) -> "list[str]":
+        path = self.host.canonical(self.user_file.path)
+        return ["path:%s#%s:%s" % (path, self.name.partition(".")[2], self.part())]
+
     def observe(self) -> "Attributes | None":
         return self.user_file.observe()
 

@@ -3,6 +3,7 @@
 from sloth.payload.kernel.diff import unified
 from sloth.payload.kernel.drift import find_drift
 from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.prune import Prune
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.rollback import Rollback
 from sloth.payload.state import export
@@ -161,5 +162,5 @@ class Queries(object):
         return [restored.shown() for restored in rollback.rollback(self._store.runs.find(run), task)]
 
     def prune(self, keys: "Collection[str]", check: "bool" = False) -> "Rows":
-        rollback = Rollback(self._store, self._host, self._context, check)
-        return [restored.shown() for restored in rollback.prune(keys)]
+        prune = Prune(self._store, self._host, self._context, check)
+        return [restored.shown() for restored in prune.prune(keys)]

@@ -159,7 +159,7 @@ class Server(object):
         call = cls(Args(cls.check(message.args)), self._host, message.assets)
         reply.key = self._store.redactor.key(call.key())
         if isinstance(call, Resource):
-            self._named.add(reply.key)
+            self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
         if isinstance(call, Action):
             self._replies.flush()  # it may take long, or take the host down
         context = self._context.replace(
@@ -223,12 +223,14 @@ class Server(object):
     def _orphans(self, evaluation: "messages.Evaluation") -> "list[Restored]":
         """Return what the site no longer names, now that all of it was evaluated, and what pruning it would do."""
         hello = self._hello
-        records = self._store.records.orphans(hello.site, self._named, evaluation.spared, mark=not hello.check)
-        if not records:
+        if not self._store.records.untouched(hello.site, self._named, evaluation.spared):
             return []
-        from sloth.payload.kernel.rollback import Rollback
+        from sloth.payload.kernel.ownership import find_orphans
+        from sloth.payload.kernel.prune import Prune
 
-        planned = Rollback(self._store, self._host, self._context, check=True).plan(records[:ORPHANS])
+        spared = evaluation.spared
+        records = find_orphans(self._store, self._host, self._context, self._named, spared, hello.check)
+        planned = Prune(self._store, self._host, self._context, check=True).plan(records[:ORPHANS])
         return [orphan.replace(diff={}) for orphan in planned]
 
     def close(self, error: "Exception | None" = None) -> "None":

@@ -62,12 +62,17 @@ MIGRATIONS = (
         "CREATE TABLE resources (key TEXT PRIMARY KEY, module TEXT NOT NULL, type TEXT NOT NULL, id TEXT NOT NULL,"
         " checksum TEXT NOT NULL, desired TEXT, observed TEXT, site TEXT, task TEXT, place TEXT,"
         " created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
-        " run TEXT, seq INTEGER NOT NULL, calls TEXT, before_first_change TEXT, orphaned INTEGER)",
+        " run TEXT, seq INTEGER NOT NULL, calls TEXT, before_first_change TEXT, orphaned INTEGER,"
+        " superseded_by TEXT)",
         "INSERT INTO resources SELECT key, module, type, id, checksum, desired, observed, site, task, place,"
-        " created_at, changed_at, checked_at, run, seq, calls, made, orphaned FROM resources_2",
+        " created_at, changed_at, checked_at, run, seq, calls, made, orphaned, NULL FROM resources_2",
         "DROP TABLE resources_2",
         "CREATE INDEX resources_by_type ON resources (module, type)",
         "CREATE INDEX resources_by_seq ON resources (seq)",
+        # Which things on the host a record manages (need 0), and which it cannot do without (need 1).
+        "CREATE TABLE claims (thing TEXT NOT NULL, key TEXT NOT NULL, need INTEGER NOT NULL,"
+        " PRIMARY KEY (thing, key, need))",
+        "CREATE INDEX claims_by_key ON claims (key)",
     ),
 )
 BUSY_SECONDS = 30

@@ -36,7 +36,7 @@ class Records(object):
         """Return the records, sorted by key; `module` and `type` narrow them."""
         where, values = self._db.where((("module=?", module), ("type=?", type)))
         if orphaned:
-            where += (" AND" if where else " WHERE") + " orphaned IS NOT NULL"
+            where += (" AND" if where else " WHERE") + " orphaned IS NOT NULL AND superseded_by IS NULL"
         return [Record(row) for row in self._db.execute("%s%s ORDER BY key" % (_SELECT, where), values)]
 
     def match(self, spec: "str") -> "list[str]":
@@ -56,36 +56,36 @@ class Records(object):
         changed: "bool",
         context: "Context",
         calls: "str | None",
-        first: "Redacted | None",
+        first: "str | None",
         old: "Record | None",
     ) -> "None":
         """Record that `key` is as desired. A record that stays the same gets a new checked_at only.
 
-        calls: JSON of the RecordedCalls; first: what was there before the first change, if that was this one; old:
-        what get() returned.
+        calls: JSON of the RecordedCalls; first: JSON of what was there before the first change, if this is a
+        new record of something that we have changed; old: what get() returned.
         """
         now = int(time.time())
         if old is not None and not changed:
-            same = (old.checksum, old.desired_json, old.observed_json, old.site, old.task, old.calls_json, old.orphaned)
-            if same == (checksum, desired.json, observed.json, context.site, context.task, calls, None):
+            same = (old.checksum, old.desired_json, old.observed_json, old.site, old.task, old.calls_json)
+            is_active = old.orphaned is None and old.superseded_by is None
+            if is_active and same == (checksum, desired.json, observed.json, context.site, context.task, calls):
                 statement = "UPDATE resources SET checked_at=?, place=? WHERE key=?"
                 self._db.write(statement, (now, context.where, key), changed=False)
                 return
-        before_first = None if first is None else first.json
         self._put(
             Record(
                 (
                     key, *_parts(key), checksum, desired.json, observed.json,
                     context.site, context.task, context.where,
                     old.created_at if old else now, now if changed or not old else old.changed_at, now,
-                    context.run, self._db.next_seq(), calls, old.first_json if old else before_first, None,
+                    context.run, self._db.next_seq(), calls, old.first_json if old else first, None, None,
                 )
             )
         )  # fmt: skip
 
     def put_row(self, row: "JsonObject") -> "None":
         """Write a row of another state file (its columns by name). Raises KeyError, ValueError when it is none."""
-        record = Record(tuple(row[name] for name in Record.COLUMNS))
+        record = Record(tuple(row[name] for name in Record.COLUMNS[:-1]) + (row.get("superseded_by"),))
         for text in (record.desired_json, record.observed_json, record.calls_json, record.first_json):
             json.loads(text or "null")
         self._put(record)
@@ -110,10 +110,15 @@ class Records(object):
                 (
                     key, *_parts(key), was.get("checksum") or "", texts[0], texts[1],
                     was.get("site"), was.get("task"), was.get("place"), was.get("created_at") or now, now, now,
-                    "", self._db.next_seq(), texts[2], canonical(first[0]) if first else None, None,
+                    "", self._db.next_seq(), texts[2], canonical(first[0]) if first else None, None, None,
                 )
             )
         )  # fmt: skip
+
+    def release(self, by: "str") -> "None":
+        """Let records manage their things again that the record `by` has superseded."""
+        for row in self._db.execute("SELECT key FROM resources WHERE superseded_by=?", (by,)).fetchall():
+            self.mark_superseded(row[0], None)
 
     def move(self, old: "str", new: "str") -> "bool":
         """Give the record and history of key `old` the key `new`; return whether there was one. Raises StoreError."""
@@ -137,6 +142,7 @@ class Records(object):
         """Delete the record of `key`; return whether there was one."""
         if self._db.write("DELETE FROM resources WHERE key=?", (key,)).rowcount == 0:
             return False
+        self._db.write("DELETE FROM claims WHERE key=?", (key,))
         self._db.write("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (key, self._db.next_seq()))
         return True
 
@@ -144,28 +150,28 @@ class Records(object):
         """Delete every record; return how many there were. History stays."""
         count = self._db.count("resources")
         self._db.write("INSERT OR REPLACE INTO tombstones SELECT key, ? FROM resources", (self._db.next_seq(),))
-        self._db.write("DELETE FROM resources")
-        self._db.write("DELETE FROM signatures")
+        for table in ("resources", "claims", "signatures"):
+            self._db.write("DELETE FROM %s" % table)
         return count
 
-    def orphans(
-        self, site: "str", touched: "Collection[str]", spared: "Collection[str]", mark: "bool"
-    ) -> "list[Record]":
-        """Return the records of `site` that a whole run of it did not touch; mark: remember that they are orphaned.
+    def untouched(self, site: "str", touched: "Collection[str]", spared: "Collection[str]") -> "list[Record]":
+        """Return the records of `site` that a whole run of it did not touch.
 
         touched: keys; spared: names of tasks that the site has and that had no reason to run this time.
         """
-        now, found = int(time.time()), []
-        for row in self._db.execute(_SELECT + " WHERE site=? ORDER BY key", (site,)).fetchall():
-            record = Record(row)
-            if record.key in touched or record.task in spared:
-                continue
-            if mark and record.orphaned is None:
-                record.orphaned, record.seq = now, self._db.next_seq()
-                values = (now, record.seq, record.key)
-                self._db.write("UPDATE resources SET orphaned=?, seq=? WHERE key=?", values)
-            found.append(record)
-        return found
+        rows = self._db.execute(_SELECT + " WHERE site=? ORDER BY key", (site,)).fetchall()
+        return [record for record in map(Record, rows) if record.key not in touched and record.task not in spared]
+
+    def mark_orphaned(self, record: "Record") -> "None":
+        """Remember that the site of a record no longer names it."""
+        if record.orphaned is None:
+            record.orphaned, record.seq = int(time.time()), self._db.next_seq()
+            values = (record.orphaned, record.seq, record.key)
+            self._db.write("UPDATE resources SET orphaned=?, seq=? WHERE key=?", values)
+
+    def mark_superseded(self, key: "str", by: "str | None") -> "None":
+        """Remember which record manages the thing of `key` since; None: it does so itself again."""
+        self._db.write("UPDATE resources SET superseded_by=?, seq=? WHERE key=?", (by, self._db.next_seq(), key))
 
 
 def _parts(key: "str") -> "tuple[str, str, str]":

@@ -8,6 +8,7 @@ from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.record import Record, ReplicaChange
 from sloth.payload.kernel.redact import Redactor
 from sloth.payload.state.blobs import Blobs
+from sloth.payload.state.claims import Claims
 from sloth.payload.state.database import VERSION, Database
 from sloth.payload.state.history import History
 from sloth.payload.state.records import Records
@@ -16,8 +17,8 @@ from sloth.payload.state.signatures import Signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sloth.payload.kernel.converge import Merge
     from sloth.payload.kernel.record import ReplicaPosition
+    from sloth.payload.kernel.step import Merge
     from sloth.payload.kernel.values import JsonObject
 
 __all__ = ("Signatures", "Store", "StoreError")
@@ -31,6 +32,7 @@ class Store(Database):
         Database.__init__(self, path, readonly)
         self.redactor = Redactor(key=lambda: bytes.fromhex(self.meta("secret_key") or ""))
         self.records = Records(self)
+        self.claims = Claims(self)
         self.runs = Runs(self)
         self.history = History(self, self.runs)
         self.handlers = Handlers(self)

@@ -40,6 +40,9 @@ end})"""
     def path(self) -> "str":
         return self.host.expand(self.args.src)
 
+    def claims(self) -> "list[str]":
+        return []  # what it keeps is on the controller
+
     def identity(self) -> "str":
         return self.path
 

@@ -80,6 +80,12 @@ file.lineinfile({
         args = self.args
         return str(next(text for text in (args.regexp, args.search_string, args.line) if text is not None))
 
+    def claims(self) -> "list[str]":
+        path, args = "path:" + self.host.canonical(self.place() or ""), self.args
+        if args.line is not None and not args.backrefs and args.state == "present":
+            return ["%s#line:%s" % (path, args.line)]  # however it is found
+        return ["%s#lines:%s" % (path, self.part())]
+
     def is_absence_fine(self) -> "bool":
         return bool(self.args.state == "absent")
 

@@ -6,6 +6,12 @@ import re
 from sloth.payload.modules.pkg.backend import Backend, look
 from sloth.payload.modules.pkg.names import Database
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.resource import Args
+
+TOOL = 120  # seconds for a simulation
+
 STATUS = "/var/lib/dpkg/status"
 LISTS = "/var/lib/apt/lists"
 _INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
@@ -219,6 +225,12 @@ class Apt(Backend):
     def remove_commands(self, names, args):
         argv = self._argv(args) + (["--auto-remove"] if args.autoremove else [])
         return [argv + ["purge" if args.purge else "remove", "--"] + names]
+
+    def removed_with(self, names: "list[str]", args: "Args") -> "list[str]":
+        argv = ["apt-get", "-s"] + (["--auto-remove"] if args.autoremove else []) + ["remove", "--"] + names
+        done = self.host.run(argv, env={"LC_ALL": "C"}, timeout=TOOL)
+        text = done.stdout.decode("utf-8", "replace")
+        return sorted(set(re.findall(r"^(?:Remv|Purg) (\S+)", text, re.MULTILINE)))
 
     def refresh_commands(self, args):
         return [self._argv(args) + ["-o", "APT::Update::Error-Mode=any", "update"]]

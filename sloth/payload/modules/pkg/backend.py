@@ -165,6 +165,10 @@ class Backend(object):
                 return "%s %s" % (version, state)
         return None
 
+    def removed_with(self, names, args):
+        """Return the packages that removing `names` would remove, as far as this package manager can tell."""
+        return []
+
     def present(self, names, purge):
         """What is installed of `names` (patterns, too), even half: {name to remove it by: version and state}.
 

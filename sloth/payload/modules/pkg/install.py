@@ -1,6 +1,6 @@
 """pkg.install: packages are there, at any version, at a certain one, or at the latest."""
 
-from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
+from sloth.payload.kernel.resource import Args, ArgumentError, Change, Failed, Field, Resource
 from sloth.payload.modules.pkg import names
 from sloth.payload.modules.pkg.backend import choose
 from sloth.payload.modules.pkg.names import Version, is_pattern
@@ -83,6 +83,19 @@ end})"""
 
     def identity(self):
         return names.identity(package.name or self.host.expand(package.path) for package in self._given)
+
+    def claims(self) -> "list[str]":
+        return ["package:" + package.name for package in self._wanted()]
+
+    def parts(self) -> "list[Resource]":
+        if len(self._given) == 1:
+            return [self]
+        return [_part(self, text, package) for text, package in zip(names.words(self.args.name), self._wanted())]
+
+    def part_change(self, part: "Resource", change: "Change") -> "Change":
+        assert isinstance(part, Install)
+        wanted = [package.name for package in part._wanted()]
+        return Change(names.only(change.before, wanted), names.only(change.after, wanted))
 
     def _wanted(self):
         if self._packages is None:
@@ -195,3 +208,10 @@ end})"""
 def _whole(version):
     """Whether it is installed, and not half: "1.2 half-configured" is."""
     return version is not None and " " not in version
+
+
+def _part(call: "Install", text: "str", package: "names.Wanted") -> "Resource":
+    """Return the call that installs one package of several."""
+    part = Install(Args(dict(vars(call.args), name=[text])), call.host)
+    part._backend, part._packages = call.backend, [package]
+    return part

@@ -6,6 +6,10 @@ import re
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Attributes
+
 MANAGERS = ("apt", "dnf", "yum", "zypper", "pacman", "apk")
 KEY = 200  # characters of an identity
 
@@ -116,6 +120,12 @@ def identity(names):
     if len(text) <= KEY:
         return text
     return "%s~%s" % (text[: KEY - 14], sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
+
+
+def only(versions: "Attributes | None", wanted: "list[str]") -> "Attributes | None":
+    """Return the versions of `wanted` packages; None when none of them is installed."""
+    found = dict((name, versions[name]) for name in wanted if name in versions) if versions is not None else {}
+    return found if any(version is not None for version in found.values()) else None
 
 
 def plain_names(given):

@@ -1,6 +1,6 @@
 """pkg.remove: packages are not there."""
 
-from sloth.payload.kernel.resource import ArgumentError, Field, Resource
+from sloth.payload.kernel.resource import Args, ArgumentError, Change, Field, Resource
 from sloth.payload.modules.pkg import names
 from sloth.payload.modules.pkg.backend import choose
 
@@ -42,6 +42,22 @@ end})"""
 
     def identity(self):
         return names.identity(names.words(self.args.name))
+
+    def claims(self) -> "list[str]":
+        return ["package:" + name for name in names.words(self.args.name)]
+
+    def parts(self) -> "list[Resource]":
+        words = names.words(self.args.name)
+        if len(words) == 1:
+            return [self]
+        return [Remove(Args(dict(vars(self.args), name=[name])), self.host) for name in words]
+
+    def part_change(self, part: "Resource", change: "Change") -> "Change":
+        return Change(part.observe(), None)
+
+    def takes_along(self) -> "list[str]":
+        wanted = names.words(self.args.name)
+        return ["package:" + name for name in self.backend.removed_with(wanted, self.args) if name not in wanted]
 
     def observe(self):
         return self.backend.present(names.words(self.args.name), self.args.purge) or None

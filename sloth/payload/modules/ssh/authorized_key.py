@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload.kernel.hashing import sha256
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing
+from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Missing
 from sloth.payload.lib.accounts import get_account
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.keys import Key, abbreviate, defect, split_options
@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable, Iterator
 
-    from sloth.payload.kernel.resource import Change
+    from sloth.payload.kernel.resource import Resource
     from sloth.payload.kernel.values import Arguments, Attributes
 
 
@@ -110,6 +110,20 @@ end})"""
     def _account_and_path(self) -> "str":
         user: "str" = self.args.user
         return "%s:%s" % (user, self.args.path) if self.args.path else user
+
+    def claims(self) -> "list[str]":
+        path = self.host.canonical(self.user_file.path)
+        return ["path:%s#key:%s" % (path, key.data) for key in self.keys()]
+
+    def parts(self) -> "list[Resource]":
+        lines = _key_lines(self.args.key)
+        if self.args.exclusive or len(lines) == 1 or any(line.startswith("file://") for line in lines):
+            return [self]
+        keys = dict((parsed.data, line) for line, parsed in ((line, Key.parse(line)) for line in lines) if parsed)
+        return [AuthorizedKey(Args(dict(vars(self.args), key=[line])), self.host) for line in keys.values()]
+
+    def part_change(self, part: "Resource", change: "Change") -> "Change":
+        return Change(change.before, part.desired(change.before))
 
     @property
     def user_file(self) -> "UserFile":

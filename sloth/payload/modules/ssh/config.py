@@ -101,6 +101,9 @@ end})"""
     def identity(self) -> "str":
         return "%s:%s" % (self.args.path or self.args.user or self.host.user, self.args.host)
 
+    def part(self) -> "str":
+        return str(self.args.host)
+
     @property
     def user_file(self) -> "UserFile":
         account = get_account(self.host, self.args.user)

@@ -44,6 +44,9 @@ class _Service(Resource):
     def manager(self) -> "Manager":
         return Manager.of(self.host, self.args)
 
+    def claims(self) -> "list[str]":
+        return ["unit:" + self.identity()]
+
     def identity(self) -> "str":
         return names.identity(self.args)
 

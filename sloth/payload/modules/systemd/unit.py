@@ -79,6 +79,9 @@ end})"""
         name = "%s/%s" % (self.unit, self.args.dropin) if self.args.dropin else self.unit
         return "%s/%s" % (self.args.user or "~", name) if self.args.scope == "user" else name
 
+    def claims(self) -> "list[str]":
+        return ["path:" + self.host.canonical(self.path)]
+
     @property
     def _instance(self) -> "str":
         """The unit, or an instance of a template: the manager does not load the template itself."""

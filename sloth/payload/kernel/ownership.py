@@ -1,0 +1,107 @@
+"""Who owns a thing on the host: the newest claim does, whichever call or site makes it.
+
+A record whose thing another call claims is superseded: it is no orphan, no drift, and nothing to prune.
+"""
+
+from sloth.payload.kernel.errors import Failed
+from sloth.payload.kernel.redact import NOTHING
+from sloth.payload.kernel.replay import replay
+from sloth.payload.kernel.resource import Resource
+from sloth.payload.kernel.status import Reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Collection
+
+    from sloth.payload.kernel.record import Context, Record, RecordedCall
+    from sloth.payload.lib.host import Host
+    from sloth.payload.state.store import Store
+
+PART = "#"
+
+
+class Ownership(object):
+    """What the records of a state claim and need, but for those of which it is to be decided."""
+
+    def __init__(self, store: "Store", host: "Host", undecided: "Collection[str]") -> "None":
+        """undecided: keys of records that their site no longer names."""
+        self._store = store
+        self._host = host
+        self._claimed, self._needed = store.claims.live(undecided)
+
+    def owner(self, thing: "str") -> "str | None":
+        """Return the key of the record that claims `thing` now: itself, or as the whole or a part of a file."""
+        found = self._claimed.get(thing)
+        if found is None and thing.startswith("path:"):
+            whole = thing.partition(PART)[0]
+            if whole != thing:
+                found = self._claimed.get(whole)
+            else:
+                parts = (key for other, key in self._claimed.items() if other.startswith(thing + PART))
+                found = next(parts, None)
+        return found
+
+    def user(self, thing: "str") -> "str | None":
+        """Return the key of a record that cannot do without `thing`."""
+        return self._needed.get(thing)
+
+    def inhabitant(self, path: "str") -> "str | None":
+        """Return the key of a record that claims something in the directory `path`."""
+        inside = "path:%s/" % self._host.canonical(path)
+        return next((key for thing, key in self._claimed.items() if thing.startswith(inside)), None)
+
+    def claims_of(self, record: "Record") -> "list[str]":
+        """Return what a record claims. One that was written before claims were recorded is asked by its calls."""
+        claims = self._store.claims.of(record.key)
+        calls: "list[RecordedCall]" = [] if claims else record.calls or []
+        for call in calls:
+            try:
+                resource, _ = replay(call, self._host, self._store)
+                if isinstance(resource, Resource):
+                    claims += [thing for part in resource.parts() for thing in part.claims()]
+            except (Failed, OSError):
+                continue
+        return claims
+
+    def path_owner(self, path: "str") -> "str | None":
+        """Return the key of the record that claims the file `path` or a part of it."""
+        return self.owner("path:" + self._host.canonical(path))
+
+
+def find_orphans(
+    store: "Store",
+    host: "Host",
+    context: "Context",
+    touched: "Collection[str]",
+    spared: "Collection[str]",
+    check: "bool",
+) -> "list[Record]":
+    """Return the records that a whole run of their site did not touch, and whose things nobody claims any more.
+
+    touched: keys that the run named; spared: tasks that had no reason to run. Unless it is a check, orphans are marked,
+    and records whose things others have taken over are replaced by a line of history.
+    """
+    untouched = store.records.untouched(context.site, touched, spared)
+    if not untouched:
+        return []
+    ownership = Ownership(store, host, [record.key for record in untouched])
+    orphans = []
+    for record in untouched:
+        claims = ownership.claims_of(record)
+        owners = [ownership.owner(thing) for thing in claims]
+        if claims and all(owners):
+            if not check:
+                _retire(store, context, record, owners[0] or "")
+            continue
+        if not check:
+            store.records.mark_orphaned(record)
+        orphans.append(record)
+    return orphans
+
+
+def _retire(store: "Store", context: "Context", record: "Record", owner: "str") -> "None":
+    """Forget a record whose thing `owner` manages; its history stays, and says by what it was superseded."""
+    after = store.redactor.redact({"superseded_by": owner})
+    about = context.replace(task=record.task or "")
+    store.history.add(record.key, Reason.SUPERSEDED, NOTHING, after, NOTHING, about, None, record)
+    store.records.forget(record.key)

@@ -1,0 +1,183 @@
+"""What rollback and prune share: one piece of work at a time, whatever goes wrong with it is its result."""
+
+import os
+
+from sloth.payload.kernel.diff import differences
+from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, StoreError
+from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.redact import NOTHING, View
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.replay import replay
+from sloth.payload.kernel.resource import Args, Change, Resource
+from sloth.payload.kernel.status import Reason
+from sloth.payload.kernel.step import apply_and_verify, keep_contents, recorded_call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from sloth.payload.kernel.record import Context, RecordedCall
+    from sloth.payload.kernel.redact import Redacted
+    from sloth.payload.kernel.values import Arguments, Attributes, Diff, JsonObject
+    from sloth.payload.lib.host import Host
+    from sloth.payload.state.store import Store
+
+
+class TakeBack(object):
+    """Takes changes back."""
+
+    def __init__(
+        self, store: "Store", host: "Host", context: "Context", check: "bool" = False, force: "bool" = False
+    ) -> "None":
+        """context: on whose behalf; check: report what would be done; force: also what was changed since."""
+        self.store = store
+        self.host = host
+        self.context = context
+        self.check = check
+        self.force = force
+        self._predicted: "dict[str, Attributes | None]" = {}  # in a check: by place or key, redacted
+        self._removed: "set[str]" = set()  # in a check: paths at which nothing would be left
+
+    def _guarded(self, target: "Target", work: "Callable[[], Done]") -> "Restored":
+        """Do one piece of work; whatever goes wrong with it is its result."""
+        self.host.warnings = []
+        status = RestoreStatus.PLANNED if self.check else RestoreStatus.DONE
+        diff: "Diff" = {}
+        msg = ""
+        try:
+            done = work()
+            diff, msg = done.diff.data or {}, done.msg
+        except NotConverged as error:
+            status, msg = RestoreStatus.FAILED, error.message
+        except Failed as error:
+            status = RestoreStatus.REFUSED
+            msg = error.message + ("; hint: " + error.hint if error.hint else "")
+        except OSError as error:
+            status, msg = RestoreStatus.FAILED, "%s: %s" % (error.strerror, error.filename)
+        except StoreError:
+            raise
+        except Exception as error:  # a defect of one module must not keep the others from being taken back
+            status, msg = RestoreStatus.FAILED, "%s: %s" % (type(error).__name__, error)
+        if not self.check:
+            self.host.changed()
+            self.store.commit()
+        msg = self.store.redactor.text(msg or "; ".join(self.host.warnings))
+        return Restored(key=target.key, task=target.task, status=status, msg=msg, diff=diff)
+
+    def _call(
+        self, target: "Target", back: "tuple[str, Arguments]", reason: "Reason", was: "JsonObject | None"
+    ) -> "Done":
+        """Take back by another call, which may be of another module; its record is this one's."""
+        name, args = back
+        cls = find(name)
+        assert issubclass(cls, Resource)
+        try:
+            other = cls(Args(cls.check(args)), self.host)
+        except ArgumentError as error:
+            raise Failed("it cannot be taken back: %s" % error.message)
+        place = other.place()
+        if self.check and place is not None and place in self._predicted:
+            return Done(NOTHING, "by %s" % name)
+        before = other.observe()
+        change = Change(before, other.desired(before))
+        view = self._view(other, target.call)
+        diff = view.diff(differences(change))
+        if change.names:
+            self._check_company(other)
+        if self.check:
+            return Done(diff, "by %s" % name)
+        after = before
+        if change.names:
+            keep_contents(self.store, view, before)
+            after, _ = apply_and_verify(other, change, view, self.store, self.context)
+        call = recorded_call(other, self.store.redactor)
+        self._remember(target, reason, view.attributes(before), view.attributes(after).data, diff, call, was)
+        return Done(diff)
+
+    def _check_company(self, resource: "Resource") -> "None":
+        """Hook: raise Failed when `resource` would remove what must stay."""
+
+    def _replayed(self, call: "RecordedCall | None") -> "Resource":
+        resource, _ = replay(call, self.host, self.store)
+        assert isinstance(resource, Resource)
+        return resource
+
+    def _view(self, resource: "Resource", call: "RecordedCall | None") -> "View":
+        return View(resource, self.store.redactor, call is not None and call.sensitive)
+
+    def _check_files(self, wanted: "dict[str, Attributes | None]", view: "View") -> "None":
+        """Raise Failed, before anything is touched, when not all of these paths can be restored."""
+        # A directory comes before what is in it, so that the innermost is looked at first.
+        for path in sorted(wanted, reverse=True):
+            attributes = wanted[path]
+            if attributes is None:
+                left = [name for name in _inside(path) if os.path.join(path, name) not in self._removed]
+                if left:
+                    raise Failed("%s is not empty: it contains %s" % (path, left[0]))
+                self._removed.add(path)
+            else:
+                _check_file(self.host, path, attributes, view)
+
+    def _remember(
+        self,
+        target: "Target",
+        reason: "Reason",
+        before: "Redacted",
+        after: "Attributes | None",
+        diff: "Redacted",
+        call: "RecordedCall | None",
+        was: "JsonObject | None",
+    ) -> "None":
+        """Add it to the history, and make the record what it was."""
+        context = self.context.replace(task=target.task or "")
+        text = None if call is None else call.json
+        old = self.store.records.get(target.key)
+        shown = self.store.redactor.redact(after)
+        self.store.history.add(target.key, reason, before, shown, diff, context, text, old)
+        self.store.records.restore(target.key, was)
+        if reason is Reason.ROLLBACK and was is None:
+            self.store.records.release(target.key)
+
+
+class Target(object):
+    """What is to be taken back: a key, the task that it belongs to, and the call that made it."""
+
+    __slots__ = ("call", "key", "task")
+
+    def __init__(self, key: "str", task: "str | None", call: "RecordedCall | None") -> "None":
+        self.key = key
+        self.task = task
+        self.call = call
+
+
+class Done(object):
+    """What a piece of work has done (or would): how it differs, and a remark."""
+
+    __slots__ = ("diff", "msg")
+
+    def __init__(self, diff: "Redacted", msg: "str" = "") -> "None":
+        self.diff = diff
+        self.msg = msg
+
+
+def _inside(path: "str") -> "list[str]":
+    """Return the names in a directory; [] for anything else."""
+    return os.listdir(path) if os.path.isdir(path) and not os.path.islink(path) else []
+
+
+def _check_file(host: "Host", path: "str", attributes: "Attributes", view: "View") -> "None":
+    """Raise Failed when what was at `path` was not kept."""
+    kind = attributes.get("type", "file")
+    if kind == "file":
+        if "content" not in attributes:
+            raise Failed("the content of %s was not kept" % path)
+        if view.sensitive:
+            raise Failed("the content of %s was not kept: it had secrets in it" % path)
+        try:
+            attributes["content"].data()
+        except Failed:
+            raise Failed("the content of %s was not kept: it is too large, or too long ago" % path)
+    elif kind == "directory" and not os.path.lexists(path):
+        raise Failed("what was in the directory %s was not kept" % path)
+    elif kind not in ("link", "directory"):
+        raise Failed("%s was a %s" % (path, kind))

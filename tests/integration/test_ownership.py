@@ -1,0 +1,194 @@
+"""What is managed is a thing on the host, not a call in a site: whoever names it, it is neither pruned nor drift."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.home import Home
+
+KEYS = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGrShxPYuoCAF5bnDKQ1kQmJwxJ8s1cZ0lQJZq3yHcAr alice@example",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEy8Bl4Ns5Jm3oVOEHs3hCLGkCGTvnR5NzZl6Vq2qL9u bob@example",
+)
+LINE = 'file.lineinfile({path = "FILES/f", line = "a = 1", create = true'
+
+# Each describes the same thing twice, in the words of two calls. Both name it, so nothing of it may go.
+COPY, TEMPLATE = 'file.copy({content = "x", dest = "FILES/f"})', 'file.template({src = "t.j2", dest = "FILES/f"})'
+LINK = 'file.link({src = "/etc/hostname", path = "FILES/f"'
+REWRITTEN = {
+    "copy, template": (COPY, TEMPLATE),
+    "template, copy": (TEMPLATE, COPY),
+    "link, copy": (f"{LINK}}})", COPY),
+    "copy, link": (COPY, f"{LINK}, force = true}})"),
+    "line, line by regexp": (f"{LINE}}})", f'{LINE}, regexp = "^a ="}})'),
+    "line by regexp, line": (f'{LINE}, regexp = "^a ="}})', f"{LINE}}})"),
+    "copy, line": ('file.copy({content = "a = 1\\n", dest = "FILES/f"})', f"{LINE}}})"),
+    "line, copy": (f"{LINE}}})", 'file.copy({content = "a = 1\\n", dest = "FILES/f"})'),
+    "block, copy": (
+        'file.blockinfile({path = "FILES/f", block = "x", create = true})',
+        'file.copy({content = "y", dest = "FILES/f"})',
+    ),
+    "tree, file": ('file.copy({src = "tree", dest = "FILES/"})', 'file.copy({content = "1", dest = "FILES/tree/one"})'),
+    "a key, a list with it": (
+        f'ssh.authorized_key({{user = USER, path = "FILES/f", key = "{KEYS[0]}"}})',
+        f'ssh.authorized_key({{user = USER, path = "FILES/f", key = {{"{KEYS[1]}", "{KEYS[0]}"}}}})',
+    ),
+    "a list of keys, one": (
+        f'ssh.authorized_key({{user = USER, path = "FILES/f", key = {{"{KEYS[1]}", "{KEYS[0]}"}}}})',
+        f'ssh.authorized_key({{user = USER, path = "FILES/f", key = "{KEYS[0]}"}})',
+    ),
+    "a file of keys, a key": (
+        f'file.copy({{content = "{KEYS[0]}\\n", dest = "FILES/f"}})',
+        f'ssh.authorized_key({{user = USER, path = "FILES/f", key = "{KEYS[0]}"}})',
+    ),
+}  # fmt: skip
+
+
+def write(home: Home, text: str, name: str = "site.sloth") -> None:
+    """Write a site with these calls in one task."""
+    (home.path / "t.j2").write_text("x\n")
+    tree = home.path / "tree"
+    tree.mkdir(exist_ok=True)
+    for file in ("one", "two"):
+        (tree / file).write_text("1")
+    home.site(text.replace("USER", "facts.user"), name)
+
+
+def settle(home: Home, text: str, name: str = "site.sloth") -> None:
+    """Run a site with --prune, and expect of it what holds always."""
+    write(home, text, name)
+    home.run("--prune", "--yes", site=name)
+    assert "0 would change" in home.run("--check", site=name), "after a run with --prune, a check finds nothing to do"
+    assert "none has drifted" in home("drift", "--limit", "web1", "--exit-code"), "nobody has changed anything"
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_a_thing_that_the_site_names_otherwise_stays(home: Home, name: str) -> None:
+    first, second = REWRITTEN[name]
+    settle(home, first)
+    settle(home, second)
+    assert "orphaned" not in home.run(verb="plan")
+
+
+def test_another_site_may_take_a_thing_over_and_drop_it(home: Home) -> None:
+    """A owns a file, B takes it over and drops it again: A still asks for it, so it stays."""
+    settle(home, 'file.copy({content = "a", dest = "FILES/f"})', "a.sloth")
+    settle(home, 'file.template({src = "t.j2", dest = "FILES/f"})', "b.sloth")
+    settle(home, 'exec.run({cmd = "true", unless = "true"})', "b.sloth")
+    assert home.text("f") == "x\n"
+    settle(home, 'file.copy({content = "a", dest = "FILES/f"})', "a.sloth")
+    assert home.text("f") == "a"
+    settle(home, 'exec.run({cmd = "true", unless = "true"})', "a.sloth")
+    assert home.text("f") is None, "nobody asks for it any more, and we have made it"
+
+
+def test_what_was_taken_over_is_still_ours_to_remove(home: Home) -> None:
+    settle(home, 'file.copy({content = "a", dest = "FILES/f"})')
+    settle(home, 'file.template({src = "t.j2", dest = "FILES/f"})')
+    settle(home, 'exec.run({cmd = "true", unless = "true"})')
+    assert home.text("f") is None
+    (home.files / "f").write_text("by hand")
+    settle(home, 'file.copy({content = "a", dest = "FILES/f"})')
+    settle(home, 'file.template({src = "t.j2", dest = "FILES/f"})')
+    write(home, 'exec.run({cmd = "true", unless = "true"})')
+    assert "existed before" in home.run("--prune", "--yes")
+    assert home.text("f") == "x\n", "it was there before us, whoever of us wrote it since"
+
+
+def test_a_directory_stays_while_something_in_it_is_managed(home: Home) -> None:
+    both = 'file.directory({path = "FILES/d"})\nfile.copy({content = "x", dest = "FILES/d/f"})'
+    settle(home, both)
+    settle(home, 'file.copy({content = "x", dest = "FILES/d/f"})')
+    assert home.text("d/f") == "x"
+    settle(home, 'exec.run({cmd = "true", unless = "true"})')
+    assert not (home.files / "d").exists()
+
+
+def test_one_file_by_two_paths_is_one_thing(home: Home) -> None:
+    (home.files / "real").mkdir()
+    (home.files / "alias").symlink_to("real")
+    settle(home, 'file.copy({content = "x", dest = "FILES/real/f"})')
+    settle(home, 'file.copy({content = "x", dest = "FILES/alias/f"})')
+    assert home.text("real/f") == "x"
+
+
+def test_a_state_without_claims_is_asked_by_its_calls(home: Home) -> None:
+    """A state that an older version wrote, or that was imported, knows no claims."""
+    settle(home, 'file.copy({content = "x", dest = "FILES/f"})')
+    for state in home.path.rglob("web1.db"):
+        if "replicas" not in str(state):
+            with sqlite3.connect(state) as database:
+                database.execute("DELETE FROM claims")
+            database.close()
+    settle(home, 'file.template({src = "t.j2", dest = "FILES/f"})')
+    assert home.text("f") == "x\n"
+
+
+def test_a_rollback_gives_a_thing_back_to_the_site_that_had_it(home: Home) -> None:
+    settle(home, 'file.copy({content = "a", dest = "FILES/f"})', "a.sloth")
+    settle(home, 'file.template({src = "t.j2", dest = "FILES/f"})', "b.sloth")
+    home("rollback", home.last_run(), "--yes", "--limit", "web1")
+    assert home.text("f") == "a"
+    (home.files / "f").write_text("by hand")
+    assert "file:copy" in home("drift", "--limit", "web1", "--exit-code", status=3)
+
+
+_CALLS = st.sampled_from(
+    [
+        'file.copy({content = "x", dest = "FILES/f"})',
+        'file.template({src = "t.j2", dest = "FILES/f"})',
+        'file.copy({content = "y", dest = "FILES/g"})',
+        'file.lineinfile({path = "FILES/g", line = "y"})',
+        'file.directory({path = "FILES/d"})',
+        'file.copy({content = "z", dest = "FILES/d/f"})',
+        'file.copy({src = "tree", dest = "FILES/"})',
+        'file.copy({content = "1", dest = "FILES/tree/one"})',
+        'file.absent({path = "FILES/h"})',
+        'file.blockinfile({path = "FILES/b", block = "x", create = true})',
+        'file.lineinfile({path = "FILES/b", line = "x", create = true})',
+        f'ssh.authorized_key({{user = USER, path = "FILES/k", key = "{KEYS[0]}"}})',
+        f'ssh.authorized_key({{user = USER, path = "FILES/k", key = {{"{KEYS[1]}", "{KEYS[0]}"}}}})',
+    ]
+)
+
+
+def _possible(calls: list[str]) -> list[str]:
+    """Calls, each after what it needs."""
+    found: list[str] = []
+    for call in dict.fromkeys(calls):
+        if "FILES/d/f" in call:
+            found.append('file.directory({path = "FILES/d"})')
+        if 'path = "FILES/g"' in call:
+            found.append('file.copy({content = "y", dest = "FILES/g", force = false})')
+        found.append(call)
+    return list(dict.fromkeys(found)) or ['exec.run({cmd = "true", unless = "true"})']
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_CALLS, max_size=4), st.lists(_CALLS, max_size=4), st.lists(_CALLS, max_size=3))
+def test_whatever_a_site_becomes_nothing_that_is_asked_for_goes(
+    tmp_path_factory: pytest.TempPathFactory, first: list[str], second: list[str], other: list[str]
+) -> None:
+    """After `run v2 --prune` a check of v2 and one of the other site find nothing to do that is not their own doing."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    write(home, "\n".join(_possible(other)), "other.sloth")
+    home.run(site="other.sloth")
+    for version in (first, second):
+        write(home, "\n".join(_possible(version)))
+        home.run()
+        converged = "0 would change" in home.run("--check")  # else two of its own calls contradict each other
+        before = {path: path.read_bytes() for path in home.files.rglob("*") if path.is_file()}
+        home.run("--prune", "--yes")
+        if converged:
+            assert "0 would change" in home.run("--check")
+        wanted = "\n".join([*_possible(version), *_possible(other)])
+        for path in before:
+            name = str(path.relative_to(home.files))
+            asked = f'"FILES/{name}"' in wanted or (name.startswith("tree/") and '"tree"' in wanted)
+            if asked and "absent" not in wanted:
+                assert path.exists(), f"{name} is asked for and was removed"

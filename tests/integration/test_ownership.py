@@ -162,6 +162,8 @@ def _possible(calls: list[str]) -> list[str]:
     for call in dict.fromkeys(calls):
         if "FILES/d/f" in call:
             found.append('file.directory({path = "FILES/d"})')
+        if '"FILES/tree/one"' in call:
+            found.append('file.copy({src = "tree", dest = "FILES/"})')
         if 'path = "FILES/g"' in call:
             found.append('file.copy({content = "y", dest = "FILES/g", force = false})')
         found.append(call)

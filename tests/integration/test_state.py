@@ -22,7 +22,6 @@ from tests.support.home import THREE_FILES, Home
 from tests.support.paths import ROOT, SCHEMAS
 
 
-
 def written_out(states: list[Path]) -> None:
     """Wait until the payloads have ended that wrote these files: the last thing they do is to empty their logs."""
     end = time.monotonic() + 10

@@ -4,7 +4,7 @@ from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed
 from sloth.payload.kernel.findings import Restored
-from sloth.payload.kernel.redact import NOTHING, View
+from sloth.payload.kernel.redact import View
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import revive
 from sloth.payload.kernel.resource import Action, Change, Resource, difference

@@ -1,7 +1,8 @@
 """The payload's entry: reserves the descriptors of the wire, then serves one session."""
 
+# Without the enumerations that `signal` makes of it, which take a millisecond of every start.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 
 from sloth.payload.kernel.errors import Disconnected
 from sloth.payload.session import messages, wire

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sloth.payload.session import messages, wire
 from sloth.payload.session.wire import WireError
 from tests.support.messages import MESSAGES, json_values, message_of, types_of
+from tests.support.paths import ROOT
 
 _blobs = st.builds(wire.Blob, st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1), st.binary(max_size=50))
 
@@ -120,3 +122,13 @@ def test_no_garbage_raises_anything_else(data: bytes) -> None:
         list(wire.Decoder(messages.FROM_CONTROLLER).feed(data))
     except WireError:
         pass
+
+
+def test_every_message_is_in_the_table_of_the_documentation() -> None:
+    """The tables in docs/architecture.md name each message, its type and its fields, and no others."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for cls in MESSAGES:
+        (row,) = re.findall(rf"^\| `{cls.__name__}` \| `{cls.TYPE}` \|(.*)\|$", text, re.M)
+        for name in cls.fields:
+            assert f"`{name}`" in row, (cls.__name__, name)
+    assert len(re.findall(r"^\| `[A-Z]\w+` \| `[a-z]+` \|", text, re.M)) == len(MESSAGES)

@@ -1,6 +1,5 @@
 """SHA-256 without loading OpenSSL, which takes longer than hashing all that a usual run reads; canonical JSON."""
 
-import importlib
 import json
 
 TYPE_CHECKING = False
@@ -24,7 +23,7 @@ def _built_in() -> "Callable[..., Digest]":
     """Return Python's own SHA-256: _sha256 up to 3.11, _sha2 since; a Python may be built without."""
     for name in ("_sha2", "_sha256", "hashlib"):
         try:
-            found: "Callable[..., Digest]" = importlib.import_module(name).sha256
+            found: "Callable[..., Digest]" = __import__(name).sha256
             return found
         except ImportError:
             continue

@@ -61,7 +61,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-n", "auto", "-m", "not fleet")
     session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", "--skip-covered", "--skip-empty", "--fail-under", "0")
+    session.run("coverage", "report", "--skip-covered", "--skip-empty")
 
 
 @nox.session

@@ -35,6 +35,10 @@ class Present(Resource):
         """Return the last part of the state key: what distinguishes this resource from others of its type."""
         return self.host.expand(self.args.path)
 
+    def claims(self):
+        """Return what this manages, so that the kernel knows if another call manages the same: here, a whole file."""
+        return ["path:" + self.host.canonical(self.identity())]
+
     def observe(self):
         """Read the host, change nothing; return a dict of attributes, or None when there is nothing."""
         try:

@@ -503,6 +503,123 @@ def test_a_hostile_archive_writes_nothing(host: Local, tmp_path: Path, members: 
     assert os.listdir(tmp_path / "dest") == []
 
 
+def zipped(members: dict[str, bytes], mode: int = 0o100644) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    data = tar({"app/readme": b"x", "app/app.jar": zipped({"META-INF/MANIFEST.MF": b"y"})}, "w")
+    assert zipfile.is_zipfile(io.BytesIO(data))
+    unpack(host, data, tmp_path / "dest")
+    assert sorted(path.name for path in (tmp_path / "dest/app").iterdir()) == ["app.jar", "readme"]
+
+
+@pytest.mark.parametrize(
+    "unsafe",
+    [
+        special("bad", tarfile.SYMTYPE, "/etc"), special("bad", tarfile.CHRTYPE), special("/bad", tarfile.REGTYPE),
+        special("../bad", tarfile.REGTYPE),
+    ],
+    ids=lambda info: f"{info.name} {info.linkname}",
+)  # fmt: skip
+def test_what_is_excluded_need_not_be_safe(host: Local, tmp_path: Path, unsafe: tarfile.TarInfo) -> None:
+    (tmp_path / "dest").mkdir()
+    data = tar({"good": b"x", unsafe.name: unsafe})
+    for status in ("changed", "unchanged"):
+        assert unpack(host, data, tmp_path / "dest", exclude=[unsafe.name]).status == status
+    assert os.listdir(tmp_path / "dest") == ["good"]
+    assert os.listdir(tmp_path) == ["home", "dest"] or not (tmp_path / "bad").exists()
+
+
+def test_what_is_stripped_from_names_counts_for_links_too(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    data = tar({"a/b/file": b"x", "a/b/link": special("a/b/link", tarfile.SYMTYPE, "../up")})
+    unpack(host, data, tmp_path / "dest", strip_components=1)
+    with pytest.raises(Failed, match="leads outside"):
+        unpack(host, data, tmp_path / "dest", strip_components=2)
+    through = tar({"l": special("l", tarfile.SYMTYPE, "."), "m": special("m", tarfile.SYMTYPE, "l/..")})
+    with pytest.raises(Failed, match="leads outside"):
+        unpack(host, through, tmp_path / "dest")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (tar({"a": b"x" * 5000})[:60], "cannot be read"),
+        (tar({"a": b"x" * 5000}, "w:xz")[:100], "cannot be read"),
+        (tar({"a": b"x" * 5000}, "w")[:700], "cannot be read"),
+        (zipped({"a": b"x" * 5000})[:-30], "not an archive"),
+        (zipped({"a": b"x" * 5000}).replace(b"x" * 5000, b"y" * 5000), "cannot be read"),
+        (tar({"a": special("a", tarfile.LNKTYPE, "none")}), "has no content"),
+        (b"", "not an archive"),
+        (b"text", "not an archive"),
+    ],
+    ids=["gz", "xz", "tar", "zip-cut", "zip-crc", "hard-link", "empty", "text"],
+)
+def test_a_damaged_archive_is_an_error_that_says_so(host: Local, tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "dest").mkdir()
+    with pytest.raises(Failed, match=said):
+        unpack(host, data, tmp_path / "dest")
+    assert os.listdir(tmp_path / "dest") == []
+
+
+def test_a_directory_is_no_archive(host: Local, tmp_path: Path) -> None:
+    tree = [{"name": "tree", "mode": "0755", "dir": True}, {"name": "tree/x", "mode": "0644", "sha256": "0", "size": 1}]
+    for assets in (tree, tree[:1], tree[1:] * 2):
+        with pytest.raises(Failed, match="is a directory, not an archive"):
+            call(host, "archive.unpack", assets=tuple(assets), src="tree", dest=str(tmp_path))
+    with pytest.raises(Failed, match="is a directory, not an archive"):
+        call(host, "archive.unpack", src=str(tmp_path), dest=str(tmp_path), remote_src=True)
+    with pytest.raises(ArgumentError, match="not an empty string"):
+        call(host, "archive.unpack", src="", dest=str(tmp_path))
+
+
+def test_an_empty_archive_and_an_empty_choice(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    assert unpack(host, tar({}), tmp_path / "dest").status == "unchanged"
+    for arguments in ({"include": ["none"]}, {"exclude": ["*"]}, {"strip_components": 3}):
+        with pytest.raises(Failed, match="leave no member"):
+            unpack(host, tar({"a/b": b"x"}), tmp_path / "dest", **arguments)
+
+
+def test_public_reports_of_archives(host: Local, tmp_path: Path) -> None:
+    for name in ("owned", "modes", "links", "excluded"):
+        (tmp_path / name).mkdir()
+    closed = special("d", tarfile.DIRTYPE)
+    closed.mode = 0o555
+    for status in ("changed", "unchanged"):
+        # ansible#57303, ansible#76489: an owner, also with exclude; a directory that its owner may not write
+        data = tar({"d": closed, "d/a": b"x", "d/b": b"y"})
+        owner = {"owner": "nobody"} if os.geteuid() == 0 else {}
+        assert unpack(host, data, tmp_path / "owned", exclude=["d/b"], **owner).status == status
+        # ansible#22254: unusual permissions in a zip
+        assert unpack(host, zipped({"t": b"x"}, 0o100777), tmp_path / "modes").status == status
+        # ansible-modules-core#1823: links in a zip
+        assert unpack(host, zipped({"t": b"to"}, 0o120777), tmp_path / "links").status == status
+        # ansible#26279, ansible#25039: exclude of what is below a directory, of a file, in a zip
+        members = {"t/foo/static/0.png": b"0", "t/bar/baz": b"1", "t/index": b"2"}
+        done = unpack(host, zipped(members), tmp_path / "excluded", exclude=["t/foo/*", "t/index"])
+        assert done.status == status
+    assert (tmp_path / "owned/d").stat().st_mode & 0o7777 == 0o555
+    assert os.readlink(tmp_path / "links/t") == "to"
+    assert [path.name for path in (tmp_path / "excluded/t").rglob("*")] == ["bar", "baz"]
+
+
+def test_names_in_an_archive_need_not_be_utf_8(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    data = tar({"\udcff/\udcfe": b"x", "l": special("l", tarfile.SYMTYPE, "\udcff")})
+    for status in ("changed", "unchanged"):
+        assert unpack(host, data, tmp_path / "dest").status == status
+    assert (tmp_path / "dest/\udcff/\udcfe").read_bytes() == b"x"
+
+
 def test_a_link_on_the_host_leads_an_archive_nowhere(host: Local, tmp_path: Path) -> None:
     (tmp_path / "dest").mkdir()
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""Reads tar and zip archives with the standard library, and refuses members that would leave the directory."""
+"""Reads tar and zip archives with the standard library, and refuses members that must not be unpacked."""
 
 import os
 import posixpath
@@ -11,9 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
     import zipfile
-    from typing import IO, Callable, Dict, Iterator, Tuple
+    from typing import IO, Callable, Dict, Iterator, Mapping, Tuple
 
-    # What is known of a member: its type, its mode (not of a link), and the sha256 of a file or the target of a link.
+    # What is known of a member: its type ("file" "directory" "link" "special"), its mode (not of a link), and the
+    # sha256 of a file or the target of a link.
     Member = Dict[str, str]
     # The name of a member, and a function that yields its bytes.
     Contents = Iterator[Tuple[str, Callable[[], Iterator[bytes]]]]
@@ -22,7 +23,10 @@ READ = 1024 * 1024  # bytes
 
 
 class Archive(object):
-    """Base of the formats; use it in a `with` statement."""
+    """Base of the formats; use it in a `with` statement. `name` is the one of the file, for messages."""
+
+    def __init__(self, name: "str") -> "None":
+        self._name = name
 
     def __enter__(self) -> "Archive":
         return self
@@ -34,28 +38,52 @@ class Archive(object):
         raise NotImplementedError
 
     def members(self) -> "Iterator[tuple[str, Member]]":
-        """Yield the name, as it stands in the archive, and the description of every member. Raises Failed."""
+        """Yield the normalized name and the description of every member."""
         raise NotImplementedError
 
     def contents(self) -> "Contents":
-        """Yield every member in the archive's order: a compressed archive cannot be read backwards."""
+        """Yield the normalized name and the content of every member that has one, in the archive's order.
+
+        A compressed archive cannot be read backwards.
+        """
         raise NotImplementedError
 
     def manifest(self) -> "dict[str, Member]":
-        """Return the members by their normalized names. Raises Failed for one that must not be unpacked."""
-        found = {}
-        for name, member in self.members():
-            clean = posixpath.normpath(name)
-            if name.startswith("/") or _is_outside(clean):
-                raise Failed("the archive's member %s would be written outside of dest" % name)
-            if clean == ".":
-                continue
-            if member["type"] == "link":
-                target = posixpath.normpath(posixpath.join(posixpath.dirname(clean), member["target"]))
-                if member["target"].startswith("/") or _is_outside(target):
-                    raise Failed("the archive's link %s leads outside of dest, to %s" % (name, member["target"]))
-            found[clean] = member
-        return found
+        """Return the members by their normalized names. Raises Failed when the archive cannot be read to its end."""
+        with _explained(self._name):
+            return dict((name, member) for name, member in self.members() if name != ".")
+
+
+def refuse_unsafe(members: "Mapping[str, Member]") -> "None":
+    """Raise Failed when one of the members, by their paths below a directory, must not be unpacked there."""
+    links = set(path for path, member in members.items() if member["type"] == "link")
+    for path, member in members.items():
+        parts = path.split("/")
+        if path.startswith("/") or ".." in parts:
+            raise Failed("the archive's member %s would be written outside of dest" % path, hint="exclude it")
+        if member["type"] == "special":
+            raise Failed("the archive's member %s is a device or the like" % path, hint="exclude it")
+        if any("/".join(parts[:depth]) in links for depth in range(1, len(parts))):
+            raise Failed("the archive's member %s is below a link of the archive" % path, hint="exclude one of them")
+        if member["type"] == "link" and _leads_outside(path, member["target"], links):
+            raise Failed(
+                "the archive's link %s leads outside of dest, to %s" % (path, member["target"]), hint="exclude it"
+            )
+
+
+def _leads_outside(path: "str", target: "str", links: "set[str]") -> "bool":
+    if target.startswith("/"):
+        return True
+    directories = path.split("/")[:-1]
+    for part in target.split("/"):
+        if part == "..":
+            # Above a link is not above its name: where that leads depends on the link's target.
+            if not directories or "/".join(directories) in links:
+                return True
+            directories.pop()
+        elif part not in ("", "."):
+            directories.append(part)
+    return False
 
 
 def open_archive(path: "str") -> "Archive":
@@ -63,18 +91,46 @@ def open_archive(path: "str") -> "Archive":
     import tarfile
     import zipfile
 
+    name = os.path.basename(path)
     try:
+        with _explained(name, tarfile.TarError):
+            # Tar first: a tar whose last member is a zip (a jar, a wheel) looks like a zip from its end.
+            return Tar(tarfile.open(path), name)
+    except tarfile.TarError:
+        pass
+    with _explained(name):
         if zipfile.is_zipfile(path):
-            return Zip(zipfile.ZipFile(path))
-        return Tar(tarfile.open(path))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise Failed("%s cannot be read as an archive: %s" % (os.path.basename(path), error))
+            return Zip(zipfile.ZipFile(path), name)
+    raise Failed("%s is not an archive that can be read" % name, hint="tar (also gz, bz2 or xz) or zip")
+
+
+class _explained(object):
+    """Turns what the standard library raises for a damaged archive into a Failed."""
+
+    def __init__(self, name: "str", *others: "type[Exception]") -> "None":
+        """others: exceptions that pass as they are."""
+        self._name = name
+        self._passing = (Failed, *others)
+
+    def __enter__(self) -> "None":
+        pass
+
+    def __exit__(self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "object") -> "None":
+        # The decompressors each have an exception of their own; Failed and errors of the disk keep theirs.
+        if (
+            isinstance(error, Exception)
+            and not isinstance(error, self._passing)
+            and getattr(error, "errno", None) is None
+        ):
+            why = "it is encrypted" if isinstance(error, RuntimeError) else str(error) or type(error).__name__
+            raise Failed("the archive %s cannot be read: %s" % (self._name, why))
 
 
 class Tar(Archive):
     """A tar archive, compressed or not."""
 
-    def __init__(self, tar: "tarfile.TarFile") -> "None":
+    def __init__(self, tar: "tarfile.TarFile", name: "str") -> "None":
+        Archive.__init__(self, name)
         self._tar = tar
 
     def close(self) -> "None":
@@ -82,22 +138,26 @@ class Tar(Archive):
 
     def members(self) -> "Iterator[tuple[str, Member]]":
         for info in self._tar:
+            name = posixpath.normpath(info.name)
             mode = "%04o" % (info.mode & 0o777)  # set-uid, set-gid and sticky bits are not taken over
             if info.isdir():
-                yield info.name, {"type": "directory", "mode": mode}
+                yield name, {"type": "directory", "mode": mode}
             elif info.issym():
-                yield info.name, {"type": "link", "target": info.linkname}
+                yield name, {"type": "link", "target": info.linkname}
             elif info.isreg() or info.islnk():
-                yield info.name, {"type": "file", "mode": mode, "sha256": _digest(self._open(info))}
+                yield name, {"type": "file", "mode": mode, "sha256": _digest(self._open(info))}
             else:
-                raise Failed("the archive's member %s is a device or the like" % info.name)
+                yield name, {"type": "special"}
 
     def contents(self) -> "Contents":
         for info in self._tar:
             yield posixpath.normpath(info.name), lambda info=info: _chunks(self._open(info))  # type: ignore[misc]
 
     def _open(self, info: "tarfile.TarInfo") -> "IO[bytes]":
-        file = self._tar.extractfile(info)
+        try:
+            file = self._tar.extractfile(info)
+        except KeyError:  # a hard link to a member that the archive does not have
+            file = None
         if file is None:
             raise Failed("the archive's member %s has no content" % info.name)
         return file
@@ -106,7 +166,8 @@ class Tar(Archive):
 class Zip(Archive):
     """A zip archive."""
 
-    def __init__(self, zip: "zipfile.ZipFile") -> "None":
+    def __init__(self, zip: "zipfile.ZipFile", name: "str") -> "None":
+        Archive.__init__(self, name)
         self._zip = zip
 
     def close(self) -> "None":
@@ -114,22 +175,19 @@ class Zip(Archive):
 
     def members(self) -> "Iterator[tuple[str, Member]]":
         for info in self._zip.infolist():
+            name = posixpath.normpath(info.filename)
             unix = info.external_attr >> 16
             if info.filename.endswith("/"):
-                yield info.filename, {"type": "directory", "mode": "%04o" % (unix & 0o777 or 0o755)}
+                yield name, {"type": "directory", "mode": "%04o" % (unix & 0o777 or 0o755)}
             elif stat.S_ISLNK(unix):
-                yield info.filename, {"type": "link", "target": self._zip.read(info).decode("utf-8", "surrogateescape")}
+                yield name, {"type": "link", "target": self._zip.read(info).decode("utf-8", "surrogateescape")}
             else:
                 mode = "%04o" % (unix & 0o777 or 0o644)
-                yield info.filename, {"type": "file", "mode": mode, "sha256": _digest(self._zip.open(info))}
+                yield name, {"type": "file", "mode": mode, "sha256": _digest(self._zip.open(info))}
 
     def contents(self) -> "Contents":
         for info in self._zip.infolist():
             yield posixpath.normpath(info.filename), lambda info=info: _chunks(self._zip.open(info))  # type: ignore[misc]
-
-
-def _is_outside(path: "str") -> "bool":
-    return path == ".." or path.startswith("../")
 
 
 def _chunks(file: "IO[bytes]") -> "Iterator[bytes]":

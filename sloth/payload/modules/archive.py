@@ -5,7 +5,7 @@ import os
 
 from sloth.payload.kernel.resource import REQUIRED, Args, Change, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
-from sloth.payload.lib.archives import open_archive
+from sloth.payload.lib.archives import open_archive, refuse_unsafe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ class Unpack(Resource):
     is replaced atomically. Other files in the directory are kept. Members that would be written outside of it
     (absolute, with "..", through links) and devices stop the call before anything is written. An archive from the
     controller is sent once: the host remembers what was in it.
+
+    Other than Ansible: members are compared by content, not by size and time, and modification times are not restored.
+
+    Other than Ansible: the owners in the archive are ignored (`owner` and `group` set them), and so are set-uid,
+    set-gid and sticky bits.
+
+    Other than Ansible: absolute names, links that lead outside of dest, and devices are errors unless they are
+    excluded.
+
+    Other than Ansible: `src` cannot be a URL (see http.download), and there is no `mode`, `extra_opts`, `keep_newer`
+    and `list_files`.
     """
 
     name = "archive.unpack"
@@ -68,8 +79,12 @@ end})"""
 
     def _content(self) -> "Content":
         if self.assets:
+            if len(self.assets) > 1 or self.assets[0].dir:
+                raise Failed("%s is a directory, not an archive" % self.args.src, hint="file.copy copies a directory")
             return self.host.asset(self, 0)
         path = self.host.expand(self.args.src)
+        if os.path.isdir(path):
+            raise Failed("%s is a directory, not an archive" % path)
         if not os.path.isfile(path):
             raise Missing("there is no archive %s on the host" % path)
         return self.host.content(path)
@@ -114,12 +129,9 @@ end})"""
             parts = name.split("/")[self.args.strip_components :]
             if parts:
                 found["/".join(parts)] = dict(member, member=name)
-        links = set(name for name, member in found.items() if member["type"] == "link")
-        for name in found:
-            parents = name.split("/")[:-1]
-            for depth in range(1, len(parents) + 1):
-                if "/".join(parents[:depth]) in links:
-                    raise Failed("the archive's member %s is below a link of the archive" % name)
+        if not found and self._manifest():
+            raise Failed("include, exclude and strip_components leave no member of the archive")
+        refuse_unsafe(found)
         return found
 
     # The three verbs
@@ -132,7 +144,7 @@ end})"""
         now = {}
         for name in self._selected():
             now[name] = self._look(os.path.join(self.dest, name))
-        return now if any(now.values()) else None
+        return now if any(now.values()) or not now else None
 
     def _look(self, path: "str") -> "Attributes | None":
         parent, root = os.path.dirname(path), os.path.realpath(self.dest)
@@ -151,9 +163,7 @@ end})"""
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         if now is not None and "creates" in now:
             return now
-        owner = files.desired_attributes(
-            self.host, Args({"owner": self.args.owner, "group": self.args.group, "mode": None}), None
-        )
+        owner = self._owner()
         desired = {}
         for name, member in self._selected().items():
             desired[name] = dict(member, **owner)
@@ -171,12 +181,18 @@ end})"""
         assert change.after is not None
         selected = self._selected()
         before = change.before or {}
+        for name in sorted(name for name, member in selected.items() if member["type"] == "directory"):
+            if before.get(name) is None:
+                _make_directory(os.path.join(self.dest, name))
         names = dict((member["member"], name) for name, member in selected.items() if name in change)
         with open_archive(self._local(self._content())) as archive:
             for member, chunks in archive.contents():  # in its own order: a compressed one cannot be read backwards
                 if member in names:
                     name = names[member]
                     self._apply_one(chunks, name, selected[name], before.get(name), change.after[name])
+        for name in sorted(names.values(), reverse=True):
+            if selected[name]["type"] == "directory":
+                self._set_attributes(name, change.after[name])
         if self.assets:
             try:
                 os.unlink(self._local(self._content()))
@@ -199,9 +215,9 @@ end})"""
             before = None
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if member["type"] == "directory":
-            if before is None and not os.path.isdir(path):
-                os.mkdir(path, int(member["mode"], 8))
-        elif member["type"] == "link":
+            _make_directory(path)
+            return
+        if member["type"] == "link":
             if before is not None and before.get("target") != member["target"]:
                 os.unlink(path)
                 before = None
@@ -209,10 +225,21 @@ end})"""
                 os.symlink(member["target"], path)
         elif before is None or before.get("sha256") != member["sha256"]:
             files.replace(path, chunks(), member["mode"])
+        self._set_attributes(name, after)
+
+    def _set_attributes(self, name: "str", after: "Attributes") -> "None":
+        path = os.path.join(self.dest, name)
         files.set_attributes(path, Change(files.look(path, False), after), False)
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest, "files": len(self._selected()) if now and "creates" not in now else 0}
+
+
+def _make_directory(path: "str") -> "None":
+    """Create a directory, closed to others: its own mode is set after what is in it was written."""
+    if not os.path.isdir(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkdir(path, 0o700)
 
 
 def _is_among(name: "str", patterns: "Iterable[str]") -> "bool":

@@ -297,6 +297,9 @@ class Server(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "100")
             self.end_headers()
             self.wfile.write(b"only this")
+        elif self.path == "/garbage":
+            self.wfile.write(b"\x1b[2Jgarbage\r\n\r\n")
+            self.close_connection = True
         else:
             super().do_GET()
 
@@ -352,6 +355,82 @@ def test_a_broken_download_leaves_nothing(host: Local, web: str, tmp_path: Path)
         with pytest.raises(Failed, match=said):
             call(host, "http.download", url=web + path, dest=str(tmp_path / "got"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "served"]
+
+
+def test_a_file_that_was_tampered_with_is_no_longer_current(host: Local, web: str, tmp_path: Path) -> None:
+    got = tmp_path / "got"
+    args = {"url": web + "/file", "dest": str(got), "mode": "0600"}
+    call(host, "http.download", **args)
+    info = got.stat()
+    got.write_bytes(b"CONTENT\n")
+    os.utime(got, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert call(host, "http.download", **args).status == "changed"
+    assert got.read_bytes() == b"content\n"
+    Server.asked = []
+    assert call(host, "http.download", **args).status == "unchanged"
+    assert "If-Modified-Since" in Server.asked[0][1]
+    Server.asked = []
+    assert call(host, "http.download", **{**args, "url": web + "/./file"}).status == "unchanged"
+    assert "If-Modified-Since" not in Server.asked[0][1], "it is not known what that URL gave"
+
+
+def test_a_file_from_elsewhere_is_adopted_when_it_is_the_same(host: Local, web: str, tmp_path: Path) -> None:
+    (tmp_path / "got").write_bytes(b"content\n")
+    for sent in (False, True):
+        Server.asked = []
+        assert call(host, "http.download", url=web + "/file", dest=str(tmp_path / "got")).status == "unchanged"
+        assert ("If-Modified-Since" in Server.asked[0][1]) == sent
+
+
+def test_urls_as_people_write_them(host: Local, web: str, tmp_path: Path) -> None:
+    (tmp_path / "served/a ü?.txt").write_bytes(b"1")
+    (tmp_path / "to").mkdir()
+    for url, name in ((web + "/a ü%3f.txt?x=ä b#part", "a ü%3f.txt"), (web + "/file#part", "file")):
+        for status in ("changed", "unchanged"):
+            assert call(host, "http.download", url=url, dest=f"{tmp_path}/to/").status == status
+        assert (tmp_path / "to" / name).exists()
+    assert {path for path, _ in Server.asked} == {"/a%20%C3%BC%3f.txt?x=%C3%A4%20b", "/file"}
+    for url in (web + "/a\nb", "ftp://x/y", web + "/\x1b"):
+        with pytest.raises(ArgumentError, match="url"):
+            call(host, "http.download", url=url, dest=str(tmp_path / "x"))
+    with pytest.raises(ArgumentError, match="control character"):
+        call(host, "http.download", url=web, dest=str(tmp_path / "x"), headers={"X": "a\nb"})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/garbage", "did not answer with valid HTTP"),
+        ("http://[::1/x", "is not a valid URL"),
+        ("http://127.0.0.1:port/x", "cannot be reached|valid HTTP"),
+        ("http://127.0.0.1:99999/x", "cannot be reached|valid HTTP"),
+        ("http://u:geheim@127.0.0.1:1/x", r"http://\*\*\*@127.0.0.1:1/x cannot be reached: Connection refused"),
+        (f"http://{'ü' * 80}.example/x", "invalid host name"),
+    ],
+)
+def test_a_server_that_cannot_be_talked_to_is_an_error_that_says_so(
+    host: Local, web: str, tmp_path: Path, url: str, said: str
+) -> None:
+    with pytest.raises(Failed, match=said) as caught:
+        call(host, "http.download", url=web + url if url[0] == "/" else url, dest=str(tmp_path / "x"))
+    assert "\x1b" not in caught.value.message
+    assert not (tmp_path / "x").exists()
+
+
+def test_public_reports_of_downloads(host: Local, web: str, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"content\n").hexdigest()
+    (tmp_path / "served/sums").write_text(f"{digest}  ./file\n{'0' * 64}  other\n")
+    args: dict[str, Any] = {"url": web + "/file", "dest": str(tmp_path / "got")}
+    # ansible#61369: a check with a checksum that is fetched
+    assert call(host, "http.download", check=True, checksum=f"sha256:{web}/sums", **args).status == "changed"
+    call(host, "http.download", checksum=f"sha256:{digest}", **args)
+    # ansible#29614: the mode changes though the checksum matches
+    assert call(host, "http.download", checksum=f"sha256:{digest}", mode="0755", **args).status == "changed"
+    assert (tmp_path / "got").stat().st_mode & 0o7777 == 0o755
+    # ansible#19548: dest is a directory, and nothing is downloaded twice
+    Server.asked = []
+    done = call(host, "http.download", checksum=f"sha256:{digest}", url=web + "/file", dest=f"{tmp_path}/served/")
+    assert (done.status, Server.asked) == ("unchanged", [])
 
 
 def test_a_password_stays_with_its_host(host: Local, web: str, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class _explained(object):
     def __init__(self, name: "str", *others: "type[Exception]") -> "None":
         """others: exceptions that pass as they are."""
         self._name = name
-        self._passing = (Failed, *others)
+        self._passing: "tuple[type[Exception], ...]" = (Failed, *others)
 
     def __enter__(self) -> "None":
         pass

@@ -2,12 +2,15 @@
 
 import email.utils
 import hashlib
+import json
 import os
 import re
 import time
 
+from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
 from sloth.payload.lib import files
+from sloth.payload.lib.web import credentials, file_name, open_url, public_url, read_chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +23,24 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Attributes
     from sloth.payload.lib.host import Host
 
-READ = 256 * 1024  # bytes
-
 
 class Download(Resource):
     """Make sure that a file has the content that a URL serves.
 
-    With a checksum, no server is queried when the file has it. Without one the server is queried on every run: either
-    it answers that its file is not newer (If-Modified-Since), or the contents are compared. The download is checked,
-    and replaces the file atomically. Proxies are taken from the environment. Passwords and headers are sent to the
-    URL's host only, not along with a redirect to another one.
+    With a checksum, no server is queried when the file has it. Without one the server is queried on every run. While
+    the file has the content that was downloaded, the server may answer that its own has not changed (If-None-Match,
+    If-Modified-Since); otherwise the contents are compared. The download is checked, and replaces the file atomically.
+    Proxies are taken from the environment.
+
+    Other than Ansible: a file that exists is compared with the URL even without `force` (Ansible leaves it as it is).
+
+    Other than Ansible: passwords and headers are sent to the URL's host only, not along with a redirect to another one.
+
+    Other than Ansible: blanks and letters such as `ü` in a URL are encoded, as browsers do; a fragment (`#part`) is not
+    part of the file's name.
+
+    Other than Ansible: only http and https are supported, and there is no `tmp_dest`, `use_proxy`, `client_cert` and
+    `decompress`. A timeout of 30 seconds is the default.
     """
 
     name = "http.download"
@@ -61,8 +72,14 @@ end})"""
 
     @classmethod
     def check_together(cls, values: "Arguments") -> "None":
-        if not re.match(r"^https?://[^/\s]+", values["url"]):
-            raise ArgumentError("%s: url must begin with http:// or https://: %s" % (cls.name, _public(values["url"])))
+        url = values["url"]
+        if not re.match(r"^https?://[^/\s]+", url):
+            raise ArgumentError("%s: url must begin with http:// or https://: %s" % (cls.name, public_url(url)))
+        if re.search(r"[\x00-\x1f\x7f]", url):
+            raise ArgumentError("%s: url contains a control character" % cls.name, hint="such as a newline at its end")
+        for name, value in (values.get("headers") or {}).items():
+            if re.search(r"[\x00-\x1f\x7f]", "%s%s" % (name, value)):
+                raise ArgumentError("%s: the header %r contains a control character" % (cls.name, name[:40]))
         if values.get("checksum") is not None:
             name, colon, rest = values["checksum"].partition(":")
             if not colon or name not in hashlib.algorithms_guaranteed or name.startswith("shake") or not rest:
@@ -79,7 +96,7 @@ end})"""
     def dest(self) -> "str":
         path = self.host.expand(self.args.dest)
         if self.args.dest.endswith("/") or os.path.isdir(path):
-            return os.path.join(path, self.args.url.partition("?")[0].rstrip("/").rpartition("/")[2] or "index.html")
+            return os.path.join(path, file_name(self.args.url))
         return path
 
     def identity(self) -> "str":
@@ -108,17 +125,54 @@ end})"""
         content = self.host.content(self.dest)
         if self._fetched:
             return content.sha256 == self._fetched
-        wanted = self._checksum()
-        if wanted:
-            name, digest = wanted
+        expected = self._checksum()
+        if expected:
+            name, digest = expected
             if digest is None:
                 return True
             return (content.sha256 if name == "sha256" else _digest_of(content.chunks(), name)) == digest
         if self.host.offline:
             return True  # the server is not queried
-        since = None if self.args.force else os.stat(self.dest).st_mtime
-        answer = self._open(self.args.url, since)
-        return answer is None or _digest_of(_chunks(answer), "sha256") == content.sha256
+        response = self._open(self.args.url, {} if self.args.force else self._memory(content.sha256))
+        if response is None:
+            return True
+        is_same = _digest_of(read_chunks(response), "sha256") == content.sha256
+        if is_same:
+            self._remember(response, content.sha256)
+        return is_same
+
+    # What the server said of the content that was downloaded: with it, it can answer that nothing has changed.
+
+    def _memory_path(self) -> "str":
+        name = sha256(self.dest.encode("utf-8", "surrogateescape")).hexdigest()
+        return os.path.join(self.host.home, ".sloth-runner", "downloads", name + ".json")
+
+    def _url_digest(self) -> "str":
+        return sha256(self.args.url.encode("utf-8", "surrogateescape")).hexdigest()  # a URL may contain a password
+
+    def _memory(self, content: "str") -> "dict[str, str]":
+        """Return the headers of a conditional request, if the file still has the content that was downloaded."""
+        try:
+            with open(self._memory_path()) as file:
+                known = json.load(file)
+            is_valid = known["url"] == self._url_digest() and known["sha256"] == content
+            return dict((str(name), str(value)) for name, value in known["headers"].items()) if is_valid else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def _remember(self, response: "HTTPResponse", content: "str") -> "None":
+        headers = {}
+        for name, condition in (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since")):
+            value = response.headers.get(name)
+            if value:
+                headers[condition] = value
+        known = {"url": self._url_digest(), "sha256": content, "headers": headers}
+        path = self._memory_path()
+        try:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            files.replace(path, json.dumps(known).encode("ascii"), 0o600)
+        except (OSError, Failed):  # the next run downloads the file again to compare it
+            pass
 
     def _checksum(self) -> "tuple[str, str | None] | None":
         """Return the algorithm and hex digest that the file must have (None: not known); None without checksum."""
@@ -136,61 +190,33 @@ end})"""
         """
         if self.host.offline:
             return None
-        text = b"".join(_chunks(self._get(url))).decode("utf-8", "replace")
-        name = self.args.url.partition("?")[0].rpartition("/")[2]
+        text = b"".join(read_chunks(self._get(url))).decode("utf-8", "replace")
+        name = file_name(self.args.url)
         lines = [line.split() for line in text.splitlines() if line.strip()]
         for words in lines:
             if len(words) > 1 and words[1].lstrip("*./") == name:
                 return words[0].lower()
         if len(lines) == 1:
             return lines[0][0].lower()
-        raise Failed("%s has no checksum of %s" % (_public(url), name))
+        raise Failed("%s has no checksum of %s" % (public_url(url), name))
 
     def _get(self, url: "str") -> "HTTPResponse":
-        response = self._open(url, None)
+        response = self._open(url, {})
         if response is None:
-            raise Failed("%s answered 304 Not Modified to a request without a date" % _public(url))
+            raise Failed("%s answered 304 Not Modified to a request without a condition" % public_url(url))
         return response
 
-    def _open(self, url: "str", since: "float | None") -> "HTTPResponse | None":
-        """Return the server's response, or None when nothing has changed since then. Raises Failed."""
-        import socket
-        import ssl
-        import urllib.error
-        import urllib.parse
-        import urllib.request
-
-        request = urllib.request.Request(_public(url, True), headers={"User-Agent": "sloth-runner"})
-        # Unredirected: what is meant for this host stays with it.
-        for name, value in (self.args.headers or {}).items():
-            request.add_unredirected_header(str(name), str(value))
-        user = self.args.username or urllib.parse.urlsplit(url).username
-        if user:
-            import base64
-
-            password = self.args.password or urllib.parse.urlsplit(url).password or ""
-            token = base64.b64encode(("%s:%s" % (user, password)).encode("utf-8")).decode("ascii")
-            request.add_unredirected_header("Authorization", "Basic " + token)
-        if since is not None:
-            request.add_unredirected_header("If-Modified-Since", email.utils.formatdate(since, usegmt=True))
-        context = ssl.create_default_context()
-        if not self.args.validate_certs:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
-        try:
-            response: "HTTPResponse" = opener.open(request, timeout=self.args.timeout)
-            return response
-        except urllib.error.HTTPError as error:
-            if error.code == 304:
-                return None
-            raise Failed("%s answered %d %s" % (_public(url), error.code, error.reason))
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            why = getattr(error, "reason", error)
-            if isinstance(why, socket.timeout):
-                why = "no answer within %g seconds" % self.args.timeout
-            why = getattr(why, "strerror", None) or why
-            raise Failed("%s cannot be reached: %s" % (_public(url), why))
+    def _open(self, url: "str", conditions: "dict[str, str]") -> "HTTPResponse | None":
+        """Return the server's response, or None when nothing has changed. Raises Failed."""
+        args = self.args
+        headers = dict((str(name), str(value)) for name, value in (args.headers or {}).items())
+        headers.update(conditions)
+        user, password = credentials(url)
+        if args.username:
+            user, password = args.username, args.password or password
+        elif args.password:
+            password = args.password
+        return open_url(url, headers, user, password, args.timeout, args.validate_certs)
 
     def apply(self, change: "Change") -> "Attributes":
         assert change.after is not None
@@ -203,14 +229,15 @@ end})"""
             if change.before is not None and self.args.backup:
                 values["backup_file"] = files.back_up(path)
             wanted = self._checksum()
-            answer = self._get(self.args.url)
+            response = self._get(self.args.url)
             digests = [hashlib.sha256()] + ([hashlib.new(wanted[0])] if wanted else [])
             mode = change.after.get("mode") if change.before is None else None
             target = os.path.realpath(path)
-            files.replace(target, _hashing(_chunks(answer), digests), mode, lambda _: _verify(digests, wanted))
+            files.replace(target, _hashing(read_chunks(response), digests), mode, lambda _: _verify(digests, wanted))
             self._fetched = digests[0].hexdigest()
             change.after["content"] = self.host.content(path)
-            modified = email.utils.parsedate_tz(answer.headers.get("Last-Modified", ""))
+            self._remember(response, self._fetched)
+            modified = email.utils.parsedate_tz(response.headers.get("Last-Modified", ""))
             if modified:
                 os.utime(target, (time.time(), email.utils.mktime_tz(modified)))
         files.set_attributes(path, change)
@@ -232,32 +259,8 @@ def _hashing(chunks: "Iterable[bytes]", digests: "Sequence[Digest]") -> "Iterato
         yield data
 
 
-def _chunks(answer: "HTTPResponse") -> "Iterator[bytes]":
-    import http.client
-
-    length = answer.headers.get("Content-Length")
-    left = int(length) if length and length.isdigit() else None
-    while True:
-        try:
-            data = answer.read(READ)
-        except (OSError, http.client.HTTPException) as error:
-            raise Failed("the download was interrupted: %s" % error)
-        if not data:
-            break
-        if left is not None:
-            left -= len(data)
-        yield data
-    if left:
-        raise Failed("the download was interrupted: %d bytes are missing" % left)
-
-
 def _digest_of(chunks: "Iterable[bytes]", name: "str") -> "str":
     digest = hashlib.new(name)
     for data in chunks:
         digest.update(data)
     return digest.hexdigest()
-
-
-def _public(url: "str", usable: "bool" = False) -> "str":
-    """Return the URL without user and password; `usable`: for a request, without the *** in their place."""
-    return re.sub(r"^(https?://)[^/@]*@", r"\1" if usable else r"\1***@", url)

@@ -1,0 +1,152 @@
+"""HTTP requests with the standard library: any URL that people write, and errors in plain words."""
+
+import re
+
+from sloth.payload.kernel.resource import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+    from typing import Iterator, Mapping
+
+READ = 256 * 1024  # bytes
+
+
+def public_url(url: "str") -> "str":
+    """Return the URL with *** for a user and password."""
+    return re.sub(r"^(https?://)[^/@]*@", r"\1***@", url)
+
+
+def credentials(url: "str") -> "tuple[str, str]":
+    """Return the user and password that a URL contains, or empty strings."""
+    import urllib.parse
+
+    user, _, password = _split(url).netloc.rpartition("@")[0].partition(":")
+    return urllib.parse.unquote(user), urllib.parse.unquote(password)
+
+
+def file_name(url: "str") -> "str":
+    """Return the last part of the URL's path: the name under which it is stored in a directory."""
+    name = _split(url).path.rstrip("/").rpartition("/")[2]
+    return name if name not in ("", ".", "..") else "index.html"
+
+
+def request_url(url: "str") -> "str":
+    """Return the URL as it can be requested: without user and fragment, other than ASCII encoded as browsers do."""
+    parts = _split(url)
+    host = parts.netloc.rpartition("@")[2]
+    try:
+        host = host if _is_ascii(host) else host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise Failed("%s has an invalid host name: %s" % (public_url(url), error))
+    path = _percent_encoded(parts.path) + ("?" + _percent_encoded(parts.query) if parts.query else "")
+    return "%s://%s%s" % (parts.scheme, host, path)
+
+
+def open_url(
+    url: "str",
+    headers: "Mapping[str, str]",
+    user: "str" = "",
+    password: "str" = "",
+    timeout: "float" = 30.0,
+    validate_certs: "bool" = True,
+) -> "HTTPResponse | None":
+    """Send a GET request and return the response, or None for 304 Not Modified. Raises Failed.
+
+    `headers` and the password are not sent along when the server redirects to another host. Proxies are taken from the
+    environment; timeout: seconds without data.
+    """
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    try:
+        request = urllib.request.Request(request_url(url), headers={"User-Agent": "sloth-runner"})
+    except ValueError as error:
+        raise Failed("%s is not a valid URL: %s" % (public_url(url), error))
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
+    if user:
+        import base64
+
+        token = base64.b64encode(("%s:%s" % (user, password)).encode("utf-8", "surrogateescape")).decode("ascii")
+        request.add_unredirected_header("Authorization", "Basic " + token)
+    context = ssl.create_default_context()
+    if not validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+    try:
+        response: "HTTPResponse" = opener.open(request, timeout=timeout)
+        return response
+    except urllib.error.HTTPError as error:
+        if error.code == 304:
+            return None
+        raise Failed("%s answered %d %s" % (public_url(url), error.code, error.reason))
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise Failed("%s cannot be reached: %s" % (public_url(url), _reason(error, timeout)))
+    except http.client.HTTPException as error:
+        why = repr(str(error)[:200])  # what the server sent: it may be anything
+        raise Failed("%s did not answer with valid HTTP: %s %s" % (public_url(url), type(error).__name__, why))
+
+
+def _reason(error: "Exception", timeout: "float") -> "object":
+    import socket
+
+    why = getattr(error, "reason", error)
+    if isinstance(why, socket.timeout):
+        return "no answer within %g seconds" % timeout
+    return getattr(why, "strerror", None) or why
+
+
+def read_chunks(response: "HTTPResponse") -> "Iterator[bytes]":
+    """Yield the body. Raises Failed when it ends early."""
+    import http.client
+
+    length = response.headers.get("Content-Length")
+    left = int(length) if length and length.isdigit() else None
+    while True:
+        try:
+            data = response.read(READ)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Failed("the download was interrupted: %s" % error)
+        if not data:
+            break
+        if left is not None:
+            left -= len(data)
+        yield data
+    if left:
+        raise Failed("the download was interrupted: %d bytes are missing" % left)
+
+
+class _Parts(object):
+    """A URL without its fragment."""
+
+    __slots__ = ("netloc", "path", "query", "scheme")
+
+    scheme: "str"
+    netloc: "str"
+    path: "str"
+    query: "str"
+
+
+def _split(url: "str") -> "_Parts":
+    """Split an http URL. (urllib's own function refuses or changes some that people write.)"""
+    parts = _Parts()
+    parts.scheme, _, rest = url.partition("#")[0].partition("://")
+    rest, _, parts.query = rest.partition("?")
+    parts.netloc, slash, path = rest.partition("/")
+    parts.path = slash + path or "/"
+    return parts
+
+
+def _is_ascii(text: "str") -> "bool":
+    return all(ord(letter) < 128 for letter in text)
+
+
+def _percent_encoded(text: "str") -> "str":
+    """Encode blanks, control characters and what is not ASCII; what is encoded already is kept."""
+    return "".join(
+        chr(byte) if 0x20 < byte < 0x7F else "%%%02X" % byte for byte in text.encode("utf-8", "surrogateescape")
+    )

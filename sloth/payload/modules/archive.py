@@ -65,7 +65,7 @@ end})"""
 
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         Resource.__init__(self, args, host, assets)
-        self._members: "dict[str, Member] | None" = None
+        self._source = _Source(self)
 
     @property
     def dest(self) -> "str":
@@ -75,53 +75,10 @@ end})"""
         name = self.assets[0].name if self.assets else self.args.src
         return "%s:%s" % (self.dest, os.path.basename(name))
 
-    # The archive
-
-    def _content(self) -> "Content":
-        if self.assets:
-            if len(self.assets) > 1 or self.assets[0].dir:
-                raise Failed("%s is a directory, not an archive" % self.args.src, hint="file.copy copies a directory")
-            return self.host.asset(self, 0)
-        path = self.host.expand(self.args.src)
-        if os.path.isdir(path):
-            raise Failed("%s is a directory, not an archive" % path)
-        if not os.path.isfile(path):
-            raise Missing("there is no archive %s on the host" % path)
-        return self.host.content(path)
-
-    def _manifest_path(self, sha256: "str") -> "str":
-        return os.path.join(self.host.home, ".sloth-runner", "archives", sha256 + ".json")
-
-    def _manifest(self) -> "dict[str, Member]":
-        """Return the members of the archive by name; the host remembers them, by the hash of the archive."""
-        if self._members is None:
-            content = self._content()
-            path = self._manifest_path(content.sha256)
-            try:
-                with open(path) as file:
-                    self._members = json.load(file)
-            except (OSError, ValueError):
-                with open_archive(self._local(content)) as archive:
-                    self._members = archive.manifest()
-                os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-                files.replace(path, [json.dumps(self._members).encode("ascii")], 0o600)
-        assert self._members is not None
-        return self._members
-
-    def _local(self, content: "Content") -> "str":
-        """Return the path of a file with the archive; one from the controller is kept until the end of the call."""
-        if not self.assets:
-            return self.host.expand(self.args.src)
-        path = os.path.join(self.host.home, ".sloth-runner", "archives", content.sha256)
-        if not os.path.exists(path):
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            files.replace(path, content.chunks(), 0o600)
-        return path
-
     def _selected(self) -> "dict[str, Member]":
         """Return the members by their paths below dest, after strip_components, include and exclude."""
         found = {}
-        for name, member in self._manifest().items():
+        for name, member in self._source.members().items():
             if self.args.include and not _is_among(name, self.args.include):
                 continue
             if self.args.exclude and _is_among(name, self.args.exclude):
@@ -129,7 +86,7 @@ end})"""
             parts = name.split("/")[self.args.strip_components :]
             if parts:
                 found["/".join(parts)] = dict(member, member=name)
-        if not found and self._manifest():
+        if not found and self._source.members():
             raise Failed("include, exclude and strip_components leave no member of the archive")
         refuse_unsafe(found)
         return found
@@ -185,7 +142,7 @@ end})"""
             if before.get(name) is None:
                 _make_directory(os.path.join(self.dest, name))
         names = dict((member["member"], name) for name, member in selected.items() if name in change)
-        with open_archive(self._local(self._content())) as archive:
+        with open_archive(self._source.path()) as archive:
             for member, chunks in archive.contents():  # in its own order: a compressed one cannot be read backwards
                 if member in names:
                     name = names[member]
@@ -193,11 +150,7 @@ end})"""
         for name in sorted(names.values(), reverse=True):
             if selected[name]["type"] == "directory":
                 self._set_attributes(name, change.after[name])
-        if self.assets:
-            try:
-                os.unlink(self._local(self._content()))
-            except OSError:
-                pass
+        self._source.discard()
 
     def _apply_one(
         self,
@@ -233,6 +186,62 @@ end})"""
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest, "files": len(self._selected()) if now and "creates" not in now else 0}
+
+
+class _Source(object):
+    """The archive that a call unpacks: a file on the host, or one that the controller sends when it must be read."""
+
+    def __init__(self, call: "Unpack") -> "None":
+        self._call = call
+        self._members: "dict[str, Member] | None" = None
+        self._directory = os.path.join(call.host.home, ".sloth-runner", "archives")
+
+    def _content(self) -> "Content":
+        call = self._call
+        if call.assets:
+            if len(call.assets) > 1 or call.assets[0].dir:
+                raise Failed("%s is a directory, not an archive" % call.args.src, hint="file.copy copies a directory")
+            return call.host.asset(call, 0)
+        path = call.host.expand(call.args.src)
+        if os.path.isdir(path):
+            raise Failed("%s is a directory, not an archive" % path)
+        if not os.path.isfile(path):
+            raise Missing("there is no archive %s on the host" % path)
+        return call.host.content(path)
+
+    def members(self) -> "dict[str, Member]":
+        """Return the members by name; the host remembers them, by the hash of the archive."""
+        if self._members is None:
+            path = os.path.join(self._directory, self._content().sha256 + ".json")
+            try:
+                with open(path) as file:
+                    self._members = json.load(file)
+            except (OSError, ValueError):
+                with open_archive(self.path()) as archive:
+                    self._members = archive.manifest()
+                os.makedirs(self._directory, 0o700, exist_ok=True)
+                files.replace(path, json.dumps(self._members).encode("ascii"), 0o600)
+        assert self._members is not None
+        return self._members
+
+    def path(self) -> "str":
+        """Return the path of a file with the archive; one from the controller is kept until the end of the call."""
+        if not self._call.assets:
+            return self._call.host.expand(self._call.args.src)
+        content = self._content()
+        path = os.path.join(self._directory, content.sha256)
+        if not os.path.exists(path):
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            files.replace(path, content.chunks(), 0o600)
+        return path
+
+    def discard(self) -> "None":
+        """Remove the copy of an archive from the controller; its members are remembered."""
+        if self._call.assets:
+            try:
+                os.unlink(os.path.join(self._directory, self._content().sha256))
+            except OSError:
+                pass
 
 
 def _make_directory(path: "str") -> "None":

@@ -133,46 +133,18 @@ end})"""
             return (content.sha256 if name == "sha256" else _digest_of(content.chunks(), name)) == digest
         if self.host.offline:
             return True  # the server is not queried
-        response = self._open(self.args.url, {} if self.args.force else self._memory(content.sha256))
+        response = self._open(
+            self.args.url, {} if self.args.force else self._last_download().conditions(content.sha256)
+        )
         if response is None:
             return True
         is_same = _digest_of(read_chunks(response), "sha256") == content.sha256
         if is_same:
-            self._remember(response, content.sha256)
+            self._last_download().remember(response, content.sha256)
         return is_same
 
-    # What the server said of the content that was downloaded: with it, it can answer that nothing has changed.
-
-    def _memory_path(self) -> "str":
-        name = sha256(self.dest.encode("utf-8", "surrogateescape")).hexdigest()
-        return os.path.join(self.host.home, ".sloth-runner", "downloads", name + ".json")
-
-    def _url_digest(self) -> "str":
-        return sha256(self.args.url.encode("utf-8", "surrogateescape")).hexdigest()  # a URL may contain a password
-
-    def _memory(self, content: "str") -> "dict[str, str]":
-        """Return the headers of a conditional request, if the file still has the content that was downloaded."""
-        try:
-            with open(self._memory_path()) as file:
-                known = json.load(file)
-            is_valid = known["url"] == self._url_digest() and known["sha256"] == content
-            return dict((str(name), str(value)) for name, value in known["headers"].items()) if is_valid else {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
-
-    def _remember(self, response: "HTTPResponse", content: "str") -> "None":
-        headers = {}
-        for name, condition in (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since")):
-            value = response.headers.get(name)
-            if value:
-                headers[condition] = value
-        known = {"url": self._url_digest(), "sha256": content, "headers": headers}
-        path = self._memory_path()
-        try:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            files.replace(path, json.dumps(known).encode("ascii"), 0o600)
-        except (OSError, Failed):  # the next run downloads the file again to compare it
-            pass
+    def _last_download(self) -> "_LastDownload":
+        return _LastDownload(self.host, self.args.url, self.dest)
 
     def _checksum(self) -> "tuple[str, str | None] | None":
         """Return the algorithm and hex digest that the file must have (None: not known); None without checksum."""
@@ -236,7 +208,7 @@ end})"""
             files.replace(target, _hashing(read_chunks(response), digests), mode, lambda _: _verify(digests, wanted))
             self._fetched = digests[0].hexdigest()
             change.after["content"] = self.host.content(path)
-            self._remember(response, self._fetched)
+            self._last_download().remember(response, self._fetched)
             modified = email.utils.parsedate_tz(response.headers.get("Last-Modified", ""))
             if modified:
                 os.utime(target, (time.time(), email.utils.mktime_tz(modified)))
@@ -245,6 +217,42 @@ end})"""
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest}
+
+
+class _LastDownload(object):
+    """What a server said of the content that was downloaded last, with which it can answer that nothing has changed."""
+
+    def __init__(self, host: "Host", url: "str", dest: "str") -> "None":
+        self._directory = os.path.join(host.home, ".sloth-runner", "downloads")
+        self._path = os.path.join(self._directory, _digest(dest) + ".json")
+        self._url = _digest(url)  # not the URL itself: it may contain a password
+
+    def conditions(self, content: "str") -> "dict[str, str]":
+        """Return the headers of a conditional request, if the file (its SHA-256) is still what was downloaded."""
+        try:
+            with open(self._path) as file:
+                last = json.load(file)
+            is_valid = last["url"] == self._url and last["sha256"] == content
+            return dict((str(name), str(value)) for name, value in last["headers"].items()) if is_valid else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def remember(self, response: "HTTPResponse", content: "str") -> "None":
+        headers = {}
+        for name, condition in (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since")):
+            value = response.headers.get(name)
+            if value:
+                headers[condition] = value
+        last = {"url": self._url, "sha256": content, "headers": headers}
+        try:
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            files.replace(self._path, json.dumps(last).encode("ascii"), 0o600)
+        except (OSError, Failed):  # the next run downloads the file again to compare it
+            pass
+
+
+def _digest(text: "str") -> "str":
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _verify(digests: "Sequence[Digest]", expected: "tuple[str, str | None] | None") -> "None":

@@ -50,3 +50,8 @@ def canonical(value: "object") -> "str":
 def fingerprint(text: "str") -> "str":
     """Return the SHA-256 of an ASCII text, as hex."""
     return sha256(text.encode("ascii")).hexdigest()
+
+
+def as_utf8(text: "str") -> "str":
+    r"""Return `text` with \udcXX for a byte that is not UTF-8: keys and things are stored, sent and shown."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

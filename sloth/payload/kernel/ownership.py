@@ -4,6 +4,7 @@ A record whose thing another call claims is superseded: it is no orphan, no drif
 """
 
 from sloth.payload.kernel.errors import Failed
+from sloth.payload.kernel.hashing import as_utf8
 from sloth.payload.kernel.redact import NOTHING
 from sloth.payload.kernel.replay import replay
 from sloth.payload.kernel.resource import Resource
@@ -58,7 +59,7 @@ class Ownership(object):
             try:
                 resource, _ = replay(call, self._host, self._store)
                 if isinstance(resource, Resource):
-                    claims += [thing for part in resource.parts() for thing in part.claims()]
+                    claims += [as_utf8(thing) for part in resource.parts() for thing in part.claims()]
             except (Failed, OSError):
                 continue
         return claims

@@ -12,6 +12,7 @@ What a subclass must define raises NotImplementedError here: abc's check would c
 # Modules import everything that they declare with from here.
 from sloth.payload.kernel.errors import ArgumentError, Failed, Missing, did_you_mean
 from sloth.payload.kernel.field import REQUIRED, Field
+from sloth.payload.kernel.hashing import as_utf8
 from sloth.payload.kernel.status import DriftBy
 
 TYPE_CHECKING = False
@@ -128,8 +129,7 @@ class Call(object):
     def key(self) -> "str":
         r"""Return the state key `{module}:{type}:{id}`. It is UTF-8: other bytes of a name are written as \udcXX."""
         module, _, kind = self.name.partition(".")
-        key = "%s:%s:%s" % (module, kind, self.identity())
-        return key.encode("utf-8", "backslashreplace").decode("utf-8")
+        return as_utf8("%s:%s:%s" % (module, kind, self.identity()))
 
 
 class Resource(Call):

@@ -2,7 +2,7 @@
 
 from sloth.payload.kernel.content import Content, plain
 from sloth.payload.kernel.errors import Failed, NotConverged
-from sloth.payload.kernel.hashing import canonical, fingerprint
+from sloth.payload.kernel.hashing import as_utf8, canonical, fingerprint
 from sloth.payload.kernel.record import Outcome, RecordedCall
 from sloth.payload.kernel.redact import NOTHING, Redacted, View
 from sloth.payload.kernel.resource import Change, difference
@@ -119,7 +119,7 @@ class Part(object):
         self.change = change
         self.before = view.attributes(change.before)
         self.desired = view.attributes(change.after)
-        self.things = self.resource.claims()
+        self.things = [as_utf8(thing) for thing in self.resource.claims()]
         for thing in self.things:
             self.store.claims.session[thing] = self.key
         if self.resource.merged:
@@ -198,7 +198,7 @@ class Part(object):
             self.key, self.checksum, self.desired, observed.only(self.desired.data), changed, self.context,
             "[%s]" % ",".join(call.json for call in self.calls), first_json, self.record,
         )  # fmt: skip
-        store.claims.put(self.key, self.things, self.resource.needs())
+        store.claims.put(self.key, self.things, [as_utf8(thing) for thing in self.resource.needs()])
         for key in others:
             store.records.mark_superseded(key, self.key)
 

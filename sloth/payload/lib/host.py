@@ -4,7 +4,7 @@ import os
 import pwd
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.hashing import sha256_for
+from sloth.payload.kernel.hashing import as_utf8, sha256_for
 from sloth.payload.kernel.resource import Failed, Missing
 
 TYPE_CHECKING = False
@@ -114,14 +114,17 @@ class Host(object):
             return False
 
     def canonical(self, path: "str") -> "str":
-        """Return an absolute path whose directory has no links in it; the last component may be one."""
+        """Return an absolute path whose directory has no links in it; the last component may be one.
+
+        It is a name for the file, in which a byte that is not UTF-8 is escaped.
+        """
         directory, base = os.path.split(path)
         if not base:
             return path
         real = self._real.get(directory)
         if real is None:
             real = self._real[directory] = os.path.realpath(directory)
-        return os.path.join(real, base)
+        return as_utf8(os.path.join(real, base))
 
     def once(self, name: "str", make: "Callable[[], T]", stamp: "object" = None) -> "T":
         """Return make(), which is called once and again only after a change: a cache that spans the calls of a run.

@@ -11,7 +11,6 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.lib.atomic import sync_directories
 from sloth.payload.lib.host import Host, state_directory
 from sloth.payload.session import messages, wire
 from sloth.payload.session.run_lock import RunLock
@@ -58,6 +57,12 @@ class Replies(object):
         if self._frames:
             data, self._frames = b"".join(self._frames), []
             self._channel.write(data)
+
+
+def _sync_directories() -> "None":
+    from sloth.payload.lib.atomic import sync_directories  # loaded by what writes files, not by every session
+
+    sync_directories()
 
 
 class Server(object):

@@ -6,6 +6,7 @@ import os
 import time
 
 from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.hashing import as_utf8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ class Database(object):
         """Run a statement that reads. Raises StoreError."""
         try:
             return self._db.execute(statement, values)
+        except UnicodeEncodeError:  # such as a task's name with a byte that is not UTF-8
+            return self.execute(statement, [as_utf8(value) if isinstance(value, str) else value for value in values])
         except sqlite3.Error as error:
             raise self._explain(error)
 

@@ -1,10 +1,11 @@
 """Hashes of files by (device, inode, size, mtime, ctime): a file that did not change is not read again."""
 
-import os
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+
     from sloth.payload.state.database import Database
 
 SETTLED_NS = 50 * 1000 * 1000  # a file younger than this may change again without a new timestamp
@@ -20,7 +21,7 @@ class Signatures(object):
     def get(self, path: "str", info: "os.stat_result") -> "str | None":
         """Return the SHA-256 that `path`, whose os.stat() is `info`, had when it was last hashed."""
         row = self._db.execute(
-            "SELECT sha256, device, inode, size, mtime_ns, ctime_ns FROM signatures WHERE path=?", (_column(path),)
+            "SELECT sha256, device, inode, size, mtime_ns, ctime_ns FROM signatures WHERE path=?", (path,)
         ).fetchone()
         return str(row[0]) if row and tuple(row[1:]) == _signature(info) else None
 
@@ -34,16 +35,7 @@ class Signatures(object):
         if self._db.readonly or (fresh and not (ours and info.st_size > LARGE)):
             return
         statement = "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?, ?, ?)"
-        self._db.write(statement, (_column(path), *_signature(info), sha256), changed=False)
-
-
-def _column(path: "str") -> "str | bytes":
-    """Return what is stored for a path; SQLite takes no text that is not UTF-8."""
-    data = os.fsencode(path)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data
+        self._db.write(statement, (path, *_signature(info), sha256), changed=False)
 
 
 def _signature(info: "os.stat_result") -> "tuple[int, ...]":

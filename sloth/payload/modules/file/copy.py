@@ -99,8 +99,7 @@ end})"""
         if not self._is_tree():
             index = 0 if self.assets else None
             return [_Entry(self._target(), index, self.assets[0].mode if self.assets else "", False)]
-        # dest comes first: what is in it needs it, and an empty tree is nothing else.
-        entries = [_Entry(self.dest, None, "", True)]
+        entries = [] if self.assets else [_Entry(self.dest, None, "", True)]  # an empty tree is dest itself
         for index, asset in enumerate(self.assets):
             if asset.name.startswith("/") or ".." in asset.name.split("/"):
                 raise Failed("the controller sent the path %r, which leaves dest" % asset.name)

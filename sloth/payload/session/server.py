@@ -79,7 +79,7 @@ class Server(object):
         self._host = Host(channel)
         path = os.path.join(state_directory(self._host.home), "%s.db" % hello.agent)
         self._store = Store(path, readonly=hello.check or hello.readonly)
-        self._store.before_commit = sync_directories
+        self._store.before_commit = _sync_directories
         self._replies = Replies(self._store, channel)
         self._context = Context(run=hello.run, site=hello.site, who=hello.who, origin=hello.origin, adopt=hello.adopt)
         self._host.signatures = self._store.signatures

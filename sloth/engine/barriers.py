@@ -1,26 +1,31 @@
-"""Where hosts wait for one another: depends_on, run_once and serial; hosts run freely otherwise."""
+"""Where hosts wait for one another: depends_on, run_once and serial; hosts run freely otherwise.
+
+Nothing here looks at all hosts when one of them goes on: what concerns all hosts is counted (progress.py), and a
+change wakes only those who can go on because of it. So a run costs as many steps as it has hosts times tasks.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sloth.engine.events import Skip, SkipKind
+from sloth.engine.progress import Progress
 from sloth.errors import HostError
 from sloth.playbook import Task
 
 Pause = Callable[[], AbstractAsyncContextManager[None]]
 
 
-@dataclass
-class _Progress:
-    """How far one host is."""
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One host that waits before a task; `wake` is answered when it can go on, or fails when it never can."""
 
-    plan: frozenset[str] | None = None  # names of the tasks it will run; None: its site is not loaded yet
-    passed: set[str] = field(default_factory=set)
-    ended: bool = False
+    host: str
+    task: Task
+    wake: asyncio.Future[None]
 
 
 class Barriers:
@@ -28,35 +33,44 @@ class Barriers:
 
     def __init__(self, hosts: Iterable[str]) -> None:
         """hosts: names in inventory order."""
-        self._progress = {name: _Progress() for name in hosts}
-        self._inside: dict[str, set[str]] = {}
+        self._progress = Progress(hosts)
         self._failed: dict[str, str] = {}  # task -> the host on which it failed (or was not run for such a reason)
         self._once: set[str] = set()  # run_once tasks that have found their host
-        self._changed = asyncio.Condition()
-        self._waiting: dict[str, Task] = {}
+        self._waiting: dict[str, _Waiter] = {}  # by host, in the order in which they came
+        self._dependents: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait until all have passed it
+        self._before: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait before it
 
-    async def loaded(self, host: str, plan: Iterable[str]) -> None:
+    # What becomes of hosts
+
+    def loaded(self, host: str, plan: Iterable[str]) -> None:
         """Take note that `host` will run the tasks named in `plan`."""
-        self._progress[host].plan = frozenset(plan)
-        await self._notify()
+        self._progress.load(host, plan)
+        self._wake_after_load()
+        self._fail_if_stuck()
 
-    async def passed(self, host: str, task: str, failed: bool) -> None:
+    def passed(self, host: str, task: str, failed: bool) -> None:
         """Take note that `host` has ended `task` (or will not run it).
 
         failed: tasks that depend on it must not run.
         """
         if failed:
             self._failed.setdefault(task, host)
-        self._progress[host].passed.add(task)
-        self._inside.get(task, set()).discard(host)
-        await self._notify()
+        self._progress.pass_by(host, task)
+        self._wake_dependents(task)
+        self._wake_before(task)
+        self._fail_if_stuck()
 
-    async def ended(self, host: str) -> None:
-        """Take note that `host` will run nothing more."""
-        self._progress[host].ended = True
-        for inside in self._inside.values():
-            inside.discard(host)
-        await self._notify()
+    def ended(self, host: str) -> None:
+        """Take note that `host` will run nothing more. Doing so again has no effect."""
+        was_loaded = self._progress.is_loaded(host)
+        for name in sorted(self._progress.end(host)):
+            self._wake_dependents(name)
+            self._wake_before(name)
+        if not was_loaded:
+            self._wake_after_load()
+        self._fail_if_stuck()
+
+    # Waiting
 
     async def enter(self, host: str, task: Task, pause: Pause) -> Skip | None:
         """Wait until `host` may run `task`; return why it must not, None when it may.
@@ -66,23 +80,82 @@ class Barriers:
         """
         if not (task.depends_on or task.serial or task.run_once):
             return None
-        while True:
-            async with self._changed:
-                if self._is_ready(host, task):
-                    return self._decide(host, task)
-            async with pause(), self._changed:
-                self._waiting[host] = task
-                try:
-                    if self._is_stuck():
-                        self._changed.notify_all()
-                    await self._changed.wait_for(lambda: self._is_ready(host, task) or self._is_stuck())
-                    if self._is_stuck():
-                        raise HostError(
-                            f"task {task.name} waits for other hosts, and every host waits for another",
-                            hint="do hosts run tasks with depends_on, run_once or serial in different orders?",
-                        )
-                finally:
-                    del self._waiting[host]
+        try:
+            while not self._is_ready(host, task):
+                async with pause():
+                    await self._wait(host, task)
+        except BaseException:
+            self._wake_before(task.name)  # it may have been woken to take a place that it leaves to others now
+            raise
+        return self._decide(host, task)
+
+    async def _wait(self, host: str, task: Task) -> None:
+        waiter = _Waiter(host, task, asyncio.get_running_loop().create_future())
+        self._waiting[host] = waiter
+        for name in task.depends_on:
+            self._dependents.setdefault(name, {})[host] = waiter
+        self._before.setdefault(task.name, {})[host] = waiter
+        try:
+            if self._is_ready(host, task):  # what it waits for came while it gave up its slot
+                return
+            if self._is_stuck():
+                raise _stuck(task)
+            await waiter.wake
+        finally:
+            self._forget(waiter)
+
+    def _forget(self, waiter: _Waiter) -> None:
+        self._waiting.pop(waiter.host, None)
+        for name in waiter.task.depends_on:
+            self._dependents.get(name, {}).pop(waiter.host, None)
+        self._before.get(waiter.task.name, {}).pop(waiter.host, None)
+
+    def _wake(self, waiter: _Waiter) -> bool:
+        """Wake a waiter if it can go on; return whether it could."""
+        if not self._is_ready(waiter.host, waiter.task):
+            return False
+        self._forget(waiter)
+        if not waiter.wake.done():
+            waiter.wake.set_result(None)
+        return True
+
+    def _wake_dependents(self, name: str) -> None:
+        """Wake those that depend on `name`, if all hosts have passed it, or it failed."""
+        if name in self._failed or self._progress.is_passed_everywhere(name):
+            for waiter in list(self._dependents.get(name, {}).values()):
+                self._wake(waiter)
+
+    def _wake_before(self, name: str) -> None:
+        """Wake those that wait before `name` and have their turn now."""
+        waiters = self._before.get(name, {})
+        if not waiters:
+            return
+        first = next(iter(waiters.values()))
+        if first.task.run_once and name not in self._once:
+            candidate = waiters.get(self._progress.first_host(name))
+            if candidate is not None:
+                self._wake(candidate)
+            return
+        free = len(waiters)
+        if first.task.serial and name not in self._failed:
+            free = self._limit(first.task) - self._progress.inside(name)
+        for waiter in list(waiters.values()):
+            if free <= 0:
+                return
+            free -= self._wake(waiter)
+
+    def _wake_after_load(self) -> None:
+        """Wake those that waited for a site to be loaded: the host might have run what they wait for."""
+        if self._progress.are_loaded():
+            for name in list(self._dependents):
+                self._wake_dependents(name)
+        for name in list(self._before):
+            if name not in self._once:
+                waiters = self._before[name]
+                if waiters and next(iter(waiters.values())).task.run_once:
+                    self._wake_before(name)
+
+    # Deciding
 
     def _decide(self, host: str, task: Task) -> Skip | None:
         for name in task.depends_on:
@@ -94,46 +167,46 @@ class Barriers:
             return Skip(SkipKind.ONCE, task.name)
         if task.run_once:
             self._once.add(task.name)
-        self._inside.setdefault(task.name, set()).add(host)
+        self._progress.enter(host, task.name)
         return None
 
     def _is_ready(self, host: str, task: Task) -> bool:
         if any(name in self._failed for name in task.depends_on):
             return True
-        if not all(self._is_passed_everywhere(name) for name in task.depends_on):
+        if not all(self._progress.is_passed_everywhere(name) for name in task.depends_on):
             return False
-        inside = self._inside.get(task.name, ())
+        inside = self._progress.inside(task.name)
         if task.run_once:
-            return not inside if task.name in self._once else self._is_first(host, task.name)
+            return not inside if task.name in self._once else self._progress.first_host(task.name) == host
         if task.serial and task.name not in self._failed:
-            return len(inside) < task.serial.of(len(self._progress))
+            return inside < self._limit(task)
         return True
+
+    def _limit(self, task: Task) -> int:
+        """Return how many hosts may run a task with `serial` at the same time."""
+        return task.serial.of(len(self._progress)) if task.serial else len(self._progress)
+
+    # Deadlock
 
     def _is_stuck(self) -> bool:
-        """Return whether all hosts that are not done wait, and none can go on."""
-        active = [name for name, state in self._progress.items() if not state.ended]
-        return all(name in self._waiting for name in active) and not any(
-            self._is_ready(name, task) for name, task in self._waiting.items()
-        )
+        """Return whether all hosts that have not ended wait, and none can go on."""
+        if len(self._waiting) < self._progress.active or not self._waiting:
+            return False
+        return not any(self._is_ready(waiter.host, waiter.task) for waiter in self._waiting.values())
 
-    def _is_passed_everywhere(self, task: str) -> bool:
-        return all(
-            state.ended or task in state.passed or (state.plan is not None and task not in state.plan)
-            for state in self._progress.values()
-        )
+    def _fail_if_stuck(self) -> None:
+        """End the wait of one host, so that the others can go on when it has ended."""
+        if self._is_stuck():
+            waiter = next(iter(self._waiting.values()))
+            self._forget(waiter)
+            waiter.wake.set_exception(_stuck(waiter.task))
 
-    def _is_first(self, host: str, task: str) -> bool:
-        """Return whether no host before `host` can still be the one that runs `task`."""
-        for name, state in self._progress.items():
-            if name == host:
-                return True
-            if not state.ended and task not in state.passed and (state.plan is None or task in state.plan):
-                return False
-        return True
 
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+def _stuck(task: Task) -> HostError:
+    return HostError(
+        f"task {task.name} waits for other hosts, and every host waits for another",
+        hint="do hosts run tasks with depends_on, run_once or serial in different orders?",
+    )
 
 
 def order(tasks: Mapping[str, Task]) -> list[Task]:

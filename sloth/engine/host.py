@@ -65,7 +65,6 @@ class HostRun:
             await self._close()
         except Exception as error:  # whatever the host sent last: the exit status must not improve because of it
             self._fail(error)
-        await self._context.barriers.ended(self._host.name)
         self._context.emit(
             HostFinished(
                 time.time(),
@@ -94,7 +93,7 @@ class HostRun:
         try:
             await self._tasks.load(program)
             tasks = [task for task in self._context.plan(program.tasks) if self._concerns(task)]
-            await self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
+            self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
             await self._tasks.run_all(program, tasks)
             await self._tasks.run_handlers(program)
             options = self._context.options

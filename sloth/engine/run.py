@@ -132,8 +132,8 @@ class Run:
                 await HostRun(self._context, host).run()
         except asyncio.CancelledError:  # it had not begun
             self.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
-            await self._context.barriers.ended(host.name)
         finally:
+            self._context.barriers.ended(host.name)  # whatever happened: others may wait for it
             await self._context.pruning.ended(host.name)
 
     def close(self) -> None:

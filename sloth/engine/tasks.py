@@ -103,7 +103,7 @@ class Tasks:
                 raise Stop
             failed = failed and not task.ignore_errors
         finally:
-            await self._context.barriers.passed(self._host, task.name, failed)
+            self._context.barriers.passed(self._host, task.name, failed)
 
     def _skip(self, task: Task, skip: Skip) -> None:
         self._post_tasks.spared.add(task.name)

@@ -11,7 +11,6 @@ from unittest import mock
 
 import pytest
 
-from sloth.engine.barriers import Barriers
 from sloth.engine.events import Event, HostFinished, Log, RunFinished
 from sloth.engine.handlers import PostTasks
 from sloth.engine.locks import Locks
@@ -59,7 +58,6 @@ def run(home: Path, sink: Callable[[Event], None] = lambda event: None) -> tuple
         (Sessions, "remember", sqlite3.OperationalError("database is locked")),
         (PostTasks, "evaluation", KeyError("what")),
         (Locks, "release_all", RuntimeError("lost")),
-        (Barriers, "ended", RuntimeError("lost count")),
     ],
     ids=str,
 )

@@ -1,0 +1,217 @@
+"""Hosts wait for one another as the site asks, and never for ever: properties over generated runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from unittest import mock
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sloth.engine.barriers import Barriers, order
+from sloth.engine.events import SkipKind
+from sloth.errors import HostError
+from sloth.playbook import Serial, Task
+
+
+@dataclass
+class Case:
+    """A generated run. plans: the tasks that each host runs, in its order; failing: (host, task) that fail."""
+
+    tasks: dict[str, Task]
+    plans: dict[str, list[str]]
+    failing: set[tuple[str, str]]
+    forks: int
+    delays: list[int]  # turns of the event loop that steps take, used in a circle
+
+
+@dataclass
+class Outcome:
+    ran: set[tuple[str, str]] = field(default_factory=set)
+    skipped: dict[tuple[str, str], SkipKind] = field(default_factory=dict)
+    stuck: set[str] = field(default_factory=set)
+
+
+def task(
+    name: str, index: int, depends_on: tuple[str, ...] = (), serial: Serial | None = None, once: bool = False
+) -> Task:
+    return Task(name=name, where="s:1", index=index, depends_on=depends_on, serial=serial, run_once=once)
+
+
+@st.composite
+def cases(draw: st.DrawFn, failures: bool = True, one_order: bool = False) -> Case:
+    names = [f"t{number}" for number in range(draw(st.integers(1, 5)))]
+    hosts = [f"h{number}" for number in range(draw(st.integers(1, 6)))]
+    tasks = {}
+    for at, name in enumerate(names):
+        tasks[name] = task(
+            name,
+            at,
+            tuple(draw(st.lists(st.sampled_from(names[:at]), unique=True, max_size=2)) if at else ()),
+            draw(st.sampled_from([None, None, Serial(hosts=1), Serial(hosts=2), Serial(percent=50)])),
+            draw(st.integers(0, 3)) == 0,
+        )
+    plans = {}
+    for host in hosts:
+        chosen = draw(st.lists(st.sampled_from(names), unique=True))
+        plans[host] = sorted(chosen) if one_order or draw(st.integers(0, 3)) else chosen
+    pairs = [(host, name) for host in hosts for name in plans[host]]
+    failing = draw(st.sets(st.sampled_from(pairs), max_size=2)) if failures and pairs else set()
+    return Case(
+        tasks, plans, failing, draw(st.integers(1, 4)), draw(st.lists(st.integers(0, 3), min_size=1, max_size=9))
+    )
+
+
+class Simulation:
+    """Runs a case as the engine does, and checks the rules whenever a host enters a task."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.barriers = Barriers(case.plans)
+        self.outcome = Outcome()
+        self.inside: Counter[str] = Counter()
+        self.over: dict[str, set[str]] = {host: set() for host in case.plans}  # tasks that a host has behind it
+        self.loaded: set[str] = set()
+        self.failed: set[str] = set()
+        self.steps = 0
+
+    async def work(self) -> None:
+        self.steps += 1
+        for _ in range(self.case.delays[self.steps % len(self.case.delays)]):
+            await asyncio.sleep(0)
+
+    def allowed(self, name: str) -> None:
+        """Check that a host may enter a task now: by looking at every host."""
+        one = self.case.tasks[name]
+        for needed in one.depends_on:
+            assert needed not in self.failed
+            for host, plan in self.case.plans.items():
+                assert host in self.loaded, "a host whose site is not loaded may have it"
+                assert needed in self.over[host] or needed not in plan
+        if one.serial and not one.run_once:
+            assert self.inside[name] < one.serial.of(len(self.case.plans))
+        if one.run_once:
+            assert not any(ran == name for _, ran in self.outcome.ran)
+
+    async def host(self, host: str, slots: asyncio.Semaphore) -> None:
+        @contextlib.asynccontextmanager
+        async def pause() -> AsyncIterator[None]:
+            slots.release()
+            try:
+                yield
+            finally:
+                await slots.acquire()
+
+        async with slots:
+            try:
+                await self.work()
+                self.loaded.add(host)
+                self.barriers.loaded(host, self.case.plans[host])
+                for name in self.case.plans[host]:
+                    skip = await self.barriers.enter(host, self.case.tasks[name], pause)
+                    failed = skip is not None and skip.is_failure
+                    if skip is not None:
+                        self.outcome.skipped[(host, name)] = skip.kind
+                    else:
+                        self.allowed(name)
+                        self.outcome.ran.add((host, name))
+                        self.inside[name] += 1
+                        await self.work()
+                        self.inside[name] -= 1
+                        failed = (host, name) in self.case.failing
+                    if failed:
+                        self.failed.add(name)
+                    self.over[host].add(name)
+                    self.barriers.passed(host, name, failed)
+                    if failed and (skip is None or skip.kind is SkipKind.BATCH):
+                        return
+            except HostError:
+                self.outcome.stuck.add(host)
+            finally:
+                self.over[host].update(self.case.tasks)
+                self.loaded.add(host)
+                self.barriers.ended(host)
+
+    async def run(self) -> Outcome:
+        slots = asyncio.Semaphore(self.case.forks)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(self.host(host, slots) for host in self.case.plans))
+        return self.outcome
+
+
+def simulate(case: Case) -> Outcome:
+    return asyncio.run(Simulation(case).run())
+
+
+@given(cases())
+@settings(max_examples=300)
+def test_the_rules_hold_and_every_host_comes_to_its_end(case: Case) -> None:
+    simulate(case)
+
+
+@given(cases(one_order=True))
+@settings(max_examples=200)
+def test_hosts_that_run_tasks_in_one_order_are_never_stuck(case: Case) -> None:
+    assert simulate(case).stuck == set()
+
+
+@given(cases(failures=False, one_order=True))
+@settings(max_examples=200)
+def test_without_failures_everything_runs(case: Case) -> None:
+    outcome = simulate(case)
+    for host, plan in case.plans.items():
+        for name in plan:
+            if not case.tasks[name].run_once:
+                assert (host, name) in outcome.ran
+    for name, one in case.tasks.items():
+        if one.run_once and any(name in plan for plan in case.plans.values()):
+            assert [ran for _, ran in outcome.ran].count(name) == 1
+    assert set(outcome.skipped.values()) <= {SkipKind.ONCE}
+
+
+def test_a_run_once_task_runs_on_the_first_host_that_has_it() -> None:
+    tasks = {"t0": task("t0", 0, once=True)}
+    for delays in ([0], [3, 0, 1], [0, 2, 3]):
+        case = Case(tasks, {"h0": [], "h1": ["t0"], "h2": ["t0"]}, set(), 3, delays)
+        assert simulate(case).ran == {("h1", "t0")}
+
+
+def test_orders_that_cannot_meet_end_one_host_and_free_the_others() -> None:
+    tasks = {
+        "a": task("a", 0),
+        "b": task("b", 1),
+        "after a": task("after a", 2, ("a",)),
+        "after b": task("after b", 3, ("b",)),
+    }
+    plans = {"h0": ["after a", "b"], "h1": ["after b", "a"]}
+    outcome = simulate(Case(tasks, plans, set(), 2, [0]))
+    assert len(outcome.stuck) == 1
+    assert len(outcome.ran) == 2
+
+
+def test_the_cost_grows_with_the_hosts_not_with_their_square() -> None:
+    """1,000 hosts of which all wait for all: the questions asked are counted, since times are not to be trusted."""
+    tasks = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",)), "t2": task("t2", 2, ("t1",), Serial(hosts=3))}
+    asked: dict[int, int] = {}
+    for count in (250, 1000):
+        case = Case(tasks, {f"h{number}": ["t0", "t1", "t2"] for number in range(count)}, set(), 50, [0, 1, 2])
+        with mock.patch.object(Barriers, "_is_ready", autospec=True, side_effect=Barriers._is_ready) as ready:
+            outcome = simulate_quickly(case)
+        assert len(outcome.ran) == 3 * count
+        asked[count] = ready.call_count
+    assert asked[1000] < 5 * asked[250]
+
+
+def simulate_quickly(case: Case) -> Outcome:
+    """As simulate(), without the checks, which look at every host."""
+    with mock.patch.object(Simulation, "allowed", return_value=None):
+        return simulate(case)
+
+
+def test_order_keeps_the_site_s_order_but_for_dependencies() -> None:
+    tasks = {"a": task("a", 0, ("c",)), "b": task("b", 1), "c": task("c", 2)}
+    assert [one.name for one in order(tasks)] == ["c", "a", "b"]

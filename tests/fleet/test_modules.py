@@ -260,6 +260,40 @@ def test_a_mount_point_behind_a_link_is_mounted_once(go: Runner) -> None:
         assert go.shell("cat /proc/mounts /etc/fstab | grep /srv/real || true") == ""
 
 
+def test_restricting_options_are_kept(go: Runner) -> None:  # ansible 30848
+    body = 'mount.present({ path = "/mnt/tight", src = "tmpfs", fstype = "tmpfs", opts = "size=64k,nosuid,noexec,ro" })'
+    assert statuses(go, body) == ["changed", "unchanged"]
+    go.shell("mount -o remount,exec,rw /mnt/tight")
+    assert statuses(go, body) == ["changed", "unchanged"]
+    assert {"noexec", "ro"} <= set(go.shell("findmnt -no OPTIONS /mnt/tight").strip().split(","))
+    loose = body.replace("nosuid,noexec,ro", "noexec,exec,ro,rw")
+    assert statuses(go, loose) == ["changed", "unchanged"]
+    go.shell("mkdir -p /srv/bound")
+    bound = 'mount.present({ path = "/mnt/bound", src = "/srv/bound", fstype = "none", opts = "bind,ro,nodev" })'
+    assert statuses(go, bound) == ["changed", "unchanged"]
+    assert {"nodev", "ro"} <= set(go.shell("findmnt -no OPTIONS /mnt/bound").strip().split(","))
+    # What is in use stays mounted, and stays in fstab (ansible 48313).
+    unit_name = "systemd-run -q --unit=keeper --working-directory=/mnt/tight sleep 600"
+    go.shell(unit_name)
+    assert "busy" in go.error('mount.absent("/mnt/tight")')
+    assert "/mnt/tight" in go.shell("cat /etc/fstab")
+    go.shell("systemctl stop keeper")
+    assert statuses(go, 'mount.absent("/mnt/tight")\nmount.absent("/mnt/bound")') == ["changed"] * 2 + ["unchanged"] * 2
+
+
+def test_a_home_is_made_below_a_missing_parent(go: Runner) -> None:  # ansible 77260, 82095, 3829
+    body = """user.create({ name = "far", home = "/srv/far/away", umask = "077", skeleton = "/no/skeleton" })
+user.create({ name = "bare", create_home = false, system = true })"""
+    assert statuses(go, body) == ["changed", "changed", "unchanged", "unchanged"]
+    assert go.shell("stat -c %U:%a /srv/far /srv/far/away; ls -d /home/bare 2>/dev/null || true").split() == [
+        "root:755", "far:700",
+    ]  # fmt: skip
+    go.shell("rm -r /srv/far/away")
+    assert statuses(go, body) == ["changed", "unchanged", "unchanged", "unchanged"]
+    go.told('user.delete({ name = "far", remove = true })\nuser.delete("bare")')
+    go.shell("rm -r /srv/far")
+
+
 def test_a_mount_that_fails_leaves_fstab_as_it_was(go: Runner) -> None:  # ansible 59183
     go.shell("printf '# mine\\nproc /proc proc defaults 0 0' > /etc/fstab")
     for body in (

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -27,6 +28,7 @@ from sloth.payload.modules import cron, sysctl
 from sloth.payload.session.channel import Channel
 from sloth.payload.state.store import Store
 from tests.support.calls import execute_call
+from tests.support.paths import ROOT
 
 
 class Local(Host):
@@ -231,6 +233,34 @@ def test_a_value_that_the_kernel_writes_otherwise_settles(host: Local, tmp_path:
     assert run(lambda value: joined.get(value, value)).status == "changed"
     assert run(lambda value: joined.get(value, value)).status == "unchanged"
     assert path.read_text() == "net.x = 8080,9091,9090\n"
+
+
+PARAMETERS = [
+    ("net.ipv4.ip_local_reserved_ports", "8080,9091,9090", "8080,9090-9091"),
+    ("net.ipv4.ip_local_reserved_ports", "", ""),
+    ("net.ipv4.ip_forward", "0x1", "1"),
+    ("net/ipv4/ip_forward", "00", "0"),
+    ("net.ipv4.ip_default_ttl", "0100", "64"),
+    ("net.ipv4.conf.lo.rp_filter", "1", "1"),
+    ("net.ipv4.ip_local_port_range", "32000\t60000", "32000 60000"),
+    ("net.ipv4.tcp_rmem", "4096 0x20000 6291456", "4096 131072 6291456"),
+]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode != 0,
+    reason="needs a network of its own",
+)
+def test_the_kernel_itself_takes_and_keeps_values(tmp_path: Path) -> None:
+    script = f"""
+from tests.support.calls import execute_call
+for name, value, stored in {PARAMETERS!r}:
+    done = [execute_call("sysctl.set", name=name, value=value, sysctl_file={str(tmp_path / "s.conf")!r}) for _ in "12"]
+    assert [str(one.status) for one in done[1:]] == ["unchanged"], (name, value)
+    assert done[1].values["value"] == stored, (name, done[1].values)
+"""
+    done = subprocess.run(["unshare", "-n", sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def mount(host: Local, fstab: Path, module: str = "mount.present", **args: Any) -> str:
@@ -724,4 +754,4 @@ def test_a_password_that_lets_everybody_in_is_refused(host: Local, args: dict[st
 def test_an_account_is_observed_by_every_call(host: Local) -> None:
     assert call(host, "user.delete", name="nobody", check=True).status == "changed"
     host.predicted.clear()
-    assert call(host, "user.modify", name="nobody", shell="/bin/other", check=True).status == "changed"  # noqa: S604  an argument of user.modify
+    assert call(host, "user.modify", name="nobody", comment="other", check=True).status == "changed"

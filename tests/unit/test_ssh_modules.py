@@ -206,6 +206,20 @@ def test_the_other_proxy_in_the_block_is_warned_of(tmp_path: Path) -> None:
     assert path.read_text() == "Host a\n    proxyjump z\n"
 
 
+def test_a_value_for_all_hosts_above_is_warned_of(tmp_path: Path) -> None:  # community.general 7733
+    path = tmp_path / "config"
+    path.write_text("Compression yes\nHost other\n  User x\nHost *\n  Port 2\n  IdentityFile y\nMatch all\n  User z\n")
+    host = Host(NoController())
+    options = {"Port": 3, "User": "u", "Compression": True, "IdentityFile": "i"}
+    execute_call("ssh.config", on=host, host="a", path=str(path), options=options)
+    assert [warning.split(",")[0] for warning in host.warnings] == ["ssh uses Port 2", "ssh uses User z"]
+    for name in ("*", "ot"):  # 7733 and 2567: neither a wildcard nor a part of a name is another host
+        assert execute_call("ssh.config", host=name, path=str(path), options={"Port": 4}).status == "changed"
+        assert execute_call("ssh.config", host=name, path=str(path), options={"Port": 4}).status == "unchanged"
+    assert path.read_text().count("Host *") == 1
+    assert "Host other\n  User x\n" in path.read_text()
+
+
 def test_an_equal_value_in_other_words_is_unchanged(tmp_path: Path) -> None:
     before = b'Host a\n  Compression YES\n  LogLevel "debug"\n  StrictHostKeyChecking false\n'
     options = {"Compression": True, "LogLevel": "DEBUG", "stricthostkeychecking": "no"}

@@ -133,7 +133,7 @@ end})"""
         wanted = after["live"]
         try:
             with open(self.live, "w") as file:
-                file.write(wanted)
+                file.write(wanted + "\n")  # without it an empty value would write nothing
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise Failed("the kernel does not accept %r for %s" % (wanted, self.args.name))

@@ -38,12 +38,8 @@ class Absent(Mount):
         return self.restoring_call(before or {})
 
     def apply(self, change: "Change") -> "Attributes | None":
+        while self.is_active():  # the entry goes last: what cannot be unmounted now still needs it at the next boot
+            self.host.tool(["swapoff", device_of(self.args.src)] if self.is_swap else ["umount", self.mount_point])
         if self.read_entry():
             self.write_entry(None)
-        if self.is_swap:
-            if self.is_active():
-                self.host.tool(["swapoff", device_of(self.args.src)])
-            return None
-        while self.read_mounted() is not None:
-            self.host.tool(["umount", self.mount_point])
         return None

@@ -14,16 +14,18 @@ _ESCAPES = (("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012"))
 FSTAB = Field("fstab", "path", "/etc/fstab", help="the file, if it is not /etc/fstab")
 FIELDS = ("src", "path", "fstype", "opts", "dump", "passno")
 SWAP = ("none", "swap")  # what stands for the mount point of a swap entry
+NETWORK = ("nfs", "cifs", "smb")  # the types of which the source is compared as text
 TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
 
 
 class Mounted(object):
     """A mount as the kernel lists it."""
 
-    __slots__ = ("kind", "root", "source")
+    __slots__ = ("flags", "kind", "root", "source")
 
-    def __init__(self, source: "str", kind: "str", root: "str") -> "None":
+    def __init__(self, source: "str", kind: "str", root: "str", flags: "set[str]") -> "None":
         """root: what of the file system is mounted: "/", or for a bind mount or subvolume a path in it."""
+        self.flags = flags
         self.source = source
         self.kind = kind
         self.root = root
@@ -108,7 +110,8 @@ class Mount(Resource):
                 words = line.split()
                 after = words.index("-")
                 if unescape(words[4]) == mount_point:
-                    top = Mounted(unescape(words[after + 2]), words[after + 1], unescape(words[3]))
+                    flags = set(words[5].split(",") + words[after + 3].split(","))
+                    top = Mounted(unescape(words[after + 2]), words[after + 1], unescape(words[3]), flags)
         return top
 
     def is_active(self) -> "bool":

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Attributes
 
 
+_RESTRICTIONS = ("ro", "nosuid", "nodev", "noexec")
+
+
 class Present(entry.Mount):
     """Make sure that a file system or swap area is in /etc/fstab, and is mounted or in use.
 
@@ -18,7 +21,8 @@ class Present(entry.Mount):
     source or type differs from what is mounted is mounted again; one whose options are changed is remounted.
 
     Other than Ansible, the source counts for bind mounts, network file systems, loop devices, labels and subvolumes,
-    too: when it is changed, the old one is unmounted.
+    too: when it is changed, the old one is unmounted. A mount that lacks "ro", "nosuid", "nodev" or "noexec" of the
+    options, because somebody remounted it, is remounted.
 
     Other than Ansible, a mount point may be a link or below one: it is mounted once, and found where the link leads.
 
@@ -59,7 +63,7 @@ end})"""
         now: "Attributes" = {"entry": self.read_entry()}
         is_active = self.is_active()
         if self.args.state == "mounted":
-            now["mounted"] = is_active and self._is_right()
+            now["mounted"] = is_active and self._is_right() and self._is_restricted()
         return now if now["entry"] or is_active else None
 
     def _is_right(self) -> "bool":
@@ -68,6 +72,19 @@ end})"""
             return True
         mounted = self.read_mounted()
         return mounted is not None and self._has_type(mounted) and self._has_source(mounted)
+
+    def _is_restricted(self) -> "bool":
+        """Return whether the mount has the restricting flags among the options, such as noexec."""
+        mounted = self.read_mounted()
+        wanted: "set[str]" = set()
+        for word in self.args.opts.split(","):
+            if word in _RESTRICTIONS:
+                wanted.add(word)
+            elif word == "defaults":
+                wanted.clear()
+            else:  # of "noexec,exec" the last counts
+                wanted.discard("ro" if word == "rw" else "no" + word)
+        return mounted is None or wanted <= mounted.flags
 
     def _has_type(self, mounted: "entry.Mounted") -> "bool":
         kind: "str" = self.args.fstype
@@ -84,7 +101,7 @@ end})"""
         if mounted.kind == "btrfs":  # which may be on several devices, of which the kernel shows any
             subvolumes = [word.partition("=")[2] for word in self.args.opts.split(",") if word.startswith("subvol=")]
             return not subvolumes or mounted.root.strip("/") == subvolumes[-1].strip("/")
-        if mounted.kind.startswith(("nfs", "cifs", "smb")):
+        if mounted.kind.startswith(entry.NETWORK):
             return mounted.source.rstrip("/") == src.rstrip("/")
         if not mounted.source.startswith("/dev/") or not os.path.exists(mounted.source):
             return True  # the source of tmpfs and the like is only a name
@@ -131,6 +148,17 @@ end})"""
             raise
         return None
 
+    def _remount(self, mount: "list[str]") -> "None":
+        """Give the mount its new options; a network file system that cannot take them is mounted again."""
+        mounted = self.read_mounted()
+        try:
+            self.host.tool(mount + ["-o", "remount", self.path])
+        except Failed:
+            if mounted is None or not mounted.kind.startswith(entry.NETWORK):
+                raise
+            self.host.tool(["umount", self.mount_point])
+            self.host.tool(mount + [self.path])
+
     def _activate(self, is_changed: "bool") -> "None":
         """Mount the file system, or use the swap area; remount with new options when `is_changed`."""
         args = self.args
@@ -142,7 +170,7 @@ end})"""
                 self.host.tool(["swapon"] + opts + [entry.device_of(args.src)])
             return
         mounted = self.read_mounted()
-        fstab = [] if args.fstab == "/etc/fstab" else ["-T", args.fstab]
+        mount = ["mount"] + ([] if args.fstab == "/etc/fstab" else ["-T", args.fstab])
         if self._is_bind() and not os.path.exists(args.src):
             raise Missing("%s, which is to be mounted on %s, does not exist" % (args.src, self.path))
         while mounted is not None and not self._is_right():
@@ -150,6 +178,6 @@ end})"""
             mounted = self.read_mounted()
         if mounted is None:
             os.makedirs(self.mount_point, exist_ok=True)
-            self.host.tool(["mount"] + fstab + [self.path])
-        elif is_changed:
-            self.host.tool(["mount"] + fstab + ["-o", "remount", self.path])
+            self.host.tool(mount + [self.path])
+        elif is_changed or not self._is_restricted():
+            self._remount(mount)

@@ -46,7 +46,7 @@ class Config(UserFileEdit):
     Only the options that are given are compared; other options of the block, other blocks and comments are kept byte
     for byte. A keyword counts in any case; a list is written as several lines; true and false are yes and no; an option
     that is "" is removed. A new block goes to the end of the file: OpenSSH takes the first value that it finds, so a
-    `Host *` above it takes precedence. `state = "absent"` removes the block.
+    `Host *` above it takes precedence, and a warning is shown. `state = "absent"` removes the block.
 
     Other than Ansible, a value or keyword that OpenSSH would not accept is refused, since ssh connects nowhere while
     its configuration has one. List a keyword that only a patched ssh has in the option IgnoreUnknown of the same call.
@@ -137,16 +137,32 @@ end})"""
         return join_lines(lines)
 
     def apply(self, change: "Change") -> "Attributes | None":
-        self._warn_of_other_proxy(change)
+        content = (change.after or {}).get("content")
+        if content is not None and self.args.state == "present":
+            lines = split_lines(content.data())
+            self._warn_of_other_proxy(lines)
+            self._warn_of_precedence(lines)
         return UserFileEdit.apply(self, change)
 
-    def _warn_of_other_proxy(self, change: "Change") -> "None":
+    def _warn_of_precedence(self, lines: "list[str]") -> "None":
+        """Warn when options for all hosts above the block set one of the options: ssh takes the first value."""
+        start, _ = _find_blocks(lines, self.args.host)[0]
+        desired = dict((name.lower(), texts[0]) for name, texts in _desired_options(vars(self.args)) if texts)
+        is_for_all = True
+        for line in lines[:start]:
+            keyword, value = _keyword(line), _value(line)
+            if keyword in ("host", "match"):
+                is_for_all = _patterns(value.lower()) == (["*"] if keyword == "host" else ["all"])
+            elif is_for_all and keyword in desired and keyword not in ACCUMULATING:
+                if not find_option(keyword, keyword).same(value, desired[keyword]):
+                    self.host.warn(
+                        "ssh uses %s %s, which the file has for all hosts above the block Host %s"
+                        % (find_option(keyword, keyword).keyword, value, self.args.host)
+                    )
+
+    def _warn_of_other_proxy(self, lines: "list[str]") -> "None":
         """Warn when the block gets one of ProxyCommand and ProxyJump and has the other one already."""
-        content = (change.after or {}).get("content")
         set_here = [name.lower() for name, texts in _desired_options(vars(self.args)) if texts]
-        if content is None or self.args.state == "absent":
-            return
-        lines = split_lines(content.data())
         for start, end in _find_blocks(lines, self.args.host):
             found = [keyword for keyword in (_keyword(line) for line in lines[start:end]) if keyword in EXCLUSIVE]
             other = [keyword for keyword in found if keyword not in set_here]

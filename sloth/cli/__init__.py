@@ -1,4 +1,4 @@
-"""The command line: parses, calls the other rooms, shows their errors; a command's room is imported when it is used."""
+"""The command line: a command's module is imported only when the command is used, so that it starts quickly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import importlib
 import os
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -31,14 +31,14 @@ COMMANDS = {
     "demo": "demo",
 }
 
-FUNCTIONS = {"exec": "execute"}  # where a command's function cannot bear its name
+FUNCTIONS = {"exec": "exec_"}  # where a function cannot have the name of its command
 
 
-COLLECT = 20_000  # new objects between collections: Python's 700 cost 3 % of a run, whose cycles are few
+COLLECT = 20_000  # new objects between two garbage collections: Python's 700 cost 3 % of a run, which has few cycles
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command is named, so that `--version` pays for none."""
+    """A group that imports a command's module when the command is used: `--version` and `--help` import none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,19 +47,21 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"sloth.cli.{COMMANDS[cmd_name]}")
-        if not gc.isenabled():  # see command_line(); what is loaded by now stays, and need not be looked at again
+        if not gc.isenabled():  # see command_line(); what is loaded by now stays loaded
             gc.freeze()
             gc.set_threshold(COLLECT)
             gc.enable()
         command: click.Command = getattr(module, FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from sloth.suggest import did_you_mean
 
             hint = did_you_mean(args[0], COMMANDS) or "see sloth-runner --help"
-            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+            ctx.fail(f"unknown command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,23 +69,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
 
 
-# Kept here so that --help imports no command; a test compares them with the commands' own.
+# Kept here so that --help imports no command; a test compares them with the commands' docstrings.
 SUMMARIES = {
-    "run": "Run a site's tasks over the hosts of an inventory.",
-    "plan": "Show what a run of a site would change, and what the site no longer names; nothing is changed.",
-    "validate": "Find mistakes in a site and its inventory without touching a host.",
-    "call": "Make one call on some hosts, and remember it like a site's.",
-    "exec": "Run a command on some hosts; hosts that answer the same are shown together.",
-    "facts": "Show what hosts say of themselves; in a site it is the global `facts`.",
+    "run": "Run a site's tasks on the hosts of an inventory.",
+    "plan": "Show what a run of a site would change, and what the site no longer names. Nothing is changed.",
+    "validate": "Find mistakes in a site and its inventory, without connecting to a host.",
+    "call": "Make one call on some hosts, and record it like one of a site.",
+    "exec": "Run a command on some hosts; hosts with the same output are shown together.",
+    "facts": "Show facts of hosts. A site finds them in the global `facts`.",
     "doc": "Show the documentation of modules.",
-    "inventory": "Look at the inventory.",
-    "drift": "Show what is no longer as it was last applied.",
+    "inventory": "Show the inventory.",
+    "drift": "Show what no longer matches what was last applied. No site is needed, and nothing is changed.",
     "rollback": "Take back what a run has changed.",
-    "runs": "Look at the runs of this controller, or those that a host has seen.",
-    "state": "Look at and edit what sloth-runner remembers of hosts.",
-    "secret": "Keep a site's secrets, encrypted, in a file beside it.",
-    "key": "Make keys that encrypt secrets and exported states.",
-    "demo": "Show a run over three throw-away SSH servers on this machine.",
+    "runs": "Show the runs of this controller, or those that hosts have recorded.",
+    "state": "Show and edit the recorded states of hosts.",
+    "secret": "Manage a site's secrets, which are encrypted in a file beside it.",
+    "key": "Create keys that encrypt secrets and exported states.",
+    "demo": "Show runs over three temporary SSH servers on this machine.",
 }
 
 
@@ -97,10 +99,10 @@ def sloth_runner() -> None:
 
 
 def command_line() -> None:
-    """What the shell starts: main(), without what Python does for processes that live long.
+    """Run main() without what Python does for processes that live long; this is what the shell starts.
 
-    No collection of garbage while modules are loaded, and none of all that was loaded at the end: both take longer than
-    a short run's work. Everything durable has been written by then.
+    Garbage is not collected while modules are loaded, and loaded modules are not freed at the end: both take longer
+    than a short run. Everything durable has been written by then.
     """
     gc.disable()
     status: object = 1
@@ -109,13 +111,13 @@ def command_line() -> None:
     except SystemExit as ended:
         status = ended.code
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+        with contextlib.suppress(OSError, ValueError):  # the reader of the pipe is gone
             stream.flush()
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: run the command and exit with its status; errors that are meant for people go to stderr."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit with its status; write errors that are meant for people to stderr."""
     try:
         status = sloth_runner.main(args=arguments, prog_name="sloth-runner", standalone_mode=False)
     except click.exceptions.Abort:
@@ -132,7 +134,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _explain(error: Exception) -> int:
-    """Show an error of ours and return its exit status; anything else is a defect and keeps its traceback."""
+    """Write a SlothError and return its exit status; any other exception is a defect and keeps its traceback."""
     from sloth.errors import SlothError, Unreachable, UsageError
 
     if not isinstance(error, SlothError):

@@ -9,21 +9,28 @@ from pathlib import Path
 import click
 
 from sloth.cli import parameters
-from sloth.cli.execute import launch
+from sloth.cli.execute import execute
+from sloth.cli.facts import CALL as FACTS
 from sloth.engine import custom
 from sloth.engine.modules import find_call
 from sloth.engine.options import Options
-from sloth.engine.run import Run
+from sloth.errors import UsageError
 from sloth.playbook import Site, arguments, one_call
 from sloth.report.grouped import Grouped, GroupedDocument
 
 
-def made(
-    module: str, words: Sequence[str], modules: str | None, become: bool | str
+def make_site(
+    call: str, words: Sequence[str], modules: str | None, become: bool | str
 ) -> tuple[Site, Mapping[str, bytes]]:
-    """The site that makes one call, from the words of the command line, and the custom modules. Raises UsageError."""
+    """Return a site that makes one call, given as the words of a command line, and the sources of custom modules.
+
+    Raises UsageError.
+    """
     files = custom.load(parameters.modules_directory(modules, Path.cwd()))
-    return one_call(module, arguments(find_call(module), words), become or None), files
+    cls = find_call(call)
+    if call == FACTS:  # in Lua, `facts` is a value and no module
+        raise UsageError(f"{FACTS} cannot be called like this", hint="use sloth-runner facts")
+    return one_call(call, arguments(cls, words), become or None), files
 
 
 @click.command()
@@ -54,7 +61,7 @@ def call(
     ask_become_pass: bool,
     lock_wait: float,
 ) -> int:
-    """Make one call on some hosts, and remember it like a site's.
+    """Make one call on some hosts, and record it like one of a site.
 
     \b
     sloth-runner call 'web*' file.lineinfile path=/etc/motd line=hi --check --diff
@@ -62,11 +69,11 @@ def call(
     sloth-runner call @db pkg.install '["postgresql", "pgbackrest"]' --become
 
     HOSTS is a pattern (web*, @group, !name, comma lists; local is this machine), MODULE a name that `sloth-runner doc`
-    lists. A list is written with commas or as JSON, a table as JSON. Exit status as of `run`.
+    lists. A list is written with commas or as JSON, a table as JSON. The exit status is that of `run`.
     """
     if exit_code and not check:
-        raise click.UsageError("--exit-code goes with --check")
-    site, files = made(module, words, modules, become_user or become)
+        raise click.UsageError("--exit-code needs --check")
+    site, files = make_site(module, words, modules, become_user or become)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, hosts, "HOSTS")
     options = Options(
@@ -74,23 +81,26 @@ def call(
         forks=forks,
         lock_wait=lock_wait,
         custom=files,
-        become_password=parameters.ask_password() if ask_become_pass else None,
+        become_password=parameters.become_password(ask_become_pass),
     )
-    return launch(
-        site, everything, selected, options, output=output, diff=diff, verbose=verbose or 1, exit_code=exit_code
-    )
+    return execute(
+        site, everything, selected, options, tasks=(module,), output=output, diff=diff, verbose=verbose or 1,
+        exit_code=exit_code,
+    )  # fmt: skip
 
 
 @click.command(name="exec")
 @click.argument("hosts")
 @click.argument("command", nargs=-1, required=True)
 @parameters.INVENTORY
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End the command then.")
+@parameters.TEXT_OR_JSON
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End the command after this time."
+)
 @parameters.BECOME
 @parameters.BECOME_USER
 @parameters.running
-def execute(
+def exec_(
     hosts: str,
     command: tuple[str, ...],
     inventory: str | None,
@@ -102,14 +112,14 @@ def execute(
     ask_become_pass: bool,
     lock_wait: float,
 ) -> int:
-    """Run a command on some hosts; hosts that answer the same are shown together.
+    """Run a command on some hosts; hosts with the same output are shown together.
 
     \b
     sloth-runner exec 'web*' -- uptime
     sloth-runner exec @db -- 'du -sh /var/lib/* | sort -h | tail -3'
 
-    One word is given to a shell, several are a program and its arguments. HOSTS is a pattern (web*, @group, !name,
-    comma lists; local is this machine). Exit status as of `run`: 1 when the command failed on some host.
+    A single word is run by a shell; several are a program and its arguments. HOSTS is a pattern (web*, @group, !name,
+    comma lists; local is this machine). The exit status is that of `run`: 1 when the command failed on some host.
     """
     args: dict[str, object] = {"cmd": command[0] if len(command) == 1 else list(command)}
     if timeout:
@@ -117,14 +127,8 @@ def execute(
     site = one_call("exec.run", args, become_user or become or None)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, hosts, "HOSTS")
-    options = Options(
-        forks=forks,
-        lock_wait=lock_wait,
-        become_password=parameters.ask_password() if ask_become_pass else None,
-    )
-    kind = GroupedDocument if output == "json" else Grouped
-
-    def grouped(job: Run) -> Grouped:
-        return kind(sys.stdout, sys.stderr)
-
-    return launch(site, everything, selected, options, reporter=grouped)
+    options = Options(forks=forks, lock_wait=lock_wait, become_password=parameters.become_password(ask_become_pass))
+    reporter = GroupedDocument if output == "json" else Grouped
+    return execute(
+        site, everything, selected, options, tasks=("exec.run",), reporter=reporter(sys.stdout, sys.stderr)
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`sloth-runner demo`: the main job for real, over SSH, for somebody who has no servers at hand."""
+"""`sloth-runner demo`: real runs over SSH, for somebody who has no servers at hand."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ workers = 2
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Keep the directory with the hosts' homes, and say where it is.")
+@click.option("--keep", is_flag=True, help="Keep the directory with the hosts' home directories, and print its path.")
 def demo(keep: bool) -> int:
-    """Show a run over three throw-away SSH servers on this machine.
+    """Show runs over three temporary SSH servers on this machine.
 
-    The servers listen on 127.0.0.1 only, run as you, have homes of their own, and are gone in the end.
+    The servers listen on 127.0.0.1 only, run as you, have home directories of their own, and are removed in the end.
     """
     directory = Path(tempfile.mkdtemp(prefix="sloth-demo-"))
     try:
@@ -55,12 +55,12 @@ async def _demo(directory: Path) -> int:
     async with LoopbackFleet(NAMES, directory) as fleet:
         (directory / "inventory.toml").write_text(fleet.inventory_toml() + VARS)
         inventory = Inventory.read(directory / "inventory.toml")
-        click.echo(f"Three SSH servers are up on 127.0.0.1: {', '.join(NAMES)}. Their site is {SITE}")
+        click.echo(f"Three SSH servers are running on 127.0.0.1: {', '.join(NAMES)}. Their site is {SITE}")
         steps = [
-            ("1. The first run: nothing is there yet.", False, 0),
-            ("2. The same again: nothing differs, so nothing is done.", False, 0),
+            ("1. The first run: nothing exists yet.", False, 0),
+            ("2. The same again: nothing differs, so nothing changes.", False, 0),
             ("3. Somebody edits web1's front page by hand. What would a run do?", True, 0),
-            ("4. The run mends it, and says why.", False, 0),
+            ("4. The run repairs it, and reports why.", False, 0),
         ]
         for number, (heading, check, expected) in enumerate(steps):
             if number == 2:

@@ -1,28 +1,42 @@
-"""`sloth-runner drift`: what is no longer as it was applied, on hosts, without a site."""
+"""`sloth-runner drift`: what no longer matches the records of hosts, without a site."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sloth.cli import parameters
-from sloth.cli.state_source import show_json
+from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.engine import custom
 from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, Unreachable
 from sloth.inventory import Host
-from sloth.report.text import diff_lines, hosts, neutral
+from sloth.report.text import hosts, neutral
+from sloth.state import queries
 from sloth.state.memory import Memory
+from sloth.state.queries import Drift, DriftStatus
 
-Rows = list[dict[str, Any]]
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Diff, JsonObject
+
+Answers = Mapping[str, list[Drift] | SlothError]  # by the agent's name
+
+
+class _Status(StrEnum):
+    CLEAN = "clean"
+    DRIFT = "drift"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
 
 
 def agents_of(selected: Sequence[Host]) -> list[Agent]:
-    """The states of these hosts: of the account we log in as (or become), and of others that runs have worked as."""
+    """Return the agents of these hosts: the account of the login (or become), and others that runs have worked as."""
     memory = Memory()
     try:
         return [Agent(host, account) for host in selected for account in ("", *memory.accounts(host.name))]
@@ -30,33 +44,18 @@ def agents_of(selected: Sequence[Host]) -> list[Agent]:
         memory.close()
 
 
-def survey(
-    pattern: str | tuple[str, ...], inventory: str | None, query: Query | None = None
-) -> dict[str, Rows | SlothError]:
-    """Ask agents what has drifted; the rows of payload.survey, or an error, by the agent's name."""
+def find_drift(pattern: str | Sequence[str], inventory: str | None, query: Query) -> Answers:
+    """Look for drift on all agents of the hosts that `pattern` selects."""
     selected = parameters.select(parameters.read_inventory(inventory), pattern, "--limit")
-
-    async def question(agent: Agent, session: Any) -> Rows:
-        rows: Rows = await session.query("drift", {})
-        return rows
-
-    return asyncio.run((query or Query()).each(agents_of(selected), question))
-
-
-def differences(answers: dict[str, Rows | SlothError]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What has drifted, with the name of its agent."""
-    for name, answer in answers.items():
-        for row in [] if isinstance(answer, SlothError) else answer:
-            if row["status"] == "drift":
-                yield name, row
+    return asyncio.run(query.states(agents_of(selected), queries.find_drift()))
 
 
 @click.command()
 @parameters.INVENTORY
 @parameters.LIMIT
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("-D", "--diff", is_flag=True, help="Show what differs, texts line by line: - as applied, + as found.")
-@click.option("--exit-code", is_flag=True, help="Exit with 3 when something has drifted.")
+@parameters.TABLE_OR_JSON
+@click.option("-D", "--diff", is_flag=True, help="Show the differences: - as it was applied, + as it was found.")
+@click.option("--exit-code", is_flag=True, help="Exit with status 3 when there is drift.")
 @parameters.MODULES
 @parameters.ASK_PASSWORD
 @parameters.FORKS
@@ -70,80 +69,106 @@ def drift(
     ask_become_pass: bool,
     forks: int,
 ) -> int:
-    """Show what is no longer as it was last applied. It needs no site, and changes nothing.
+    """Show what no longer matches what was last applied. No site is needed, and nothing is changed.
 
-    Every recorded state of the hosts is looked at. Exit status: 0, 1 when a host failed, 3 when something has drifted
-    (with --exit-code), 4 when a host was unreachable.
+    Every recorded state of the hosts is compared. Exit status: 0; 1 when a host failed; 3 when there is drift (with
+    --exit-code); 4 when a host was unreachable.
     """
     query = Query(
-        become_password=parameters.ask_password() if ask_become_pass else None,
+        become_password=parameters.become_password(ask_become_pass),
         forks=forks,
         custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
     )
-    answers = survey(parameters.words(limit) or "all", inventory, query)
-    told = {name: _told(answer) for name, answer in answers.items()}
-    drifted = sum(len(entry["drift"]) for entry in told.values())
+    answers = find_drift(parameters.words(limit) or "all", inventory, query)
+    found = [_Findings.read(name, answer) for name, answer in answers.items()]
     if output == "json":
-        summary = {
-            "hosts": len(told),
-            "states": sum(entry["states"] for entry in told.values()),
-            "drift": drifted,
-            "unknown": sum(len(entry["unknown"]) for entry in told.values()),
-            "failed": sum(entry["status"] == "failed" for entry in told.values()),
-            "unreachable": sum(entry["status"] == "unreachable" for entry in told.values()),
-        }
-        show_json({"version": 1, "summary": summary, "hosts": told})
+        write_json(_document(found))
     else:
-        _show(told, diff)
-    statuses = {entry["status"] for entry in told.values()}
-    if "failed" in statuses:
-        return 1
-    return 4 if "unreachable" in statuses else 3 if drifted and exit_code else 0
+        _show(found, diff)
+    status = exit_status([one.error for one in found if one.error is not None])
+    return status or (3 if exit_code and any(one.drift for one in found) else 0)
 
 
-def _told(answer: Rows | SlothError) -> dict[str, Any]:
-    """One agent's part of the document."""
-    entry: dict[str, Any] = {"status": "clean", "error": None, "states": 0, "drift": [], "unknown": []}
-    if isinstance(answer, SlothError):
-        entry.update(status="unreachable" if isinstance(answer, Unreachable) else "failed", error=str(answer))
-        return entry
-    for row in answer:
-        if row["status"] == "clean":
-            entry["states"] += row["count"]
-            continue
-        entry["states"] += 1
-        entry[row["status"]].append({name: value for name, value in row.items() if name != "status"})
-    if entry["drift"]:
-        entry["status"] = "drift"
-    return entry
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What was found of one agent: how many states there are, and which drifted or cannot be compared."""
+
+    agent: str
+    error: SlothError | None = None
+    states: int = 0
+    drift: Sequence[Drift] = ()
+    unknown: Sequence[Drift] = ()
+
+    @classmethod
+    def read(cls, agent: str, answer: list[Drift] | SlothError) -> _Findings:
+        if isinstance(answer, SlothError):
+            return cls(agent, answer)
+        drift = [row for row in answer if row.status is DriftStatus.DRIFT]
+        unknown = [row for row in answer if row.status is DriftStatus.UNKNOWN]
+        clean = sum(row.count for row in answer if row.status is DriftStatus.CLEAN)
+        return cls(agent, None, clean + len(drift) + len(unknown), drift, unknown)
+
+    @property
+    def status(self) -> _Status:
+        if self.error is not None:
+            return _Status.UNREACHABLE if isinstance(self.error, Unreachable) else _Status.FAILED
+        return _Status.DRIFT if self.drift else _Status.CLEAN
+
+    def document(self) -> JsonObject:
+        return {
+            "status": self.status,
+            "error": None if self.error is None else str(self.error),
+            "states": self.states,
+            "drift": [_row(row) for row in self.drift],
+            "unknown": [_row(row) for row in self.unknown],
+        }
 
 
-def _show(told: dict[str, dict[str, Any]], diff: bool) -> None:
-    for name, entry in told.items():
-        if entry["error"]:
-            click.secho(neutral(f"{entry['status']:<11}  {name}: {entry['error']}"), fg="red", err=True)
-        for row in entry["drift"]:
-            what = row["msg"] or ", ".join(attribute for attribute in row["diff"])
-            click.secho(neutral(f"drift        {name}  {row['key']}: {what}"), fg="yellow")
-            click.secho(neutral(f"             applied by {row['place'] or row['site']}, run {row['run']}"), dim=True)
-            for text, style in diff_lines(_before_after(row["diff"])) if diff else ():
-                click.secho(f"    {neutral(text)}", fg=style or None)
-        for row in entry["unknown"]:
-            click.secho(neutral(f"unknown      {name}  {row['key']}: {row['msg']}"), fg="magenta")
-    answered = [name for name, entry in told.items() if not entry["error"]]
-    states = sum(entry["states"] for entry in told.values())
-    drifted = sum(len(entry["drift"]) for entry in told.values())
+def _row(row: Drift) -> JsonObject:
+    return {name: value for name, value in row.shown().items() if name not in ("status", "count")}
+
+
+def _document(found: Sequence[_Findings]) -> JsonObject:
+    summary = {
+        "hosts": len(found),
+        "states": sum(one.states for one in found),
+        "drift": sum(len(one.drift) for one in found),
+        "unknown": sum(len(one.unknown) for one in found),
+        "failed": sum(one.status is _Status.FAILED for one in found),
+        "unreachable": sum(one.status is _Status.UNREACHABLE for one in found),
+    }
+    return {"version": 1, "summary": summary, "hosts": {one.agent: one.document() for one in found}}
+
+
+def _show(found: Sequence[_Findings], diff: bool) -> None:
+    for one in found:
+        if one.error is not None:
+            click.secho(neutral(f"{one.status.value:<11}  {one.agent}: {one.error}"), fg="red", err=True)
+        for row in one.drift:
+            click.secho(neutral(f"drift        {one.agent}  {row.key}: {row.msg or ', '.join(row.diff)}"), fg="yellow")
+            click.secho(neutral(f"             applied {_origin(row)}"), dim=True)
+            if diff:
+                write_diff(_before_after(row.diff))
+        for row in one.unknown:
+            click.secho(neutral(f"unknown      {one.agent}  {row.key}: {row.msg}"), fg="magenta")
+    answered = [one for one in found if one.error is None]
     if answered:
-        found = f"{drifted} of {states} states have drifted" if drifted else f"{states} states, none has drifted"
-        click.secho(f"{hosts(answered)}: {found}", bold=True)
+        states, drifted = sum(one.states for one in answered), sum(len(one.drift) for one in answered)
+        text = f"{drifted} of {states} states have drifted" if drifted else f"{states} states, none has drifted"
+        click.secho(f"{hosts(one.agent for one in answered)}: {text}", bold=True)
 
 
-def _before_after(diff: dict[str, Any]) -> dict[str, Any]:
-    """The diff in the words of a run's: as applied is before, as found is after."""
+def _origin(row: Drift) -> str:
+    """Return which line and run have applied it. Only a record that a rollback has restored has no run."""
+    return f"by {row.place or row.site}, " + (f"run {row.run}" if row.run else "restored by a rollback")
+
+
+def _before_after(diff: Diff) -> Diff:
+    """Return the diff in the form of a run's: as applied is before, as found is after."""
     shown = {}
     for name, entry in diff.items():
         shown[name] = {"before": entry["applied"], "after": entry["found"]}
         if "unified" in entry:
-            text = entry["unified"].replace("--- before", "--- applied", 1)
+            text = str(entry["unified"]).replace("--- before", "--- applied", 1)
             shown[name]["unified"] = text.replace("+++ after", "+++ found", 1)
     return shown

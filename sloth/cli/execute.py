@@ -1,4 +1,4 @@
-"""From a site, hosts and options to one Run and one reporter: what run, call and exec have in common."""
+"""Runs a site over hosts and reports it: what run, call, exec and adopt have in common."""
 
 from __future__ import annotations
 
@@ -16,51 +16,53 @@ from sloth.playbook import Site
 from sloth.report import Reporter, make
 
 
-def launch(
+def execute(
     site: Site,
     inventory: Inventory,
     hosts: Sequence[Host],
     options: Options,
     *,
+    tasks: Sequence[str] = (),
     output: str | None = None,
     diff: bool = False,
     verbose: int = 0,
     exit_code: bool = False,
-    reporter: Callable[[Run], Reporter] | None = None,
+    reporter: Reporter | None = None,
     junit: str | None = None,
     confirm: Callable[[Orphans], bool] | None = None,
 ) -> int:
-    """Run and report; return the exit status.
+    """Run the site and report it; return the exit status.
 
-    reporter: makes another one than `output` names; junit: a file that is written, too; confirm: asks before pruning.
+    tasks: the names of the tasks that are known before the run.
+    reporter: use this one instead of the one that `output` names.
+    exit_code: return 3 when something changed.
+    junit: also write this file.
+    confirm: ask it before anything is pruned.
     """
+    kind = output or ("rich" if sys.stdout.isatty() else "plain")
+    if reporter is None:
+        reporter = make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr)
+    reporters = [reporter]
+    if junit:
+        from sloth.report.junit import JUnit
 
-    def usual(job: Run) -> Reporter:
-        kind = output or ("rich" if sys.stdout.isatty() else "plain")
-        return make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr)
+        reporters.append(JUnit(junit))
 
-    async def go() -> int:
-        sink: list[Reporter] = []
+    def emit(event: Event) -> None:
+        for one in reporters:
+            one.emit(event)
 
-        def emit(event: Event) -> None:
-            for one in sink:
-                one.emit(event)
-
-        job = Run(site, inventory, hosts, options, emit, confirm=confirm)
-        sink.append((reporter or usual)(job))
-        if junit:
-            from sloth.report.junit import JUnit
-
-            sink.append(JUnit(junit))
+    async def run() -> int:
+        job = Run(site, inventory, hosts, options, emit, confirm=confirm, tasks=tasks)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, job.interrupt)
         try:
             status = await job.run()
         finally:
-            for one in sink:
+            for one in reporters:
                 one.close()
             job.close()
         return 3 if status == 0 and exit_code and job.has_changed else status
 
-    return asyncio.run(go())
+    return asyncio.run(run())

@@ -1,55 +1,62 @@
-"""`sloth-runner inventory`: what the inventory file comes to, and where each value came from."""
+"""`sloth-runner inventory`: shows what an inventory resolves to, and where each value comes from."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from sloth.cli import parameters
+from sloth.cli.output import write_json, write_table
 from sloth.errors import UsageError
-from sloth.inventory import Host, Inventory, find_inventory
+from sloth.inventory import ConnectionType, Host, Inventory, find_inventory
+from sloth.report.text import neutral
 
-_HIDDEN = ("name", "vars", "groups", "origins")
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
+
+_NO_SETTINGS = ("name", "vars", "groups", "origins")  # fields of Host that no key of the file sets
 
 
 @click.group()
 def inventory() -> None:
-    """Look at the inventory."""
+    """Show the inventory."""
 
 
 @inventory.command("list")
 @click.argument("pattern", default="all")
-@click.option("-i", "--inventory", "path", metavar="FILE", help="The inventory (TOML).")
-@click.option("--vars", "details", is_flag=True, help="Each host's settings and variables, and where each came from.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def list_hosts(pattern: str, path: str | None, details: bool, output: str) -> None:
-    """List hosts and groups, as resolved.
+@parameters.AGENT_INVENTORY
+@click.option("--vars", "details", is_flag=True, help="Show each host's settings and variables, and their origins.")
+@parameters.TABLE_OR_JSON
+def list_hosts(pattern: str, inventory: str | None, details: bool, output: str) -> None:
+    """List hosts and groups, with everything resolved.
 
     PATTERN selects hosts: names, web*, web[01:20], @group, !name, comma lists.
     """
-    found = find_inventory(path)
-    if found is None:
-        raise UsageError(
-            "there is no inventory", hint="write ./inventory.toml, or name one with -i or $SLOTH_INVENTORY"
-        )
-    everything = Inventory.read(found)
+    path = find_inventory(inventory)
+    if path is None:
+        raise UsageError("no inventory found", hint="create ./inventory.toml, or use -i FILE or $SLOTH_INVENTORY")
+    if not inventory:
+        parameters.report_inventory(path)
+    everything = Inventory.read(path)
     hosts = everything.select(pattern, "PATTERN")
     if output == "json":
-        click.echo(json.dumps(_document(everything, hosts), indent=2, ensure_ascii=True))
+        write_json(_document(everything, hosts))
     elif details:
         _show_details(hosts)
     else:
         _show_table(everything, hosts)
 
 
-def _settings(host: Host) -> dict[str, Any]:
+def _settings(host: Host) -> JsonObject:
     values = {field.name: getattr(host, field.name) for field in dataclasses.fields(host)}
-    return {name: value for name, value in values.items() if name not in _HIDDEN and value not in (None, ())}
+    return {name: value for name, value in values.items() if name not in _NO_SETTINGS and value not in (None, ())}
 
 
-def _document(everything: Inventory, hosts: tuple[Host, ...]) -> dict[str, Any]:
+def _document(everything: Inventory, hosts: Sequence[Host]) -> JsonObject:
     return {
         "inventory": str(everything.path),
         "hosts": {
@@ -68,41 +75,35 @@ def _document(everything: Inventory, hosts: tuple[Host, ...]) -> dict[str, Any]:
     }
 
 
-def _show_table(everything: Inventory, hosts: tuple[Host, ...]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("HOST", "ADDRESS", "USER", "BECOME", "GROUPS"):
-        table.add_column(heading, overflow="fold")
+def _show_table(everything: Inventory, hosts: Sequence[Host]) -> None:
+    rows = []
     for host in hosts:
         address = host.address + (f":{host.port}" if host.port else "")
-        where = "(this machine)" if host.connection == "local" else address
-        table.add_row(host.name, escape(where), host.user or "", host.become or "", escape(", ".join(host.groups)))
-    console.print(table)
+        where = "(this machine)" if host.connection is ConnectionType.LOCAL else address
+        rows.append((host.name, where, host.user or "", host.become or "", ", ".join(host.groups)))
+    write_table(("HOST", "ADDRESS", "USER", "BECOME", "GROUPS"), rows)
     if everything.groups:
-        groups = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("GROUP", "HOSTS", "OF GROUPS"):
-            groups.add_column(heading)
-        for name, group in everything.groups.items():
-            groups.add_row("@" + name, str(len(group.hosts)), ", ".join("@" + child for child in group.groups))
-        console.print()
-        console.print(groups)
+        click.echo()
+        write_table(
+            ("GROUP", "HOSTS", "CHILD GROUPS"),
+            [
+                ("@" + name, len(group.hosts), ", ".join("@" + child for child in group.groups))
+                for name, group in everything.groups.items()
+            ],
+        )
 
 
-def _show_details(hosts: tuple[Host, ...]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
+def _show_details(hosts: Sequence[Host]) -> None:
     for host in hosts:
-        console.print(f"[bold]{host.name}[/bold]  {escape(' '.join('@' + name for name in host.groups))}")
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        groups = " ".join("@" + name for name in host.groups)
+        click.echo((click.style(host.name, bold=True) + f"  {groups}").rstrip())
         values = {**_settings(host), **{f"vars.{name}": value for name, value in host.vars.items()}}
-        for name, value in values.items():
-            shown = value if isinstance(value, str) else json.dumps(value, default=str)
-            table.add_row(name, escape(shown), f"[dim]{escape(host.origins.get(name, 'built in'))}[/dim]")
-        console.print(table)
+        texts = {
+            name: neutral(value if isinstance(value, str) else json.dumps(value, default=str))
+            for name, value in values.items()
+        }
+        left = max(map(len, texts), default=0)
+        middle = min(40, max(map(len, texts.values()), default=0))  # a longer value only moves its own origin
+        for name, text in texts.items():
+            origin = click.style(neutral(host.origins.get(name, "built in")), dim=True)
+            click.echo(f"  {name:<{left}}  {text:<{middle}}  {origin}")

@@ -1,4 +1,4 @@
-"""`sloth-runner key`: keys that encrypt secrets and exported states."""
+"""`sloth-runner key`: creates keys that encrypt secrets and exported states."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from sloth.state.keys import key_id
 
 @click.group()
 def key() -> None:
-    """Make keys that encrypt secrets and exported states.
+    """Create keys that encrypt secrets and exported states.
 
-    Keys are looked for in --key-file, $SLOTH_KEY (several with commas) and $SLOTH_KEY_FILE. The first key encrypts, all
-    decrypt: to change keys, put the new one first, run `secret rekey` and `state rekey`, then drop the old one.
+    Keys are taken from --key-file, $SLOTH_KEY (several are separated by commas) or $SLOTH_KEY_FILE. The first key
+    encrypts, and every key decrypts. To replace a key, put the new one first, run `secret rekey` and `state rekey`,
+    then remove the old one.
     """
 
 
 @key.command()
-@click.option("-o", "--output", metavar="FILE", help="Write it to a new file that only you may read.")
+@click.option("-o", "--output", metavar="FILE", help="Write the key to a new file that only you may read.")
 def generate(output: str | None) -> None:
-    """Make a new key."""
-    made = new_key()
+    """Create a new key."""
+    created = new_key()
     if output is None:
-        click.echo(made)
+        click.echo(created)
         return
     path = Path(output)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise StateError(f"{path} is there already", hint="a key that is lost cannot be brought back") from None
+        raise StateError(f"{path} already exists", hint="choose another name: a lost key cannot be recovered") from None
     except OSError as error:
-        raise StateError(f"{path} cannot be written: {error.strerror}") from error
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
     with os.fdopen(descriptor, "w") as file:
-        file.write(made + "\n")
+        file.write(created + "\n")
         file.flush()
         os.fsync(file.fileno())
-    click.echo(f"the key {key_id(made.encode('ascii'))} is in {path}", err=True)
+    click.echo(f"wrote the key {key_id(created.encode('ascii'))} to {path}", err=True)

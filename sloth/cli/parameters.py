@@ -1,11 +1,13 @@
-"""Options that several commands share, and what they come to."""
+"""Options that several commands share, and the values that they stand for."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import getpass
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,123 +17,217 @@ from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
 from sloth.state.keys import Keys
 
+# A command's function. Its parameters are those that its decorators declare, which no type can say: hence Any here.
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
+
+class OnceOption(click.Option):
+    """An option that may be given once: click itself would silently take the last of several."""
+
+    def __init__(self, names: Sequence[str], **settings: Any) -> None:
+        settings["multiple"] = True
+        super().__init__(names, **settings)
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        values = super().type_cast_value(ctx, value)
+        given = values if isinstance(values, tuple) else ()  # else click's mark of a value that was not given
+        if len(given) > 1:
+            names = "/".join(sorted(self.opts, key=len))
+            raise click.UsageError(f"{names} was given {len(given)} times; it takes one file", ctx)
+        if self.required and not given and not ctx.resilient_parsing:
+            raise click.MissingParameter(ctx=ctx, param=self)
+        return given[0] if given else None
+
+
+_WHERE = "$SLOTH_INVENTORY, ./inventory.toml, or ~/.sloth-runner/inventory.toml"
 INVENTORY = click.option(
-    "-i", "--inventory", metavar="FILE", help="The inventory (TOML). Without one: this machine, as agent `local`."
+    "-i",
+    "--inventory",
+    cls=OnceOption,
+    metavar="FILE",
+    help=f"The inventory (TOML). Default: {_WHERE}; if there is none, this machine, as the agent `local`.",
+)
+AGENT_INVENTORY = click.option(
+    "-i", "--inventory", cls=OnceOption, metavar="FILE", help=f"The inventory (TOML). Default: {_WHERE}."
+)
+SITE = click.option(
+    "-f", "--file", "site", cls=OnceOption, required=True, metavar="SITE", help="The site, a .sloth file."
 )
 LIMIT = click.option(
     "-l", "--limit", multiple=True, metavar="PATTERN", help="Only these hosts: web*, @group, !name, comma lists."
 )
-EXTRA = click.option("-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable (above all others).")
+EXTRA = click.option(
+    "-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable; it overrides all others."
+)
 VALUES = click.option("--values", multiple=True, metavar="FILE", help="Set variables from a TOML or JSON file.")
 MODULES = click.option(
-    "--modules", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Your own modules [modules/]."
+    "--modules",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="The directory of your own modules. Default: modules/ beside the site; without a site, ./modules.",
 )
 ASK_PASSWORD = click.option(
     "-K", "--ask-become-pass", is_flag=True, help="Ask for the password of sudo, once for all hosts."
 )
-FORKS = click.option("--forks", type=click.IntRange(1), default=50, show_default=True, help="Hosts worked on at once.")
-BECOME = click.option("-b", "--become", is_flag=True, help="As root, by sudo.")
-BECOME_USER = click.option("--become-user", metavar="NAME", help="As this account, by sudo.")
+FORKS = click.option(
+    "--forks", type=click.IntRange(1), default=50, show_default=True, help="How many hosts to work on at the same time."
+)
+BECOME = click.option("-b", "--become", is_flag=True, help="Work as root, with sudo.")
+BECOME_USER = click.option("--become-user", metavar="NAME", help="Work as this account, with sudo.")
+KEY_FILE = click.option(
+    "--key-file",
+    metavar="FILE",
+    help="A file of keys, one per line.  [default: $SLOTH_KEY_FILE, or the key $SLOTH_KEY]",
+)
+PASSPHRASE = click.option("--passphrase", is_flag=True, help="Ask for a passphrase, and use it instead of a key.")
+NEW_KEY_FILE = click.option(
+    "--new-key-file", metavar="FILE", help="The new key.  [default: the first key of --key-file or $SLOTH_KEY]"
+)
+NEW_PASSPHRASE = click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
+JUNIT = click.option("--junit", metavar="FILE", help="Also write the result to FILE as JUnit XML.")
+CHECK = click.option("-C", "--check", is_flag=True, help="Show what would change, but change nothing.")
+DIFF = click.option("-D", "--diff", is_flag=True, help="Show the differences in files and attributes.")
+YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-def running(command: Command) -> Command:
-    """The options of every command that changes hosts."""
-    for option in (
-        click.option(
-            "--lock-wait",
-            type=click.FloatRange(0),
-            default=10,
-            show_default=True,
-            metavar="SECONDS",
-            help="How long to wait for a host on which another run is at work.",
-        ),
-        ASK_PASSWORD,
-        FORKS,
-    ):
-        command = option(command)
-    return command
+def output(*kinds: str, default: str | None = "table", name: str = "output", short: bool = True) -> Decorator:
+    """Return the option for the format of the output; short: with -o."""
+    return click.option(
+        *(["-o"] if short else []),
+        "--output",
+        name,
+        type=click.Choice(kinds),
+        default=default,
+        show_default=default is not None,
+        help="The format of the output." + ("" if default else "  [default: rich on a terminal, else plain]"),
+    )
 
 
-def reporting(command: Command) -> Command:
-    """The options of how a run is shown."""
-    for option in (
-        click.option(
-            "-v", "--verbose", count=True, help="Show unchanged calls and skipped tasks too; -vv: times and places."
-        ),
-        click.option(
-            "-o",
-            "--output",
-            type=click.Choice(["rich", "plain", "json", "ndjson"]),
-            help="Default: rich on a terminal, else plain.",
-        ),
-        click.option("-D", "--diff", is_flag=True, help="Show what changes in files and attributes."),
-    ):
-        command = option(command)
-    return command
+TABLE_OR_JSON = output("table", "json")
+TEXT_OR_JSON = output("text", "json", default="text")
+REPORT = output("rich", "plain", "json", "ndjson", default=None)
 
 
-KEY_FILE = click.option("--key-file", metavar="FILE", help="Keys, one a line [$SLOTH_KEY_FILE, or $SLOTH_KEY itself].")
-PASSPHRASE = click.option("--passphrase", is_flag=True, help="Ask for a passphrase instead of a key.")
-JUNIT = click.option("--junit", metavar="FILE", help="Also write the result as JUnit XML.")
-CHECK = click.option("-C", "--check", is_flag=True, help="Say what would change, and change nothing.")
+def combine(*options: Decorator) -> Decorator:
+    """Return a decorator that adds several options; --help lists them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def checking(command: Command) -> Command:
-    """The options of a look ahead."""
-    for option in (
-        click.option("--exit-code", is_flag=True, help="With --check: exit with 3 when changes are pending."),
-        CHECK,
-    ):
-        command = option(command)
-    return command
+def collect(parameter: str, cls: Callable[..., object], *options: Decorator) -> Decorator:
+    """Return a decorator that adds options, and passes their values to the command as one object of a dataclass.
+
+    parameter: the command's parameter for the object; cls: the dataclass, whose fields are named as the options.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a dataclass
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_object(**given: Any) -> Any:
+            collected = cls(**{name: given.pop(name) for name in names})
+            return command(**{parameter: collected}, **given)
+
+        return combine(*options)(with_object)
+
+    return decorate
+
+
+running = combine(
+    FORKS,
+    ASK_PASSWORD,
+    click.option(
+        "--lock-wait",
+        type=click.FloatRange(0),
+        default=10,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for a host that another run has locked.",
+    ),
+)
+reporting = combine(
+    DIFF,
+    REPORT,
+    click.option(
+        "-v", "--verbose", count=True, help="Also show unchanged calls and skipped tasks; -vv: times and lines too."
+    ),
+)
+checking = combine(
+    CHECK,
+    click.option("--exit-code", is_flag=True, help="With --check: exit with status 3 when changes are pending."),
+)
 
 
 def words(values: Iterable[str]) -> tuple[str, ...]:
-    """The words of options that may be repeated and hold comma lists."""
+    """Return the words of an option that may be repeated and takes comma lists."""
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
 def read_inventory(path: str | None) -> Inventory:
-    """The inventory that -i, the environment or the working directory names; else this machine alone."""
+    """Return the inventory that --inventory, the environment or the current directory names; else this machine alone.
+
+    One that neither an option nor the environment names is reported on stderr: it may be an unexpected one.
+    """
     found = find_inventory(path)
-    return Inventory.read(found) if found else Inventory.local()
+    if found is None:
+        return Inventory.local()
+    if not path:
+        report_inventory(found)
+    return Inventory.read(found)
 
 
-def select(inventory: Inventory, pattern: str | tuple[str, ...], where: str) -> tuple[Host, ...]:
-    """The hosts that `pattern` selects; `local` is this machine, even when the inventory does not name it.
+@functools.cache
+def report_inventory(found: Path) -> None:
+    """Write to stderr, once, which inventory was found, unless $SLOTH_INVENTORY names it."""
+    if not os.environ.get("SLOTH_INVENTORY"):
+        click.echo(f"using the inventory {found}", err=True)
 
-    Raises UsageError when there are none.
+
+def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tuple[Host, ...]:
+    """Return the hosts that `pattern` selects; `local` is this machine, even when the inventory does not name it.
+
+    Raises UsageError when it selects none.
     """
     if pattern in ("local", ("local",)) and "local" not in inventory.hosts:
         inventory = Inventory.local()
     hosts = inventory.select(pattern, where)
     if not hosts:
-        raise UsageError("no host is selected", hint="see sloth-runner inventory list")
+        raise UsageError(f"{where} selects no host", hint="see sloth-runner inventory list")
     return tuple(hosts)
 
 
-def modules_directory(given: str | None, beside: Path) -> Path:
-    """Where a site's own modules are: what --modules says, else `modules` beside the site."""
-    return Path(given) if given else beside / "modules"
+def modules_directory(option: str | None, beside: Path) -> Path:
+    """Return the directory of a site's own modules: that of --modules, else `modules` beside the site."""
+    return Path(option) if option else beside / "modules"
 
 
 def keys(key_file: str | None, passphrase: bool, again: bool = False) -> Keys:
-    """What --key-file and --passphrase say; again: a new passphrase is asked for twice."""
-    asks = functools.cache(lambda: _passphrase(again)) if passphrase else None
-    return Keys(Path(key_file) if key_file else None, asks)
+    """Return the keys of --key-file and --passphrase; again: ask for a new passphrase twice."""
+    ask = functools.cache(lambda: _ask_passphrase(again)) if passphrase else None
+    return Keys(Path(key_file) if key_file else None, ask)
 
 
-def _passphrase(again: bool) -> str:
+def new_keys(new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool) -> Keys:
+    """Return the keys to encrypt with again: those of the first two options, or else of the others."""
+    if new_key_file or new_passphrase:
+        return keys(new_key_file, new_passphrase, again=True)
+    return keys(key_file, passphrase)
+
+
+def _ask_passphrase(again: bool) -> str:
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask for a passphrase on", hint="set $SLOTH_PASSPHRASE")
-    said = getpass.getpass("passphrase: ")
-    if again and getpass.getpass("once more: ") != said:
-        raise UsageError("these were two different passphrases")
-    return said
+    passphrase = getpass.getpass("Passphrase: ")
+    if again and getpass.getpass("Repeat the passphrase: ") != passphrase:
+        raise UsageError("passphrases do not match")
+    return passphrase
 
 
-def ask_password() -> str:
-    """The password of sudo, asked for on the terminal."""
-    return getpass.getpass("become password: ")
+def become_password(ask: bool) -> str | None:
+    """Return the password of sudo, asked for on the terminal; None unless `ask`."""
+    return getpass.getpass("become password: ") if ask else None

@@ -1,100 +1,109 @@
-"""`sloth-runner runs`: which runs there were, and what became of them."""
+"""`sloth-runner runs`: lists runs, and shows what they changed."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
 
 import click
 
-from sloth.cli import state_source
-from sloth.cli.state_source import Asked, ago, show_json, table, when
+from sloth.cli import parameters
+from sloth.cli.output import format_age, format_time, write_json, write_table
+from sloth.cli.state_source import Rows, Source
 from sloth.report.text import hosts, neutral
+from sloth.state import queries
 from sloth.state.memory import Memory
+from sloth.state.queries import RunEntry
+from sloth.state.run_records import RunRecord, RunResult
 
 ENDS = {0: "done", 1: "failed", 3: "done", 4: "unreachable", 130: "interrupted"}
 
 
 @click.group()
 def runs() -> None:
-    """Look at the runs of this controller, or those that a host has seen."""
+    """Show the runs of this controller, or those that hosts have recorded."""
 
 
 @runs.command("list")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest ones only.")
-@click.option("--agent", metavar="PATTERN", help="The runs that these hosts have seen, from whatever controller.")
-@click.option("-i", "--inventory", metavar="FILE", help="The inventory that names the agent.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show only the newest runs.")
+@click.option("--agent", metavar="PATTERN", help="The runs that these hosts have recorded, of any controller.")
+@parameters.AGENT_INVENTORY
+@parameters.TABLE_OR_JSON
 def list_runs(limit: int, agent: str | None, inventory: str | None, output: str) -> int:
-    """List the newest runs: when, which site, by whom, and how they ended."""
+    """List the newest runs: when they started, which site, by whom, and how they ended."""
     if agent is not None:
-        return _of_hosts(Asked(agent, inventory=inventory, json=output == "json"), limit)
+        return _list_of_hosts(Source(agent, inventory=inventory, json=output == "json"), limit)
     memory = Memory()
-    found = memory.runs(limit)
+    found = memory.runs.newest(limit)
     memory.close()
     if output == "json":
-        show_json(found)
+        write_json([asdict(run) for run in found])
     elif not found:
-        click.echo("no run is remembered")
+        click.echo("no run is recorded")
     else:
-        table(
+        write_table(
             ("RUN", "STARTED", "SITE", "BY", "HOSTS", "CHANGED", "FAILED", "END"),
             [
-                (row["run"], ago(row["started"]), row["site"], row["who"], row["hosts"],
-                 _number(row["changed"]), _number(row["failed"]), _end(row["status"]))
-                for row in found
+                (run.run, format_age(run.started), run.site, run.who, run.hosts,
+                 _number(run.changed), _number(run.failed), _end(run))
+                for run in found
             ],
         )  # fmt: skip
     return 0
 
 
-def _of_hosts(of: Asked, limit: int) -> int:
-    found = of.ask("runs", limit=limit)
-
-    def show_rows(rows: list[state_source.Row]) -> None:
+def _list_of_hosts(source: Source, limit: int) -> int:
+    def write(rows: Rows[RunEntry], several: bool) -> None:
         cells = [
-            (row["agent"], row["run"], ago(row["started"]), row["site"], f"{row['who']} from {row['origin']}",
-             row["changes"], "" if row["finished"] else "not finished")
-            for row in rows
+            (agent, run.run, format_age(run.started), run.site, f"{run.who} from {run.origin}",
+             run.changes, "" if run.finished else "not finished")
+            for agent, run in rows
         ]  # fmt: skip
-        table(("AGENT", "RUN", "STARTED", "SITE", "BY", "CHANGES", ""), cells)
+        write_table(("AGENT", "RUN", "STARTED", "SITE", "BY", "CHANGES", ""), cells)
 
-    return of.answer(found, f"no run is remembered on {of.pattern}", show_rows)
+    return source.write_answers(
+        source.query(queries.list_runs(limit)), f"no run is recorded on {source.pattern}", write
+    )
 
 
 @runs.command()
 @click.argument("run")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@parameters.TABLE_OR_JSON
 def show(run: str, output: str) -> None:
-    """Show one run of this controller: RUN is its id, the beginning of it, or `last`."""
+    """Show one run of this controller, and what it changed. RUN is its id, the beginning of it, or `last`."""
     memory = Memory()
     try:
-        found = memory.run(run)
+        found = memory.runs.find(run)
+        results = memory.runs.results(found.run)
     finally:
         memory.close()
     if output == "json":
-        show_json(found)
+        write_json({**asdict(found), "results": [asdict(result) for result in results]})
         return
-    click.secho(f"run {found['run']}", bold=True)
-    seconds = f", {found['seconds']:.1f} s" if found["seconds"] is not None else ""
+    click.secho(f"run {found.run}", bold=True)
+    seconds = f", {found.seconds:.1f} s" if found.seconds is not None else ""
     for name, value in (
-        ("site", found["site"]),
-        ("by", found["who"]),
-        ("started", when(found["started"]) + seconds),
-        ("hosts", found["hosts"]),
-        ("end", _end(found["status"])),
+        ("site", found.site),
+        ("by", found.who),
+        ("started", format_time(found.started) + seconds),
+        ("hosts", str(found.hosts)),
+        ("end", _end(found)),
     ):
-        click.echo(f"  {name:<8} {neutral(str(value))}")
-    folded: dict[tuple[Any, ...], list[str]] = {}
-    for row in found["results"]:
-        what = (row["status"], row["key"], row["reason"], row["task"], row["error"])
-        folded.setdefault(what, []).append(row["host"])
+        click.echo(f"  {name:<8} {neutral(value)}")
+    _show_results(results)
+
+
+def _show_results(results: list[RunResult]) -> None:
+    """Write results; those that differ in their hosts only are one line."""
+    folded: dict[tuple[str, str, str, str | None, str], list[str]] = {}
+    for row in results:
+        folded.setdefault((row.status, row.key, row.reason, row.task, row.error), []).append(row.host)
     for (status, key, reason, task, error), names in folded.items():
         why = f" ({reason})" if reason else ""
         colour = "red" if status == "failed" else "yellow"
         click.secho(neutral(f"{status:<9}  {key}{why}  task {task}  {hosts(names)}"), fg=colour)
         if error:
             click.secho(neutral(f"           {error}"), fg="red")
-    if not found["results"]:
+    if not results:
         click.echo("nothing changed")
 
 
@@ -102,5 +111,5 @@ def _number(value: int | None) -> str:
     return "?" if value is None else str(value)
 
 
-def _end(status: int | None) -> str:
-    return "not finished" if status is None else ENDS.get(status, str(status))
+def _end(run: RunRecord) -> str:
+    return "not finished" if run.status is None else ENDS.get(run.status, str(run.status))

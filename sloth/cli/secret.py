@@ -1,4 +1,4 @@
-"""`sloth-runner secret`: a site's secrets, in an encrypted file beside it."""
+"""`sloth-runner secret`: manages a site's secrets, in an encrypted file beside it."""
 
 from __future__ import annotations
 
@@ -9,146 +9,169 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sloth.cli import parameters
-from sloth.cli.state_source import show_json
+from sloth.cli.output import confirm, write_json
 from sloth.errors import StateError, UsageError
-from sloth.state.keys import Keys
 from sloth.state.vault import FILE, Vault
 
 
-def _of_a_vault(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        parameters.PASSPHRASE,
-        parameters.KEY_FILE,
-        click.option("--vault", metavar="FILE", help="The file itself."),
-        click.option("-f", "--file", "site", metavar="SITE", help=f"The site beside which {FILE} is [here]."),
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class VaultOptions:
+    """Which file of secrets is meant, and its keys."""
+
+    site: str | None
+    vault: str | None
+    key_file: str | None
+    passphrase: bool
+
+    def open(self, create: bool = False) -> Vault:
+        """Return the vault; create: one that does not exist yet may be created, so a new passphrase is asked twice."""
+        if self.site and self.vault:
+            raise UsageError("give either --file or --vault")
+        path = Path(self.vault) if self.vault else (Path(self.site).parent if self.site else Path()) / FILE
+        return Vault(path, parameters.keys(self.key_file, self.passphrase, create and not path.exists()))
 
 
-def _vault(site: str | None, vault: str | None, key_file: str | None, passphrase: bool, again: bool = False) -> Vault:
-    if site and vault:
-        raise UsageError("give --file or --vault, not both")
-    path = Path(vault) if vault else (Path(site).parent if site else Path()) / FILE
-    return Vault(path, parameters.keys(key_file, passphrase, again and not path.exists()))
+_vault_options = parameters.collect(
+    "where",
+    VaultOptions,
+    click.option(
+        "-f",
+        "--file",
+        "site",
+        cls=parameters.OnceOption,
+        metavar="SITE",
+        help=f"The site whose secrets are meant: {FILE} is in its directory.  [default: the current directory]",
+    ),
+    click.option("--vault", metavar="FILE", help="The encrypted file itself, instead of --file."),
+    parameters.KEY_FILE,
+    parameters.PASSPHRASE,
+)
 
 
 @click.group()
 def secret() -> None:
-    """Keep a site's secrets, encrypted, in a file beside it.
+    """Manage a site's secrets, which are encrypted in a file beside it.
 
-    The file secrets.vault belongs into git: its names can be read by everybody, its values by those who have the key.
-    In a site secret("db/password") is the value; it is masked wherever it would be shown or stored.
+    The file secrets.vault belongs in git: everybody can read its names, but only those with the key its values. In a
+    site, secret("db/password") returns the value; it is redacted wherever it would be shown or stored.
     """
 
 
 @secret.command("set")
 @click.argument("name")
 @click.argument("value", nargs=-1, type=click.UNPROCESSED, metavar="")
-@click.option("--stdin", is_flag=True, help="Read the value from the standard input, as it is.")
-@click.option("--from-file", metavar="FILE", help="The value is what is in this file.")
-@_of_a_vault
-def set_secret(name: str, value: tuple[str, ...], stdin: bool, from_file: str | None, **where: Any) -> None:
-    """Set a secret. The value is asked for; it is never on the command line, where everybody could read it."""
+@click.option("--stdin", is_flag=True, help="Read the value from standard input, without its final newline.")
+@click.option("--keep-newline", is_flag=True, help="With --stdin: keep the final newline.")
+@click.option("--from-file", metavar="FILE", help="Read the value from a file, exactly as it is.")
+@_vault_options
+def set_secret(
+    name: str, value: tuple[str, ...], stdin: bool, keep_newline: bool, from_file: str | None, where: VaultOptions
+) -> None:
+    """Set a secret. You are asked for its value.
+
+    The value is never given on the command line, where other users of this machine could read it.
+    """
     if value:
-        raise UsageError("a value on the command line can be read by everybody", hint="give --stdin")
-    kept = _vault(**where, again=True)
+        raise UsageError("other users can read a value on the command line", hint="use --stdin")
+    vault = where.open(create=True)
     if stdin and from_file:
-        raise UsageError("give --stdin or --from-file, not both")
-    kept.set({name: _value(name, stdin, from_file)})
-    click.echo(f"{name} is set in {kept.path}", err=True)
+        raise UsageError("give either --stdin or --from-file")
+    if keep_newline and not stdin:
+        raise UsageError("--keep-newline needs --stdin", hint="--from-file keeps the whole file")
+    vault.set({name: _read_value(name, stdin, keep_newline, from_file)})
+    click.echo(f"set {name} in {vault.path}", err=True)
 
 
-def _value(name: str, stdin: bool, from_file: str | None) -> str:
+def _read_value(name: str, stdin: bool, keep_newline: bool, from_file: str | None) -> str:
     if from_file:
         try:
-            return Path(from_file).read_text(encoding="utf-8")
+            # newline="": Python must not translate what is in a key file, say
+            with open(from_file, encoding="utf-8", newline="") as file:
+                return file.read()
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise UsageError(f"{from_file} cannot be read: {why}") from error
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UsageError(f"cannot read {from_file}: {why}") from error
     if stdin:
-        return sys.stdin.read()
+        value = sys.stdin.read()
+        return value if keep_newline else value.removesuffix("\n")  # `echo` and `pass show` add it
     if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask for the value on", hint="give --stdin")
+        raise UsageError("there is no terminal to ask for the value on", hint="use --stdin")
     value = getpass.getpass(f"{name}: ")
-    if getpass.getpass("once more: ") != value:
-        raise UsageError("these were two different values")
+    if getpass.getpass("Repeat the value: ") != value:
+        raise UsageError("values do not match")
     return value
 
 
 @secret.command()
 @click.argument("name")
-@_of_a_vault
-def get(name: str, **where: Any) -> None:
-    """Write the value of a secret to the standard output, as it is."""
-    sys.stdout.write(_vault(**where).get(name))
+@_vault_options
+def get(name: str, where: VaultOptions) -> None:
+    """Write the value of a secret to standard output, exactly as it is."""
+    sys.stdout.write(where.open().get(name))
     if sys.stdout.isatty():
         click.echo()
 
 
 @secret.command("list")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@_of_a_vault
-def list_secrets(output: str, **where: Any) -> None:
-    """List the names of the secrets; no key is needed."""
-    kept = _vault(**where)
-    names = kept.names()
+@parameters.TABLE_OR_JSON
+@_vault_options
+def list_secrets(output: str, where: VaultOptions) -> None:
+    """List the names of all secrets. No key is needed."""
+    vault = where.open()
+    names = vault.names()
     if output == "json":
-        show_json(names)
+        write_json(names)
     elif names:
         click.echo("\n".join(names))
     else:
-        click.echo(f"there is no secret in {kept.path}", err=True)
+        click.echo(f"no secret in {vault.path}", err=True)
 
 
 @secret.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@_of_a_vault
-def remove(name: str, yes: bool, **where: Any) -> None:
+@parameters.YES
+@_vault_options
+def remove(name: str, yes: bool, where: VaultOptions) -> None:
     """Remove a secret."""
-    from sloth.cli.state_source import confirm
-
-    kept = _vault(**where)
-    kept.get(name)
-    confirm(f"Remove {name} from {kept.path}?", yes)
-    kept.set({name: None})
+    vault = where.open()
+    vault.get(name)  # it must exist, and the key must be the right one
+    confirm(f"Remove {name} from {vault.path}?", yes)
+    vault.set({name: None})
 
 
 @secret.command()
 @click.argument("name")
-@_of_a_vault
-def edit(name: str, **where: Any) -> None:
-    """Edit the value of a secret in $EDITOR; a new name begins empty.
+@_vault_options
+def edit(name: str, where: VaultOptions) -> None:
+    """Edit the value of a secret with $EDITOR; a new secret starts empty.
 
-    The value is in a file that only you may read, in memory where the machine has such a place, while you edit it.
+    While you edit it, the value is in a file that only you may read, and which is kept in memory if possible.
     """
-    kept = _vault(**where, again=True)
-    old = kept.get(name) if name in kept.names() else None
-    new = _edited(old or "")
+    vault = where.open(create=True)
+    old = vault.get(name) if name in vault.names() else None
+    new = _edit(old or "")
     if new == (old or ""):
-        click.echo("nothing was changed", err=True)
+        click.echo("nothing changed", err=True)
         return
-    kept.set({name: new}, before={name: old})
-    click.echo(f"{name} is set in {kept.path}", err=True)
+    vault.set({name: new}, before={name: old})
+    click.echo(f"set {name} in {vault.path}", err=True)
 
 
-def _edited(text: str) -> str:
-    memory = Path(f"/run/user/{os.getuid()}")
+def _edit(text: str) -> str:
+    memory = Path(f"/run/user/{os.getuid()}")  # a tmpfs with systemd
     # A closed terminal must not leave the value behind.
-    ended = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    former = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return _edit_in(text, memory)
     finally:
-        for number, former in ended.items():
-            signal.signal(number, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: object) -> None:
@@ -164,24 +187,22 @@ def _edit_in(text: str, memory: Path) -> str:
         try:
             status = subprocess.run(command, check=False).returncode
             if status:
-                raise StateError(f"{command[0]} ended with status {status}; nothing was changed")
+                raise StateError(f"{command[0]} ended with status {status}; nothing changed")
             return path.read_text(encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"{command[0]} cannot be run: {error.strerror}", hint="set $EDITOR") from error
+            raise UsageError(f"cannot run {command[0]}: {error.strerror}", hint="set $EDITOR") from error
         finally:
-            for left in Path(directory).iterdir():  # an editor's own copies, too
+            for left in Path(directory).iterdir():  # including an editor's backups
                 if left.is_file():
                     left.write_bytes(b"\0" * left.stat().st_size)
 
 
 @secret.command()
-@click.option("--new-key-file", metavar="FILE", help="The new key; without it, the first of $SLOTH_KEY or --key-file.")
-@click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
-@_of_a_vault
-def rekey(new_key_file: str | None, new_passphrase: bool, **where: Any) -> None:
-    """Encrypt all secrets anew, under a new key."""
-    kept = _vault(**where)
-    new: Keys = parameters.keys(where["key_file"], where["passphrase"])
-    if new_key_file or new_passphrase:
-        new = parameters.keys(new_key_file, new_passphrase, again=True)
-    click.echo(f"{kept.path} is encrypted with the key {kept.rekey(new)}", err=True)
+@parameters.NEW_KEY_FILE
+@parameters.NEW_PASSPHRASE
+@_vault_options
+def rekey(new_key_file: str | None, new_passphrase: bool, where: VaultOptions) -> None:
+    """Encrypt all secrets again, with a new key."""
+    vault = where.open()
+    new = parameters.new_keys(new_key_file, new_passphrase, where.key_file, where.passphrase)
+    click.echo(f"{vault.path} is encrypted with the key {vault.rekey(new)}", err=True)

@@ -1,61 +1,67 @@
-"""`sloth-runner state export`, `import`, `verify` and `rekey`: whole states, in a file and out of it."""
+"""`sloth-runner state export`, `import`, `verify` and `rekey`: whole states, to a file and back."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import click
 
 from sloth.cli import parameters
-from sloth.cli.state_source import Asked, confirm, show_json, warn
-from sloth.engine.query import Agent, Query
+from sloth.cli.output import confirm, warn, write_json
+from sloth.cli.state_source import AGENT, Source
+from sloth.engine.query import Agent, Query, query_state
 from sloth.engine.sessions import who
 from sloth.errors import SlothError, UsageError
+from sloth.state import queries
 from sloth.state.export import TABLES, Reader, Writer, pages, writing
-from sloth.state.export import rekey as rekeyed
+from sloth.state.export import rekey as rekey_file
 from sloth.state.local import LOCAL, LocalState
+from sloth.state.queries import Loaded, StateQuery
 
-Row = dict[str, Any]
-_INVENTORY = click.option("-i", "--inventory", metavar="FILE", help="The inventory that names the agents.")
-_OUTPUT = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+T = TypeVar("T")
 
 
 class Ask(Protocol):
-    """Ask one state: op and arguments, rows."""
+    """Queries one state."""
 
-    def __call__(self, op: str, args: Row, /) -> Awaitable[list[Row]]: ...
+    async def __call__(self, query: StateQuery[T], /) -> list[T]: ...
 
 
 @contextlib.asynccontextmanager
-async def _asking(agent: Agent | None, write: bool, password: str | None) -> AsyncIterator[Ask]:
-    """How to ask an agent (None: this machine), for as long as the block lasts."""
+async def _open(agent: Agent | None, write: bool, password: str | None) -> AsyncIterator[Ask]:
+    """Open the state of an agent (None: of this machine) for queries."""
     if agent is None:
         with LocalState(write, warn) as state:
 
-            async def local(op: str, args: Row) -> list[Row]:
-                return state.query(op, args)
+            async def ask_local(query: StateQuery[T]) -> list[T]:
+                return state.query(query)
 
-            yield local
+            yield ask_local
         return
     async with Query(write=write, warn=warn, become_password=password).session(agent) as session:
-        yield session.query
+
+        async def ask_host(query: StateQuery[T]) -> list[T]:
+            return await query_state(session, query)
+
+        yield ask_host
 
 
 def _agents(pattern: str, inventory: str | None) -> dict[str, Agent | None]:
     if pattern == LOCAL:
         return {LOCAL: None}
-    return {agent.name: agent for agent in Asked(pattern, inventory=inventory).agents()}
+    return {agent.name: agent for agent in Source(pattern, inventory=inventory).agents()}
 
 
 @click.command("export")
-@click.option("--agent", default=LOCAL, show_default=True, metavar="PATTERN", help="Whose: web1, web*, @group, all.")
-@_INVENTORY
-@click.option("-o", "--file", "path", required=True, metavar="FILE", help="Where to; the file is for you alone.")
+@AGENT
+@parameters.AGENT_INVENTORY
+@click.option("-o", "--file", "path", required=True, metavar="FILE", help="The file to write; only you may read it.")
 @click.option("--encrypt", is_flag=True, help="Encrypt it with your key, or a passphrase.")
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
@@ -64,152 +70,154 @@ def export(
     agent: str, inventory: str | None, path: str, encrypt: bool, key_file: str | None, passphrase: bool,
     ask_become_pass: bool,
 ) -> None:  # fmt: skip
-    """Write whole states (records, history, runs, waiting handlers) to one file.
+    """Write whole states (records, history, runs, pending handlers) to one file.
 
-    Contents that are kept for `rollback` stay on the hosts. The file appears when it is whole: when one of several
-    agents does not answer, there is none.
+    The content that is kept for `rollback` stays on the hosts. The file is written as a whole or not at all: if one of
+    several agents does not answer, there is no file.
     """
     keys = parameters.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
     agents = _agents(agent, inventory)
-    password = parameters.ask_password() if ask_become_pass else None
-    about = {"by": who(), "origin": socket.gethostname()}
+    password = parameters.become_password(ask_become_pass)
+    # The key of the hashes of secrets is itself a secret, so a file that is not encrypted leaves it out.
+    tables = [table for table in TABLES if keys is not None or table != "meta"]
     total = 0
+    with writing(Path(path), list(agents), keys, {"by": who(), "origin": socket.gethostname()}) as writer:
+        for name, one in agents.items():
+            total += asyncio.run(_export(name, one, tables, writer, password))
+    click.echo(f"wrote {total} rows of {', '.join(agents)} to {path}{', encrypted' if keys else ''}", err=True)
 
-    async def one(name: str, of: Agent | None, writer: Writer) -> int:
-        count = 0
-        async with _asking(of, False, password) as ask:
-            for table in TABLES:
-                if table == "meta" and keys is None:
-                    continue  # the key of the keyed hashes is itself a secret
-                after = 0
-                while rows := await ask("dump", {"table": table, "after": after}):
-                    after = rows[-1]["_at"]
-                    writer.rows(name, table, [{key: row[key] for key in row if key != "_at"} for row in rows])
-                    count += len(rows)
-        return count
 
-    with writing(Path(path), list(agents), keys, about) as writer:
-        for name, of in agents.items():
-            total += asyncio.run(one(name, of, writer))
-    click.echo(f"{path}: {total} rows of {', '.join(agents)}{', encrypted' if keys else ''}", err=True)
+async def _export(
+    name: str, agent: Agent | None, tables: Sequence[str], writer: Writer, password: str | None
+) -> int:  # fmt: skip
+    """Write the tables of one state; return the number of rows."""
+    total = 0
+    async with _open(agent, False, password) as ask:
+        for table in tables:
+            after = 0
+            while rows := await ask(queries.dump_rows(table, after)):
+                after = rows[-1]["_at"]
+                writer.rows(name, table, [{key: row[key] for key in row if key != "_at"} for row in rows])
+                total += len(rows)
+    return total
 
 
 @click.command("import")
 @click.argument("path", metavar="FILE")
-@click.option("--agent", metavar="PATTERN", help="Only these agents of the file; as NAME=OTHER under another name.")
-@_INVENTORY
-@click.option("--merge", "way", flag_value="merge", help="Add what is not there; what is there stays as it is.")
-@click.option("--replace", "way", flag_value="replace", help="Afterwards the state is what the file says.")
+@click.option("--agent", metavar="PATTERN", help="Only these agents of the file; NAME=OTHER imports one as another.")
+@parameters.AGENT_INVENTORY
+@click.option("--merge", "way", flag_value="merge", help="Add what is missing; leave what exists as it is.")
+@click.option("--replace", "way", flag_value="replace", help="Replace the whole state by that of the file.")
 @parameters.CHECK
-@click.option("--yes", is_flag=True, help="With --replace: do not ask.")
-@_OUTPUT
+@click.option("--yes", is_flag=True, help="With --replace: do not ask for confirmation.")
+@parameters.output("table", "json", short=False)
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 @parameters.ASK_PASSWORD
 def import_(
-    path: str, agent: str | None, inventory: str | None, way: str | None, check: bool, yes: bool, form: str,
+    path: str, agent: str | None, inventory: str | None, way: str | None, check: bool, yes: bool, output: str,
     key_file: str | None, passphrase: bool, ask_become_pass: bool,
 ) -> None:  # fmt: skip
-    """Bring the states of an export back, all of it or nothing.
+    """Restore states from an export: all of them or none.
 
-    The file is verified as a whole before any state is touched; then each state is changed in one transaction, and all
-    are committed at the end.
+    The whole file is verified before any state is touched. Each state is changed in one transaction, and all
+    transactions are committed at the end.
     """
     if way is None:
-        raise UsageError("say --merge or --replace", hint="--check shows what either would do")
+        raise UsageError("give --merge or --replace", hint="--check shows what either would do")
     reader = Reader(Path(path), parameters.keys(key_file, passphrase))
     counts = reader.verify()
-    names = _targets(reader.header["agents"], agent)
+    names = _targets(reader.header.agents, agent)
     agents = {name: _agents(target, inventory)[target] for name, target in names.items()}
     if way == "replace" and not check:
-        confirm(f"Replace the state of {', '.join(names.values())} by what {path} says?", yes)
-    password = parameters.ask_password() if ask_become_pass else None
-    told = asyncio.run(_import(reader, agents, way == "replace", check, password))
-    document = {names[name]: {"rows": counts.get(name, {}), **row} for name, row in told.items()}
-    if form == "json":
-        show_json({"check": check, "agents": document})
+        confirm(f"Replace the state of {', '.join(names.values())} by that of {path}?", yes)
+    password = parameters.become_password(ask_become_pass)
+    loaded = asyncio.run(_import(reader, agents, way == "replace", check, password))
+    if output == "json":
+        document = {
+            names[name]: {"rows": counts.get(name, {}), "added": one.added, "altered": one.altered}
+            for name, one in loaded.items()
+        }
+        write_json({"check": check, "agents": document})
         return
-    for name, row in document.items():
-        would = "would be " if check else ""
-        click.echo(f"{name}: {row['added']} {would}added, {row['altered']} {would}altered")
+    would = "would be " if check else ""
+    for name, one in loaded.items():
+        click.echo(f"{names[name]}: {one.added} {would}added, {one.altered} {would}altered")
 
 
-def _targets(names: list[str], pattern: str | None) -> dict[str, str]:
-    """The agents of the file that are wanted -> under which name."""
+def _targets(names: Sequence[str], pattern: str | None) -> dict[str, str]:
+    """Return the agents of the file that `pattern` selects, with the names to import them as."""
     if pattern is None:
         return {name: name for name in names}
-    import fnmatch
-
     old, equals, new = pattern.partition("=")
     found = {name: new if equals else name for name in names if fnmatch.fnmatchcase(name, old)}
     if not found or (equals and len(found) != 1):
-        raise UsageError(f"--agent {pattern} names {len(found)} of {', '.join(names)}, which the file has")
+        raise UsageError(f"--agent {pattern} selects {len(found)} of {', '.join(names)}, which the file contains")
     return found
 
 
 async def _import(
-    reader: Reader, agents: dict[str, Agent | None], replace: bool, check: bool, password: str | None
-) -> dict[str, Row]:
-    told = {name: {"added": 0, "altered": 0} for name in agents}
+    reader: Reader, agents: Mapping[str, Agent | None], replace: bool, check: bool, password: str | None
+) -> dict[str, Loaded]:
+    loaded = {name: Loaded() for name in agents}
     async with contextlib.AsyncExitStack() as stack:
-        asks: dict[str, Ask] = {}
+        states: dict[str, Ask] = {}
         for name, agent in agents.items():
-            asks[name] = await stack.enter_async_context(_asking(agent, True, password))
+            states[name] = await stack.enter_async_context(_open(agent, True, password))
         try:
             if replace:
-                for ask in asks.values():
-                    await ask("empty", {})
+                for ask in states.values():
+                    await ask(queries.empty())
             for name, table, rows in reader:
-                if name in asks:
+                if name in states:
                     for page in pages(rows):
-                        (row,) = await asks[name]("load", {"table": table, "rows": page, "replace": replace})
-                        told[name]["added"] += row["added"]
-                        told[name]["altered"] += row["altered"]
+                        (more,) = await states[name](queries.load_rows(table, page, replace))
+                        loaded[name] += more
         except BaseException:
-            await _each(asks, "abandon")
+            for ask in states.values():
+                with contextlib.suppress(SlothError):
+                    await ask(queries.abandon())
             raise
-        await _each(asks, "abandon" if check else "commit")
-    return told
-
-
-async def _each(asks: dict[str, Ask], op: str) -> None:
-    for ask in asks.values():
-        with contextlib.suppress(SlothError) if op == "abandon" else contextlib.nullcontext():
-            await ask(op, {})
+        for ask in states.values():
+            if check:
+                with contextlib.suppress(SlothError):
+                    await ask(queries.abandon())
+            else:
+                await ask(queries.commit())
+    return loaded
 
 
 @click.command()
 @click.argument("path", metavar="FILE")
-@_OUTPUT
+@parameters.output("table", "json", short=False)
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
-def verify(path: str, form: str, key_file: str | None, passphrase: bool) -> None:
-    """Read an export from end to end: whether it is whole, unaltered, and ours to decrypt."""
+def verify(path: str, output: str, key_file: str | None, passphrase: bool) -> None:
+    """Read an export from end to end, and report whether it is complete and unaltered."""
     reader = Reader(Path(path), parameters.keys(key_file, passphrase))
     counts = reader.verify()
-    if form == "json":
-        show_json({"created": reader.header["created"], "cipher": reader.header["cipher"], "agents": counts})
+    header = reader.header
+    if output == "json":
+        write_json({"created": header.created, "cipher": header.cipher, "agents": counts})
         return
     for name, tables in counts.items():
         click.echo(f"{name}: " + ", ".join(f"{tables.get(table, 0)} {table}" for table in TABLES if table != "meta"))
-    click.echo(f"{path} is sound{' and encrypted' if reader.header['cipher'] == 'fernet' else ''}")
+    click.echo(f"{path} is sound{' and encrypted' if header.is_encrypted else ''}")
 
 
 @click.command()
 @click.argument("path", metavar="FILE")
-@click.option("--new-key-file", metavar="FILE", help="The new key; without it, the first of $SLOTH_KEY or --key-file.")
-@click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
+@parameters.NEW_KEY_FILE
+@parameters.NEW_PASSPHRASE
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def rekey(
     path: str, new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool
 ) -> None:  # fmt: skip
-    """Encrypt an export anew, under a new key; one that was not encrypted is, from then on."""
-    new = parameters.keys(key_file, passphrase)
-    if new_key_file or new_passphrase:
-        new = parameters.keys(new_key_file, new_passphrase, again=True)
-    made = rekeyed(Path(path), parameters.keys(key_file, passphrase), new)
-    click.echo(f"{path} is encrypted with the key {made}", err=True)
+    """Encrypt an export again, with a new key. One that was not encrypted is encrypted from then on."""
+    old = parameters.keys(key_file, passphrase)
+    key = rekey_file(Path(path), old, parameters.new_keys(new_key_file, new_passphrase, key_file, passphrase))
+    click.echo(f"{path} is encrypted with the key {key}", err=True)
 
 
 TRANSFER: tuple[click.Command, ...] = (export, import_, verify, rekey)

@@ -1,13 +1,14 @@
-"""`sloth-runner validate`: a site's mistakes, one a line, before any host is touched."""
+"""`sloth-runner validate`: lists the mistakes of a site, without connecting to a host."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from sloth.cli import parameters
+from sloth.cli.output import count, write_json
 from sloth.engine import custom
 from sloth.engine.validate import validate as find_problems
 from sloth.inventory import extra_vars
@@ -15,12 +16,12 @@ from sloth.playbook import Site
 
 
 @click.command()
-@click.option("-f", "--file", "site", required=True, metavar="SITE", help="The site: a .sloth file.")
+@parameters.SITE
 @parameters.INVENTORY
 @parameters.EXTRA
 @parameters.VALUES
 @parameters.MODULES
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@parameters.TEXT_OR_JSON
 def validate(
     site: str,
     inventory: str | None,
@@ -29,20 +30,20 @@ def validate(
     modules: str | None,
     output: str,
 ) -> int:
-    """Find mistakes in a site and its inventory without touching a host.
+    """Find mistakes in a site and its inventory, without connecting to a host.
 
-    Finds syntax errors, unknown modules, unknown or mistyped arguments, unknown hosts, groups and tasks. Exit status 0:
-    none found, 2: some.
+    It finds syntax errors, unknown modules, unknown or invalid arguments, and unknown hosts, groups and tasks. Exit
+    status: 0 when there are none, else 2.
     """
     hosts = parameters.read_inventory(inventory)
     program = Site.read(site)
     custom.load(parameters.modules_directory(modules, program.directory))
     problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]))
     if output == "json":
-        click.echo(json.dumps([vars(problem) for problem in problems], indent=2))
+        write_json([asdict(problem) for problem in problems])
     else:
         for problem in problems:
             click.echo(f"{problem.where}: {problem.message}" + (f"; hint: {problem.hint}" if problem.hint else ""))
         if not problems:
-            click.echo(f"{site}: no mistakes found ({len(hosts.hosts)} host{'s' * (len(hosts.hosts) != 1)})")
+            click.echo(f"{site}: no mistakes found ({count(len(hosts.hosts), 'host')})")
     return 2 if problems else 0

@@ -14,6 +14,7 @@ from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
 from sloth.payload.session.messages import Call
 from sloth.state.memory import Memory
+from sloth.state.queries import StateQuery
 from sloth.transport import Listener, Session
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ANSWER = 120.0  # seconds within which a host answers a call
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ class Query:
         answers = await asyncio.gather(*(one(agent) for agent in chosen))
         return {agent.name: answer for agent, answer in zip(chosen, answers, strict=True)}
 
+    async def states(self, agents: Iterable[Agent], query: StateQuery[R]) -> dict[str, list[R] | SlothError]:
+        """Make one query of the state of every agent; return the answers, or errors, by the agent's name."""
+        return await self.each(agents, lambda agent, session: query_state(session, query))
+
+    async def calls(
+        self, agents: Iterable[Agent], name: str, args: JsonObject | None = None
+    ) -> dict[str, JsonObject | SlothError]:
+        """Make one call that only looks, such as facts.gather, on every agent; return values, or errors, by name."""
+        return await self.each(agents, lambda agent, session: _call(agent.host.name, session, name, args or {}))
+
     @contextlib.asynccontextmanager
     async def session(self, agent: Agent) -> AsyncIterator[Session]:
         """Open a session with one agent. Raises HostError."""
@@ -98,11 +110,14 @@ class Query:
             await sessions.close()
 
 
-async def look(host: Host, name: str, args: JsonObject, *, become_password: str | None = None) -> JsonObject:
-    """Make one query call, such as facts.gather, on `host`; return its values. Raises HostError, CallError."""
-    async with Query(become_password=become_password).session(Agent(host)) as session:
-        _, future = await session.submit(lambda number: Call(id=number, epoch=0, name=name, args=args))
-        reply = await asyncio.wait_for(future, ANSWER)
-        if reply.status is Status.FAILED:
-            raise CallError(reply.error, hint=reply.hint, detail=reply.detail, host=host.name, call=name)
-        return reply.values
+async def query_state(session: Session, query: StateQuery[T]) -> list[T]:
+    """Return the answer of a session's host to a query. Raises StateError, HostError."""
+    return query.read(await session.query(query.op, query.args))
+
+
+async def _call(host: str, session: Session, name: str, args: JsonObject) -> JsonObject:
+    _, future = await session.submit(lambda number: Call(id=number, epoch=0, name=name, args=args))
+    reply = await asyncio.wait_for(future, ANSWER)
+    if reply.status is Status.FAILED:
+        raise CallError(reply.error, hint=reply.hint, detail=reply.detail, host=host, call=name)
+    return reply.values

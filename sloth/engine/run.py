@@ -34,7 +34,8 @@ from sloth.engine.sessions import Purpose, Sessions, who
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.status import Status
 from sloth.playbook import LogLevel, Site
-from sloth.state.memory import Memory, RunResult
+from sloth.state.memory import Memory
+from sloth.state.run_records import RunResult
 from sloth.state.shared import Shared
 
 
@@ -51,13 +52,18 @@ class Run:
         memory: Memory | None = None,
         shared: Shared | None = None,
         confirm: Callable[[Orphans], bool] | None = None,
+        tasks: Sequence[str] = (),
     ) -> None:
-        """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning."""
+        """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
+
+        tasks: the names of the tasks that are known before the run, for RunStarted.
+        """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
         self.failed = False
         self._options = options
         self._site = site
+        self._task_names = tuple(tasks)
         self._hosts = tuple(hosts)
         self._sink = emit
         self._memory = memory or Memory()
@@ -101,9 +107,9 @@ class Run:
         begun = time.monotonic()
         names = tuple(host.name for host in self._hosts)
         check = self._options.check
-        self.emit(RunStarted(time.time(), self.run_id, self._site.path, check, names, ()))
+        self.emit(RunStarted(time.time(), self.run_id, self._site.path, check, names, self._task_names))
         if not check:
-            self._memory.begin_run(self.run_id, self._site.path, who(), len(names))
+            self._memory.runs.begin(self.run_id, self._site.path, who(), len(names))
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         for host, end in zip(self._hosts, ends, strict=True):
@@ -122,8 +128,14 @@ class Run:
         self.emit(RunFinished(time.time(), self.run_id, seconds, Summary(len(names), **counts), self.interrupted))
         status = self.exit_status()
         if not check:
-            changed, failed = self._counts.get(CHANGED, 0), self._counts.get(FAILED, 0)
-            self._memory.end_run(self.run_id, changed, failed, seconds, status, self._results)
+            self._memory.runs.end(
+                self.run_id,
+                changed=self._counts.get(CHANGED, 0),
+                failed=self._counts.get(FAILED, 0),
+                seconds=seconds,
+                status=status,
+                results=self._results,
+            )
         return status
 
     async def _run_host(self, host: Host) -> None:

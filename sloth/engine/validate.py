@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sloth.engine.barriers import order
 from sloth.engine.modules import module_names
-from sloth.errors import SiteError, SlothError
+from sloth.engine.options import Options
+from sloth.errors import SiteError, SlothError, UsageError
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError, Call
 from sloth.playbook import Done, Error, Fetch, Invoke, Program, Raise, Request, Site, Task, check_syntax
-from sloth.suggest import did_you_mean
+from sloth.suggest import did_you_mean, did_you_mean_or_list
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,18 @@ class Problem:
     where: str
     message: str
     hint: str = ""
+
+
+@dataclass
+class _Declarations:
+    """The tasks of a site, as one host loads it; is_complete: whether all of them are known before a run."""
+
+    tasks: list[Task] = field(default_factory=list)
+    is_complete: bool = True
+
+    @property
+    def tags(self) -> set[str]:
+        return {tag for task in self.tasks for tag in task.tags}
 
 
 @dataclass(frozen=True)
@@ -158,15 +171,37 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Any]) -> list
     return sorted(dict.fromkeys(problems), key=_place)
 
 
-def preflight(site: Site, inventory: Inventory, host: Host, extra: Mapping[str, Any]) -> None:
-    """Raise SiteError for what is seen to be wrong before a run: in the text of calls, in the tasks of `host`."""
+def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Options) -> tuple[str, ...]:
+    """Return the names of the tasks that the first host will run.
+
+    Raises SiteError for what is seen to be wrong before a run: in the text of calls, in the tasks of the first host;
+    and UsageError for a tag that no task has.
+    """
     modules = module_names()
     problems = list(scan(site.source.decode("utf-8", "surrogateescape"), site.path, modules))
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
-    problems += _load(site, inventory, host, groups, modules, extra, tasks=False)
+    first = _Declarations()
+    problems += _load(site, inventory, hosts[0], groups, modules, options.extra, tasks=False, declared=first)
     for problem in sorted(problems, key=_place):
         more = f" ({len(problems) - 1} more: see sloth-runner validate)" if len(problems) > 1 else ""
         raise SiteError(problem.message + more, hint=problem.hint, where=problem.where)
+    wanted = {*options.tags, *options.skip_tags} - {"always", "never"}
+    known = first.tags
+    is_complete = first.is_complete
+    for host in hosts[1:]:  # a site may declare other tasks for other hosts
+        if wanted <= known or not is_complete:
+            break
+        more_tasks = _Declarations()
+        list(_load(site, inventory, host, groups, modules, options.extra, tasks=False, declared=more_tasks))
+        known, is_complete = known | more_tasks.tags, more_tasks.is_complete
+    if is_complete and not wanted <= known:
+        unknown = sorted(wanted - known)[0]
+        raise UsageError(f'no task has the tag "{unknown}"', hint=did_you_mean_or_list(unknown, sorted(known), "tags"))
+    return tuple(
+        task.name
+        for task in first.tasks
+        if options.selects(task.tags) and (not task.hosts or inventory.contains(task.hosts, hosts[0], task.where))
+    )
 
 
 def _place(problem: Problem) -> tuple[str, int, str]:
@@ -182,8 +217,12 @@ def _load(
     modules: Mapping[str, Sequence[str]],
     extra: Mapping[str, Any],
     tasks: bool = True,
+    declared: _Declarations | None = None,
 ) -> Iterator[Problem]:
-    """Load the site as for `host`, then (with `tasks`) walk through its tasks with answers that we invent."""
+    """Load the site as for `host`, then (with `tasks`) walk through its tasks with answers that we invent.
+
+    declared: is filled with the tasks.
+    """
     program = Program(
         site,
         host={
@@ -202,6 +241,9 @@ def _load(
         problems: list[Problem] = []
         end, guessed = _walk(program, program.load(), problems)
         yield from problems
+        if declared is not None:
+            declared.tasks = list(program.tasks)
+            declared.is_complete = not guessed and not isinstance(end, Error)
         if isinstance(end, Error):
             if not guessed:
                 yield _problem(end)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.payload.kernel.resource import Action, Call, Field, Query
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 Classes = Sequence[type[Call]]
 
@@ -67,7 +70,7 @@ def kind(cls: type[Call]) -> str:
     return "Resource: changes only what differs, and tells drift."
 
 
-def fields(declared: Iterable[Any]) -> list[Field]:
+def fields(declared: Iterable[Field]) -> list[Field]:
     """The fields, the required ones first."""
     return sorted(declared, key=lambda field: not field.required)
 
@@ -85,7 +88,7 @@ def default(field: Field) -> str:
     return json.dumps(field.default)
 
 
-def described(field: Field) -> str:
+def explanation(field: Field) -> str:
     """The help, with choices and aliases."""
     text: str = field.help
     if field.choices:
@@ -100,7 +103,7 @@ def described(field: Field) -> str:
 # Machines
 
 
-def document(classes: Classes) -> list[dict[str, Any]]:
+def document(classes: Classes) -> list[JsonObject]:
     """The declarations as plain data."""
     return [
         {
@@ -117,7 +120,7 @@ def document(classes: Classes) -> list[dict[str, Any]]:
     ]
 
 
-def _plain(field: Field) -> dict[str, Any]:
+def _plain(field: Field) -> JsonObject:
     return {
         "name": field.name,
         "type": field.type,
@@ -166,7 +169,7 @@ def _section(cls: type[Call]) -> list[str]:
         lines += [text, ""]
     lines += [kind(cls), ""]
     if cls.fields:
-        rows = ((f"`{f.name}`", f.type, default(f), described(f)) for f in fields(cls.fields))
+        rows = ((f"`{f.name}`", f.type, default(f), explanation(f)) for f in fields(cls.fields))
         lines += [*_table(("Argument", "Type", "Default", "Meaning"), rows), ""]
     if cls.returns:
         rows = ((f"`{f.name}`", f.type, "", f.help) for f in fields(cls.returns))
@@ -211,7 +214,7 @@ def _function(cls: type[Call]) -> list[str]:
     return [*lines, f"function {cls.name}(args) end"]
 
 
-def _fields(declared: Iterable[Any], optional: bool = False) -> list[str]:
+def _fields(declared: Iterable[Field], optional: bool = False) -> list[str]:
     lines = []
     for field in declared:
         mark = "?" if optional and not field.required else ""

@@ -1,19 +1,30 @@
-"""What one command printed on many hosts: hosts that answer the same stand together, the exceptions last."""
+"""Reports what one command printed on many hosts: hosts with the same output together, failures last."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from sloth.engine.events import CallFinished, CallOutput, Event, HostFinished, RunFinished, RunStarted
-from sloth.report.text import fold_names, neutral, with_host, without_host
+from sloth.payload.kernel.status import Status
+from sloth.report.folding import Folding
+from sloth.report.text import fold_names, neutral
 
-if TYPE_CHECKING:
-    from sloth.payload.kernel.values import JsonObject
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the command did on one host. exit_code: None where it did not run to its end; error: None for success."""
+
+    status: Status
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    error: str | None
 
 
 class Grouped:
-    """Text: a heading for every group of hosts with the same output and end, then that output."""
+    """Writes a heading for every group of hosts with the same output and end, then that output."""
 
     def __init__(self, out: TextIO, aside: TextIO) -> None:
         self._out = out
@@ -41,7 +52,7 @@ class Grouped:
                 self.show()
 
     def close(self) -> None:
-        """Everything was shown when the run ended."""
+        """Do nothing: everything was written when the run ended."""
 
     def _progress(self, last: bool = False) -> None:
         if self._total > 1 and self._aside.isatty():
@@ -49,34 +60,32 @@ class Grouped:
             self._aside.write(f"\r\x1b[K{text}")
             self._aside.flush()
 
-    def answer(self, host: str) -> JsonObject:
-        """What became of it on `host`: status, exit_code (int or None), stdout, stderr, error (str or None)."""
+    def _answer(self, host: str) -> _Answer:
         call = self._results.get(host)
-        ended = self._hosts.get(host)
-        error = (call.result.error if call else "") or (ended.error if ended else None) or None
+        ended = self._hosts[host]
         pieces = self._output.get(host, [])
-        return {
-            "status": call.result.status if call else ended.status if ended else "skipped",
-            "exit_code": _exit_code(call),
-            "stdout": "".join(data for stream, data in pieces if stream == "stdout"),
-            "stderr": "".join(data for stream, data in pieces if stream == "stderr"),
-            "error": error,
-        }
+        exit_code = call.result.values.get("exit_code") if call else None
+        return _Answer(
+            status=call.result.status if call else ended.status,
+            exit_code=exit_code if isinstance(exit_code, int) else None,
+            stdout="".join(data for stream, data in pieces if stream == "stdout"),
+            stderr="".join(data for stream, data in pieces if stream == "stderr"),
+            error=(call.result.error if call else "") or ended.error or None,
+        )
 
     def show(self) -> None:
-        groups: dict[tuple[str, str], list[str]] = {}
-        for host, ended in self._hosts.items():
-            text = "".join(data for _, data in self._output.get(host, []))
-            answer = self.answer(host)
-            end = "" if answer["error"] is None else without_host(str(answer["error"]), host)
-            if answer["exit_code"] not in (None, 0):
-                end = f"exit code {answer['exit_code']}"
-            groups.setdefault((end or ended.error or "", text), []).append(host)
-        for (end, text), names in sorted(groups.items(), key=lambda item: (bool(item[0][0]), -len(item[1]))):
+        """Write everything; called at the end."""
+        folding: Folding[str] = Folding()
+        for host in self._hosts:
+            output = "".join(data for _, data in self._output.get(host, []))
+            answer = self._answer(host)
+            failed = answer.exit_code not in (None, 0)
+            folding.add(output, host, f"exit code {answer.exit_code}" if failed else answer.error or "")
+        for output, end, names in sorted(folding.groups(), key=lambda group: (bool(group[1]), -len(group[2]))):
             count = f" ({len(names)})" if len(names) > 2 else ""
-            said = ": " + with_host(end, names) if end else ""
-            self._out.write(f"── {fold_names(names)}{count}{neutral(said)}\n")
-            for line in text.split("\n")[: -1 if text.endswith("\n") or not text else None]:
+            why = f": {end}" if end else ""
+            self._out.write(f"── {fold_names(names)}{count}{neutral(why)}\n")
+            for line in output.split("\n")[: -1 if output.endswith("\n") or not output else None]:
                 self._out.write(neutral(line.rstrip("\r")) + "\n")
         if self._interrupted:
             self._out.write("interrupted\n")
@@ -84,21 +93,10 @@ class Grouped:
 
 
 class GroupedDocument(Grouped):
-    """One JSON document: host -> its answer."""
+    """Writes one JSON document: an object of answers by host."""
 
     def show(self) -> None:
-        json.dump({host: self.answer(host) for host in self._hosts}, self._out, indent=2, ensure_ascii=True)
+        """Write everything; called at the end."""
+        answers = {host: dataclasses.asdict(self._answer(host)) for host in self._hosts}
+        json.dump(answers, self._out, indent=2, ensure_ascii=True)
         self._out.write("\n")
-
-
-def _exit_code(call: CallFinished | None) -> int | None:
-    if call is None:
-        return None
-    code = call.result.values.get("exit_code")
-    if isinstance(code, int):
-        return code
-    word, _, number = call.result.error.rpartition("exit code ")
-    return int(number) if word and number.isdigit() else None
-
-
-__all__ = ["Grouped", "GroupedDocument"]

@@ -26,7 +26,8 @@ from sloth.engine.events import (
 )
 from sloth.payload.kernel.findings import RestoreStatus
 from sloth.payload.kernel.status import Reason, Status
-from sloth.report.text import diff_lines, fold_names, hosts, neutral, task_reason, with_host, without_host
+from sloth.report.folding import Folding
+from sloth.report.text import diff_lines, fold_names, hosts, neutral, task_reason
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff
@@ -203,16 +204,15 @@ class Plain:
 
     def _recap(self, event: RunFinished) -> None:
         self._show_orphans()
-        groups: dict[tuple[Status, str], list[str]] = {}
+        failures: Folding[Status] = Folding()
         for host, ended in self._ended.items():
             if ended.status in (UNREACHABLE, FAILED):
-                text = without_host(self._failed.get(host, ""), host)
-                groups.setdefault((ended.status, text), []).append(host)
-        alone = len(self._ended) == 1  # its failure stands just above
-        for (status, text), names in groups.items():
-            if alone and status == FAILED and text == without_host(self._shown_error, names[0]):
-                continue
-            self.line(f"{status.value:<11}  {hosts(names)}: {with_host(text, names)}", "red")
+                failures.add(ended.status, host, self._failed.get(host, ""))
+        is_alone = len(self._ended) == 1
+        for status, text, names in failures.groups():
+            if is_alone and status is FAILED and text == self._shown_error:
+                continue  # it is just above
+            self.line(f"{status.value:<11}  {hosts(names)}: {text}", "red")
         counts = event.summary
         word = "would change" if self._check else "changed"
         changed_hosts = sum(ended.status == CHANGED for ended in self._ended.values())

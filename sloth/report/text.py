@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from sloth.engine.events import Phase, PhaseKind, Skip, SkipKind, TaskFinished
@@ -14,7 +14,6 @@ from sloth.payload.session.messages import LockHolder
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff, Json
 
-HOST = "\0host\0"  # stands for a host's name
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)\Z")
@@ -53,19 +52,6 @@ def holder_sentence(holder: LockHolder) -> str:
         return "another run"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
-
-
-def without_host(text: str, host: str) -> str:
-    """Return `text` with a placeholder where it names `host` as a whole word, so that hosts can be told alike.
-
-    A host called "web1" is not meant by "web10" or "HOSTweb1.db".
-    """
-    return re.sub(rf"(?<![\w./-]){re.escape(host)}(?![\w/-]|\.\w)", HOST, text)
-
-
-def with_host(text: str, names: Sequence[str]) -> str:
-    """Return a text of without_host() for these hosts."""
-    return text.replace(HOST, names[0] if len(names) == 1 else "the host")
 
 
 def neutral(text: str) -> str:

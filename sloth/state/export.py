@@ -1,8 +1,9 @@
-"""The file of `state export`: versioned, streamed, with checksums, encrypted if asked.
+"""The file of `state export`: versioned, streamed, with checksums, and encrypted on request.
 
-A line of text each: the magic with the version; the header, JSON; frames. A frame is JSON, plain after its SHA-256 or
-as a Fernet token, and says which one it is of which file (`number`, `file`), so that none can be left out, moved or
-taken from elsewhere; the first one has the header's hash, the last one the counts and a hash over all of them.
+The file is lines of text: the magic word with the version; the header, in JSON; then frames. A frame is JSON, either
+after its SHA-256 or as a Fernet token. It contains its number and the id of the file, so that no frame can be left out,
+moved, or taken from another file. The first frame has the hash of the header; the last has the counts of rows, and a
+hash over all frames before it.
 """
 
 from __future__ import annotations
@@ -12,35 +13,94 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.payload.kernel.paging import pages
 from sloth.payload.state.export import TABLES
-from sloth.state.keys import Damaged, Keyring, Keys
-from sloth.state.private import written
+from sloth.state.keys import Damaged, KeyHeader, Keyring, Keys
+from sloth.state.private import replacing
 
-__all__ = ["TABLES", "Reader", "Writer", "pages", "rekey", "writing"]
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject, Rows
+
+__all__ = ["TABLES", "Counts", "Header", "Reader", "Writer", "pages", "rekey", "writing"]
 
 MAGIC = "SLOTH-STATE"
 VERSION = 1
-LONGEST = 64 * 1024 * 1024  # bytes of a line; a longer one is no frame of ours
-Rows = list[dict[str, Any]]
+LINE_LIMIT = 64 * 1024 * 1024  # bytes; no frame that we write is longer
+Counts = dict[str, dict[str, int]]  # agent -> table -> number of rows
+_PLAIN, _FERNET = "none", "fernet"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of an export, which anybody can read.
+
+    Attributes:
+        agents: whose states are in it.
+        created: in epoch seconds.
+        file: a random id of the file.
+        is_encrypted: with the keys of `keys`.
+        about: who made it and where ("by" and "origin").
+    """
+
+    agents: tuple[str, ...]
+    created: int
+    file: str
+    is_encrypted: bool = False
+    keys: KeyHeader = field(default_factory=KeyHeader)
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cipher(self) -> str:
+        """How it is encrypted: "fernet" or "none"."""
+        return _FERNET if self.is_encrypted else _PLAIN
+
+    def plain(self) -> JsonObject:
+        """Return it as JSON."""
+        return {
+            **self.about,
+            "agents": list(self.agents),
+            "created": self.created,
+            "cipher": self.cipher,
+            "file": self.file,
+            **self.keys.plain(),
+        }
+
+    @classmethod
+    def read(cls, text: bytes, path: Path) -> Header:
+        """Return the header of the file at `path`, whose line is `text`. Raises StateError."""
+        damaged = Damaged(f"{path}: the header (line 2) is damaged")
+        try:
+            data = json.loads(text)
+        except ValueError:
+            raise damaged from None
+        keys = KeyHeader.read(data)
+        types = {"agents": list, "file": str, "cipher": str, "created": int}
+        if keys is None or any(not isinstance(data.get(name), kind) for name, kind in types.items()):
+            raise damaged
+        if data["cipher"] not in (_PLAIN, _FERNET):
+            raise StateError(f"{path} has an unknown encryption", hint="upgrade sloth-runner")
+        about = {name: str(data[name]) for name in ("by", "origin") if name in data}
+        agents = tuple(map(str, data["agents"]))
+        return cls(agents, data["created"], data["file"], data["cipher"] == _FERNET, keys, about)
 
 
 class Writer:
-    """Writes frames of rows; use writing()."""
+    """Writes frames of rows; see writing()."""
 
-    def __init__(self, file: IO[bytes], header: dict[str, Any], ring: Keyring | None) -> None:
+    def __init__(self, file: IO[bytes], header: Header, ring: Keyring | None) -> None:
         self._file = file
         self._ring = ring
-        self._id = header["file"]
+        self._id = header.file
         self._number = 0
         self._digest = hashlib.sha256()
-        self._counts: dict[str, dict[str, int]] = {}
-        text = json.dumps(header, sort_keys=True).encode("ascii")
+        self._counts: Counts = {}
+        text = json.dumps(header.plain(), sort_keys=True).encode("ascii")
         file.write(f"{MAGIC} {VERSION}\n".encode("ascii") + text + b"\n")
         self._frame({"header": hashlib.sha256(text).hexdigest()})
 
@@ -48,12 +108,15 @@ class Writer:
         """Write rows of a table of an agent's state."""
         for page in pages(rows):
             self._frame({"agent": agent, "table": table, "rows": page})
-        tables = self._counts.setdefault(agent, {})
-        tables[table] = tables.get(table, 0) + len(rows)
+        _count(self._counts, agent, table, len(rows))
 
-    def _frame(self, content: dict[str, Any]) -> None:
+    def finish(self) -> None:
+        """Write the last frame."""
+        self._frame({"end": True, "counts": self._counts, "digest": self._digest.hexdigest()})
+
+    def _frame(self, content: JsonObject) -> None:
         data = json.dumps({"file": self._id, "number": self._number, **content}, ensure_ascii=True).encode("ascii")
-        if len(data) > LONGEST // 2:
+        if len(data) > LINE_LIMIT // 2:  # encryption makes it longer
             raise StateError(f"a row of the state is too large for an export: {len(data)} bytes")
         self._number += 1
         self._digest.update(data)
@@ -62,154 +125,152 @@ class Writer:
         else:
             self._file.write(hashlib.sha256(data).hexdigest().encode("ascii") + b" " + data + b"\n")
 
-    def finish(self) -> None:
-        """Write the last frame."""
-        self._frame({"end": True, "counts": self._counts, "digest": self._digest.hexdigest()})
-
 
 @contextlib.contextmanager
-def writing(path: Path, agents: list[str], keys: Keys | None, about: dict[str, Any]) -> Iterator[Writer]:
-    """A Writer for `path`, which appears when the block ends without an error. Raises StateError.
+def writing(
+    path: Path, agents: list[str], keys: Keys | None, about: Mapping[str, str], created: int | None = None
+) -> Iterator[Writer]:
+    """Open a Writer for `path`, which appears when the block ends without an exception. Raises StateError.
 
-    keys: encrypt with them; about: what else the header says (by, origin), readable by everybody.
+    keys: encrypt with the first of them; about: see Header; created: now, unless given.
     """
-    ring, said = keys.writing() if keys is not None else (None, {"keys": [], "kdf": None})
-    header = {
-        "agents": agents,
-        "created": int(time.time()),
-        "cipher": "fernet" if ring is not None else "none",
-        "file": os.urandom(16).hex(),
-        **said,
-        **about,
-    }
-    with written(path) as file:
+    ring, key_header = keys.for_writing() if keys is not None else (None, KeyHeader())
+    header = Header(
+        agents=tuple(agents),
+        created=int(time.time()) if created is None else created,
+        file=os.urandom(16).hex(),
+        is_encrypted=ring is not None,
+        keys=key_header,
+        about=about,
+    )
+    with replacing(path) as file:
         writer = Writer(file, header, ring)
         yield writer
         writer.finish()
 
 
 class Reader:
-    """Reads what a Writer wrote, in order, checking everything; what it yields is to be trusted at the end only."""
+    """Reads what a Writer wrote, in order, and checks all of it. Trust no row before the last one was read.
 
-    def __init__(self, path: Path, keys: Keys, plain: bool = False) -> None:
-        """Reads the header. Raises StateError: no such file, none of ours, a newer one, a wrong key.
+    Attributes:
+        path: the file.
+        header: its header.
+    """
 
-        plain: a file that is not encrypted will do, even when the user named a key.
+    def __init__(self, path: Path, keys: Keys, allow_plain: bool = False) -> None:
+        """Read the header. Raises StateError: not found, not an export, a newer format, or a wrong key.
+
+        allow_plain: accept a file that is not encrypted even when an option names a key.
         """
         self.path = path
         self._line = 0
         with self._open() as file:
-            self.header = self._head(file)
-        encrypted = self.header.get("cipher") == "fernet"
-        if not encrypted and not plain and keys.named:
-            raise StateError(f"{path} is not encrypted, and you named a key", hint="is it the file that you mean?")
-        self._ring = keys.reading(self.header, str(path)) if encrypted else None
+            self._text = self._read_head(file)
+        self.header = Header.read(self._text, path)
+        encrypted = self.header.is_encrypted
+        if not encrypted and not allow_plain and keys.is_explicit:
+            raise StateError(
+                f"{path} is not encrypted, although a key was given", hint="check that it is the right file"
+            )
+        self._ring = keys.for_reading(self.header.keys, str(path)) if encrypted else None
+
+    def __iter__(self) -> Iterator[tuple[str, str, Rows]]:
+        """Yield (agent, table, rows). Raises Damaged: at the latest at the end, if the file was cut off."""
+        for frame in self.frames():
+            if "rows" in frame:
+                yield str(frame["agent"]), str(frame["table"]), list(frame["rows"])
+
+    def frames(self) -> Iterator[JsonObject]:
+        """Yield every frame but the last. Raises Damaged."""
+        digest, number = hashlib.sha256(), 0
+        counts: Counts = {}
+        with self._open() as file:
+            self._read_head(file)
+            while True:
+                line = self._next(file)
+                if not line:
+                    raise Damaged(f"{self.path} is cut off after line {self._line - 1}", hint="export it again")
+                data, frame = self._read_frame(line, number)
+                if number == 0 and frame.get("header") != hashlib.sha256(self._text).hexdigest():
+                    raise Damaged(f"{self.path}: the header (line 2) was altered")
+                if frame.get("end"):
+                    if frame.get("digest") != digest.hexdigest() or frame.get("counts") != counts:
+                        raise Damaged(f"{self.path}: the end (line {self._line}) does not match the rest")
+                    break
+                digest.update(data)
+                if "rows" in frame:
+                    _count(counts, str(frame.get("agent")), str(frame.get("table")), len(frame["rows"]))
+                yield frame
+                number += 1
+            if file.read(1):
+                raise Damaged(f"{self.path}: unexpected data after the end (line {self._line + 1})")
+
+    def verify(self) -> Counts:
+        """Read all of it, and return how many rows there are. Raises Damaged."""
+        counts: Counts = {agent: {} for agent in self.header.agents}
+        for agent, table, rows in self:
+            _count(counts, agent, table, len(rows))
+        return counts
 
     def _open(self) -> IO[bytes]:
         try:
             return self.path.open("rb")
         except OSError as error:
-            raise StateError(f"{self.path} cannot be read: {error.strerror}") from error
+            raise StateError(f"cannot read {self.path}: {error.strerror}") from error
 
     def _next(self, file: IO[bytes]) -> bytes:
-        line = file.readline(LONGEST)
+        line = file.readline(LINE_LIMIT)
         self._line += 1
         if line and not line.endswith(b"\n"):
             raise Damaged(f"{self.path} is cut off in line {self._line}", hint="export it again")
         return line[:-1]
 
-    def _head(self, file: IO[bytes]) -> dict[str, Any]:
-        self._line = 0
+    def _read_head(self, file: IO[bytes]) -> bytes:
+        """Check the magic word and version, and return the line of the header."""
         magic, _, version = file.readline(100).decode("ascii", "replace").strip().partition(" ")
         self._line = 1
         if magic != MAGIC or not version.isdigit() or int(version) < 1:
-            raise StateError(f"{self.path} is no export of a state", hint="sloth-runner state export makes one")
+            raise StateError(f"{self.path} is not an export of a state", hint="sloth-runner state export creates one")
         if int(version) > VERSION:
             raise StateError(
-                f"{self.path} has format {version}, and this sloth-runner knows up to {VERSION}", hint="upgrade it"
+                f"{self.path} has format {version}, but this sloth-runner supports formats up to {VERSION}",
+                hint="upgrade sloth-runner",
             )
-        self._text = self._next(file)
-        try:
-            header = json.loads(self._text)
-        except ValueError:
-            raise Damaged(f"{self.path}: the header (line 2) is damaged") from None
-        wanted = {"agents": list, "file": str, "cipher": str, "keys": list}
-        if not isinstance(header, dict) or any(not isinstance(header.get(name), kind) for name, kind in wanted.items()):
-            raise Damaged(f"{self.path}: the header (line 2) is damaged")
-        if header["cipher"] not in ("none", "fernet"):
-            raise StateError(f"{self.path} is encrypted in a way that we do not know", hint="upgrade sloth-runner")
-        return header
+        return self._next(file)
 
-    def __iter__(self) -> Iterator[tuple[str, str, Rows]]:
-        """Yield (agent, table, rows). Raises Damaged; a file that was cut off says so at the end."""
-        for frame in self.frames():
-            if "rows" in frame:
-                yield str(frame["agent"]), str(frame["table"]), list(frame["rows"])
-
-    def frames(self) -> Iterator[dict[str, Any]]:
-        """Yield every frame. Raises Damaged."""
-        digest, number = hashlib.sha256(), 0
-        counts: dict[str, dict[str, int]] = {}
-        with self._open() as file:
-            self._head(file)
-            while True:
-                line = self._next(file)
-                if not line:
-                    raise Damaged(f"{self.path} is cut off after line {self._line - 1}", hint="export it again")
-                data, frame = self._frame(line, number)
-                if number == 0 and frame.get("header") != hashlib.sha256(self._text).hexdigest():
-                    raise Damaged(f"{self.path}: the header (line 2) was altered")
-                if frame.get("end"):
-                    if frame.get("digest") != digest.hexdigest() or frame.get("counts") != counts:
-                        raise Damaged(f"{self.path}: the end (line {self._line}) does not fit the rest")
-                    break
-                digest.update(data)
-                if "rows" in frame:
-                    tables = counts.setdefault(str(frame.get("agent")), {})
-                    tables[str(frame.get("table"))] = tables.get(str(frame.get("table")), 0) + len(frame["rows"])
-                yield frame
-                number += 1
-            if file.read(1):
-                raise Damaged(f"{self.path}: there is something behind the end (line {self._line + 1})")
-
-    def _frame(self, line: bytes, number: int) -> tuple[bytes, dict[str, Any]]:
+    def _read_frame(self, line: bytes, number: int) -> tuple[bytes, JsonObject]:
         where = f"{self.path}: line {self._line}"
+        damaged = Damaged(f"{where} is damaged")
         if self._ring is not None:
             try:
                 data = self._ring.decrypt(line)
             except Damaged:
-                raise Damaged(f"{where} is damaged") from None
+                raise damaged from None
         else:
-            told, _, data = line.partition(b" ")
-            if told != hashlib.sha256(data).hexdigest().encode("ascii"):
-                raise Damaged(f"{where} is damaged")
+            checksum, _, data = line.partition(b" ")
+            if checksum != hashlib.sha256(data).hexdigest().encode("ascii"):
+                raise damaged
         try:
             frame = json.loads(data)
         except ValueError:
-            raise Damaged(f"{where} is damaged") from None
+            raise damaged from None
         if not isinstance(frame, dict) or not isinstance(frame.get("rows", []), list):
-            raise Damaged(f"{where} is damaged")
-        if frame.get("file") != self.header["file"] or frame.get("number") != number:
-            raise Damaged(f"{where} is not where it belongs")
+            raise damaged
+        if frame.get("file") != self.header.file or frame.get("number") != number:
+            raise Damaged(f"{where} does not belong there")
         return data, frame
-
-    def verify(self) -> dict[str, dict[str, int]]:
-        """Read all of it; return the number of rows by agent and table. Raises Damaged."""
-        counts: dict[str, dict[str, int]] = {agent: {} for agent in self.header["agents"]}
-        for agent, table, rows in self:
-            tables = counts.setdefault(agent, {})
-            tables[table] = tables.get(table, 0) + len(rows)
-        return counts
 
 
 def rekey(path: Path, old: Keys, new: Keys) -> str:
-    """Encrypt the file anew, under the first key of `new`; return that key's id.
-
-    Raises StateError; then the file is as it was.
-    """
-    reader = Reader(path, old, plain=True)
-    about = {name: value for name, value in reader.header.items() if name not in ("file", "keys", "kdf", "cipher")}
-    with writing(path, reader.header["agents"], new, about) as writer:
+    """Encrypt a file again, with the first key of `new`; return that key's id. After a StateError nothing changed."""
+    reader = Reader(path, old, allow_plain=True)
+    header = reader.header
+    with writing(path, list(header.agents), new, header.about, header.created) as writer:
         for agent, table, rows in reader:
             writer.rows(agent, table, rows)
-    return str(Reader(path, new).header["keys"][0])
+    return Reader(path, new).header.keys.keys[0]
+
+
+def _count(counts: Counts, agent: str, table: str, rows: int) -> None:
+    tables = counts.setdefault(agent, {})
+    tables[table] = tables.get(table, 0) + rows

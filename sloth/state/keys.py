@@ -1,4 +1,4 @@
-"""Where encryption keys come from: $SLOTH_KEY, a key file, or a passphrase; the first one encrypts, all decrypt."""
+"""Encryption keys: from $SLOTH_KEY, a key file, or a passphrase. The first key encrypts, every key decrypts."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 
-COST = {"n": 2**15, "r": 8, "p": 1}  # scrypt: 32 MB and about 0.1 s
-LOWEST = {"n": 2**14, "r": 8, "p": 1}  # of a file's header: what we add to it shall not be cheap to guess
-HIGHEST = {"n": 2**20, "r": 32, "p": 4}  # and a hostile one shall not eat the machine,
-MEMORY = 256 * 1024 * 1024  # bytes of it
-WANTED = "set $SLOTH_KEY, or give --key-file or --passphrase; sloth-runner key generate makes a key"
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json, JsonObject
+
+SCRYPT_MEMORY = 256 * 1024 * 1024  # bytes that a file's header may make us use
+HOW_TO_GIVE_A_KEY = "set $SLOTH_KEY, or use --key-file or --passphrase; sloth-runner key generate creates a key"
+HOW_TO_CREATE = "sloth-runner key generate creates one"
 
 
 class WrongKey(StateError):
-    """None of our keys is the one that encrypted this."""
+    """Something was encrypted with another key."""
 
 
 class Damaged(StateError):
-    """It was encrypted with one of our keys, and is not what it was."""
+    """Something was encrypted with one of our keys, and has been altered since."""
 
 
 def generate() -> str:
@@ -38,15 +39,19 @@ def generate() -> str:
 
 
 def key_id(key: bytes) -> str:
-    """What a file's header says of a key, so that a wrong key is told apart from a damaged file."""
+    """Return the id of a key that a file's header shows, which tells a wrong key from a damaged file."""
     return hashlib.sha256(b"sloth-runner key id\0" + key).hexdigest()[:16]
 
 
 class Keyring:
-    """One or more Fernet keys."""
+    """One or more Fernet keys.
+
+    Attributes:
+        ids: the ids of the keys.
+    """
 
     def __init__(self, keys: Sequence[str], source: str) -> None:
-        """keys: as `key generate` prints them; source: for messages. Raises StateError for one that is none."""
+        """keys: as `key generate` prints them; source: where they are from, for errors. Raises StateError."""
         from cryptography.fernet import Fernet, MultiFernet
 
         self._keys = []
@@ -54,84 +59,168 @@ class Keyring:
             try:
                 self._keys.append(Fernet(key.encode("ascii", "replace")))
             except ValueError:
-                raise StateError(
-                    f"key {number} of {source} is no Fernet key", hint="sloth-runner key generate makes one"
-                ) from None
+                raise StateError(f"key {number} of {source} is not a Fernet key", hint=HOW_TO_CREATE) from None
         if not self._keys:
-            raise StateError(f"there is no key in {source}", hint="sloth-runner key generate makes one")
+            raise StateError(f"no key in {source}", hint=HOW_TO_CREATE)
         self._fernet = MultiFernet(self._keys)
         self.ids = [key_id(key.encode("ascii")) for key in keys]
 
     def encrypt(self, data: bytes) -> bytes:
-        """Return a token (ASCII, without newlines), made with the first key."""
+        """Return a token (ASCII, without newlines), encrypted with the first key."""
         return self._fernet.encrypt(data)
 
     def decrypt(self, token: bytes) -> bytes:
-        """Return what encrypt() was given. Raises Damaged."""
+        """Return the data of a token. Raises Damaged."""
         from cryptography.fernet import InvalidToken
 
         try:
-            # Python's base64 skips what does not belong into it; a file with that in it is not what was written.
+            # Python's base64 skips invalid characters, so a token that has some in it would seem unaltered.
             if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)) != token:
                 raise InvalidToken
             return self._fernet.decrypt(token)
         except (InvalidToken, TypeError, ValueError):
-            raise Damaged("it does not decrypt") from None
+            raise Damaged("cannot be decrypted") from None
 
 
-def derived(passphrase: str, kdf: Mapping[str, Any]) -> Keyring:
-    """The Keyring that a passphrase stands for; kdf: a header's, as new_kdf() made it. Raises StateError."""
-    try:
-        salt = base64.b64decode(str(kdf["salt"]), validate=True)
-        cost = {name: int(kdf[name]) for name in COST}
-    except (KeyError, ValueError, TypeError):
-        raise StateError("the header's salt and cost of the passphrase cannot be read") from None
-    power_of_two = cost["n"] > 1 and cost["n"] & (cost["n"] - 1) == 0
-    bounded = len(salt) >= 16 and all(LOWEST[name] <= cost[name] <= HIGHEST[name] for name in cost)
-    bounded = bounded and 128 * cost["n"] * cost["r"] <= MEMORY
-    if kdf.get("name") != "scrypt" or not power_of_two or not bounded:
-        raise StateError("the header asks for a key derivation that this sloth-runner does not do", hint="upgrade it")
-    memory = 256 * cost["n"] * cost["r"] + 1024 * 1024
-    said = unicodedata.normalize("NFC", passphrase)  # keyboards differ in how they compose letters
-    key = hashlib.scrypt(said.encode("utf-8", "surrogateescape"), salt=salt, dklen=32, maxmem=memory, **cost)
-    return Keyring([base64.urlsafe_b64encode(key).decode("ascii")], "the passphrase")
+@dataclass(frozen=True, slots=True)
+class Scrypt:
+    """How a file's key is derived from a passphrase: a salt (base64), and the cost.
+
+    The cost comes from the file's header, so it is bounded: not so cheap that a copied file is easy to attack, and not
+    so expensive that a hostile file exhausts this machine.
+    """
+
+    salt: str
+    n: int = 2**15  # with r=8: 32 MB, and about 0.1 s
+    r: int = 8
+    p: int = 1
+
+    @classmethod
+    def new(cls) -> Scrypt:
+        """Return one with a new salt."""
+        return cls(base64.b64encode(os.urandom(16)).decode("ascii"))
+
+    @classmethod
+    def read(cls, header: JsonObject) -> Scrypt:
+        """Return that of a header. Raises StateError when it is invalid, or outside the bounds."""
+        try:
+            found = cls(str(header["salt"]), int(header["n"]), int(header["r"]), int(header["p"]))
+            salt = base64.b64decode(found.salt, validate=True)
+        except (KeyError, ValueError, TypeError):
+            raise StateError("the header has no valid salt and cost for a passphrase") from None
+        power_of_two = found.n > 1 and found.n & (found.n - 1) == 0
+        bounded = 2**14 <= found.n <= 2**20 and 8 <= found.r <= 32 and 1 <= found.p <= 4
+        bounded = bounded and 128 * found.n * found.r <= SCRYPT_MEMORY
+        if header.get("name") != "scrypt" or not power_of_two or not bounded or len(salt) < 16:
+            raise StateError("the header asks for an unsupported key derivation", hint="upgrade sloth-runner")
+        return found
+
+    def plain(self) -> JsonObject:
+        """Return it as a header's JSON."""
+        return {"name": "scrypt", **asdict(self)}
+
+    def keyring(self, passphrase: str) -> Keyring:
+        """Return the Keyring of a passphrase."""
+        text = unicodedata.normalize("NFC", passphrase)  # keyboards differ in how they compose letters
+        key = hashlib.scrypt(
+            text.encode("utf-8", "surrogateescape"), salt=base64.b64decode(self.salt), n=self.n, r=self.r, p=self.p,
+            dklen=32, maxmem=256 * self.n * self.r + 1024 * 1024,
+        )  # fmt: skip
+        return Keyring([base64.urlsafe_b64encode(key).decode("ascii")], "the passphrase")
 
 
-def new_kdf() -> dict[str, Any]:
-    """A new salt, and what deriving costs, for a file's header."""
-    return {"name": "scrypt", "salt": base64.b64encode(os.urandom(16)).decode("ascii"), **COST}
+@dataclass(frozen=True, slots=True)
+class KeyHeader:
+    """What the header of an encrypted file says about its keys.
+
+    Attributes:
+        keys: the ids of the keys that encrypt it.
+        kdf: how the key is derived, where it is a passphrase.
+    """
+
+    keys: tuple[str, ...] = ()
+    kdf: JsonObject | None = None
+
+    @classmethod
+    def read(cls, header: Json) -> KeyHeader | None:
+        """Return that of a header's JSON; None when the header is invalid."""
+        if not isinstance(header, dict) or not isinstance(header.get("keys"), list):
+            return None
+        kdf = header.get("kdf")
+        return cls(tuple(str(one) for one in header["keys"]), kdf if isinstance(kdf, dict) else None)
+
+    def plain(self) -> JsonObject:
+        """Return it as JSON."""
+        return {"keys": list(self.keys), "kdf": self.kdf}
 
 
 def read_key_file(path: Path) -> list[str]:
-    """The keys of a key file: one a line, # begins a comment. Raises StateError."""
+    """Return the keys of a key file: one per line, comments after #. Raises StateError."""
     try:
         mode = path.stat().st_mode
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise StateError(f"the key file {path} cannot be read: {why}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise StateError(f"cannot read the key file {path}: {why}") from error
     if stat.S_ISREG(mode) and mode & 0o077:
-        raise StateError(f"the key file {path} can be read by others", hint=f"chmod 600 {path}")
+        raise StateError(f"the key file {path} is readable by others", hint=f"chmod 600 {path}")
     return [line.partition("#")[0].strip() for line in lines if line.partition("#")[0].strip()]
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What the user offers: key_file, passphrase (asks for it, once it is needed), or the environment.
+    """The keys that the user provides: by --key-file, --passphrase or the environment.
 
-    A key file and a passphrase that are asked for come before $SLOTH_KEY, $SLOTH_KEY_FILE and $SLOTH_PASSPHRASE.
+    Nothing is read, and no passphrase is asked for, before it is needed.
+
+    Attributes:
+        key_file: the file that --key-file names.
+        passphrase: asks for the passphrase, for --passphrase.
     """
 
     key_file: Path | None = None
     passphrase: Callable[[], str] | None = None
 
     @property
-    def named(self) -> bool:
-        """Whether the user named a key for this command, and did not only have one in the environment."""
+    def is_explicit(self) -> bool:
+        """Whether an option of this command provides a key, rather than the environment."""
         return self.key_file is not None or self.passphrase is not None
 
-    def _plain(self) -> Keyring | None:
-        """The Keyring of keys that are no passphrase."""
+    def for_writing(self) -> tuple[Keyring, KeyHeader]:
+        """Return the Keyring to encrypt with, and its header. Raises StateError when there is no key."""
+        ring = self._key_ring()
+        if ring is not None:
+            return ring, KeyHeader(tuple(ring.ids[:1]))
+        passphrase = self._ask_passphrase()
+        if not passphrase:
+            raise StateError("no key to encrypt with", hint=HOW_TO_GIVE_A_KEY)
+        kdf = Scrypt.new()
+        ring = kdf.keyring(passphrase)
+        return ring, KeyHeader(tuple(ring.ids), kdf.plain())
+
+    def for_reading(self, header: KeyHeader, file: str) -> Keyring:
+        """Return the Keyring that decrypts a file with this header. Raises WrongKey, StateError when there is no key.
+
+        file: its name, for errors.
+        """
+        if header.kdf is not None:
+            passphrase = self._ask_passphrase()
+            if not passphrase:
+                raise StateError(f"{file} needs a passphrase", hint="use --passphrase, or set $SLOTH_PASSPHRASE")
+            ring = Scrypt.read(header.kdf).keyring(passphrase)
+            if not set(header.keys) & set(ring.ids):
+                raise WrongKey(f"wrong passphrase for {file}")
+            return ring
+        needed = ", ".join(header.keys)
+        found = self._key_ring()
+        if found is None:
+            raise StateError(f"{file} is encrypted with the key {needed}", hint=HOW_TO_GIVE_A_KEY)
+        if not set(header.keys) & set(found.ids):
+            raise WrongKey(f"{file} is encrypted with the key {needed}, not with {', '.join(found.ids)}")
+        return found
+
+    def _key_ring(self) -> Keyring | None:
+        """Return the Keyring of a key file or $SLOTH_KEY; None when there is none, or a passphrase takes its place."""
         if self.key_file is not None:
             return Keyring(read_key_file(self.key_file), f"the key file {self.key_file}")
         if self.passphrase is not None:
@@ -143,39 +232,5 @@ class Keys:
             return Keyring(read_key_file(path), f"the key file {path}")
         return None
 
-    def _said(self) -> str | None:
+    def _ask_passphrase(self) -> str | None:
         return self.passphrase() if self.passphrase is not None else os.environ.get("SLOTH_PASSPHRASE") or None
-
-    def writing(self) -> tuple[Keyring, dict[str, Any]]:
-        """The Keyring to encrypt with, and what the header must say of it. Raises StateError when there is no key."""
-        plain = self._plain()
-        if plain is not None:
-            return plain, {"keys": plain.ids[:1], "kdf": None}
-        said = self._said()
-        if not said:
-            raise StateError("there is no key to encrypt with", hint=WANTED)
-        kdf = new_kdf()
-        ring = derived(said, kdf)
-        return ring, {"keys": ring.ids, "kdf": kdf}
-
-    def reading(self, header: Mapping[str, Any], what: str) -> Keyring:
-        """The Keyring for something whose header is given. Raises WrongKey, StateError when there is none.
-
-        what: the file, for messages.
-        """
-        kdf = header.get("kdf")
-        if isinstance(kdf, Mapping):
-            said = self._said()
-            if not said:
-                raise StateError(f"{what} wants a passphrase", hint="give --passphrase, or set $SLOTH_PASSPHRASE")
-            ring: Keyring | None = derived(said, kdf)
-        else:
-            ring = self._plain()
-        wanted = [str(one) for one in header.get("keys") or ()]
-        if ring is None:
-            raise StateError(f"{what} is encrypted with the key {', '.join(wanted)}", hint=WANTED)
-        if not set(wanted) & set(ring.ids):
-            if isinstance(kdf, Mapping):
-                raise WrongKey(f"the passphrase is not that of {what}")
-            raise WrongKey(f"{what} is encrypted with the key {', '.join(wanted)}, and ours is {', '.join(ring.ids)}")
-        return ring

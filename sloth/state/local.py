@@ -6,28 +6,30 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from sloth.errors import StateError
-from sloth.payload.kernel.errors import StoreError
+from sloth.errors import StateError, StateNotFound
+from sloth.payload.kernel.errors import NotFound, StoreError
 from sloth.payload.lib.host import state_directory
 from sloth.payload.session.messages import LockHolder
-from sloth.payload.session.queries import query
+from sloth.payload.session.queries import query as run_query
 from sloth.payload.session.run_lock import HeldByOther, RunLock
 from sloth.payload.state.store import Store
-
-if TYPE_CHECKING:
-    from sloth.payload.kernel.values import JsonObject, Rows
+from sloth.state.queries import StateQuery
 
 LOCAL = "local"
-WAIT = 10.0  # seconds for a run on this machine to end
+LOCK_WAIT = 10.0  # seconds for a run on this machine to end
+T = TypeVar("T")
 
 
 class LocalState:
-    """A context manager; write: under the run lock of this machine."""
+    """The state of the agent `local`; a context manager that opens and closes it.
+
+    Its queries are one transaction, undone after an exception.
+    """
 
     def __init__(self, write: bool = False, warn: Callable[[str], None] = lambda text: None) -> None:
-        """warn: called with what the user should know, and is no error."""
+        """write: take the run lock of this machine, and allow changes; warn: is called with warnings for the user."""
         self._home = str(Path.home())
         self._lock = RunLock(os.path.dirname(state_directory(self._home))) if write else None
         self._write = write
@@ -37,7 +39,7 @@ class LocalState:
         if self._lock is not None:
             holder = LockHolder(run="state command", who="state", origin=LOCAL)
             try:
-                self._lock.acquire(holder, WAIT, lambda other: None, lambda: False)
+                self._lock.acquire(holder, LOCK_WAIT, lambda other: None, lambda: False)
             except HeldByOther as error:
                 run = f" (run {error.holder.run} of {error.holder.who})" if error.holder.run else ""
                 raise StateError(
@@ -52,9 +54,9 @@ class LocalState:
             raise StateError(error.message, hint=error.hint) from error
         return self
 
-    def query(self, op: str, args: JsonObject) -> Rows:
-        """Return the rows of a query (payload/session/queries.py). Raises StateError."""
-        return run_query(self._store, op, args)
+    def query(self, query: StateQuery[T]) -> list[T]:
+        """Return the answer to a query. Raises StateError."""
+        return _answer(self._store, query)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -73,21 +75,22 @@ class LocalState:
             self._lock.release()
 
 
-def query_replica(path: Path, op: str, args: JsonObject) -> Rows:
-    """Return the rows of a query of a replica. Raises StateError."""
+def query_replica(path: Path, query: StateQuery[T]) -> list[T]:
+    """Return the answer of a replica to a query. Raises StateError."""
     try:
         store = Store(str(path), readonly=True)
     except StoreError as error:
         raise StateError(error.message, hint=error.hint) from error
     try:
-        return run_query(store, op, args)
+        return _answer(store, query)
     finally:
         store.close()
 
 
-def run_query(store: Store, op: str, args: JsonObject) -> Rows:
-    """Return the rows of a query of an open state file. Raises StateError."""
+def _answer(store: Store, query: StateQuery[T]) -> list[T]:
     try:
-        return query(store, op, args)
+        return query.read(run_query(store, query.op, query.args))
+    except NotFound as error:
+        raise StateNotFound(error.message, hint=error.hint) from error
     except StoreError as error:
         raise StateError(error.message, hint=error.hint) from error

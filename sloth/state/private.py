@@ -1,4 +1,4 @@
-"""Files that only their owner may read, written whole or not at all."""
+"""Files that only their owner may read, replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sloth.errors import StateError
 
 
 @contextlib.contextmanager
-def written(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when the block ends without an error. Raises StateError.
+def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Open a new file that replaces `path` when the block ends without an exception. Raises StateError.
 
     It is private unless `mode` says otherwise.
     """
@@ -21,7 +21,7 @@ def written(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StateError(f"{path} cannot be written: {error.strerror}") from error
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -35,6 +35,6 @@ def written(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
         finally:
             os.close(directory)
     except OSError as error:
-        raise StateError(f"{path} cannot be written: {error.strerror}") from error
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,93 +1,148 @@
-"""The shared values and locks behind state.set/get/lock/unlock, in SQLite: one controller's runs see the same ones."""
+"""The shared values and locks of Lua's `state` table, in SQLite: every run of this controller sees the same ones."""
 
 from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
-from sloth.state.memory import _Transaction, open_database, sloth_home
+from sloth.state.database import Transaction, open_database, sloth_home
 
-VERSION = 1
-Rows = list[dict[str, Any]]  # outside the class, in which `list` is an operation
-SCHEMA = (
-    "CREATE TABLE shared (name TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL)",
-    "CREATE TABLE locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, taken REAL NOT NULL, expires REAL NOT NULL)",
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
+
+MIGRATIONS = (
+    (
+        "CREATE TABLE shared (name TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL)",
+        "CREATE TABLE locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, taken REAL NOT NULL, expires REAL NOT NULL)",
+    ),
 )
+TTL = 300.0  # seconds for which a lock is held unless its holder says otherwise
 
 
-# What each operation of Lua's `state` takes, and what its arguments must be.
-TAKES = {
-    "get": ("name", "default = nil"),
-    "set": ("name", "value", "options = {ttl = seconds}"),
-    "cas": ("name", "expected", "value", "options = {ttl = seconds}"),
-    "delete": ("name",),
-    "list": ('prefix = ""',),
-    "incr": ("name", "by = 1"),
-    "lock": ("name", "holder", "ttl = 300"),
-    "try_lock": ("name", "holder", "ttl = 300"),
-    "unlock": ("name", "holder"),
+class _Kind(StrEnum):
+    """What an argument must be; the value is what an error says."""
+
+    ANY = "plain data"
+    STRING = "a string"
+    NUMBER = "a number"
+    SECONDS = "a number of seconds"
+    OPTIONS = "a table such as {ttl = 60}"
+
+    def accepts(self, value: object) -> bool:
+        if self is _Kind.STRING:
+            return isinstance(value, str)
+        if self is _Kind.OPTIONS:
+            return isinstance(value, (dict, list))
+        if self in (_Kind.NUMBER, _Kind.SECONDS):
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """A parameter of an operation; `default` is Lua text for its usage line, "" where a value is required."""
+
+    name: str
+    kind: _Kind = _Kind.ANY
+    default: str = ""
+    is_null_kept: bool = False  # whether nil is passed on, rather than left to the default
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.default}" if self.default else self.name
+
+
+_NAME = _Parameter("name", _Kind.STRING)
+_HOLDER = _Parameter("holder", _Kind.STRING)
+_TTL = _Parameter("ttl", _Kind.SECONDS, f"{TTL:.0f}")
+_OPTIONS = _Parameter("options", _Kind.OPTIONS, "{ttl = seconds}", is_null_kept=True)
+# The operations of Lua's `state` that are methods of Shared.
+_OPERATIONS: dict[str, tuple[_Parameter, ...]] = {
+    "get": (_NAME, _Parameter("default", default="nil")),
+    "set": (_NAME, _Parameter("value"), _OPTIONS),
+    "cas": (_NAME, _Parameter("expected"), _Parameter("value"), _OPTIONS),
+    "delete": (_NAME,),
+    "list": (_Parameter("prefix", _Kind.STRING, '""'),),
+    "incr": (_NAME, _Parameter("by", _Kind.NUMBER, "1")),
+    "lock": (_NAME, _HOLDER, _TTL),
+    "try_lock": (_NAME, _HOLDER, _TTL),
+    "unlock": (_NAME, _HOLDER),
 }
-KINDS: dict[str, tuple[Any, str]] = {
-    "name": (str, "a string"),
-    "prefix": (str, "a string"),
-    "holder": (str, "a string"),
-    "by": ((int, float), "a number"),
-    "ttl": ((int, float), "a number of seconds"),
-    "options": ((dict, list), "a table such as {ttl = 60}"),
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock that is held. Times are epoch seconds."""
+
+    name: str
+    holder: str
+    taken: float
+    expires: float
+
+
+Locks = list[Lock]  # inside the class, `list` is an operation
+Names = list[str]
 
 
 class Shared:
-    """Values are any plain data; an expired value or lock is as if it were not there. Times are epoch seconds."""
+    """Shared values, which are any plain data, and shared locks. Once expired, either counts as absent."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Opens nothing yet: most runs share nothing."""
+        """Open nothing yet: most runs share nothing."""
         self._path = path or sloth_home() / "shared.db"
-        self._opened: Any = None
+        self._opened: sqlite3.Connection | None = None
 
     @property
-    def _database(self) -> Any:
+    def _database(self) -> sqlite3.Connection:
         if self._opened is None:
-            self._opened = open_database(self._path, (SCHEMA,), VERSION)
+            self._opened = open_database(self._path, MIGRATIONS)
         return self._opened
 
-    def call(self, op: str, args: list[Any]) -> Any:
-        """Run the operation `op` of Lua's `state` table. Raises StateError for wrong arguments and for its refusals."""
+    def call(self, op: str, args: Sequence[Json]) -> Json:
+        """Perform the operation `op` of Lua's `state` table. Raises StateError, also for invalid arguments."""
         if op == "holder":
             return secrets.token_hex(16)
-        if op not in TAKES:
-            raise StateError(f"there is no state.{op}")
-        method: Callable[..., Any] = getattr(self, op)
-        takes = TAKES[op]
-        usage = f"state.{op}({', '.join(takes)})"
-        least = sum("=" not in name for name in takes)
-        if not least <= len(args) <= len(takes):
-            raise StateError(f"state.{op} was given {len(args)} arguments", hint=usage)
-        for name, value in zip(takes, args, strict=False):
-            kind = KINDS.get(name.partition(" ")[0])
-            optional = value is None and "=" in name
-            if kind is not None and not optional and (not isinstance(value, kind[0]) or isinstance(value, bool)):
-                raise StateError(f"state.{op}: {name.partition(' ')[0]} must be {kind[1]}", hint=usage)
-        return method(*(args[:least] + [value for value in args[least:] if value is not None or op in ("set", "cas")]))
+        parameters = _OPERATIONS.get(op)
+        if parameters is None:
+            raise StateError(f"unknown function state.{op}")
+        usage = f"state.{op}({', '.join(map(str, parameters))})"
+        required = sum(not parameter.default for parameter in parameters)
+        if not required <= len(args) <= len(parameters):
+            raise StateError(f"state.{op}: invalid number of arguments: {len(args)}", hint=usage)
+        given: list[Json] = []
+        for parameter, value in zip(parameters, args, strict=False):
+            if value is None and parameter.default:
+                if parameter.is_null_kept:
+                    given.append(value)
+                continue
+            if not parameter.kind.accepts(value):
+                raise StateError(f"state.{op}: {parameter.name} must be {parameter.kind.value}", hint=usage)
+            given.append(value)
+        method: Callable[..., Json] = getattr(self, op)
+        return method(*given)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    # Values
+
+    def get(self, name: str, default: Json = None) -> Json:
         row = self._database.execute(
             "SELECT value FROM shared WHERE name=? AND (expires IS NULL OR expires>?)", (name, time.time())
         ).fetchone()
         return json.loads(row[0]) if row else default
 
-    def set(self, name: str, value: Any, options: Any = None) -> Any:
-        """Set a value (None deletes); options: {"ttl": seconds}."""
+    def set(self, name: str, value: Json, options: Json = None) -> Json:
+        """Set a value and return it; None deletes it. options: {"ttl": seconds}."""
         if value is None:
             self.delete(name)
             return None
         ttl = options.get("ttl") if isinstance(options, dict) else None
-        if ttl is not None and (not isinstance(ttl, (int, float)) or isinstance(ttl, bool)):
+        if ttl is not None and not _Kind.SECONDS.accepts(ttl):
             raise StateError(
                 f"the ttl of {name} must be a number of seconds", hint='state.set("name", value, {ttl = 60})'
             )
@@ -95,43 +150,49 @@ class Shared:
         self._database.execute("INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, json.dumps(value), expires))
         return value
 
-    def cas(self, name: str, expected: Any, value: Any, options: Any = None) -> bool:
-        """Set `name` to `value` if it is `expected` (None: not there), atomically; return whether it was."""
-        with _Transaction(self._database):
+    def cas(self, name: str, expected: Json, value: Json, options: Json = None) -> bool:
+        """Set a value if it equals `expected` (None: there is none), atomically; return whether it was set."""
+        with Transaction(self._database):
             if self.get(name) != expected:
                 return False
             self.set(name, value, options)
             return True
 
     def delete(self, name: str) -> bool:
+        """Delete a value; return whether there was one."""
         return bool(self._database.execute("DELETE FROM shared WHERE name=?", (name,)).rowcount)
 
-    def list(self, prefix: str = "") -> list[str]:
+    def list(self, prefix: str = "") -> Names:
+        """Return the names of all values that begin with `prefix`, sorted."""
         rows = self._database.execute(
             "SELECT name FROM shared WHERE expires IS NULL OR expires>? ORDER BY name", (time.time(),)
         )
         return [row[0] for row in rows if row[0].startswith(prefix)]
 
-    def incr(self, name: str, by: float = 1) -> Any:
-        """Add to a number (0 when there is none), atomically; return the sum."""
-        with _Transaction(self._database):
+    def incr(self, name: str, by: float = 1) -> float:
+        """Add `by` to a number (0 if there is none), atomically; return the sum. Raises StateError."""
+        with Transaction(self._database):
             value = self.get(name, 0)
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
+            if not _Kind.NUMBER.accepts(value):
                 raise StateError(f"state.incr: {name} is not a number")
-            return self.set(name, value + by)
+            total: float = value + by
+            self.set(name, total)
+            return total
 
-    def try_lock(self, name: str, holder: str, ttl: float = 300) -> bool:
-        """Take or renew a lock for `ttl` seconds; False when another holder has it."""
+    # Locks
+
+    def try_lock(self, name: str, holder: str, ttl: float = TTL) -> bool:
+        """Take or renew a lock for `ttl` seconds; return False if another holder has it."""
         now = time.time()
-        with _Transaction(self._database) as database:
+        with Transaction(self._database) as database:
             row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
             if row and row[0] != holder and row[1] > now:
                 return False
             database.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?)", (name, holder, now, now + float(ttl)))
             return True
 
-    def lock(self, name: str, holder: str, ttl: float = 300) -> bool:
-        """try_lock, or a StateError that names the holder and the time left."""
+    def lock(self, name: str, holder: str, ttl: float = TTL) -> bool:
+        """Take or renew a lock. Raises StateError, with the holder and the time left, if another holder has it."""
         if self.try_lock(name, holder, ttl):
             return True
         row = self._database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
@@ -142,8 +203,8 @@ class Shared:
         )
 
     def unlock(self, name: str, holder: str) -> bool:
-        """Give a lock back; False when it was not held. Raises StateError when another holder has it."""
-        with _Transaction(self._database) as database:
+        """Release a lock; return whether it was held. Raises StateError if another holder has it."""
+        with Transaction(self._database) as database:
             row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
             if row is None or row[1] <= time.time():
                 return False
@@ -153,15 +214,15 @@ class Shared:
             return True
 
     def break_lock(self, name: str) -> str | None:
-        """Take a lock from whoever holds it; return the holder, None when nobody did."""
-        with _Transaction(self._database) as database:
+        """Release a lock, whoever holds it; return the holder, or None if it was not held."""
+        with Transaction(self._database) as database:
             row = database.execute("SELECT holder FROM locks WHERE name=?", (name,)).fetchone()
             database.execute("DELETE FROM locks WHERE name=?", (name,))
             return str(row[0]) if row else None
 
-    def locks(self) -> Rows:
-        """The locks that are held: name, holder, taken, expires."""
+    def locks(self) -> Locks:
+        """Return the locks that are held, sorted by name."""
         rows = self._database.execute(
             "SELECT name, holder, taken, expires FROM locks WHERE expires>? ORDER BY name", (time.time(),)
         )
-        return [dict(zip(("name", "holder", "taken", "expires"), row, strict=True)) for row in rows]
+        return [Lock(*row) for row in rows]

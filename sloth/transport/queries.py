@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sloth.errors import HostError, ProtocolError, StateError
+from sloth.errors import HostError, ProtocolError, StateError, StateNotFound
 from sloth.payload.session import messages
 from sloth.transport.in_flight import retrieve
 from sloth.transport.outbox import Outbox
@@ -43,7 +43,8 @@ class Queries:
         if future.done():
             return
         if page.error:
-            future.set_exception(StateError(f"{self._host}: {page.error}", hint=page.hint))
+            kind = StateNotFound if page.not_found else StateError
+            future.set_exception(kind(f"{self._host}: {page.error}", hint=page.hint))
         else:
             future.set_result(rows)
 

@@ -143,7 +143,7 @@ def test_state_commands_of_the_seed(site_directory: Path) -> None:
     assert sloth(site_directory, "state", "delete", key, "--yes").returncode == 0
     missing = sloth(site_directory, "state", "show", key)
     assert missing.returncode == 1
-    assert "nothing is remembered" in missing.stderr
+    assert "no state of" in missing.stderr
     assert sloth(site_directory, "state", "clear", "--yes").returncode == 0
 
 

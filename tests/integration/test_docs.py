@@ -44,7 +44,7 @@ def replay(text: str, home: Path) -> str:
     here, there = str(srv), "/srv"
     environment = {
         **os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT), "SLOTH_KEY_FILE": str(home / "sloth.key"),
-        "USER": "ann", "LOGNAME": "ann",
+        "USER": "ann", "LOGNAME": "ann", "SLOTH_INVENTORY": "inventory.toml",
     }  # fmt: skip
     first = ""
 

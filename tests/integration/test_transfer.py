@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from unittest import mock
 
@@ -34,7 +33,7 @@ def test_all_of_it_comes_back(applied_home: Home) -> None:
     before, history = states(applied_home), applied_home.json("state", "history", "--agent", "web*")
     assert "encrypted" not in applied_home("state", "export", "--agent", "web*", "-o", "dump")
     applied_home("state", "clear", "--agent", "web*", "--yes")
-    checked = json.loads(applied_home("state", "import", "dump", "--merge", "--check", "--output", "json"))
+    checked = applied_home.json("state", "import", "dump", "--merge", "--check")
     assert checked["agents"]["web1"]["added"] == 3
     assert states(applied_home) == []
     assert "web1: 3 added, 0 altered" in applied_home("state", "import", "dump", "--merge")
@@ -74,7 +73,7 @@ def test_a_state_goes_to_another_agent(applied_home: Home) -> None:
     applied_home("state", "clear", "--agent", "web2", "--yes")
     applied_home("state", "import", "dump", "--merge", "--agent", "web1=web2")
     assert len(applied_home.json("state", "list", "--agent", "web2")) == 3
-    assert "names 0 of web1" in applied_home("state", "import", "dump", "--merge", "--agent", "db", status=2)
+    assert "selects 0 of web1" in applied_home("state", "import", "dump", "--merge", "--agent", "db", status=2)
 
 
 def test_what_is_wrong_with_a_file_is_said_before_anything_is_touched(applied_home: Home) -> None:

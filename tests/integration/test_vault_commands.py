@@ -55,7 +55,7 @@ def test_the_commands(vault: Vault, tmp_path: Path) -> None:
     assert "ended with status 3" in run("edit", "db/password", status=1)
     del os.environ["EDITOR"]
     run("remove", "db/password", "--yes")
-    assert "there is no secret" in run("get", "db/password", status=1)
+    assert "secret db/password not found" in run("get", "db/password", status=1)
     assert sloth(tmp_path, "key", "generate", "-o", "key").returncode == 0
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
     assert "already" in sloth(tmp_path, "key", "generate", "-o", "key").stderr

@@ -280,7 +280,7 @@ def test_what_became_different_between_two_runs() -> None:
         remember(store, key, "updated", before, after, {}, CONTEXT.replace(run=run))
     assert store.history.between("r1", "r3") == [{"key": "a", "before": {"x": 1}, "after": {"x": 3}}]
     assert [row["key"] for row in store.history.between("r2", "r1")] == ["a", "b"]
-    with pytest.raises(StoreError, match="no run r9"):
+    with pytest.raises(StoreError, match="run r9 not found"):
         store.history.between("r1", "r9")
     with pytest.raises(StoreError, match="ambiguous"):
         store.runs.find("r")

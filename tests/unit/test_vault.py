@@ -44,18 +44,18 @@ def test_every_mistake_has_its_own_words(vault: Vault, monkeypatch: pytest.Monke
     with pytest.raises(StateError, match='did you mean "password"'):
         vault.get("pasword")
     for name in ("", "a b", "../x y", "a//b", "a\n"):
-        with pytest.raises(StateError, match="cannot be a secret"):
+        with pytest.raises(StateError, match="cannot be the name of a secret"):
             vault.set({name: "x"})
     text = vault.path.read_text()
     one, two = (line.partition(" ")[2] for line in text.splitlines()[2:])
     vault.path.write_text(text.replace(one, "<>").replace(two, one).replace("<>", two))
-    with pytest.raises(Damaged, match="is another secret"):
+    with pytest.raises(Damaged, match="is another secret's"):
         vault.get("password")
     for wrong, said in (
         (text.replace(one, one[:-9] + "AAAAAAAA="), "is damaged"),
         ("<<<<<<< HEAD\n" + text, "merge conflict"),
         (text.replace("SECRETS 1", "SECRETS 2"), "upgrade"),
-        ("hello", "no file of secrets"),
+        ("hello", "not a file of secrets"),
         (text + "password x\n", "line 5 is damaged"),
     ):
         vault.path.write_text(wrong)
@@ -90,7 +90,7 @@ def test_an_edit_loses_nothing_and_leaves_nothing(vault: Vault, tmp_path: Path) 
     command = [sys.executable, "-m", "sloth", "secret", "edit", "a"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "by somebody else meanwhile" in done.stderr
+    assert "was changed by another process" in done.stderr
     assert vault.get("a") == "other"
     (tmp_path / "editor").write_text("#!/bin/sh\nkill -TERM $PPID; sleep 1\n")
     subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)

@@ -15,11 +15,17 @@ class PayloadError(Exception):
 
 
 class Failed(PayloadError):
-    """A call cannot do what it was asked to do; `detail` holds what a command printed."""
+    """A call cannot do what it was asked to do.
 
-    def __init__(self, message: "str", hint: "str" = "", detail: "str" = "") -> "None":
+    `detail` holds what a command printed; `numbers` what is known of the call's result all the same, such as exit_code.
+    """
+
+    def __init__(
+        self, message: "str", hint: "str" = "", detail: "str" = "", numbers: "dict[str, int] | None" = None
+    ) -> "None":
         PayloadError.__init__(self, message, hint)
         self.detail = detail
+        self.numbers = numbers or {}
 
 
 class Missing(Failed):
@@ -43,6 +49,10 @@ class StoreError(PayloadError):
     def __init__(self, message: "str", hint: "str" = "", damaged: "bool" = False) -> "None":
         PayloadError.__init__(self, message, hint)
         self.damaged = damaged
+
+
+class NotFound(StoreError):
+    """The state does not have what a query names: no such run."""
 
 
 class Locked(PayloadError):

@@ -120,7 +120,7 @@ end})"""
         success = str(done.exit_code) in args.ok_codes
         if not success and args.fail:
             how = "exit code %d" % done.exit_code if done.exit_code >= 0 else "killed by signal %d" % -done.exit_code
-            raise Failed(how, detail=last)
+            raise Failed(how, detail=last, numbers={"exit_code": done.exit_code})
         if done.cut:
             self.host.warn("only the first part of the command's output was kept")
         return {

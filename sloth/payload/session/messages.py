@@ -189,6 +189,7 @@ class Rows(Message):
     more: "bool" = False
     error: "str" = ""
     hint: "str" = ""
+    not_found: "bool" = False  # the error is NotFound
 
 
 class Fail(Message):

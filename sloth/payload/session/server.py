@@ -5,7 +5,7 @@ import sys
 import time
 
 from sloth.payload.kernel.converge import timed
-from sloth.payload.kernel.errors import ArgumentError, Disconnected, StoreError
+from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, NotFound, StoreError
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
@@ -151,6 +151,7 @@ class Server(object):
             self._failed_epoch = max(self._failed_epoch, message.epoch)
             reply.status = Status.FAILED
             reply.invalid = isinstance(error, ArgumentError)
+            reply.values = dict(error.numbers) if isinstance(error, Failed) else {}
             reply.error, reply.hint, reply.detail = map(redactor.text, failures.explain(error, self._host))
         if self._host.warnings:
             reply.warnings = [redactor.text(str(text)) for text in self._host.warnings]
@@ -199,7 +200,8 @@ class Server(object):
             if is_alone:
                 self._store.commit()
         except (StoreError, InvalidValue) as error:
-            self._channel.send(messages.Rows(id=message.id, error=error.message, hint=error.hint))
+            not_found = isinstance(error, NotFound)
+            self._channel.send(messages.Rows(id=message.id, error=error.message, hint=error.hint, not_found=not_found))
             return
         self._send_pages(rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))

@@ -2,7 +2,7 @@
 
 import time
 
-from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.errors import NotFound, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Runs(object):
         self._db.write("UPDATE runs SET finished=? WHERE run=?", (int(time.time()), run), changed=False)
 
     def find(self, name: "str") -> "str":
-        """Return the id of the run `name` (a prefix is enough, "last" is the newest). Raises StoreError."""
+        """Return the id of the run `name` (a prefix is enough, "last" is the newest). Raises NotFound, StoreError."""
         if name == "last":
             found = self.newest(1)
             if found:
@@ -44,8 +44,8 @@ class Runs(object):
         if len(matching) == 1:
             return matching[0]
         if matching:
-            raise StoreError("%s is ambiguous: %s" % (name, ", ".join(matching[:5])), hint="use a longer prefix")
-        raise StoreError("there is no run %s" % name, hint="sloth-runner runs list --agent NAME shows them")
+            raise StoreError("run %s is ambiguous: %s" % (name, ", ".join(matching[:5])), hint="use a longer prefix")
+        raise NotFound("run %s not found" % name, hint="see sloth-runner runs list --agent NAME")
 
     def position(self, name: "str") -> "tuple[int, int]":
         """Return where a run stands in time: (when it started, its row). Raises StoreError."""

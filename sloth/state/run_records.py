@@ -1,0 +1,112 @@
+"""The controller's record of its runs: when, which site, by whom, what changed or failed, and how each run ended."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+
+from sloth.errors import StateError
+from sloth.state.database import Transaction
+
+AMBIGUOUS_SHOWN = 5  # candidates that an error lists
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A call of a run that changed something or failed. Secrets are already redacted.
+
+    Attributes:
+        place: the line of the site, "site.sloth:12".
+    """
+
+    host: str
+    task: str | None
+    key: str
+    status: str
+    reason: str
+    place: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run of this controller. What is only known at its end is None until then.
+
+    Attributes:
+        hosts: how many there were.
+        started: in epoch seconds.
+        seconds: how long it took.
+        changed, failed: how many calls did.
+        status: the exit status.
+    """
+
+    run: str
+    site: str
+    who: str
+    hosts: int
+    started: float
+    seconds: float | None = None
+    changed: int | None = None
+    failed: int | None = None
+    status: int | None = None
+
+
+_RESULT = ",".join(field.name for field in fields(RunResult))
+_RECORD = ",".join(field.name for field in fields(RunRecord))
+
+
+class RunRecords:
+    """The tables `runs` and `run_results` of the controller's database."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def begin(self, run: str, site: str, who: str, hosts: int) -> None:
+        """Record that a run has begun."""
+        values = (run, site, who, hosts, time.time())
+        self._database.execute("INSERT INTO runs (run, site, who, hosts, started) VALUES (?, ?, ?, ?, ?)", values)
+
+    def end(
+        self,
+        run: str,
+        *,
+        changed: int,
+        failed: int,
+        seconds: float,
+        status: int,
+        results: Sequence[RunResult] = (),
+    ) -> None:
+        """Record how a run ended; `status` is its exit status."""
+        rows = [(run, *astuple(result)) for result in results]
+        with Transaction(self._database):
+            self._database.executemany(f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.execute(
+                "UPDATE runs SET changed=?, failed=?, seconds=?, status=? WHERE run=?",
+                (changed, failed, seconds, status, run),
+            )
+
+    def newest(self, limit: int = 50) -> list[RunRecord]:
+        """Return the newest runs, newest first; all of them when `limit` is negative."""
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+        return [RunRecord(*row) for row in rows]
+
+    def find(self, name: str) -> RunRecord:
+        """Return the run with this id, with an id that begins so, or the newest for "last". Raises StateError."""
+        runs = self.newest(-1)
+        if name == "last":
+            found = runs[:1]
+        else:
+            found = [one for one in runs if one.run == name] or [one for one in runs if one.run.startswith(name)]
+        if not found:
+            raise StateError(f"run {name} not found", hint="see sloth-runner runs list")
+        if len(found) > 1:
+            names = ", ".join(one.run for one in found[:AMBIGUOUS_SHOWN])
+            raise StateError(f"run {name} is ambiguous: {names}", hint="use a longer prefix")
+        return found[0]
+
+    def results(self, run: str) -> list[RunResult]:
+        """Return what changed or failed in the run with this id, host by host."""
+        rows = self._database.execute(f"SELECT {_RESULT} FROM run_results WHERE run=? ORDER BY host, rowid", (run,))
+        return [RunResult(*row) for row in rows]

@@ -60,12 +60,4 @@ def call_names(package: "str" = MODULES) -> "list[str]":
 
 def registry(package: "str" = MODULES) -> "list[type[Call]]":
     """Return every class of a call below `package`, sorted by name."""
-    import pkgutil
-
-    classes = {}
-    root = _module(package)
-    for info in pkgutil.walk_packages(root.__path__, package + "."):
-        for thing in vars(_module(info.name)).values():
-            if isinstance(thing, type) and issubclass(thing, Call) and thing.name:
-                classes[thing.name] = thing
-    return [classes[name] for name in sorted(classes)]
+    return [find(name, package) for name in call_names(package)]

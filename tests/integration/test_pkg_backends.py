@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel.converge import Outcome
-from sloth.payload.kernel.resource import Failed, Missing
+from sloth.payload.kernel.resource import ArgumentError, Failed, Missing
 from sloth.payload.lib.command import Completed
 from sloth.payload.lib.host import Host
-from sloth.payload.modules.pkg import backend as backends
-from sloth.payload.modules.pkg import install, remove, update
+from sloth.payload.modules.pkg import choice, install, remove, update
 from sloth.payload.state.store import Store
 from tests.support.calls import NoController, execute_call
 from tests.support.packages import arch, deb, rpm
@@ -63,6 +62,7 @@ class World:
         self.kind = {"apt": deb, "dnf": rpm, "zypper": rpm, "pacman": arch}[name]
         self.old = name != "pacman"
         self.release = {"apt": "", "dnf": "-1", "zypper": "-1", "pacman": "-1"}[name]
+        self.argv0 = [{"apt": "apt-get"}.get(name, name)]
         self.host = Machine(tmp_path)
         self.store = Store(None)
         self.backend: Any = None
@@ -72,7 +72,7 @@ class World:
             "apt": deb.root, "dnf": rpm.dnf_root, "zypper": rpm.zypper_root, "pacman": arch.root,
         }  # fmt: skip
         options = make[self.name](self.root, self.repository)
-        self.backend = backends.create(self.name, self.host, root=str(self.root), options=options)
+        self.backend = choice.create(self.name, self.host, root=str(self.root), options=options)
 
     def publish(self, *packages: tuple[str, str], needs: str = "") -> None:
         """Put packages into the repository; the last one needs `needs`."""
@@ -85,6 +85,10 @@ class World:
     def call(self, verb: str, check: bool = False, **given: Any) -> Outcome:
         self.host.commands = []
         return execute_call("pkg." + verb, on=self.host, store=self.store, check=check, **given)
+
+    def installed(self) -> list[str]:
+        packages = self.backend.database().packages
+        return sorted(name for name in packages if any(not entry.state for entry in packages[name]))
 
     def changes(self, text: str) -> list[str]:
         """ "one 1.0, two 2.0 -> gone" as the result says it, with releases."""
@@ -194,8 +198,99 @@ def test_what_is_not_there(world: World) -> None:
     with pytest.raises(Failed) as failed:
         world.call("install", name="one=99")
     assert "one" in failed.value.message
-    with pytest.raises(Missing, match="no file"):
+    with pytest.raises(Missing, match="does not exist on the host"):
         world.call("install", name=f"/nowhere/x.{'pkg.tar.gz' if world.name == 'pacman' else world.backend.kind}")
+
+
+HOSTILE = (
+    "one-", "one+", "one/stable", "one:i386-", "one:all-", "o.e", "on.*", "^one$", "one^", "?installed", "~i", "!one",
+    "~one", "-one", "+one", "--purge", "@one", "one@edge", "one>0", "one<9", "one>=1", "one~1", "repository/one",
+    "one=1.0-", "one=1.0+", "one=~i", "patch:one", "package:one", "pattern:one", "one-1.0", "one-0:1.0-1.noarch",
+    "one.rpm", "one.deb", "https://one.example/one.rpm", "one one", "two-", "two+", "/one/", "(one)", "one()",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_a_name_is_never_syntax_to_the_tool(world: World, refresh: bool) -> None:
+    """Issue 12: `pkg.install{name = "tcsh-", update_cache = true}` removed tcsh."""
+    world.call("install", name="one", update_cache=True)
+    before = world.host.commands[-1]
+    for name in HOSTILE:
+        for state in ("present", "latest"):
+            world.host.commands = []
+            with pytest.raises(Failed):
+                world.call("install", name=name, state=state, update_cache=refresh)
+            changing = [argv for argv in world.host.commands if argv[: len(world.argv0)] == before[: len(world.argv0)]]
+            assert [argv for argv in changing if {"install", "-S", "remove", "-R"} & set(argv)] == [], name
+        if not refresh:
+            with pytest.raises(Failed):
+                world.call("install", name=["library", name], check=True)
+        try:
+            assert world.call("remove", name=name).status == "unchanged", name
+        except Failed:
+            pass
+        assert world.installed() == ["one"], name
+
+
+def test_only_installed_packages_are_upgraded(world: World) -> None:
+    world.call("install", name="one", update_cache=True)
+    world.publish(("one", "1.5"), ("two", "3.5"))
+    latest = {"state": "latest", "update_cache": True}
+    done = world.call("install", name=["one", "two"], only_upgrade=True, **latest)
+    assert (done.status, done.values["packages"]) == ("changed", world.changes("one 1.0 -> 1.5"))
+    assert world.call("install", name=["one", "two"], only_upgrade=True, state="latest").status == "unchanged"
+    assert world.call("install", name="two", only_upgrade=True).status == "unchanged"
+    with pytest.raises(Missing, match="knows no package nope"):
+        world.call("install", name="nope", only_upgrade=True)
+    assert world.installed() == ["one"]
+
+    world.publish(("one", "1.6"))
+    done = world.call("install", name="on*", only_upgrade=True, **latest)
+    assert done.values["packages"] == world.changes("one 1.5 -> 1.6")
+    assert world.call("install", name="tw*", only_upgrade=True, state="latest").status == "unchanged"
+    world.publish(("one", "1.7"))
+    done = world.call("install", name="*", **latest)
+    assert done.values["packages"] == world.changes("one 1.6 -> 1.7")
+    assert world.call("install", name="*", state="latest").status == "unchanged"
+
+
+def test_a_pattern_means_all_that_the_index_has(world: World) -> None:
+    world.publish(("plug-a", "1.0"), ("plug-b", "1.0"))
+    with pytest.raises(ArgumentError, match="every package"):
+        world.call("install", name="*")
+    with pytest.raises(ArgumentError, match="pattern of names cannot have a version"):
+        world.call("install", name="plug-*=1.0")
+    done = world.call("install", name=["plug-*", "one"], update_cache=True)
+    assert sorted(done.values["versions"]) == ["one", "plug-a", "plug-b"]
+    assert world.call("install", name=["plug-*", "one"]).status == "unchanged"
+    with pytest.raises(Missing, match=r"knows no package no-\*"):
+        world.call("install", name="no-*")
+    assert world.call("remove", name="plug-*").status == "changed"
+    assert world.installed() == ["one"]
+
+
+def test_what_nothing_needs_goes_without_a_name(world: World) -> None:
+    world.call("install", name=["one", "two"], update_cache=True)  # an empty database is one zypper cannot cache
+    assert world.call("remove", autoremove=True).status == "unchanged"
+    world.call("remove", name="two")
+    planned = world.call("remove", autoremove=True, check=True)
+    assert planned.status == "changed"
+    assert world.installed() == ["library", "one"]
+    done = world.call("remove", autoremove=True)
+    assert done.values["packages"] == world.changes("library 5.0 -> gone")
+    assert world.call("remove", autoremove=True).status == "unchanged"
+    world.call("install", name="two")
+    world.call("remove", name="two")
+    assert world.call("update", autoremove=True).values["packages"] == world.changes("library 5.0 -> gone")
+
+
+def test_the_cause_of_a_failure_is_its_headline(world: World) -> None:
+    world.publish(("needs-it", "1.0"), needs="not-there")
+    world.publish(("top", "1.0"), needs="needs-it")
+    with pytest.raises(Failed) as caught:
+        world.call("install", name="top", update_cache=True)
+    assert "not-there" in caught.value.message, caught.value.message
+    assert "needs-it" in caught.value.message, caught.value.message
 
 
 @pytest.fixture

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Args, ArgumentError, Failed
+from sloth.payload.lib.command import Completed
 from sloth.payload.lib.host import Host
-from sloth.payload.modules.pkg import apk, apt, backend, dnf, install, locks, pacman, rpm, zypper
-from sloth.payload.modules.pkg.names import Database, Version, Wanted
+from sloth.payload.modules.pkg import apk, apt, choice, dnf, execution, install, locks, pacman, rpm, zypper
+from sloth.payload.modules.pkg.database import Database, Installed, Offer, transaction
+from sloth.payload.modules.pkg.names import Version, Wanted
+from sloth.payload.modules.pkg.options import Options
 from tests.support.calls import execute_call
 
 STATUS = """Package: dpkg
@@ -74,7 +77,7 @@ class Bare(Host):
 
 
 def manager(name: str, tmp_path: Path) -> Any:
-    return backend.create(name, Bare(None, home=str(tmp_path)), root=str(tmp_path))
+    return choice.create(name, Bare(None, home=str(tmp_path)), root=str(tmp_path))
 
 
 def test_dpkg_status(tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_dpkg_status(tmp_path: Path) -> None:
     place.parent.mkdir(parents=True)
     place.write_text(STATUS)
     debian = manager("apt", tmp_path)
-    debian.offers = lambda names: {}
+    debian.offers = lambda names, release="": {}
     seen = {name: debian.version(Wanted(name)) for name in ("mawk", "awk", "gone", "half", "waits", "none")}
     assert seen == {
         "mawk": "1.3.4-3.1", "awk": "mawk=1.3.4-3.1", "gone": None, "half": "2 half-configured", "waits": "3",
@@ -99,23 +102,31 @@ def test_dpkg_status(tmp_path: Path) -> None:
 
 def test_the_other_databases(tmp_path: Path) -> None:
     found = apk.parse_installed(APK)
-    assert found.packages["busybox"] == [("1.36.1-r5", "x86_64", "")]
+    assert found.packages["busybox"] == [Installed("1.36.1-r5", "x86_64")]
     assert found.provides["cmd:sh"] == ["busybox"]
-    assert apk.parse_search("busybox-1.36.1-r6\nbusybox-extras-1.36.1-r6\n", ["busybox"]) == {"busybox": "1.36.1-r6"}
-    assert rpm.parse_query("bash\t5.2-1\tx86_64\nfoo\t1:2-3\tnoarch\n").packages["foo"] == [("1:2-3", "noarch", "")]
-    assert pacman.parse_names(["bash-completion-2.11-3", "a-1:2.0-1", "ALPM_DB_VERSION"]).packages == {
-        "bash-completion": [("2.11-3", "", "")], "a": [("1:2.0-1", "", "")],
+    assert apk.parse_search("busybox-1.36.1-r6\nbusybox-extras-1.36.1-r6\n", ["busybox"]) == {
+        "busybox": Offer("1.36.1-r6"),
+    }  # fmt: skip
+    assert rpm.parse_query("bash\t5.2-1\tx86_64\nfoo\t1:2-3\tnoarch\n").packages["foo"] == [
+        Installed("1:2-3", "noarch")
+    ]
+    arch = pacman.parse_names(["bash-completion-2.11-3", "a-1:2.0-1", "ALPM_DB_VERSION"]).packages
+    assert {name: arch[name] for name in arch} == {
+        "bash-completion": [Installed("2.11-3")], "a": [Installed("1:2.0-1")],
     }  # fmt: skip
     assert pacman.parse_provides("%NAME%\nx\n\n%PROVIDES%\nsh\nlibz=1\n\n%DEPENDS%\ny\n") == ["sh", "libz"]
-    assert pacman.parse_list("core bash 5.2-1 [installed]\nextra bash 5.1-1\n") == {"bash": "5.2-1"}
-    assert apt.parse_policy("awk:\n  Installed: (none)\n  Candidate: (none)\nbash:\n  Candidate: 5.2\n") == {
-        "awk": "", "bash": "5.2",
+    assert pacman.parse_list("core bash 5.2-1 [installed]\nextra bash 5.1-1\n") == {
+        "bash": Offer("5.2-1"),
     }  # fmt: skip
+    policy = "awk:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\nbash:\n  Installed: 5.1\n"
+    policy += "  Candidate: 5.2\n  Version table:\n     5.2 500\n        500 file:/r ./ Packages\n *** 5.1 100\n"
+    assert apt.parse_policy(policy) == {"awk": Offer(), "bash": Offer("5.2", ["5.2", "5.1"])}
     assert dnf.parse_offers("a 0:1-1 noarch\na 0:1-2 noarch\nb 2:1-1 i686\n") == {
-        "a": "1-2", "a.noarch": "1-2", "b": "2:1-1", "b.i686": "2:1-1",
+        "a": Offer("1-2", ["1-2", "1-1"]), "a.noarch": Offer("1-2", ["1-2", "1-1"]),
+        "b": Offer("2:1-1"), "b.i686": Offer("2:1-1"),
     }  # fmt: skip
     yum = "Available Packages\na.noarch      1-2    base\na-very-long-name.x86_64\n      2:3-4   updates\n"
-    assert dnf.parse_list(yum)["a-very-long-name"] == "2:3-4"
+    assert dnf.parse_list(yum)["a-very-long-name"].version == "2:3-4"
     update = '<update kind="package" name="one" edition="1.2-1" arch="noarch" edition-old="1.0-1">'
     assert zypper.parse_updates(update) == {"one": "1.2-1"}
 
@@ -150,10 +161,6 @@ APT = (
     "-o DPkg::Lock::Timeout=9"
 )
 PACMAN = "--noconfirm --noprogressbar --color never"
-INSTALL: dict[str, Any] = {
-    "lock_timeout": 9, "allow_downgrade": False, "install_recommends": None, "default_release": None,
-}  # fmt: skip
-REMOVE: dict[str, Any] = {"lock_timeout": 9, "purge": False, "autoremove": False}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +182,7 @@ REMOVE: dict[str, Any] = {"lock_timeout": 9, "purge": False, "autoremove": False
     ],
 )  # fmt: skip
 def test_install_commands(tmp_path: Path, name: str, given: dict[str, Any], expected: str) -> None:
-    commands = manager(name, tmp_path).install_commands([Wanted("a"), Wanted("b", "1")], Args({**INSTALL, **given}))
+    commands = manager(name, tmp_path).install_commands([Wanted("a"), Wanted("b", "1", "", "1")], Options(9, **given))
     assert [" ".join(argv) for argv in commands] == [expected]
 
 
@@ -191,7 +198,7 @@ def test_install_commands(tmp_path: Path, name: str, given: dict[str, Any], expe
     ],
 )
 def test_remove_commands(tmp_path: Path, name: str, given: dict[str, Any], expected: str) -> None:
-    commands = manager(name, tmp_path).remove_commands(["a"], Args({**REMOVE, **given}))
+    commands = manager(name, tmp_path).remove_commands(["a"], Options(9, **given))
     assert [" ".join(argv) for argv in commands] == [expected]
 
 
@@ -242,16 +249,15 @@ def test_keys() -> None:
 )  # fmt: skip
 def test_errors_say_what_to_do(tmp_path: Path, name: str, text: str, message: str, hint: str) -> None:
     one = manager(name, tmp_path)
-    one.near = lambda word: []
-    done = type("Done", (), {"ended": "", "exit_code": 1})()
-    error = one.explain([one.tool], done, text)
+    one.names_like = lambda prefix: []
+    error = execution.explain(one, Completed(1, b"", b"", "", False), text)
     assert message in error.message
     assert hint in error.hint
 
 
 def test_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = manager("apt", tmp_path)
-    one.offers = lambda names: dict.fromkeys(names, "1")
+    one.offers = lambda names, release="": dict.fromkeys(names, Offer("1"))
     one.host.uid = 1000
     monkeypatch.setattr(install, "choose", lambda host, use=None: one)
     with pytest.raises(Failed, match="only root") as caught:
@@ -277,10 +283,8 @@ def test_the_holder_of_a_lock_is_told(tmp_path: Path) -> None:
 
 
 def test_a_transaction_is_told() -> None:
-    from sloth.payload.modules.pkg.names import transaction
-
-    before = Database({"a": [("1", "all", "")], "b": [("1", "all", "")]})
-    after = Database({"a": [("2", "all", "")], "c": [("1", "all", "")]})
+    before = Database({"a": [Installed("1", "all")], "b": [Installed("1", "all")]})
+    after = Database({"a": [Installed("2", "all")], "c": [Installed("1", "all")]})
     assert transaction(before, after) == ["a 1 -> 2", "b 1 -> gone", "c 1"]
 
 
@@ -304,12 +308,12 @@ def test_a_package_read_alone_is_as_it_is_among_all(paragraphs: list[tuple[str, 
         + "Description: x\n Package: a\n .\n Version: 9"
         for number, (name, state, provides, first) in enumerate(paragraphs)
     )
-    alone, whole = apt.Packages(text), apt.Packages(text)
+    alone, whole = apt.StatusFile(text), apt.StatusFile(text)
     names = list(whole)
     assert len(whole) == len(names) == len(set(names))
     for name in ("a", "ab", "b", "lib-a", "dpkg", "v", ""):
         wanted = [
-            (str(number), "amd64", "" if state == "installed" else state)
+            Installed(str(number), "amd64", "" if state == "installed" else state)
             for number, (its, state, *_) in enumerate(paragraphs)
             if its == name and state != "not-installed"
         ]

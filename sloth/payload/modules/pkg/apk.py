@@ -1,110 +1,120 @@
 """Alpine's apk. What is installed is read from its own file, without a command."""
 
-import glob
 import re
 
-from sloth.payload.modules.pkg.backend import Backend, look
-from sloth.payload.modules.pkg.names import Database
+from sloth.payload.modules.pkg import index
+from sloth.payload.modules.pkg.backend import Backend
+from sloth.payload.modules.pkg.database import Database, Installed, Offer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Collection, Iterable, Mapping, Sequence
+
+    from sloth.payload.modules.pkg.backend import Command
+    from sloth.payload.modules.pkg.names import Wanted
+    from sloth.payload.modules.pkg.options import Options
 
 INSTALLED = "/lib/apk/db/installed"
 LOCK = "/lib/apk/db/lock"
 CACHE = "/var/cache/apk"
 
 
-def parse_installed(text):
-    """Return the Database of apk's file of installed packages (str)."""
-    packages, provides = {}, {}
+def parse_installed(text: "str") -> "Database":
+    """Return the database from the text of apk's file of installed packages."""
+    packages: "dict[str, list[Installed]]" = {}
+    provides: "dict[str, list[str]]" = {}
     for paragraph in text.split("\n\n"):
-        fields = {}
+        fields: "dict[str, str]" = {}
         for line in paragraph.splitlines():
             if line[1:2] == ":" and line[0] in "PVAp":
                 fields.setdefault(line[0], line[2:])
         if "P" not in fields:
             continue
-        packages.setdefault(fields["P"], []).append((fields.get("V", ""), fields.get("A", ""), ""))
+        packages.setdefault(fields["P"], []).append(Installed(fields.get("V", ""), fields.get("A", "")))
         for virtual in fields.get("p", "").split():
             provides.setdefault(re.split("[<>=~]", virtual)[0], []).append(fields["P"])
     return Database(packages, provides)
 
 
-def parse_search(text, names):
-    """Return a dict name -> version from `apk search --exact`, which prints "name-version"."""
-    found = {}
+def parse_search(text: "str", names: "Collection[str]") -> "dict[str, Offer]":
+    """Return name -> Offer from the output of `apk search --exact`, lines "name-version"."""
+    found: "dict[str, list[str]]" = {}
     for line in text.split():
         match = re.match(r"^(.*)-([^-]+-r[0-9]+)$", line)
         if match and match.group(1) in names:
-            found[match.group(1)] = match.group(2)
-    return found
+            found.setdefault(match.group(1), []).append(match.group(2))
+    return dict((name, Offer(versions[-1], versions[::-1])) for name, versions in found.items())
 
 
 class Apk(Backend):
-    """apk waits for the lock itself, as long as --wait says."""
+    """apk waits for the lock itself, for as long as --wait allows. It removes what nothing needs by itself."""
 
     name = "apk"
     tool = "apk"
+    valid_name = r"([a-z0-9.]+:)?[A-Za-z0-9_][A-Za-z0-9+._-]*|/[A-Za-z0-9+._/-]+"
     index = CACHE
-    nowhere = (r"^\s+(\S+) \(no such package\):",)
+    sources = ("/etc/apk/repositories", "/etc/apk/repositories.d", "/etc/apk/repositories.d/*")
+    unknown_names = (r"^\s+(\S+) \(no such package\):",)
     errors = (
-        (r"^ERROR: Unable to lock database.*", "somebody else holds %s; give a longer lock_timeout" % LOCK),
-        (r"^ERROR: unable to select packages.*", "see the output for what stands against it"),
+        (r"^ERROR: Unable to lock database.*", "another process has locked %s; give a longer lock_timeout" % LOCK),
+        (r"^ERROR: unable to select packages.*", "see the output for what prevents it"),
         (r"^(?:ERROR|WARNING): .*(?:temporary error|network error).*", "can the host reach its mirror?"),
     )
 
-    def stamp(self):
-        return look(self.path(INSTALLED))
+    def stamp(self) -> "object":
+        return index.signature(self.path(INSTALLED))
 
-    def read(self):
+    def read(self) -> "Database":
         try:
             with open(self.path(INSTALLED), encoding="utf-8", errors="surrogateescape") as file:
                 return parse_installed(file.read())
         except FileNotFoundError:
             return Database({})
 
-    def version(self, package):
+    def version(self, package: "Wanted") -> "str | None":
         found = Backend.version(self, package)
-        if found is None and not package.version:
-            provider = self.providers(package.name)
-            return "%s=%s" % provider if provider else None
-        return found
+        return self.database().provider(package.name) if found is None and not package.version else found
 
-    def newer(self, one, other):
-        return self.ask([self.tool, "version", "-t", one, other]).strip() == ">"
+    def newer(self, one: "str", other: "str") -> "bool":
+        return self._query("version", "-t", one, other).strip() == ">"
 
-    def look_up(self, names):
-        found = parse_search(self.ask([self.tool] + self.options + ["search", "--exact"] + names), names)
+    def _query(self, *words: "str") -> "str":
+        return self.query([self.tool, *self.options, *words])
+
+    def look_up(self, names: "Sequence[str]", release: "str") -> "Mapping[str, Offer]":
+        found = parse_search(self._query("search", "--exact", *names), names)
         for name in names:
-            if name not in found and self.ask([self.tool] + self.options + ["search", "--exact", name]).strip():
-                found[name] = ""  # by another name: it is provided
+            if name not in found and self._query("search", "--exact", name).strip():
+                found[name] = Offer()  # under another name: a package provides it
         return found
 
-    def near(self, name):
-        lines = self.ask([self.tool] + self.options + ["search", name[:2] + "*"]).split()
-        return [re.sub(r"-[^-]+-r[0-9]+$", "", line) for line in lines]
+    def names_like(self, prefix: "str") -> "Iterable[str]":
+        return [re.sub(r"-[^-]+-r[0-9]+$", "", line) for line in self._query("search", prefix + "*").split()]
 
-    def index_files(self):
-        return glob.glob(self.path(CACHE) + "/APKINDEX.*")
+    def index_files(self) -> "Sequence[str]":
+        from glob import glob
 
-    def _argv(self, verb, args, *words):
-        return (
-            [self.tool]
-            + self.options
-            + ["--no-progress", "--wait", "%d" % max(1, args.lock_timeout), verb]
-            + list(words)
-        )
+        return glob(self.path(CACHE) + "/APKINDEX.*")
 
-    def install_commands(self, packages, args):
-        names = [self._word(package) for package in packages]
-        upgrade = ["--upgrade"] if any(package.offer for package in packages) else []
-        return [self._argv("add", args, *(upgrade + names))]
+    def _argv(self, verb: "str", options: "Options", *words: "str") -> "list[str]":
+        wait = "%d" % max(1, options.lock_timeout)
+        return [self.tool, *self.options, "--no-progress", "--wait", wait, verb, *words]
 
-    def remove_commands(self, names, args):
-        return [self._argv("del", args, *((["--purge"] if args.purge else []) + names))]
+    def install_commands(self, packages: "Sequence[Wanted]", options: "Options") -> "Sequence[Command]":
+        upgrade = ["--upgrade"] if any(package.target and not package.version for package in packages) else []
+        return [self._argv("add", options, *upgrade, *(self.word(package) for package in packages))]
 
-    def refresh_commands(self, args):
-        return [self._argv("update", args)]
+    def remove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":
+        return [self._argv("del", options, *(["--purge"] if options.purge else []), *names)]
 
-    def upgrade_commands(self, how, args):
-        return [self._argv("upgrade", args, *(["--available"] if how == "dist" else []))]
+    def autoremove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":
+        return []
+
+    def refresh_commands(self, options: "Options") -> "Sequence[Command]":
+        return [self._argv("update", options)]
+
+    def upgrade_commands(self, how: "str", options: "Options") -> "Sequence[Command]":
+        return [self._argv("upgrade", options, *(["--available"] if how == "dist" else []))]
 
 
 BACKEND = Apk

@@ -3,38 +3,44 @@
 import os
 import re
 
-from sloth.payload.modules.pkg.backend import Backend, look
-from sloth.payload.modules.pkg.names import Database
+from sloth.payload.modules.pkg import index
+from sloth.payload.modules.pkg.backend import Backend
+from sloth.payload.modules.pkg.database import Database, Installed, Offer, Packages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sloth.payload.kernel.resource import Args
+    from typing import Iterable, Iterator, Mapping, Sequence
 
-TOOL = 120  # seconds for a simulation
+    from sloth.payload.modules.pkg.backend import Command
+    from sloth.payload.modules.pkg.names import Wanted
+    from sloth.payload.modules.pkg.options import Options
 
 STATUS = "/var/lib/dpkg/status"
 LISTS = "/var/lib/apt/lists"
 _INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
 
 
-class Packages(object):
-    """The packages of dpkg's status file (str): one is read when it is asked for, all when more is asked than that.
+class StatusFile(Packages):
+    """The packages of dpkg's status file. One is read when it is queried, all only when that is not enough.
 
-    It is to Database.packages what a dict would be. Most runs ask for a few packages, and hosts have thousands. One
-    that waits for a trigger counts as installed, one that is unpacked or half configured as broken.
+    Most runs query a few packages, and hosts have thousands. A package that waits for a trigger counts as installed,
+    one that is unpacked or half configured as broken.
     """
 
-    def __init__(self, text):
+    def __init__(self, text: "str") -> "None":
+        Packages.__init__(self, {})
         self._text = "\n\n%s\n\n" % text
-        self._known = {}
-        self._provides = None
+        self._provides: "dict[str, list[str]] | None" = None
 
-    def get(self, name, default=None):
-        if name not in self._known and self._provides is None:
-            self._known[name] = list(self._find(name))
-        return self._known.get(name) or default
+    def __getitem__(self, name: "str") -> "list[Installed]":
+        if name not in self._packages and self._provides is None:
+            found = list(self._find(name))
+            if not found:
+                return []
+            self._packages[name] = found
+        return self._packages.get(name, [])
 
-    def _find(self, name):
+    def _find(self, name: "str") -> "Iterator[Installed]":
         label = "\nPackage: %s\n" % name
         at = self._text.find(label)
         while at >= 0:
@@ -44,60 +50,61 @@ class Packages(object):
                 yield entry
             at = self._text.find(label, end)
 
-    def provides(self):
-        """Virtual name -> names of the installed packages that provide it."""
-        if self._provides is None:
-            self._known, self._provides = {}, {}
-            for paragraph in self._text.split("\n\n"):
-                paragraph = "\n" + paragraph
-                entry = _entry(paragraph)
-                if not entry:
-                    continue
-                name = _field(paragraph, "\nPackage: ")
-                self._known.setdefault(name, []).append(entry)
-                provided = "" if entry[2] else _field(paragraph, "\nProvides: ")
-                for virtual in provided.split(",") if provided else ():
-                    self._provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
-        return self._provides
+    def provides(self) -> "dict[str, list[str]]":
+        """Return virtual name -> names of the installed packages that provide it."""
+        if self._provides is not None:
+            return self._provides
+        provides: "dict[str, list[str]]" = {}
+        self._packages.clear()
+        for paragraph in self._text.split("\n\n"):
+            paragraph = "\n" + paragraph
+            entry = _entry(paragraph)
+            if not entry:
+                continue
+            name = _field(paragraph, "\nPackage: ")
+            self._packages.setdefault(name, []).append(entry)
+            provided = "" if entry.state else _field(paragraph, "\nProvides: ")
+            for virtual in provided.split(",") if provided else ():
+                provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
+        self._provides = provides
+        return provides
 
-    def __contains__(self, name):
-        return self.get(name) is not None
-
-    def __getitem__(self, name):
-        return self.get(name, [])
-
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[str]":
         self.provides()
-        return iter(self._known)
+        return iter(self._packages)
 
-    def __len__(self):
+    def __len__(self) -> "int":
         self.provides()
-        return len(self._known)
+        return len(self._packages)
 
 
 class _Status(Database):
-    """What the status file (str) tells of."""
+    """The database that a status file describes."""
 
-    def __init__(self, text):
-        self.packages = Packages(text)
-        own = [architecture for _, architecture, state in self.packages["dpkg"] if not state]
-        self.native = own[-1] if own else ""
+    def __init__(self, text: "str") -> "None":
+        packages = StatusFile(text)
+        own = [entry.architecture for entry in packages["dpkg"] if not entry.state]
+        Database.__init__(self, packages, None, own[-1] if own else "")
+        self._status = packages
 
     @property
-    def provides(self):
-        return self.packages.provides()
+    def provides(self) -> "Mapping[str, Sequence[str]]":
+        return self._status.provides()
 
 
-def _entry(paragraph):
-    """(version, architecture, "" or what is wrong with it) of a paragraph; None of one that is not installed."""
+def _entry(paragraph: "str") -> "Installed | None":
+    """Return what a paragraph describes, None for a package that is not installed."""
     state = _field(paragraph, "\nStatus: ").rpartition(" ")[2]
     if state in ("", "not-installed"):
         return None
-    good = state in _INSTALLED
-    return _field(paragraph, "\nVersion: "), _field(paragraph, "\nArchitecture: "), "" if good else state
+    return Installed(
+        _field(paragraph, "\nVersion: "),
+        _field(paragraph, "\nArchitecture: "),
+        "" if state in _INSTALLED else state,
+    )
 
 
-def _field(paragraph, label):
+def _field(paragraph: "str", label: "str") -> "str":
     start = paragraph.find(label)
     if start < 0:
         return ""
@@ -106,25 +113,55 @@ def _field(paragraph, label):
     return (paragraph[start:] if end < 0 else paragraph[start:end]).strip()
 
 
-def parse_policy(text):
-    """Return a dict name -> candidate version ("": none, it is only virtual) from what `apt-cache policy` prints."""
-    found, name = {}, ""
+def parse_policy(text: "str") -> "dict[str, Offer]":
+    """Return name -> Offer from the output of `apt-cache policy`; a name that is only virtual has no version."""
+    found: "dict[str, Offer]" = {}
+    offer = Offer()
     for line in text.splitlines():
+        version = re.match(r" (?:\*\*\*|   ) (\S+) +-?[0-9]+$", line)
         if line and not line.startswith(" ") and line.endswith(":"):
-            name = line[:-1]
-            found[name] = ""
-        elif line.startswith("  Candidate: ") and name:
-            version = line[len("  Candidate: ") :].strip()
-            found[name] = "" if version == "(none)" else version
+            offer = found[line[:-1]] = Offer()
+        elif line.startswith("  Candidate: "):
+            candidate = line[len("  Candidate: ") :].strip()
+            offer.version = "" if candidate == "(none)" else candidate
+        elif version:
+            offer.versions.append(version.group(1))
     return found
 
 
+def unmet(text: "str") -> "str":
+    """Return the dependency for which apt cannot install what it was given, from its output, or "".
+
+    apt lists all packages that are affected; at the root is one whose dependency does not exist, or is of another
+    version, rather than one whose dependency "is not going to be installed".
+    """
+    listed = re.search(
+        r"^(?:The following packages have unmet dependencies|Unsatisfied dependencies):\n((?: .*\n?)+)", text, re.M
+    )
+    if not listed:
+        return ""
+    lines, package = [], ""
+    for line in listed.group(1).splitlines():
+        name, colon, relation = line.partition(" : ")
+        package = name.strip() if colon else package
+        lines.append("%s: %s" % (package, (relation if colon else line).strip()))
+    roots = [line for line in lines if "not installable" in line or "is to be installed" in line] or lines
+    return roots[0]
+
+
+def script_failure(text: "str") -> "str":
+    """Return which package dpkg could not process, and why, from its output, or ""."""
+    found = re.search(r"^dpkg: error processing (?:package|archive) (\S+)[^\n]*:\n +(\S[^\n]*)", text, re.M)
+    return "%s: %s" % found.groups() if found else ""
+
+
 class Apt(Backend):
-    """apt-get, always unattended; a changed configuration file of the user's is kept."""
+    """apt-get, never interactive; a configuration file that was edited is kept."""
 
     name = "apt"
     tool = "apt-get"
     kind = "deb"
+    valid_name = r"[A-Za-z0-9][A-Za-z0-9+._-]*(:[a-z0-9-]+)?"
     environment = {
         "DEBIAN_FRONTEND": "noninteractive",
         "DEBIAN_PRIORITY": "critical",
@@ -136,68 +173,94 @@ class Apt(Backend):
     lock_files = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock")
     index_locks = (LISTS + "/lock",)
     index = LISTS
-    nowhere = (
-        r"^E: Unable to locate package (\S+)",
-        r"^E: Package '?(\S+?)'? has no installation candidate",
-        r"^E: Couldn't find any package by (?:glob|regex) '(\S+)'",
+    sources = ("/etc/apt/sources.list", "/etc/apt/sources.list.d", "/etc/apt/sources.list.d/*")
+    unknown_names = (
+        r"^E(?:rror)?: Unable to locate package (\S+)",
+        r"^E(?:rror)?: Package '?(\S+?)'? has no installation candidate",
+        r"^E(?:rror)?: Couldn't find any package by (?:glob|regex) '(\S+)'",
     )
     errors = (
-        (r"^dpkg: error processing .*", "its own script failed: see the output; `dpkg --configure -a` tries again"),
-        (r"^E: dpkg was interrupted.*", "run `dpkg --configure -a` on the host, say with exec.run"),
-        (r"^E: Unmet dependencies\..*", "run `apt-get --fix-broken install` on the host"),
-        (r"^E: Version '[^']*' for '[^']*' was not found", "run pkg.update first, or look at `apt-cache madison`"),
-        (r"^E: (Packages were downgraded|The following packages will be DOWNGRADED).*", "set allow_downgrade = true"),
-        (r"^E: Held packages were changed.*", "release the hold with `apt-mark unhold`"),
-        (r"^E: Essential packages were removed.*", "apt holds it for essential, and we do not force it"),
-        (r"^E: There were unauthenticated packages.*", "install the repository's key"),
-        (r"^E: You don't have enough free space.*", "free some space on the host"),
-        (r"^(E|W): Failed to fetch.*", "can the host reach its mirror? Or is its index old: pkg.update"),
+        (r"^dpkg: error processing .*", "its own script failed, see the output; `dpkg --configure -a` tries again"),
+        (r"^E(?:rror)?: dpkg was interrupted.*", "run `dpkg --configure -a` on the host, say with exec.run"),
+        (r"^E(?:rror)?: Unmet dependencies\..*", "run `apt-get --fix-broken install` on the host"),
+        (
+            r"^E(?:rror)?: Version '[^']*' for '[^']*' was not found",
+            "run pkg.update first, or look at `apt-cache madison`",
+        ),
+        (
+            r"^E(?:rror)?: (Packages were downgraded|The following packages will be DOWNGRADED).*",
+            "set allow_downgrade = true",
+        ),
+        (r"^E(?:rror)?: Held packages were changed.*", "release the hold with `apt-mark unhold`"),
+        (r"^E(?:rror)?: Essential packages were removed.*", "apt considers it essential; it is not removed by force"),
+        (r"^E(?:rror)?: There were unauthenticated packages.*", "install the repository's key"),
+        (r"^E(?:rror)?: You don't have enough free space.*", "free some space on the host"),
+        (
+            r"^(?:E|W|Error|Warning): Failed to fetch.*",
+            "can the host reach its mirror? Or is its index old: pkg.update",
+        ),
     )
     busy = (
-        r"^E: (?:Could not get lock|Unable to lock directory) (?P<path>[^\s.]+)[^\n]*?"
+        r"^E(?:rror)?: (?:Could not get lock|Unable to lock directory) (?P<path>[^\s.]+)[^\n]*?"
         r"(?:held by process (?P<pid>[0-9]+)[^\n]*)?$"
     )
 
-    def stamp(self):
-        return look(self.path(STATUS))
+    def stamp(self) -> "object":
+        return index.signature(self.path(STATUS))
 
-    def read(self):
+    def read(self) -> "Database":
         try:
             with open(self.path(STATUS), encoding="utf-8", errors="surrogateescape") as file:
                 database = _Status(file.read())
         except FileNotFoundError:
             return Database({})
-        if not database.native and database.packages:
-            database.native = self.ask(["dpkg", "--print-architecture"]).strip()
+        if not database.native and len(database.packages):
+            database.native = self.query(["dpkg", "--print-architecture"]).strip()
         return database
 
-    def split(self, name, database):
+    def split(self, name: "str", database: "Database") -> "tuple[str, str]":
         bare, _, architecture = name.partition(":")
-        return bare, database.native if architecture == "native" else architecture
+        return bare, database.native if architecture in ("native", "any", "all") else architecture
 
-    def label(self, name, architecture, database):
-        return name if architecture in ("all", database.native) else "%s:%s" % (name, architecture)
+    def canonical(self, name: "str") -> "str":
+        database = self.database()
+        bare, architecture = self.split(name, database)
+        if not architecture:
+            return bare
+        # Where dpkg itself is not installed, in an empty root, no package shows the architecture.
+        native = database.native or self.host.once("pkg.apt native", self._own_architecture, "for good")
+        return bare if architecture == native else "%s:%s" % (bare, architecture)
 
-    def version(self, package):
+    def _own_architecture(self) -> "str":
+        return self.query(["dpkg", "--print-architecture"]).strip()
+
+    def label(self, name: "str", architecture: "str", database: "Database") -> "str":
+        return name if database.is_native(architecture) else "%s:%s" % (name, architecture)
+
+    def version(self, package: "Wanted") -> "str | None":
         found = Backend.version(self, package)
         if found is not None or package.version:
             return found
-        provider = self.providers(package.name)
-        # A name that is both a package's own and provided by another means the package itself, as with Ansible.
-        if provider is None or self.offers([package.name]).get(package.name):
+        provider = self.database().provider(package.name)
+        if provider is None:
             return None
-        return "%s=%s" % provider
+        # A name that is both a package's own and provided by another means the package itself, as with Ansible.
+        own = self.offers([package.name]).get(package.name)
+        return None if own and own.version else provider
 
-    def look_up(self, names):
-        return parse_policy(self.ask(["apt-cache"] + self.options + ["policy", "--"] + names))
+    def look_up(self, names: "Sequence[str]", release: "str") -> "Mapping[str, Offer]":
+        options = ["-o", "APT::Default-Release=%s" % release] if release else []
+        found = parse_policy(self.query(["apt-cache", *self.options, *options, "policy", "--", *names]))
+        # Only of a package that exists apt does not take these ends for its own syntax: "remove", "install".
+        return dict((name, offer) for name, offer in found.items() if offer.versions or name[-1] not in "+-")
 
-    def near(self, name):
-        return self.ask(["apt-cache"] + self.options + ["pkgnames", name[:2]]).split()
+    def names_like(self, prefix: "str") -> "Iterable[str]":
+        return self.query(["apt-cache", *self.options, "pkgnames", *([prefix] if prefix else [])]).split()
 
-    def file_argv(self, path):
+    def file_argv(self, path: "str") -> "Command":
         return ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", path]
 
-    def index_files(self):
+    def index_files(self) -> "Sequence[str]":
         try:
             names = os.listdir(self.path(LISTS))
         except FileNotFoundError:
@@ -205,43 +268,51 @@ class Apt(Backend):
         unwanted = ("lock", "partial", "auxfiles")
         return [self.path(LISTS) + "/" + name for name in names if name[0] != "." and name not in unwanted]
 
-    def _argv(self, args):
-        return [self.tool] + self.options + [
+    def removed_with(self, names: "Sequence[str]") -> "Iterable[str]":
+        text = self.query([self.tool, *self.options, "--simulate", "-q", "remove", "--", *names])
+        return re.findall(r"^(?:Remv|Purg) (\S+)", text, re.MULTILINE)
+
+    def unneeded(self) -> "Iterable[str]":
+        text = self.query([self.tool, *self.options, "--simulate", "-q", "autoremove"])
+        return re.findall(r"^(?:Remv|Purg) (\S+)", text, re.MULTILINE)
+
+    def _argv(self, options: "Options") -> "list[str]":
+        return [self.tool, *self.options,
             "-y", "-q",
             "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
-            "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=%d" % args.lock_timeout,
+            "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=%d" % options.lock_timeout,
         ]  # fmt: skip
 
-    def install_commands(self, packages, args):
-        argv = self._argv(args)
-        if args.install_recommends is not None:
-            argv += ["-o", "APT::Install-Recommends=%s" % ("yes" if args.install_recommends else "no")]
-        if args.default_release:
-            argv += ["-t", args.default_release]
-        if args.allow_downgrade:
+    def install_commands(self, packages: "Sequence[Wanted]", options: "Options") -> "Sequence[Command]":
+        argv = self._argv(options)
+        if options.install_recommends is not None:
+            argv += ["-o", "APT::Install-Recommends=%s" % ("yes" if options.install_recommends else "no")]
+        if options.default_release:
+            argv += ["-t", options.default_release]
+        if options.allow_downgrade:
             argv.append("--allow-downgrades")
-        return [argv + ["install", "--"] + [self._word(package) for package in packages]]
+        return [[*argv, "install", "--", *(self.word(package) for package in packages)]]
 
-    def remove_commands(self, names, args):
-        argv = self._argv(args) + (["--auto-remove"] if args.autoremove else [])
-        return [argv + ["purge" if args.purge else "remove", "--"] + names]
+    def remove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":
+        argv = self._argv(options) + (["--auto-remove"] if options.autoremove else [])
+        return [[*argv, "purge" if options.purge else "remove", "--", *names]]
 
-    def removed_with(self, names: "list[str]", args: "Args") -> "list[str]":
-        argv = ["apt-get", "-s"] + (["--auto-remove"] if args.autoremove else []) + ["remove", "--"] + names
-        done = self.host.run(argv, env={"LC_ALL": "C"}, timeout=TOOL)
-        text = done.stdout.decode("utf-8", "replace")
-        return sorted(set(re.findall(r"^(?:Remv|Purg) (\S+)", text, re.MULTILINE)))
+    def autoremove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":
+        return [[*self._argv(options), *(["--purge"] if options.purge else []), "autoremove"]]
 
-    def refresh_commands(self, args):
-        return [self._argv(args) + ["-o", "APT::Update::Error-Mode=any", "update"]]
+    def refresh_commands(self, options: "Options") -> "Sequence[Command]":
+        return [[*self._argv(options), "-o", "APT::Update::Error-Mode=any", "update"]]
 
-    def complaint(self, text):
-        """An apt before 2.1 calls it success when a repository cannot be read."""
-        found = re.search(r"^W: Failed to fetch .*", text, re.MULTILINE)
+    def cause(self, output: "str") -> "str":
+        return unmet(output) or script_failure(output)
+
+    def complaint(self, output: "str") -> "str":
+        # apt before 2.1 counts it as success when a repository cannot be read.
+        found = re.search(r"^W(?:arning)?: Failed to fetch .*", output, re.MULTILINE)
         return found.group(0) if found else ""
 
-    def upgrade_commands(self, how, args):
-        argv = self._argv(args) + (["--auto-remove"] if args.autoremove else [])
+    def upgrade_commands(self, how: "str", options: "Options") -> "Sequence[Command]":
+        argv = self._argv(options) + (["--auto-remove"] if options.autoremove else [])
         return [argv + (["dist-upgrade"] if how == "dist" else ["--with-new-pkgs", "upgrade"])]
 
 

@@ -1,6 +1,5 @@
-"""Package databases are locked while somebody changes them: waits for such a lock, and says who has it."""
+"""Wait until no other process has locked the package database, and name the process that has."""
 
-import errno
 import fcntl
 import os
 import struct
@@ -8,15 +7,21 @@ import time
 
 from sloth.payload.kernel.resource import Failed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable
+
+    from sloth.payload.lib.host import Host
+
 TICK = 0.2  # seconds between looks at a lock
-TOLD = 2.0  # seconds of waiting that are worth telling
+NOTABLE = 2.0  # seconds of waiting from which on there is a warning
 _FLOCK = "@hhqqi0q"  # struct flock as a Python with large files passes it: type, whence, start, length, pid
 
 
-def holder(path):
-    """Return the pid that holds a POSIX lock on `path` (0: one that we cannot see), or None when nobody does.
+def holder(path: "str") -> "int | None":
+    """Return the pid that holds a POSIX lock on `path` (0: in another container), or None when it is not locked.
 
-    It only asks (F_GETLK): taking the lock to find out could make somebody else's command fail.
+    It uses F_GETLK: taking the lock to find out could make the command of another process fail.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -29,11 +34,11 @@ def holder(path):
         return None
     finally:
         os.close(descriptor)
-    return None if kind == fcntl.F_UNLCK else max(0, pid)
+    return None if kind == fcntl.F_UNLCK else max(0, int(pid))
 
 
-def opener(path):
-    """Return a pid that has `path` open, or None: for locks that are no POSIX locks, or a file that is just there."""
+def opener(path: "str") -> "int | None":
+    """Return a pid that has `path` open, or None: for a lock that consists in the existence of a file."""
     for pid in os.listdir("/proc"):
         if not pid.isdigit() or int(pid) == os.getpid():
             continue
@@ -46,8 +51,8 @@ def opener(path):
     return None
 
 
-def process(pid):
-    """What people call the process `pid`: its name and number."""
+def process(pid: "int") -> "str":
+    """Return the name and number of the process `pid`."""
     if not pid:
         return "a process that cannot be seen from here"
     try:
@@ -57,27 +62,28 @@ def process(pid):
         return "pid %d" % pid
 
 
-def locked(path, who, seconds):
-    """The Failed that says that `path` stayed locked; who: text of process(), or ""."""
+def locked(path: "str", who: "str", seconds: "float") -> "Failed":
+    """Return the error for a `path` that stayed locked; who: what process() returned, or ""."""
     return Failed(
-        "%s is locked%s, and was for all the %g seconds that we waited" % (path, " by " + who if who else "", seconds),
-        hint="wait until it has ended, or give a longer lock_timeout",
+        "%s is still locked%s after %g seconds" % (path, " by " + who if who else "", seconds),
+        hint="wait until that process has ended, or give a longer lock_timeout",
     )
 
 
 class Patience(object):
     """One deadline for all the locks that a command needs."""
 
-    def __init__(self, host, seconds):
+    def __init__(self, host: "Host", seconds: "float") -> "None":
         self._host = host
         self._seconds = seconds
         self._begin = time.monotonic()
 
-    def left(self):
+    def left(self) -> "float":
+        """Return the seconds that are left."""
         return max(0.0, self._begin + self._seconds - time.monotonic())
 
-    def wait(self, paths, exists=False):
-        """Return when nobody holds a lock on any of `paths` (exists: when none is there); raise Failed at the end."""
+    def wait(self, paths: "Iterable[str]", exists: "bool" = False) -> "None":
+        """Return when none of `paths` is locked (exists: when none exists); raise Failed when time is up."""
         begin = time.monotonic()
         name = ""
         for path in paths:
@@ -87,30 +93,17 @@ class Patience(object):
                 pid = opener(path) if exists else holder(path)
                 name = process(pid) if pid is not None else name
                 self.pause(path, name)
-        if time.monotonic() - begin > TOLD:
+        if time.monotonic() - begin > NOTABLE:
             self._host.warn("waited %.0f s for the package database%s" % (time.monotonic() - begin, _held(name)))
 
-    def pause(self, path, name=""):
-        """Let a moment pass before the next try; raise Failed when there is no time left, or the run was cancelled."""
-        link = self._host.link
-        if link is not None and link.cancelled():
+    def pause(self, path: "str", name: "str" = "") -> "None":
+        """Wait a moment before the next try; raise Failed when no time is left, or the run was cancelled."""
+        if self._host.link.cancelled():
             raise Failed("the run was cancelled while %s was locked%s" % (path, " by " + name if name else ""))
         if self.left() == 0:
             raise locked(path, name, self._seconds)
         time.sleep(min(TICK, self.left()))
 
 
-def _held(name):
+def _held(name: "str") -> "str":
     return ", which was locked by " + name if name else ""
-
-
-def newest(paths):
-    """The latest mtime among `paths` (float, epoch seconds), or 0.0 when none is there."""
-    times = [0.0]
-    for path in paths:
-        try:
-            times.append(os.stat(path).st_mtime)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
-                raise
-    return max(times)

@@ -1,83 +1,77 @@
-"""The words of pkg's calls: what is asked for, what is installed, and how versions are wished."""
+"""The names and versions that calls ask for, and the arguments that several calls share."""
 
 import os
 import re
 
 from sloth.payload.kernel.hashing import sha256
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.kernel.resource import ArgumentError, Field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Attributes
+    from typing import Callable, Iterable, Mapping, Sequence
+
+    from sloth.payload.kernel.values import Attributes, Json
 
 MANAGERS = ("apt", "dnf", "yum", "zypper", "pacman", "apk")
 KEY = 200  # characters of an identity
 
-NAME = Field(
-    "name",
-    "list",
-    REQUIRED,
-    aliases=("pkg", "package", "packages"),
-    help="a package, or a list of packages",
+ALIASES = ("pkg", "package", "packages")
+LOCK_TIMEOUT = Field(
+    "lock_timeout", "float", 120.0, how=True, help="seconds to wait while another process has locked the database"
 )
-LOCK_TIMEOUT = Field("lock_timeout", "float", 120.0, how=True, help="seconds to wait while others use the database")
-USE = Field("use", choices=MANAGERS, how=True, help="the package manager; found out by /etc/os-release when not given")
+USE = Field("use", choices=MANAGERS, how=True, help="the package manager; by default the one of the distribution")
 CACHE_VALID_TIME = Field(
     "cache_valid_time", "int", 0, how=True, help="seconds for which a refreshed index counts as fresh"
 )
-TRANSACTION = Field("packages", "list", help='what came, went and changed, dependencies too: "nginx 1.22 -> 1.24"')
+TRANSACTION = Field(
+    "packages", "list", help='what was installed, changed and removed, with dependencies: "nginx 1.22 -> 1.24"'
+)
 
-# Compiled when they are needed: most runs do not need them all.
-_NAME = r"^[A-Za-z0-9/][A-Za-z0-9+._:~()/-]*$"
-_GLOB = r"^[A-Za-z0-9*?\[][A-Za-z0-9+._:~*?\[\]-]*$"
+# What no package manager's names go beyond; each has a stricter rule of its own (Backend.valid_name). Characters that
+# are syntax to one of them (= < > ~ ! @ * ? and blanks) are not among these, nor is a leading - or +.
+_NAME = r"^[A-Za-z0-9_/][A-Za-z0-9+._:()/-]*$"
+_PATTERN = r"^[A-Za-z0-9_*?\[][A-Za-z0-9+._:*?!\[\]-]*$"
 _VERSION = r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$"
 
 
 class Wanted(object):
-    """One package that is asked for: its name, a version or "", and the path of a local file that holds it or "".
+    """One package that a call asks for.
 
-    offer: the version that the index offers and that is to be reached ("" when any will do, or none is known).
+    version: the version or pattern of versions that was given, or ""; path: the local file that holds it, or "";
+    target: the exact version to install, or "" when the package manager may choose.
     """
 
-    def __init__(self, name, version="", path="", offer=""):
+    __slots__ = ("name", "path", "target", "version")
+
+    def __init__(self, name: "str", version: "str" = "", path: "str" = "", target: "str" = "") -> "None":
         self.name = name
-        self.offer = offer
         self.version = version
         self.path = path
+        self.target = target
 
 
 class Version(str):
-    """A version as it is wished: it is shown as its text, and equal to every version that `good` accepts."""
+    """A desired version: it is shown as its text, and equal to every version that `is_good` accepts."""
 
-    def __new__(cls, text, good):
+    is_good: "Callable[[str], bool]"
+
+    def __new__(cls, text: "str", is_good: "Callable[[str], bool]") -> "Version":
         self = str.__new__(cls, text)
-        self.good = good
+        self.is_good = is_good
         return self
 
-    def __eq__(self, other):
-        return isinstance(other, str) and bool(self.good(other))
+    def __eq__(self, other: "object") -> "bool":
+        return isinstance(other, str) and bool(self.is_good(other))
 
-    def __ne__(self, other):
+    def __ne__(self, other: "object") -> "bool":
         return not self == other
 
     __hash__ = str.__hash__
 
 
-class Database(object):
-    """What is installed. packages: name -> list of (version, architecture, state), state "" when all is well.
-
-    provides: virtual name -> list of names of installed packages that provide it.
-    """
-
-    def __init__(self, packages, provides=None, native=""):
-        self.packages = packages
-        self.provides = provides or {}
-        self.native = native
-
-
-def words(values):
-    """The names of a call: the given ones, also as "a, b" the way Ansible takes them, without doubles."""
-    names = []
+def split_list(values: "Iterable[str]") -> "list[str]":
+    """Return the names of a call without duplicates; one string may hold several, "a, b", as with Ansible."""
+    names: "list[str]" = []
     for text in values:
         for name in text.split(","):
             if name.strip() not in names:
@@ -85,67 +79,75 @@ def words(values):
     return names
 
 
-def parse(text, path=False):
-    """Return the Wanted of "name", "name=version", or (path) "/a/file.deb"; raise ArgumentError."""
-    if path and text.startswith(("/", "~")) and file_kind(text):
+def parse(text: "str") -> "Wanted":
+    """Return what is meant by "name", "name=version", "pattern*" or "/a/file.deb"; raise ArgumentError."""
+    if text.startswith(("/", "~")) and file_kind(text):
         return Wanted("", "", text)
     name, equals, version = text.partition("=")
-    if not re.match(_NAME, name):
-        raise ArgumentError("%r cannot be the name of a package" % text)
+    if is_pattern(name):
+        if equals:
+            raise ArgumentError("a pattern of names cannot have a version: %r" % text)
+        check_pattern(name)
+        return Wanted(name)
+    check_name(name, text)
     if equals and not re.match(_VERSION, version):
         raise ArgumentError("%r cannot be a version (in %r)" % (version, text), hint='write "name=version"')
     return Wanted(name, version)
 
 
-def is_pattern(version):
-    return any(char in version for char in "*?[")
+def check_name(name: "str", text: "str" = "") -> "None":
+    """Raise ArgumentError when `name` cannot be the name of a package; `text`: the argument that it is a part of."""
+    if re.match(_NAME, name):
+        return
+    hint = ""
+    if "://" in name or name.startswith("@"):
+        hint = "download the file first, with http.download" if "://" in name else "name the packages of the group"
+    raise ArgumentError("%r cannot be the name of a package" % (text or name), hint=hint)
 
 
-def check_glob(text):
+def check_pattern(text: "str") -> "None":
     """Raise ArgumentError when `text` is neither a name nor a pattern of names."""
-    if not re.match(_NAME, text) and not re.match(_GLOB, text):
-        raise ArgumentError("%r cannot be the name of a package" % text)
+    if not re.match(_PATTERN, text):
+        check_name(text)
 
 
-def file_kind(path):
-    """ "deb", "rpm" or "pkg" when `path` is named like a package file, else ""."""
+def is_pattern(text: "str") -> "bool":
+    """Return whether `text` is a pattern, of names or of versions."""
+    return any(char in text for char in "*?[")
+
+
+def literal_prefix(pattern: "str") -> "str":
+    """Return the characters of a pattern before its first wildcard."""
+    return re.split(r"[*?\[]", pattern)[0]
+
+
+def file_kind(path: "str") -> "str":
+    """Return "deb", "rpm" or "pkg" when `path` has the name of a package file, else ""."""
     if path.endswith((".deb", ".rpm")):
         return path[-3:]
     return "pkg" if ".pkg.tar" in os.path.basename(path) else ""
 
 
-def identity(names):
-    """A stable id of the sorted names, shortened with a hash when it is long."""
+def identity(names: "Iterable[str]") -> "str":
+    """Return a stable id of the sorted names, shortened with a hash when it is long."""
     text = ",".join(sorted(names))
     if len(text) <= KEY:
         return text
     return "%s~%s" % (text[: KEY - 14], sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
 
 
-def only(versions: "Attributes | None", wanted: "list[str]") -> "Attributes | None":
+def only(versions: "Attributes | None", wanted: "Iterable[str]") -> "Attributes | None":
     """Return the versions of `wanted` packages; None when none of them is installed."""
     found = dict((name, versions[name]) for name in wanted if name in versions) if versions is not None else {}
     return found if any(version is not None for version in found.values()) else None
 
 
-def plain_names(given):
-    """The package names of a call that waits, as far as they can be told from raw arguments."""
-    for key in (NAME.name,) + NAME.aliases:
+def upcoming_names(given: "Mapping[str, Json]") -> "list[str]":
+    """Return the package names among the unchecked arguments of a waiting call."""
+    for key in ("name", *ALIASES):
         value = given.get(key)
         if value:
-            values = [value] if isinstance(value, str) else value
-            return [name for name in words([v for v in values if isinstance(v, str)]) if re.match(_NAME, name)]
+            values: "Sequence[Json]" = [value] if isinstance(value, str) else value
+            names = split_list([item for item in values if isinstance(item, str)])
+            return [name for name in names if re.match(_NAME, name)]
     return []
-
-
-def transaction(before, after):
-    """What changed between two Databases: sorted list of "name old -> new", "name new" or "name old -> gone"."""
-    told = []
-    for name in sorted(set(before.packages) | set(after.packages)):
-        old, new = (
-            ",".join(sorted(version for version, _, state in database.packages.get(name, ()) if not state))
-            for database in (before, after)
-        )
-        if old != new:
-            told.append("%s %s" % (name, new) if not old else "%s %s -> %s" % (name, old, new or "gone"))
-    return told

@@ -1,141 +1,173 @@
 """Arch's pacman. What is installed is read from the names of its database's directories."""
 
-import glob
 import os
 import re
 
-from sloth.payload.modules.pkg import locks
-from sloth.payload.modules.pkg.backend import Backend, look
-from sloth.payload.modules.pkg.names import Database
+from sloth.payload.kernel.resource import Failed
+from sloth.payload.modules.pkg import index, locks
+from sloth.payload.modules.pkg.backend import Backend
+from sloth.payload.modules.pkg.database import Database, Installed, Offer
 from sloth.payload.modules.pkg.rpm import fits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from re import Match
+    from typing import Iterable, Mapping, Sequence
+
+    from sloth.payload.modules.pkg.backend import Command
+    from sloth.payload.modules.pkg.locks import Patience
+    from sloth.payload.modules.pkg.names import Wanted
+    from sloth.payload.modules.pkg.options import Options
 
 LOCAL = "/var/lib/pacman/local"
 SYNC = "/var/lib/pacman/sync"
 LOCK = "/var/lib/pacman/db.lck"
 
 
-def parse_names(names):
-    """Return the Database of directory names such as "bash-completion-2.11-3"."""
-    packages = {}
+def parse_names(names: "Iterable[str]") -> "Database":
+    """Return the database from directory names such as "bash-completion-2.11-3"."""
+    packages: "dict[str, list[Installed]]" = {}
     for name in names:
         parts = name.rsplit("-", 2)
         if len(parts) == 3:
-            packages.setdefault(parts[0], []).append(("%s-%s" % (parts[1], parts[2]), "", ""))
+            packages.setdefault(parts[0], []).append(Installed("%s-%s" % (parts[1], parts[2])))
     return Database(packages)
 
 
-def parse_provides(text):
-    """The names that a package provides, from its desc file."""
+def parse_provides(text: "str") -> "list[str]":
+    """Return the names that a package provides, from its desc file."""
     section = text.partition("%PROVIDES%\n")[2].partition("\n\n")[0]
     return [re.split("[<>=]", line)[0] for line in section.splitlines() if line]
 
 
-def parse_list(text):
-    """Return a dict name -> version from `pacman -Sl`; the first of two repositories counts, as with pacman."""
-    found = {}
+def parse_list(text: "str") -> "dict[str, Offer]":
+    """Return name -> Offer from `pacman -Sl`; as with pacman, the first of several repositories counts."""
+    found: "dict[str, Offer]" = {}
     for line in text.splitlines():
         fields = line.split()
         if len(fields) > 2:
-            found.setdefault(fields[1], fields[2])
+            found.setdefault(fields[1], Offer(fields[2]))
     return found
 
 
 class Pacman(Backend):
-    """pacman; versions that its repositories do not hold (any but the newest) it can only take from a file."""
+    """pacman. It can install versions that its repositories do not have (all but the latest) only from a file."""
 
     name = "pacman"
     tool = "pacman"
     kind = "pkg"
+    valid_name = r"[A-Za-z0-9_][A-Za-z0-9+._-]*"
     index = SYNC
-    nowhere = (r"^error: target not found: (\S+)",)
+    sources = ("/etc/pacman.conf", "/etc/pacman.d", "/etc/pacman.d/*")
+    unknown_names = (r"^error: target not found: (\S+)",)
     errors = (
         (r"^error: failed to commit transaction \(conflicting files\).*", "a file is in the way; see the output"),
         (r"^error: failed retrieving file.*", "can the host reach its mirror? Or is its index old: pkg.update"),
-        (r"^error: failed to prepare transaction.*", "see the output for what stands against it"),
-        (r"^error: .*(?:signature|PGP).*", "look at the keyring: pacman-key"),
+        (r"^error: failed to prepare transaction.*", "see the output for what prevents it"),
+        (r"^error: .*(?:signature|PGP).*", "check the keyring, with pacman-key"),
     )
     busy = r"^error: .*unable to lock database"
 
-    def stamp(self):
-        return look(self.path(LOCAL))
+    def stamp(self) -> "object":
+        return index.signature(self.path(LOCAL))
 
-    def read(self):
+    def read(self) -> "Database":
         try:
             return parse_names(os.listdir(self.path(LOCAL)))
         except FileNotFoundError:
             return Database({})
 
-    def version(self, package):
+    def version(self, package: "Wanted") -> "str | None":
         found = Backend.version(self, package)
         if found is None and not package.version and not package.path:
-            name = "pkg.provides %s%s" % (self.name, self.root)
-            provided = self.host.once(name, self._provided, self.stamp())
-            return provided.get(package.name)
+            key = "pkg.provides %s%s" % (self.name, self.root)
+            return self.host.once(key, self._provided, self.stamp()).get(package.name)
         return found
 
-    def _provided(self):
-        """Virtual name -> "provider=version" of all installed packages; read when a name is no package's own."""
+    def _provided(self) -> "dict[str, str]":
+        """Return virtual name -> "PROVIDER=VERSION" of all installed packages."""
         found = {}
-        for name, entries in self.database().packages.items():
+        packages = self.database().packages
+        for name in packages:
+            version = packages[name][0].version
             try:
-                path = "%s/%s-%s/desc" % (self.path(LOCAL), name, entries[0][0])
+                path = "%s/%s-%s/desc" % (self.path(LOCAL), name, version)
                 with open(path, encoding="utf-8", errors="replace") as file:
                     for virtual in parse_provides(file.read()):
-                        found[virtual] = "%s=%s" % (name, entries[0][0])
+                        found[virtual] = "%s=%s" % (name, version)
             except OSError:
                 continue
         return found
 
-    def fits(self, version, wish):
-        return fits(version, wish)
+    def fits(self, version: "str", wanted: "str") -> "bool":
+        return fits(version, wanted)
 
-    def newer(self, one, other):
-        return self.ask(["vercmp", one, other]).strip() == "1"
+    def newer(self, one: "str", other: "str") -> "bool":
+        return self.query(["vercmp", one, other]).strip() == "1"
 
-    def look_up(self, names):
-        known = parse_list(self.ask([self.tool] + self.options + ["-Sl"]))
-        found = dict((name, known[name]) for name in names if name in known)
-        for name in names:
-            if name not in found:
-                argv = [self.tool] + self.options + ["-Sp", "-dd", "--noconfirm", "--print-format", "%n", "--", name]
-                told = self.ask(argv).split()
-                if len(told) == 1:  # more: a group, which is no package
-                    found[name] = ""
+    def _query(self, *words: "str") -> "str":
+        return self.query([self.tool, *self.options, *words])
+
+    def look_up(self, names: "Sequence[str]", release: "str") -> "Mapping[str, Offer]":
+        available = parse_list(self._query("-Sl"))
+        found = dict((name, available[name]) for name in names if name in available)
+        rest = [name for name in names if name not in found]
+        groups = self._query("-Sgq").split() if rest else []
+        for name in rest:
+            if name in groups:
+                raise Failed("%s is a group of packages" % name, hint="name the packages that you want of it")
+            argv = ("-Sp", "-dd", "--noconfirm", "--print-format", "%n", "--", name)
+            if len(self._query(*argv).split()) == 1:
+                found[name] = Offer()
         return found
 
-    def near(self, name):
-        return list(parse_list(self.ask([self.tool] + self.options + ["-Sl"])))
+    def names_like(self, prefix: "str") -> "Iterable[str]":
+        return parse_list(self._query("-Sl"))
 
-    def file_argv(self, path):
+    def file_argv(self, path: "str") -> "Command":
         return [self.tool, "-Qp", path]
 
-    def index_files(self):
-        return glob.glob(self.path(SYNC) + "/*.db")
+    def index_files(self) -> "Sequence[str]":
+        from glob import glob
 
-    def wait(self, patience, lock_files):
+        return glob(self.path(SYNC) + "/*.db")
+
+    def wait(self, patience: "Patience", lock_files: "Sequence[str]") -> "None":
         patience.wait([self.path(LOCK)], exists=True)
 
-    def lock_in(self, found):
+    def lock_in(self, found: "Match[str]") -> "tuple[str, str]":
         pid = locks.opener(self.path(LOCK))
         return self.path(LOCK), locks.process(pid) if pid else ""
 
-    def _argv(self, *words):
-        return [self.tool] + self.options + list(words) + ["--noconfirm", "--noprogressbar", "--color", "never"]
+    def _argv(self, *words: "str") -> "list[str]":
+        return [self.tool, *self.options, *words, "--noconfirm", "--noprogressbar", "--color", "never"]
 
-    def install_commands(self, packages, args):
+    def install_commands(self, packages: "Sequence[Wanted]", options: "Options") -> "Sequence[Command]":
         files = [package.path for package in packages if package.path]
-        names = [self._word(package) for package in packages if not package.path]
-        commands = [self._argv("-S") + ["--"] + names] if names else []
-        return commands + ([self._argv("-U") + ["--"] + files] if files else [])
+        names = [self.word(package) for package in packages if not package.path]
+        commands = [[*self._argv("-S"), "--", *names]] if names else []
+        return commands + ([[*self._argv("-U"), "--", *files]] if files else [])
 
-    def remove_commands(self, names, args):
-        return [self._argv("-R" + ("s" if args.autoremove else "") + ("n" if args.purge else "")) + ["--"] + names]
+    def remove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":
+        verb = "-R" + ("s" if options.autoremove else "") + ("n" if options.purge else "")
+        return [[*self._argv(verb), "--", *names]]
 
-    def refresh_commands(self, args):
+    def unneeded(self) -> "Iterable[str]":
+        return self._query("-Qdtq").split()
+
+    def autoremove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":
+        return [[*self._argv("-Rsn" if options.purge else "-Rs"), "--", *names]]
+
+    def refresh_commands(self, options: "Options") -> "Sequence[Command]":
         return [self._argv("-Sy")]
 
-    def upgrade_commands(self, how, args):
+    def upgrade_commands(self, how: "str", options: "Options") -> "Sequence[Command]":
         return [self._argv("-Su")]
+
+    def cause(self, output: "str") -> "str":
+        # What follows "failed to prepare transaction (could not satisfy dependencies)".
+        found = re.search(r"^:: (unable to satisfy dependency .*|.*breaks dependency .*)", output, re.MULTILINE)
+        return found.group(1) if found else ""
 
 
 BACKEND = Pacman

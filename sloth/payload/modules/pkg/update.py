@@ -1,8 +1,15 @@
-"""pkg.update: the index of what can be installed is refreshed, and, if asked, everything upgraded."""
+"""Refresh the index of what can be installed and, if wanted, upgrade everything."""
 
 from sloth.payload.kernel.resource import Action, ArgumentError, Field
-from sloth.payload.modules.pkg import names
-from sloth.payload.modules.pkg.backend import choose
+from sloth.payload.modules.pkg import execution, index, names
+from sloth.payload.modules.pkg.choice import choose
+from sloth.payload.modules.pkg.database import transaction
+from sloth.payload.modules.pkg.options import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Arguments, Attributes
+    from sloth.payload.modules.pkg.backend import Backend
 
 _UPGRADES = {
     "false": "", "no": "", "true": "safe", "yes": "safe", "safe": "safe", "dist": "dist", "full": "dist",
@@ -10,13 +17,15 @@ _UPGRADES = {
 
 
 class Update(Action):
-    """Refresh the package index; with `upgrade`, also bring every installed package to the newest version it offers.
+    """Refresh the package index; with `upgrade`, also bring every installed package to the latest version it has.
 
-    It is a change when the index says something else than before, or a package changed; a refresh that brings nothing
-    new is none (Ansible's apt calls every refresh a change). With `cache_valid_time` an index that was refreshed so
-    many seconds ago or less is not refreshed again.
+    It is a change when the index differs from before, or a package was changed. With `cache_valid_time` an index that
+    was refreshed within so many seconds is not refreshed again, unless its sources have changed since.
     `upgrade` = true never removes a package; "dist" may, to resolve dependencies (apt-get dist-upgrade, dnf
-    distro-sync, zypper dist-upgrade, apk upgrade --available; pacman knows one way only).
+    distro-sync, zypper dist-upgrade, apk upgrade --available; pacman knows one way only). `autoremove` removes packages
+    that were dependencies and are not needed any more, also without `upgrade`.
+
+    Other than Ansible: a refresh that brings nothing new is not a change.
     """
 
     name = "pkg.update"
@@ -25,12 +34,12 @@ class Update(Action):
         Field(
             "upgrade", "any", False, help='true (or "safe") upgrades all packages; "dist" (or "full") may remove some'
         ),
-        Field("autoremove", "bool", False, how=True, help="with upgrade: remove what nothing needs any more"),
+        Field("autoremove", "bool", False, how=True, help="also remove packages that nothing needs any more"),
         names.LOCK_TIMEOUT,
         names.USE,
     )
     returns = (
-        Field("index_changed", "bool", help="whether the index says something new"),
+        Field("index_changed", "bool", help="whether the index differs from before"),
         names.TRANSACTION,
     )
     example = """task({name = "up to date", become = true, run = function()
@@ -38,35 +47,42 @@ class Update(Action):
 end})"""
 
     @classmethod
-    def check_together(cls, values):
+    def check_together(cls, values: "Arguments") -> "None":
         if str(values["upgrade"]).lower() not in _UPGRADES:
             raise ArgumentError('%s: upgrade must be true, false, "safe", "dist" or "full"' % cls.name)
 
     @property
-    def backend(self):
+    def backend(self) -> "Backend":
         return choose(self.host, self.args.use)
 
     @property
-    def _how(self):
+    def _how(self) -> "str":
         return _UPGRADES[str(self.args.upgrade).lower()]
 
-    def identity(self):
+    def identity(self) -> "str":
         return self._how or "index"
 
-    def guard(self):
-        if not self._how and self.backend.is_fresh(self.args):
-            return "the index was refreshed %d seconds ago" % self.backend.age()
+    def _is_fresh(self) -> "bool":
+        return index.is_fresh(self.backend, self.args.cache_valid_time)
+
+    def guard(self) -> "str":
+        if not self._how and not self.args.autoremove and self._is_fresh():
+            return "the index was refreshed %d seconds ago" % (index.age(self.backend) or 0)
         return ""
 
-    def unrun(self, why):
+    def unrun(self, why: "str") -> "Attributes":
         return {"index_changed": False, "packages": []}
 
-    def run(self):
+    def run(self) -> "Attributes":
         backend = self.backend
-        new = False if backend.is_fresh(self.args) else backend.refresh(self.args)
-        changes = []
+        options = Options.of(self.args)
+        has_changed = False if self._is_fresh() else index.refresh(backend, options)
+        before = backend.database()
         if self._how:
-            before = backend.database()
-            backend.run(backend.upgrade_commands(self._how, self.args), self.args)
-            changes = names.transaction(before, backend.database())
-        return {"changed": new or bool(changes), "index_changed": new, "packages": changes}
+            execution.execute(backend, backend.upgrade_commands(self._how, options), options)
+        elif self.args.autoremove:
+            unneeded = list(backend.unneeded())
+            if unneeded:
+                execution.execute(backend, backend.autoremove_commands(unneeded, options), options)
+        changes = transaction(before, backend.database())
+        return {"changed": has_changed or bool(changes), "index_changed": has_changed, "packages": changes}

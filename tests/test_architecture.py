@@ -49,6 +49,7 @@ LARGEST_CLASS = 200
 LARGE: dict[str, str] = {
     "sloth/engine/interpreter.py:Interpreter": "one method for each request of Lua",
     "sloth/payload/modules/pkg/backend.py:Backend": "what package managers have in common; each overrides a part",
+    "sloth/payload/modules/pkg/install.py:Install": "names, files, patterns and versions are one question to the index",
     "sloth/playbook/program.py:Program": "one Lua coroutine and everything that resumes it",
     "sloth/transport/session.py:Session": "one connection from start to end",
 }

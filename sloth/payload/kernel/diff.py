@@ -1,12 +1,14 @@
 """How attributes differ, in full; it is redacted (kernel/redact.py) before anybody gets to see it."""
 
+import json
+
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sloth.payload.kernel.redact import View
     from sloth.payload.kernel.resource import Change
-    from sloth.payload.kernel.values import Attributes, Diff
+    from sloth.payload.kernel.values import Attributes, Diff, Json
 
 DIFF_LINES = 20000  # difflib is quadratic at worst: of longer texts only the hashes are compared
 
@@ -68,6 +70,18 @@ def not_converged(after: "Attributes | None", desired: "Attributes | None", name
 
 def _values(observed: "Attributes", desired: "Attributes", names: "list[str]", view: "View") -> "str":
     return ", ".join(
-        "%s is %s, not %s" % (name, view.value(name, observed.get(name)), view.value(name, desired[name]))
+        "%s is %s, not %s"
+        % (name, _in_words(view.value(name, observed.get(name))), _in_words(view.value(name, desired[name])))
         for name in names
     )
+
+
+def _in_words(value: "Json") -> "str":
+    """Return a value that may be shown as an error names it."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict) and "sha256" in value:
+        return "%s bytes (%s)" % (value.get("size"), str(value["sha256"])[:12])
+    if isinstance(value, dict) and "secret" in value:
+        return "(secret)"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

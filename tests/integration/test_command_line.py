@@ -1,0 +1,213 @@
+"""The command line itself: its help, options that were given wrongly, which inventory is used, and output in pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from sloth.cli import COMMANDS, SUMMARIES, sloth_runner
+from sloth.state.keys import generate
+from tests.support.command import sloth
+from tests.support.home import Home
+
+SITE = 'task({ name = "users", tags = "users", run = function() file.stat("/") end })'
+
+
+def commands(group: click.Group, path: str = "sloth-runner") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below a group, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+
+
+ALL = dict(commands(sloth_runner))
+
+
+def test_the_summaries_are_those_of_the_commands() -> None:
+    assert list(SUMMARIES) == list(COMMANDS)
+    for name, summary in SUMMARIES.items():
+        help_text = ALL[f"sloth-runner {name}"].help or ""
+        assert " ".join(help_text.split("\n\n")[0].split()) == summary
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_every_command_and_option_has_a_help_in_sentences(words: str) -> None:
+    command = ALL[words]
+    first = (command.help or "").split("\n\n")[0].strip()
+    assert first[:1].isupper()
+    assert first.endswith(".")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            text = (option.help or "").partition("  [default:")[0]
+            assert text[:1].isupper(), f"{option.opts} has no help"
+            assert text.endswith("."), f"the help of {option.opts} is no sentence: {text}"
+
+
+# Wrong options
+
+
+@pytest.mark.parametrize("twice", [("-i", "inventory.toml"), ("--inventory", "inventory.toml"), ("-f", "site.sloth")])
+def test_a_second_file_does_not_replace_the_first_silently(home: Home, twice: tuple[str, str]) -> None:
+    (home.path / "site.sloth").write_text(SITE)
+    words = ["run", "-i", "inventory.toml", "-f", "site.sloth", *twice]
+    done = sloth(home.path, *words)
+    assert done.returncode == 2
+    assert "was given 2 times; it takes one file" in done.stderr
+    assert not (home.path / ".sloth-runner").exists(), "nothing was done"
+
+
+@pytest.mark.parametrize(
+    "words", [("state", "list"), ("inventory", "list"), ("drift",), ("call", "local", "file.stat")]
+)
+def test_no_command_takes_two_inventories(home: Home, words: tuple[str, ...]) -> None:
+    assert "it takes one file" in home(*words, "-i", "inventory.toml", "-i", "inventory.toml", status=2)
+
+
+def test_a_site_is_required(home: Home) -> None:
+    assert "Missing option '-f' / '--file'" in home("run", status=2)
+    assert "Missing option '-f' / '--file'" in home("validate", status=2)
+
+
+@pytest.mark.parametrize("option", ["--tags", "--skip-tags"])
+def test_a_tag_that_no_task_has_is_a_usage_error(home: Home, option: str) -> None:
+    (home.path / "site.sloth").write_text(SITE)
+    for verb in ("run", "plan"):
+        done = sloth(home.path, verb, "-f", "site.sloth", option, "usres")
+        assert done.returncode == 2
+        assert 'no task has the tag "usres"; hint: did you mean "users"?' in done.stderr
+    assert "tags are users" in home("run", "-f", "site.sloth", option, "x", status=2)
+    home("run", "-f", "site.sloth", option, "users,always,never")
+
+
+def test_a_tag_may_be_that_of_another_host_s_tasks(home: Home) -> None:
+    text = f'if host.name == "web2" then {SITE.replace("users", "other")} else {SITE} end'
+    (home.path / "site.sloth").write_text(text)
+    home("run", "-f", "site.sloth", "--tags", "other")
+    assert 'no task has the tag "othr"' in home("run", "-f", "site.sloth", "--tags", "othr", status=2)
+    assert "no task has" in home("run", "-f", "site.sloth", "--tags", "other", "--limit", "web1", status=2)
+
+
+def test_tags_that_depend_on_facts_are_not_judged_before_the_facts_are_known(home: Home) -> None:
+    (home.path / "site.sloth").write_text(f'if facts.os_family ~= "" then {SITE} end')
+    home("run", "-f", "site.sloth", "--tags", "users")
+
+
+# The inventory that was found
+
+
+def test_an_inventory_that_nobody_named_is_reported_on_stderr(home: Home) -> None:
+    (home.path / "site.sloth").write_text(SITE)
+    words = ["run", "-f", "site.sloth", "--output", "json"]
+    found = sloth(home.path, *words)
+    assert "using the inventory inventory.toml" in found.stderr
+    assert list(json.loads(found.stdout)["hosts"]) == ["web1", "web2"]
+    assert "using" not in sloth(home.path, *words, "-i", "inventory.toml").stderr
+    assert home("state", "check", "--agent", "web1").count("using the inventory") == 1
+    (home.path / "inventory.toml").unlink()
+    alone = sloth(home.path, *words)
+    assert "using" not in alone.stderr
+    assert list(json.loads(alone.stdout)["hosts"]) == ["local"]
+    assert "./inventory.toml" in " ".join(home("run", "--help").split())
+
+
+# Output
+
+
+def test_nothing_is_cut_in_a_pipe(home: Home) -> None:
+    value = "0123456789" * 30
+    (home.path / "inventory.toml").write_text(f'[hosts.web1]\nconnection = "local"\nvars = {{ long = "{value}" }}\n')
+    shown = home("inventory", "list", "--vars")
+    assert value in shown
+    assert [line.split()[-2:] for line in shown.splitlines() if "vars.long" in line] == [["inventory.toml:3", "(host)"]]
+    assert all(len(line) < 90 or value in line for line in shown.splitlines())
+    for line in home("doc").splitlines():
+        assert line.count(".") >= 2, f"{line} was folded"
+
+
+def test_run_started_names_the_tasks(home: Home) -> None:
+    text = f'{SITE}\n{SITE.replace("users", "second")}\ntask({{ name = "third", hosts = "web2", run = print }})'
+    (home.path / "site.sloth").write_text(text)
+
+    def tasks(*words: str) -> list[str]:
+        first = json.loads(sloth(home.path, *words, "--output", "ndjson").stdout.splitlines()[0])
+        assert first["event"] == "run_started"
+        return list(first["tasks"])
+
+    assert tasks("run", "-f", "site.sloth") == ["users", "second"]
+    assert tasks("run", "-f", "site.sloth", "--tags", "second") == ["second"]
+    assert tasks("call", "web1", "file.stat", "/") == ["file.stat"]
+
+
+def test_facts_gather_is_no_call(home: Home) -> None:
+    for words in (("call", "web1", "facts.gather"), ("state", "adopt", "facts.gather")):
+        done = sloth(home.path, *words)
+        assert done.returncode == 2
+        assert done.stderr == "error: facts.gather cannot be called like this; hint: use sloth-runner facts\n"
+
+
+def test_adopt_says_in_words_what_differs(home: Home) -> None:
+    (home.files / "f").write_text("hello\n")
+    words = ["state", "adopt", "file.copy", "content=other", f"dest={home.files}/f", "mode=0600", "--agent", "web1"]
+    shown = home(*words, status=1)
+    assert "content is 6 bytes (5891b5b522d5), not 5 bytes (d9298a10d1b0)" in shown
+    assert "mode is 0644, not 0600" in shown
+    assert "{" not in shown
+
+
+def test_drift_of_what_a_rollback_has_restored_names_no_run(home: Home) -> None:
+    for text in ("one", "two"):
+        home.site(f'file.copy({{content = "{text}\\n", dest = "FILES/f"}})')
+        home.run()
+    home("rollback", "last", "--yes")
+    assert home.text("f") == "one\n"
+    (home.files / "f").write_text("three\n")
+    shown = home("drift")
+    assert "applied by site.sloth:3, restored by a rollback\n" in shown
+    home.run()
+    (home.files / "f").write_text("three\n")
+    assert f"applied by site.sloth:3, run {home.last_run()}\n" in home("drift")
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "kept"),
+    [
+        ("hunter2\n", [], "hunter2"),
+        ("hunter2", [], "hunter2"),
+        ("two\nlines\n\n", [], "two\nlines\n"),
+        ("hunter2\n", ["--keep-newline"], "hunter2\n"),
+        ("\n", [], ""),
+    ],
+)
+def test_a_secret_from_stdin_loses_one_final_newline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, options: list[str], kept: str
+) -> None:
+    monkeypatch.setenv("SLOTH_KEY", generate())
+    done = sloth(tmp_path, "secret", "set", "a", "--stdin", *options, input=given)
+    assert done.returncode == 0, done.stderr
+    assert sloth(tmp_path, "secret", "get", "a").stdout == kept
+    (tmp_path / "file").write_bytes(b"first\r\nsecond\n")
+    assert sloth(tmp_path, "secret", "set", "b", "--from-file", "file").returncode == 0
+    assert json.dumps("first\r\nsecond\n") == json.dumps(get_raw(tmp_path, "b"))
+    assert "--keep-newline needs --stdin" in sloth(tmp_path, "secret", "set", "c", "--keep-newline").stderr
+    assert "final newline" in sloth(tmp_path, "secret", "set", "--help").stdout
+
+
+def get_raw(home: Path, name: str) -> str:
+    """Return a secret's value without the translation of newlines that text pipes do."""
+    from sloth.state.keys import Keys
+    from sloth.state.vault import Vault
+
+    assert os.environ["SLOTH_KEY"]
+    return Vault(home / "secrets.vault", Keys()).get(name)

@@ -532,6 +532,160 @@ def test_local_changes_are_not_thrown_away_unasked(host: Local, origin: Path, tm
         call(host, "git.clone", version="nope", **args)
 
 
+def cloned(host: Local, origin: Path, place: Path, **args: Any) -> str:
+    """Clone twice; the second call changes nothing. Return the first one's status."""
+    given = {"repo": f"file://{origin}", "dest": str(place), **args}
+    first = call(host, "git.clone", **given)
+    assert call(host, "git.clone", **given).status == "unchanged"
+    return str(first.status)
+
+
+def test_what_a_killed_clone_left_is_completed(host: Local, origin: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--no-checkout", f"file://{origin}", "copy")
+    (tmp_path / "copy/.git/index.lock").write_text("")
+    (tmp_path / "copy/file").write_text("half")
+    assert cloned(host, origin, tmp_path / "copy") == "changed"
+    assert (tmp_path / "copy/file").read_text() == "two"
+    (tmp_path / "empty").mkdir()
+    git(tmp_path / "empty", "init", "-q", "-b", "other")
+    assert cloned(host, origin, tmp_path / "empty", version="main") == "changed"
+    assert (tmp_path / "empty/file").read_text() == "two"
+
+
+@pytest.mark.parametrize("spoil", ["edit", "delete", "stage", "add"])
+def test_a_modified_file_is_no_unchanged_copy(host: Local, origin: Path, tmp_path: Path, spoil: str) -> None:
+    place = tmp_path / "copy"
+    cloned(host, origin, place, version="main")
+    (place / "file").write_text("mine")
+    if spoil == "delete":
+        (place / "file").unlink()
+    elif spoil == "stage":
+        git(place, "add", "file")
+    elif spoil == "add":
+        git(place, "checkout", "file")
+        (place / "new file").write_text("mine")
+        git(place, "add", "new file")
+    args = {"repo": f"file://{origin}", "dest": str(place), "version": "main"}
+    for check in (True, False):
+        with pytest.raises(Failed, match="Local modifications"):
+            call(host, "git.clone", check=check, **args)
+    assert call(host, "git.clone", update=False, **args).status == "unchanged"
+    assert cloned(host, origin, place, version="main", force=True) == "changed"
+    assert (place / "file").read_text() == "two"
+    assert not (place / "new file").exists()
+
+
+def test_an_untracked_file_in_the_way_is_kept(host: Local, origin: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    cloned(host, origin, place, version="main")
+    (origin / "new").write_text("theirs")
+    git(origin, "add", "new")
+    git(origin, "commit", "-q", "-m", "three")
+    (place / "new").write_text("mine")
+    (place / "other").write_text("mine")
+    with pytest.raises(Failed, match="would be overwritten") as caught:
+        cloned(host, origin, place, version="main")
+    assert "force = true" in caught.value.hint
+    assert (place / "new").read_text() == "mine"
+    assert cloned(host, origin, place, version="main", force=True) == "changed"
+    assert [(place / name).read_text() for name in ("new", "other")] == ["theirs", "mine"]
+
+
+@pytest.mark.parametrize("where", ["branch", "detached", "other branch"])
+def test_local_commits_are_not_thrown_away_unasked(host: Local, origin: Path, tmp_path: Path, where: str) -> None:
+    place = tmp_path / "copy"
+    cloned(host, origin, place, version="main")
+    if where == "detached":
+        git(place, "checkout", "-q", "--detach")
+    (place / "file").write_text("mine")
+    git(place, "commit", "-q", "-a", "-m", "mine")
+    mine = git(place, "rev-parse", "HEAD")
+    if where == "other branch":
+        git(place, "checkout", "-q", "v-one")
+    for check in (True, False):
+        with pytest.raises(Failed, match="has commits that"):
+            call(host, "git.clone", check=check, repo=f"file://{origin}", dest=str(place), version="main")
+    assert git(place, "cat-file", "-t", mine) == "commit"
+    assert cloned(host, origin, place, version="main", force=True) == "changed"
+    assert (place / "file").read_text() == "two"
+
+
+def test_a_rewritten_branch_is_followed(host: Local, origin: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    cloned(host, origin, place, version="main")
+    (origin / "file").write_text("rewritten")
+    git(origin, "commit", "-q", "-a", "--amend", "-m", "rewritten")
+    assert cloned(host, origin, place, version="main") == "changed"
+    assert (place / "file").read_text() == "rewritten"
+    first = git(origin, "rev-parse", "HEAD~1")
+    for version in (first, "main", "v-one", "main"):
+        assert cloned(host, origin, place, version=version) == "changed"
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_any_version_with_and_without_depth(host: Local, origin: Path, tmp_path: Path, depth: int | None) -> None:
+    git(origin, "checkout", "-q", "-b", "feature/x")
+    (origin / "file").write_text("x")
+    git(origin, "commit", "-q", "-a", "-m", "x")
+    (origin / "file").write_text("pull")
+    git(origin, "commit", "-q", "-a", "-m", "pull")
+    git(origin, "update-ref", "refs/pull/7/head", "HEAD")
+    git(origin, "reset", "-q", "--hard", "HEAD~1")
+    git(origin, "checkout", "-q", "main")
+    first = git(origin, "rev-parse", "v-one^{commit}")
+    versions = {
+        "refs/pull/7/head": "pull", "refs/heads/feature/x": "x", "feature/x": "x", "v-one": "one",
+        "refs/tags/v-two": "two", first: "one", first[:8]: "one", "HEAD": "two",
+    }  # fmt: skip
+    for number, (version, text) in enumerate(versions.items()):
+        for place in (tmp_path / f"copy{number}", tmp_path / "moving"):  # ansible#7693: one that is there moves on
+            cloned(host, origin, place, version=version, depth=depth)
+            assert (place / "file").read_text() == text, (version, place)
+    assert git(tmp_path / "copy1", "rev-parse", "--abbrev-ref", "HEAD") == "feature/x"
+    assert git(tmp_path / "copy1", "rev-parse", "--abbrev-ref", "@{upstream}") == "origin/feature/x"
+    assert git(tmp_path / "moving", "rev-parse", "--abbrev-ref", "HEAD") == "main"
+
+
+def test_submodules_are_completed(host: Local, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gitconfig").write_text('[protocol "file"]\n allow = always\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "outer").mkdir()
+    git(tmp_path / "outer", "init", "-q", "-b", "main")
+    git(tmp_path / "outer", "submodule", "--quiet", "add", f"file://{origin}", "sub dir")
+    git(tmp_path / "outer", "commit", "-q", "-m", "outer")
+    place, file = tmp_path / "copy", tmp_path / "copy/sub dir/file"
+    origin.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(Failed, match="git submodule"):
+            cloned(host, tmp_path / "outer", place)
+    (tmp_path / "away").rename(origin)
+    assert call(host, "git.clone", repo=f"file://{tmp_path}/outer", dest=str(place), check=True).status == "changed"
+    assert cloned(host, tmp_path / "outer", place) == "changed"
+    assert file.read_text() == "two"
+    git(tmp_path / "copy/sub dir", "checkout", "-q", "v-one")
+    assert cloned(host, tmp_path / "outer", place) == "changed"
+    assert file.read_text() == "two"
+    file.write_text("mine")
+    with pytest.raises(Failed, match="Local modifications") as caught:
+        cloned(host, tmp_path / "outer", place)
+    assert caught.value.detail == "sub dir"
+    assert cloned(host, tmp_path / "outer", place, force=True) == "changed"  # ansible-modules-core#238
+    assert file.read_text() == "two"
+    cloned(host, tmp_path / "outer", tmp_path / "flat", recursive=False)  # ansible#7927
+    assert list((tmp_path / "flat/sub dir").iterdir()) == []
+
+
+def test_a_repository_that_is_yet_to_be_made_is_unknown_in_a_check(host: Local, origin: Path, tmp_path: Path) -> None:
+    args = {"repo": str(tmp_path / "none"), "dest": str(tmp_path / "copy")}
+    with pytest.raises(Failed, match="there is no repository"):
+        call(host, "git.clone", check=True, **args)
+    call(host, "file.directory", path=str(tmp_path / "made"), check=True)
+    assert call(host, "git.clone", check=True, **args).unknown
+    (tmp_path / "copy").write_text("a file")
+    with pytest.raises(Failed, match="is not a working copy"):
+        cloned(host, origin, tmp_path / "copy")
+
+
 def tar(members: dict[str, Any], mode: str = "w:gz") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:

@@ -1,9 +1,9 @@
 """git.clone: a working copy of a repository at a version."""
 
 import os
-import re
 
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
+from sloth.payload.lib import git
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Attributes
     from sloth.payload.lib.host import Host
 
-DEADLINE = 1800  # seconds for one git command
-_COMMIT = re.compile(r"^[0-9a-f]{7,64}$")
-
 
 class Clone(Resource):
     """Make sure that a working copy of a repository exists and is at a version.
 
-    The semantics are those of Ansible's git. A branch is looked up at the remote on every run. Local changes of tracked
-    files stop an update, unless `force` discards them; untracked files are kept.
+    The semantics are those of Ansible's git. A branch is looked up at the remote on every run. Local modifications of
+    tracked files and commits that only the working copy has stop the call, unless `force` discards them. Untracked
+    files are kept; one that the version would overwrite stops the call, too. What a killed or failed call has left
+    (nothing checked out, submodules missing) is completed by the next one.
+
+    Other than Ansible: commits that only the working copy has, and untracked files in the way, are discarded only with
+    `force`.
+
+    Other than Ansible: a version may be any ref of the remote, such as refs/pull/7/head, with `depth`, too.
+
+    Other than Ansible: there is no `bare`, `archive`, `separate_git_dir`, `reference`, `refspec`, `track_submodules`,
+    `verify_commit` and `umask`.
     """
 
     name = "git.clone"
@@ -59,7 +66,8 @@ end})"""
 
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         Resource.__init__(self, args, host, assets)
-        self._target = ""  # the commit that `version` means; a short hash until it was fetched
+        self._version = git.Version("")  # what `version` means, as soon as it was looked up
+        self._has_local_commits = False
 
     @property
     def dest(self) -> "str":
@@ -68,141 +76,112 @@ end})"""
     def identity(self) -> "str":
         return self.dest
 
-    def _git(self, words: "list[str]", inside: "bool" = True, fine: "tuple[int, ...]" = ()) -> "str | None":
-        """Run git and return its output, or None for an exit code in `fine`. Raises Failed for others, Missing."""
+    def _git(self) -> "git.Git":
+        args = self.args
         ssh = ["ssh", "-o", "BatchMode=yes"]
-        if self.args.key_file:
-            ssh += ["-i", self.host.expand(self.args.key_file), "-o", "IdentitiesOnly=yes"]
-        if self.args.accept_newhostkey:
+        if args.key_file:
+            ssh += ["-i", self.host.expand(args.key_file), "-o", "IdentitiesOnly=yes"]
+        if args.accept_newhostkey:
             ssh += ["-o", "StrictHostKeyChecking=accept-new"]
         command = " ".join("'%s'" % word.replace("'", "'\\''") for word in ssh)
-        env = {
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_SSH_COMMAND": command + (" " + self.args.ssh_opts if self.args.ssh_opts else ""),
-            "LC_ALL": "C",
-        }
-        argv = ["git", "-c", "advice.detachedHead=false"] + (["-C", self.dest] if inside else [])
-        try:
-            done = self.host.run(argv + words, env=env, timeout=DEADLINE)
-        except FileNotFoundError:
-            raise Missing("this host has no command git", hint="install it with pkg.install")
-        if done.exit_code in fine:
-            return None
-        if done.exit_code:
-            said = _public((done.stderr or done.stdout).decode("utf-8", "replace").strip())
-            fatal = [line for line in said.splitlines() if line.startswith(("fatal:", "error:"))]
-            first = (fatal or said.splitlines() or ["exit code %d" % done.exit_code])[0]
-            hint = "the host itself must be able to log in" if "Permission denied" in said else ""
-            if "dubious ownership" in said:  # its configuration could run any command as the current user
-                hint = "run the task as the owner of %s, with become" % self.dest
-            raise Failed("git %s: %s" % (words[0], first), hint=hint, detail=said)
-        return done.stdout.decode("utf-8", "replace").strip()
-
-    def observe(self) -> "Attributes | None":
-        if not os.path.isdir(os.path.join(self.dest, ".git")):
-            if os.path.isdir(self.dest) and os.listdir(self.dest):
-                raise Failed("%s exists and is not a working copy" % self.dest)
-            if not self._target and not self.host.offline:
-                self._target = self._remote_commit()
-            return None
-        commit = self._git(["rev-parse", "--verify", "--quiet", "HEAD"], fine=(1, 128))
-        url = self._git(["config", "--get", "remote.%s.url" % self.args.remote], fine=(1,))
-        if not self._target:
-            self._target = self._remote_commit() if self.args.update and not self.host.offline else commit or ""
-        return {"commit": commit, "remote": _public(url or "")}
-
-    def _remote_commit(self) -> "str":
-        """Return the commit that `version` means at the remote; a hash means itself."""
-        version: "str" = self.args.version
-        listed = self._git(["ls-remote", "--", self.args.repo], inside=False) or ""
-        refs = {}
-        for line in listed.splitlines():
-            at, _, ref = line.partition("\t")
-            refs[ref] = at
-        for name in ("refs/heads/%s", "refs/tags/%s^{}", "refs/tags/%s", "%s"):
-            if name % version in refs:
-                return refs[name % version]
-        if _COMMIT.match(version):
-            full = None
-            if os.path.isdir(os.path.join(self.dest, ".git")):
-                full = self._git(["rev-parse", "--verify", "--quiet", version + "^{commit}"], fine=(1, 128))
-            return full or version
-        raise Failed(
-            "%s has no branch, tag or commit %s" % (_public(self.args.repo), version),
-            hint="is it empty?" if not refs else "",
+        return git.Git(
+            self.host, self.dest, {"GIT_SSH_COMMAND": command + (" " + args.ssh_opts if args.ssh_opts else "")}
         )
 
+    def observe(self) -> "Attributes | None":
+        here = self._git()
+        if not os.path.lexists(os.path.join(self.dest, ".git")):
+            if os.path.lexists(self.dest) and (not os.path.isdir(self.dest) or os.listdir(self.dest)):
+                raise Failed("%s exists and is not a working copy" % self.dest)
+            self._look_up(here, "")
+            return None
+        here.inside(["rev-parse", "--git-dir"])  # fails with the reason when git refuses to work there
+        commit = None
+        if git.is_checked_out(here):
+            commit = here.inside(["rev-parse", "--verify", "--quiet", "HEAD"], fine=(1, 128))
+        self._look_up(here, commit or "")
+        url = here.inside(["config", "--get", "remote.%s.url" % self.args.remote], fine=(1,))
+        now: "Attributes" = {"commit": commit, "remote": git.without_passwords(url or ""), "modified": []}
+        if self.args.recursive:
+            now["submodules"] = git.misplaced_submodules(here) if commit else []
+        if commit:
+            now["modified"] = git.modified(here, self.args.recursive)
+            if not self._version.is_at(commit):
+                self._has_local_commits = git.has_commits_to_lose(here, self._version.branch)
+        return now
+
+    def _look_up(self, here: "git.Git", commit: "str") -> "None":
+        """Find out what the version means, once; `commit` is what is checked out, if anything is."""
+        args = self.args
+        if self._version.commit or self.host.offline:
+            return
+        if commit and not args.update:
+            self._version = git.Version(commit)
+        else:
+            self._version = git.look_up(here, args.repo, args.version, args.remote)
+
     def desired(self, now: "Attributes | None") -> "Attributes | None":
-        commit = self._target
-        if now is not None and now["commit"] and commit and len(commit) < 40 and now["commit"].startswith(commit):
-            commit = now["commit"]
-        return {"commit": commit, "remote": _public(self.args.repo)}
+        desired: "Attributes" = {"commit": self._version.commit, "remote": git.without_passwords(self.args.repo)}
+        if now is not None and now["commit"]:
+            if self._version.is_at(now["commit"]):
+                desired["commit"] = now["commit"]
+            if not self.args.update:
+                return desired
+            self._refuse_to_discard(now)
+        desired["modified"] = []
+        if self.args.recursive:
+            desired["submodules"] = []
+        return desired
+
+    def _refuse_to_discard(self, now: "Attributes") -> "None":
+        if self.args.force:
+            return
+        if now["modified"]:
+            raise Failed(
+                "Local modifications exist in the destination: %s (force=no)." % self.dest,
+                hint="set force = true to discard them",
+                detail="\n".join(now["modified"]),
+            )
+        if self._has_local_commits:
+            raise Failed(
+                "%s has commits that %s does not have" % (self.dest, git.without_passwords(self.args.repo)),
+                hint="push them, or set force = true to discard them",
+            )
 
     def way_back(self, before: "Attributes | None", after: "Attributes | None") -> "tuple[str, Arguments]":
-        if before is None:
+        if before is None or not before["commit"]:
             raise Failed("a working copy is not removed: there may be local work in it")
         return self.name, dict(self.given(), version=before["commit"])
 
     def apply(self, change: "Change") -> "Attributes":
-        args = self.args
+        assert change.after is not None
+        args, here = self.args, self._git()
         before = (change.before or {}).get("commit") or ""
-        depth = ["--depth", str(args.depth)] if args.depth else []
+        force = args.force or not before  # what a killed clone has left is nobody's work
         if change.before is None:
-            parent = os.path.dirname(self.dest)
-            if not os.path.isdir(parent):
-                os.makedirs(parent)
-            branch = ["--branch", args.version] if depth and args.version != "HEAD" and not self._is_hash() else []
-            words = ["clone", "--origin", args.remote] + depth + branch + ["--no-checkout", "--", args.repo, self.dest]
-            self._git(words, inside=False)
-        else:
-            if "remote" in change:
-                known = (self._git(["remote"]) or "").split()
-                self._git(["remote", "set-url" if args.remote in known else "add", args.remote, args.repo])
-            changed = self._git(["status", "--porcelain", "--untracked-files=no"]) if before else ""
-            if changed and "commit" in change and not args.force:
-                raise Failed(
-                    "Local modifications exist in the destination: %s (force=no)." % self.dest,
-                    hint="set force = true to discard them",
-                    detail=changed,
-                )
-        if "commit" in change or change.before is None:
-            self._check_out(depth)
-        now = self._git(["rev-parse", "HEAD"]) or ""
-        if len(self._target) < len(now) and now.startswith(self._target):
-            assert change.after is not None
-            self._target = change.after["commit"] = now
+            git.clone(here, args.repo, self._version, args.remote, args.depth)
+        elif "remote" in change:
+            known = (here.inside(["remote"]) or "").split()
+            here.inside(["remote", "set-url" if args.remote in known else "add", args.remote, args.repo])
+        if not before:
+            self._remove_stale_lock()
+        if change.before is None or "commit" in change or "modified" in change:
+            git.fetch(here, self._version, args.remote, args.depth)
+            git.check_out(here, self._version, args.remote, force)
+        if args.recursive:
+            git.update_submodules(here, force)
+        now = here.inside(["rev-parse", "HEAD"]) or ""
+        if self._version.is_at(now):
+            change.after["commit"] = self._version.commit = now
         return {"before": before, "after": now}
 
-    def _is_hash(self) -> "bool":
-        return bool(self._target == self.args.version)
-
-    def _check_out(self, depth: "list[str]") -> "None":
-        args = self.args
-        if self._git(["cat-file", "-e", self._target + "^{commit}"], fine=(1, 128)) is None:
-            spec = self._target if depth and self._is_hash() else "+refs/heads/*:refs/remotes/%s/*" % args.remote
-            self._git(["fetch", "--tags", "--force"] + depth + [args.remote, spec])
-        branch = None
-        if args.version != "HEAD" and not self._is_hash():
-            branch = self._git(["rev-parse", "--verify", "--quiet", "refs/remotes/%s/%s" % (args.remote, args.version)],
-                               fine=(1, 128))  # fmt: skip
-        elif args.version == "HEAD":
-            branch = self._git(["symbolic-ref", "--quiet", "--short", "HEAD"], fine=(1, 128))
-        if branch:
-            name = args.version if args.version != "HEAD" else branch
-            self._git(["checkout", "--force", "-B", name, self._target])
-            if args.version != "HEAD":
-                self._git(["branch", "--set-upstream-to", "%s/%s" % (args.remote, name), name])
-        else:
-            self._git(["checkout", "--force", "--detach", self._target])
-        if args.recursive and os.path.exists(os.path.join(self.dest, ".gitmodules")):
-            self._git(["submodule", "sync", "--recursive"])
-            self._git(["submodule", "update", "--init", "--recursive", "--force"] + depth)
+    def _remove_stale_lock(self) -> "None":
+        # Nothing was ever checked out, so whoever held it was killed: the run lock keeps other runs away.
+        try:
+            os.unlink(os.path.join(self.dest, ".git", "index.lock"))
+        except OSError:
+            pass
 
     def result(self, now: "Attributes | None") -> "Attributes":
         commit = (now or {}).get("commit") or ""
         return {"before": commit, "after": commit}
-
-
-def _public(text: "str") -> "str":
-    """Return `text` without the passwords of the URLs in it."""
-    return re.sub(r"(\w+://)[^/@\s]*:[^/@\s]*@", r"\1***@", text)

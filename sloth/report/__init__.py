@@ -1,4 +1,4 @@
-"""Turns a run's events into what people and machines read."""
+"""Reports of runs, from their events: for people and for machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sloth.engine.events import Event
 
 
 class Reporter(Protocol):
-    """Takes events as they come; close() also after an interrupt."""
+    """Reports the events of a run. close() is called at the end, also after an interrupt."""
 
     def emit(self, event: Event) -> None: ...
 

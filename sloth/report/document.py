@@ -1,4 +1,4 @@
-"""What machines read: one JSON document a run, or an event a line (see schema_json.json, schema_ndjson.json)."""
+"""Reports for programs: one JSON document, or one event per line (schema_json.json and schema_ndjson.json)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sloth.engine.events import (
     TaskFinished,
 )
 from sloth.payload.kernel.findings import Restored
-from sloth.report.text import phase_sentence, task_reason
+from sloth.report.sentences import phase_sentence, task_reason
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
@@ -46,7 +46,7 @@ def _orphan(orphan: Restored) -> JsonObject:
 
 
 def _event(event: Event) -> JsonObject:
-    """Return an event as one line of NDJSON has it."""
+    """Return an event in the form of a line of NDJSON."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
     line: JsonObject = {"event": name, **fields}
@@ -68,7 +68,7 @@ def _event(event: Event) -> JsonObject:
 
 
 class Lines:
-    """NDJSON: every event as it comes."""
+    """Writes NDJSON: one line for each event, as it happens."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -85,11 +85,11 @@ class Lines:
             self._broken = True
 
     def close(self) -> None:
-        """Do nothing: nothing is held back."""
+        """Do nothing: every event has been written."""
 
 
 class Document:
-    """One JSON document on stdout; what people want to see meanwhile goes to `aside`."""
+    """Writes one JSON document at the end. Meanwhile output and logs go to the reporter `aside`."""
 
     def __init__(self, out: TextIO, aside: Reporter) -> None:
         self._out = out
@@ -99,7 +99,7 @@ class Document:
         self._results: dict[tuple[str, str], list[JsonObject]] = {}
 
     def emit(self, event: Event) -> None:
-        """Take one event; the last one writes the document."""
+        """Take one event; after the last one, write the document."""
         if isinstance(event, (Log, CallOutput, HostPhase)):
             self._aside.emit(event)
         match event:
@@ -151,5 +151,5 @@ class Document:
             pass
 
     def close(self) -> None:
-        """Close the reporter aside."""
+        """Close the other reporter."""
         self._aside.close()

@@ -1,4 +1,4 @@
-"""JUnit XML: what CI systems read; one suite for each host, one case for each task."""
+"""The report as JUnit XML for CI systems: one suite per host, one case per task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sloth.engine.events import FAILED, SKIPPED, UNREACHABLE, Event, HostFinished, RunFinished, RunStarted, TaskFinished
 from sloth.errors import UsageError
-from sloth.report.text import task_reason
+from sloth.report.sentences import task_reason
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -17,7 +17,7 @@ class JUnit:
     """Collects a run's tasks and writes them to a file when the run is over."""
 
     def __init__(self, path: str) -> None:
-        """Raises UsageError when the file cannot be written: before the run, not after it."""
+        """Raise UsageError if the file cannot be written: before the run rather than after it."""
         self._path = Path(path)
         self._name = ""
         self._tasks: dict[str, list[TaskFinished]] = {}

@@ -1,4 +1,4 @@
-"""The report on a terminal: the plain lines in colour, above a live view of how far the hosts are."""
+"""The report on a terminal: the lines of the plain report in colour, above a live view of the hosts' progress."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rich.text import Text
 
 from sloth.engine.events import Event, HostFinished, HostPhase, HostStarted, RunFinished, RunStarted, TaskStarted
 from sloth.report.plain import Plain
-from sloth.report.text import neutral, phase_sentence
+from sloth.report.sentences import phase_sentence
+from sloth.report.text import neutral
 
 SLOW = 5  # running hosts that are shown
 
 
 class Live(Plain):
-    """Colour and a progress view; the lines are Plain's."""
+    """Adds colour and a view of the progress to the lines of Plain."""
 
     def __init__(self, out: TextIO, *, diff: bool, verbosity: int) -> None:
         super().__init__(out, diff=diff, verbosity=verbosity)

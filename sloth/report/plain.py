@@ -1,4 +1,4 @@
-"""The report for people: changed and failed only, the same on many hosts in one line, a recap that stays short."""
+"""The report for people: what changed or failed, one line for many hosts where they are alike, and a short recap."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from sloth.engine.events import (
 from sloth.payload.kernel.findings import RestoreStatus
 from sloth.payload.kernel.status import Reason, Status
 from sloth.report.folding import Folding
-from sloth.report.text import diff_lines, fold_names, hosts, neutral, task_reason
+from sloth.report.sentences import task_reason
+from sloth.report.text import diff_lines, fold_names, hosts, neutral
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff
@@ -44,7 +45,7 @@ COLOURS = {
 
 
 class Plain:
-    """Plain lines, without colour. Subclasses write a line their own way."""
+    """Writes lines without colour. A subclass can write them in another way."""
 
     def __init__(self, out: TextIO, *, diff: bool, verbosity: int) -> None:
         self._out = out
@@ -193,7 +194,7 @@ class Plain:
     # The end
 
     def _show_orphans(self) -> None:
-        """What the site no longer names, and what could be done about it."""
+        """Show what the site no longer names, and what can be done about it."""
         for (key, status, msg), names in self._orphans.items():
             if self._pruned and status is RestoreStatus.PLANNED:
                 continue

@@ -1,15 +1,11 @@
-"""Sentences for people, text made safe for a terminal, and host names made short."""
+"""Text made safe for a terminal, host names in short, and differences as lines."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-
-from sloth.engine.events import Phase, PhaseKind, Skip, SkipKind, TaskFinished
-from sloth.payload.session.messages import LockHolder
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff, Json
@@ -17,41 +13,6 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)\Z")
-
-
-def skip_sentence(skip: Skip) -> str:
-    """Return why a task was skipped."""
-    match skip.kind:
-        case SkipKind.DEPENDENCY:
-            return f"depends on {skip.task}, which failed on {skip.host}"
-        case SkipKind.BATCH:
-            return f"stopped: it failed on {skip.host}"
-        case SkipKind.ONCE:
-            return "runs once, and did on another host"
-    return "when"
-
-
-def task_reason(event: TaskFinished) -> str:
-    """Return why a task was skipped, or cannot be known; "" when it ran."""
-    return skip_sentence(event.skip) if event.skip is not None else event.unknown
-
-
-def phase_sentence(phase: Phase) -> str:
-    """Return what a host is busy with."""
-    match phase.kind:
-        case PhaseKind.LOCKED:
-            return f"waiting for {holder_sentence(phase.holder or LockHolder())}"
-        case PhaseKind.RETRYING:
-            return f"task {phase.task}, try {phase.attempt}"
-    return "connecting"
-
-
-def holder_sentence(holder: LockHolder) -> str:
-    """Return who holds a run lock."""
-    if not holder.run:
-        return "another run"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
-    return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
 
 
 def neutral(text: str) -> str:

@@ -1,0 +1,43 @@
+"""Sentences for people: why a task was skipped, what a host waits for, who holds a lock."""
+
+from __future__ import annotations
+
+import time
+
+from sloth.engine.events import Phase, PhaseKind, Skip, SkipKind, TaskFinished
+from sloth.payload.session.messages import LockHolder
+
+
+def skip_sentence(skip: Skip) -> str:
+    """Return why a task was skipped."""
+    match skip.kind:
+        case SkipKind.DEPENDENCY:
+            return f"depends on {skip.task}, which failed on {skip.host}"
+        case SkipKind.BATCH:
+            return f"stopped: it failed on {skip.host}"
+        case SkipKind.ONCE:
+            return "runs once, and did on another host"
+    return "when"
+
+
+def task_reason(event: TaskFinished) -> str:
+    """Return why a task was skipped, or cannot be known; "" when it ran."""
+    return skip_sentence(event.skip) if event.skip is not None else event.unknown
+
+
+def phase_sentence(phase: Phase) -> str:
+    """Return what a host is busy with."""
+    match phase.kind:
+        case PhaseKind.LOCKED:
+            return f"waiting for {holder_sentence(phase.holder or LockHolder())}"
+        case PhaseKind.RETRYING:
+            return f"task {phase.task}, try {phase.attempt}"
+    return "connecting"
+
+
+def holder_sentence(holder: LockHolder) -> str:
+    """Return who holds a run lock."""
+    if not holder.run:
+        return "another run"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"

@@ -59,7 +59,8 @@ class Ownership(object):
             try:
                 resource, _ = replay(call, self._host, self._store)
                 if isinstance(resource, Resource):
-                    claims += [as_utf8(thing) for part in resource.parts() for thing in part.claims()]
+                    things = [thing for part in resource.parts() for thing in part.claims()]
+                    claims += [self._store.redactor.key(as_utf8(thing)) for thing in things]
             except (Failed, OSError):
                 continue
         return claims

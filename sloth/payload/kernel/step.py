@@ -119,7 +119,7 @@ class Part(object):
         self.change = change
         self.before = view.attributes(change.before)
         self.desired = view.attributes(change.after)
-        self.things = [as_utf8(thing) for thing in self.resource.claims()]
+        self.things = [self.store.redactor.key(as_utf8(thing)) for thing in self.resource.claims()]
         for thing in self.things:
             self.store.claims.session[thing] = self.key
         if self.resource.merged:
@@ -198,7 +198,8 @@ class Part(object):
             self.key, self.checksum, self.desired, observed.only(self.desired.data), changed, self.context,
             "[%s]" % ",".join(call.json for call in self.calls), first_json, self.record,
         )  # fmt: skip
-        store.claims.put(self.key, self.things, [as_utf8(thing) for thing in self.resource.needs()])
+        needs = [store.redactor.key(as_utf8(thing)) for thing in self.resource.needs()]
+        store.claims.put(self.key, self.things, needs)
         for key in others:
             store.records.mark_superseded(key, self.key)
 

@@ -1,1 +1,1 @@
-"""Runs a site's tasks over hosts; the only room that knows both Lua and SSH."""
+"""Runs a site's tasks over hosts; the only package that knows both Lua and SSH."""

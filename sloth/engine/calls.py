@@ -26,7 +26,7 @@ class UnknownResult(CallError):
 
 @dataclass
 class Pending:
-    """One call on its way; number: this room's own, since several sessions share it."""
+    """One call on its way; number: counted per host, since several sessions share it."""
 
     number: int
     wire_id: int

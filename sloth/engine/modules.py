@@ -1,4 +1,4 @@
-"""The calls that sites can make, for the rooms that do not know the payload."""
+"""The calls that sites can make, for packages that do not import the payload."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The guest house: what runs on a managed host; standard library only, Python 3.6 and up."""
+"""The code that runs on managed hosts: standard library only, Python 3.6 and newer."""

@@ -159,7 +159,7 @@ class Program:
             return Error(str(error), self._site.path, "")
 
     def _read(self, yielded: tuple[LuaObject, ...]) -> Request | None:
-        """Return the request, or the end, that Lua yielded; None for what this room answers."""
+        """Return the request, or the end, that Lua yielded; None for what this package answers."""
         kind, *rest = yielded
         match kind:
             case b"invoke":
@@ -187,7 +187,7 @@ class Program:
                 return self._out_of_memory()
         return None
 
-    # Requests that this room answers
+    # Requests that this package answers
 
     def _answer(self, yielded: tuple[LuaObject, ...]) -> tuple[bool, object]:
         kind, *rest = yielded

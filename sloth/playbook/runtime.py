@@ -55,7 +55,7 @@ def new_runtime(memory: int) -> LuaObject:
 
 
 def new_driver(runtime: LuaObject, config: JsonObject) -> LuaObject:
-    """Run the chunks of this room in `runtime`; return the table of functions that the last one returns."""
+    """Run the chunks of this package in `runtime`; return the table of functions that the last one returns."""
     room = runtime.table_from({b"config": to_lua(runtime, config)})
     if not _bytecode:
         _bytecode.extend(_compile(runtime))
@@ -79,7 +79,7 @@ def _compile(runtime: LuaObject) -> Iterator[tuple[str, bytes]]:
 
 
 def without_own_frames(traceback: str) -> str:
-    """Return a traceback of Lua's without the frames that lie in this room or in C."""
+    """Return a traceback of Lua's without the frames that lie in this package or in C."""
     lines = [line.strip() for line in traceback.splitlines()]
     return "\n".join(line for line in lines if line and "(sloth/" not in line and "[C]" not in line)
 

@@ -1,4 +1,4 @@
-"""SSH and local transport: the only room that imports asyncssh, and only once a host is to be reached by it."""
+"""SSH and local transport: the only package that imports asyncssh, and only once a host is to be reached by it."""
 
 from sloth.transport import bundle
 from sloth.transport.assets import Asset

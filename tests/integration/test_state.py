@@ -208,6 +208,19 @@ def test_a_run_is_taken_back_last_first(home: Home) -> None:
     assert "3 unchanged" in home.run(), "the records are what they were, too"
 
 
+def test_a_variable_with_the_name_of_a_flag_is_a_variable(home: Home) -> None:
+    """A template variable called `sealed` made every diff masked and rollback impossible."""
+    (home.path / "t.j2").write_text("{{ text }} {{ sealed }}\n")
+    for text in ("one", "two"):
+        variables = f'{{ sealed = true, sensitive = true, text = "{text}" }}'
+        home.site(f'file.template({{src = "t.j2", dest = "FILES/f", vars = {variables}}})')
+        shown = home.run("--diff")
+    assert "-one True" in shown
+    assert "+two True" in shown
+    home("rollback", home.last_run(), "--yes", "--limit", "web1")
+    assert home.text("f") == "one True\n"
+
+
 def test_what_changed_since_is_left_alone(home: Home) -> None:
     home.site('file.copy({content = "one\\n", dest = "FILES/one"})')
     home.run()

@@ -29,7 +29,8 @@ uses_words(Reason)
 class StateRecord(Value):
     """The record of a resource. Times are epoch seconds.
 
-    `made` is what was there before the first change, `ours` whether that first change created it.
+    `made` is what was there before the first change, `ours` whether that first change created it, `superseded_by` the
+    key of the record that manages the thing since.
     """
 
     key: str
@@ -49,6 +50,7 @@ class StateRecord(Value):
     seq: int
     calls: Json
     orphaned: int | None
+    superseded_by: str | None
     made: JsonObject | None
     ours: bool
 

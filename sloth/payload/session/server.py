@@ -217,6 +217,7 @@ class Server(object):
             change = self._store.changes_since(self._hello.replica)
             self._send_pages(change.rows, lambda page: messages.ReplicaPage(rows=page))
             bye.replica = change.replace(rows=[])
+        self._store.close()  # before the controller may end this process: then the state file is whole
         self._channel.send(bye)
 
     def _send_pages(self, rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":

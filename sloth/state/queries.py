@@ -49,6 +49,7 @@ class StateRecord(Value):
     seq: int
     calls: Json
     orphaned: int | None
+    superseded_by: str | None
     made: JsonObject | None
     ours: bool
 

@@ -1,4 +1,4 @@
-"""Turns what a call wants shipped (`src`, `content`, a template) into assets: hash and size now, bytes when asked."""
+"""Turns a call's `src`, `content` or template into assets: hash and size at once, bytes when the host needs them."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Shipper:
         if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
             raise CallError("src must be a path, not an empty string")
         path = Path(src).expanduser()
-        places = [path] if path.is_absolute() else [self._directory / path, self._directory / beside / path]
-        for place in places:
-            if os.path.exists(place):  # False also for a name that cannot be one
-                return place
+        candidates = [path] if path.is_absolute() else [self._directory / path, self._directory / beside / path]
+        for candidate in candidates:
+            if os.path.exists(candidate):  # False also for a name that cannot be one
+                return candidate
         raise CallError(
             f"there is no file {src} on the controller",
-            hint="looked for " + " and ".join(str(place) for place in places),
+            hint="looked for " + " and ".join(str(candidate) for candidate in candidates),
         )
 
     async def _template(self, cls: type[Call], args: Arguments, variables: Variables) -> Asset:
@@ -100,7 +100,10 @@ class Shipper:
         return self._hashes[key]
 
     async def _tree(self, source: Path, contents: bool) -> list[Asset]:
-        """Ansible's rule: with a final slash the directory's contents are copied, without it the directory itself."""
+        """Return the assets of a directory: with `contents` of what is in it, else also of the directory itself.
+
+        A final slash makes the difference, as in Ansible.
+        """
         prefix = "" if contents else source.name + "/"
         assets = [] if contents else [Asset(source.name, mode=_mode(source.stat()), dir=True)]
         for root, directories, files in os.walk(source, followlinks=True):
@@ -115,7 +118,7 @@ class Shipper:
 
 
 def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:
-    """An asset of bytes that are at hand."""
+    """Return an asset of these bytes."""
 
     def chunks() -> Iterator[bytes]:
         return iter((data,) if data else ())
@@ -124,13 +127,13 @@ def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a local file, as hex."""
+    """Return the SHA-256 of a local file, as hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """The bytes of a local file, a piece at a time."""
+    """Yield the bytes of a local file in pieces. Raises OSError."""
     with path.open("rb", buffering=0) as file:
         while data := file.read(READ):
             yield data

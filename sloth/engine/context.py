@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sloth.engine.assets import Shipper
     from sloth.engine.events import Event
     from sloth.engine.sessions import Sessions
+    from sloth.payload.kernel.values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,14 @@ class RunContext:
     def matches(self, pattern: str | Sequence[str], host: Host, where: str) -> bool:
         """Return whether a task's `hosts` names `host`."""
         return self.inventory.contains(pattern, host, where)
+
+
+def lua_host(host: Host) -> JsonObject:
+    """Return the global `host` of Lua and templates."""
+    return {
+        "name": host.name,
+        "address": host.address,
+        "port": host.port,
+        "user": host.user,
+        "groups": list(host.groups),
+    }

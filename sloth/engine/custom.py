@@ -168,8 +168,8 @@ def _import(directory: Path, path: str) -> list[type[Call]]:
 
 def _is_custom(name: str, directory: Path) -> bool:
     """Return whether a module was imported from `directory`."""
-    places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", ())]
-    return name.startswith(PACKAGE + ".") and any(Path(place).is_relative_to(directory) for place in places if place)
+    paths = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", ())]
+    return name.startswith(PACKAGE + ".") and any(Path(path).is_relative_to(directory) for path in paths if path)
 
 
 def _is_call(thing: object) -> TypeGuard[type[Call]]:

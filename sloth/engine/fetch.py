@@ -1,16 +1,18 @@
-"""Where file.fetch stores a host's file on the controller: looked at before, written atomically after."""
+"""Stores a file that a host sends on the controller: compared before the transfer, written atomically after it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.engine.assets import hash_file
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Arguments
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,18 @@ class Destination:
     path: Path
 
     def look(self) -> dict[str, str | None]:
-        """What is there now: {"sha256": hex, or None when there is no file}."""
+        """Return {"sha256": hex}, with None when the file does not exist or cannot be read."""
         try:
             return {"sha256": hash_file(self.path)}
         except OSError:
             return {"sha256": None}
 
 
-def destination(site_directory: Path, host: str, args: Mapping[str, Any]) -> Destination:
-    """Return where file.fetch puts `args["src"]` of `host`: Ansible's rule.
+def destination(site_directory: Path, host: str, args: Arguments) -> Destination:
+    """Return where the file `args["src"]` of `host` goes, by the rule of Ansible's fetch.
 
-    Below `dest` as dest/host/full/path; with `flat` at `dest` itself, or in it under its base name when dest ends
-    with a slash.
+    It goes below `dest`, as dest/host/full/path; with `flat` to `dest` itself, or into it under its base name when
+    dest ends with a slash.
     """
     dest = Path(args["dest"]).expanduser()
     base = dest if dest.is_absolute() else site_directory / dest
@@ -42,7 +44,7 @@ def destination(site_directory: Path, host: str, args: Mapping[str, Any]) -> Des
 
 
 class FileSink:
-    """Takes a file's bytes as they come; the old file stays until finish()."""
+    """Takes a file's bytes as they come. The old file stays until finish()."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError when the directory cannot be made or written."""
@@ -53,10 +55,11 @@ class FileSink:
         self._file = os.fdopen(descriptor, "wb")
 
     def write(self, data: bytes) -> None:
+        """Append bytes. Raises OSError."""
         self._file.write(data)
 
     def finish(self) -> None:
-        """Everything came: put it in place. The mode of a file that is replaced is kept; a new one gets 0644."""
+        """Replace the old file, whose mode is kept; a new one gets 0644. Raises OSError."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -65,7 +68,7 @@ class FileSink:
         self._temporary.replace(self._path)
 
     def abort(self) -> None:
-        """It will not come to an end: leave no trace."""
+        """Remove what was written; the old file stays."""
         self._file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink()

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from sloth.engine.calls import Calls
-from sloth.engine.context import RunContext
+from sloth.engine.context import RunContext, lua_host
 from sloth.engine.events import (
     CHANGED,
     FAILED,
@@ -84,7 +84,7 @@ class HostRun:
     async def _work(self) -> None:
         program = Program(
             self._context.site,
-            host=self._interpreter.lua_host(),
+            host=lua_host(self._host),
             groups=self._context.groups,
             vars=self._interpreter.site_variables(),
             modules=self._context.modules,

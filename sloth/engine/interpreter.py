@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sloth.engine.calls import Calls, Pending
-from sloth.engine.context import RunContext
+from sloth.engine.context import RunContext, lua_host
 from sloth.engine.events import SKIPPED, UNCHANGED, CallOutput, HostPhase, Log, Phase, PhaseKind
 from sloth.engine.fetch import Destination, FileSink, destination
 from sloth.engine.locks import Locks
@@ -215,21 +215,10 @@ class Interpreter:
         """Return the host's variables with those of the command line on top."""
         return {**self._host.vars, **self._context.options.extra}
 
-    def lua_host(self) -> dict[str, Json]:
-        """Return the global `host` of Lua and templates."""
-        host = self._host
-        return {
-            "name": host.name,
-            "address": host.address,
-            "port": host.port,
-            "user": host.user,
-            "groups": list(host.groups),
-        }
-
     async def _variables(self, facts: bool) -> Mapping[str, Json]:
         """Return what a template sees: vars by name and as `vars`, `host`, `groups`, and `facts` if asked."""
         variables = self.site_variables()
-        seen = {**variables, "vars": variables, "host": self.lua_host(), "groups": self._context.groups}
+        seen = {**variables, "vars": variables, "host": lua_host(self._host), "groups": self._context.groups}
         seen["secret"] = self._context.secrets.get
         if facts:
             seen["facts"] = await self._gather()

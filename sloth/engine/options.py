@@ -1,17 +1,31 @@
-"""What a run is asked to do, as one plain value from the command line to the last host."""
+"""The options of a run, as one value from the command line to the last host."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sloth.state.keys import Keys
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a site. forks: hosts worked on at once; lock_wait: seconds; extra: variables that override all."""
+    """How to run a site.
+
+    Attributes:
+        eager: whether every call waits for its reply.
+        forks: how many hosts are worked on at the same time.
+        lock_wait: how many seconds to wait for another run's lock of a host.
+        extra: variables that override all others.
+        custom: what custom.load() returned.
+        prune: whether what the site no longer names is removed.
+        adopt: whether the present state is recorded, and nothing changed.
+        keys: of the vault beside the site.
+    """
 
     check: bool = False
     eager: bool = False
@@ -19,15 +33,15 @@ class Options:
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     lock_wait: float = 10.0
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # what custom.load() returned
-    prune: bool = False  # remove what the site no longer names
-    adopt: bool = False  # record what is there already, and change nothing
-    keys: Keys = field(default_factory=Keys, repr=False)  # of the secrets beside the site
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    prune: bool = False
+    adopt: bool = False
+    keys: Keys = field(default_factory=Keys, repr=False)
     become_password: str | None = field(default=None, repr=False)
 
     def selects(self, tags: tuple[str, ...]) -> bool:
-        """Whether a task with these tags is to run; "always" and "never" as in Ansible."""
+        """Return whether a task with these tags runs. "always" and "never" mean what they do in Ansible."""
         if any(tag in self.skip_tags for tag in tags):
             return False
         if "always" in tags and "always" not in self.skip_tags:

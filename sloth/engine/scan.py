@@ -1,0 +1,142 @@
+"""Finds mistakes in the text of a site's calls, also in code that no host would run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sloth.payload.kernel.field import Field
+from sloth.payload.kernel.registry import find
+from sloth.payload.kernel.resource import ArgumentError, Call
+from sloth.suggest import did_you_mean
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A mistake in a site. where: "site.sloth:12"."""
+
+    where: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str  # "name" "string" "number" "op"
+    text: str
+    line: int
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    |(?P<comment>--\[(?P<ceq>=*)\[.*?\](?P=ceq)\]|--[^\n]*)
+    |(?P<long>\[(?P<eq>=*)\[.*?\](?P=eq)\])
+    |(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+    |(?P<number>0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?)
+    |(?P<name>[A-Za-z_]\w*)
+    |(?P<op>\.\.\.|\.\.|==|~=|<=|>=|//|::|<<|>>|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def tokens(source: str) -> list[_Token]:
+    """Return the tokens of Lua source that has passed the syntax check, without its comments."""
+    found = []
+    line = 1
+    for match in _TOKEN.finditer(source):
+        kind = match.lastgroup or "op"
+        for name in ("space", "comment", "long", "string", "number", "name", "op"):
+            if match.group(name) is not None:
+                kind = name
+                break
+        if kind not in ("space", "comment"):
+            found.append(_Token("string" if kind == "long" else kind, match.group(), line))
+        line += match.group().count("\n")
+    return found
+
+
+def scan(source: str, path: str, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Yield the mistakes in every `module.verb{...}` of a site's text; modules: namespace -> verbs."""
+    text = tokens(source)
+    for at in range(len(text) - 3):
+        name, dot, verb = text[at : at + 3]
+        if name.text not in modules or name.kind != "name" or dot.text != "." or verb.kind != "name":
+            continue
+        if at and text[at - 1].text in (".", ":", "local"):
+            continue
+        where = f"{path}:{name.line}"
+        if verb.text not in modules[name.text]:
+            yield Problem(where, f"there is no {name.text}.{verb.text}", did_you_mean(verb.text, modules[name.text]))
+            continue
+        start = at + 3
+        if text[start].text == "(":
+            start += 1
+        if start < len(text) and text[start].text == "{":
+            yield from _table(text, start, find(f"{name.text}.{verb.text}"), path)
+
+
+def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterator[Problem]:
+    """Check the names, and the values that are plain literals, of the table constructor at `start`."""
+    declared: tuple[Field, ...] = cls.fields
+    fields = {name: field for field in declared for name in (field.name, *field.aliases)}
+    named = {field.name: field for field in declared}
+    given: set[str] = set()
+    literal = True
+    depth = 0
+    for at in range(start, len(text)):
+        token = text[at]
+        if token.text in ("{", "(", "[") or token.text in ("function", "do", "then", "repeat"):
+            depth += 1
+        elif token.text in ("}", ")", "]") or token.text in ("end", "until", "elseif"):
+            depth -= 1
+            if depth == 0:
+                break
+        if depth != 1 or token.kind != "name" or at + 1 >= len(text) or text[at + 1].text != "=":
+            literal = literal and not (depth == 2 and token.text == "[" and text[at - 1].text in ("{", ",", ";"))
+            continue
+        if text[at - 1].text not in ("{", ",", ";"):
+            continue
+        where = f"{path}:{token.line}"
+        field = fields.get(token.text)
+        if field is None:
+            hint = did_you_mean(token.text, fields) or "it takes " + ", ".join(sorted(named))
+            yield Problem(where, f"{cls.name} has no argument '{token.text}'", hint)
+            continue
+        given.add(field.name)
+        value = _literal(text, at + 2)
+        if value is not None:
+            try:
+                field.coerce(value)
+            except ArgumentError as error:
+                yield Problem(where, f"{cls.name}: {error.message}", error.hint)
+    if literal and text[start + 1].text != "}":
+        for field in declared:
+            if field.required and field.name not in given and _all_named(text, start):
+                yield Problem(f"{path}:{text[start].line}", f"{cls.name} needs {field.name}", field.help)
+
+
+def _all_named(text: list[_Token], start: int) -> bool:
+    """Return whether the constructor's first item is `name = ...` (not a variable that is a table itself)."""
+    return text[start + 1].kind == "name" and text[start + 2].text == "="
+
+
+def _literal(text: list[_Token], at: int) -> str | int | float | bool | None:
+    """Return the value of a plain literal that ends its item, or None."""
+    if at + 1 >= len(text) or text[at + 1].text not in (",", ";", "}"):
+        return None
+    token = text[at]
+    if token.kind == "string":
+        if token.text.startswith("["):
+            return token.text.strip("[=]\n")
+        return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
+    if token.kind == "number":
+        return _number(token.text)
+    return {"true": True, "false": False}.get(token.text)
+
+
+def _number(text: str) -> int | float:
+    """Return the value of a Lua number: 0644 is decimal, as Ansible's modes are not."""
+    if text[:2].lower() == "0x":
+        return int(text, 16)
+    return int(text) if text.isdecimal() else float(text)

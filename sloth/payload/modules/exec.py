@@ -19,6 +19,10 @@ class Run(Action):
     It runs every time unless a guard stops it (creates, removes, unless, only_if), and it always counts as a change
     unless `read_only` declares that it changes nothing. Newlines at the end of stdout and stderr are removed, as by
     Ansible's command.
+
+    Other than Ansible: a string is run by a shell, as by Ansible's shell module; a list is not, as by its command.
+
+    Other than Ansible: `creates` and `removes` are paths, not shell patterns.
     """
 
     name = "exec.run"

@@ -15,7 +15,10 @@ PROTECTED = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/
 
 
 class Absent(Resource):
-    """Make sure that nothing exists at a path: removes a file, a link (never its target) or a whole tree."""
+    """Make sure that nothing exists at a path: removes a file, a link (never its target) or a whole tree.
+
+    Other than Ansible: directories that every system needs, such as /etc, and the home of the account are not removed.
+    """
 
     name = "file.absent"
     removes = True

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 class Directory(Resource):
-    """Make sure that a directory exists; missing parents are created, with default attributes."""
+    """Make sure that a directory exists; missing parents are created.
+
+    Other than Ansible: parents that are created get default attributes, not those of the directory.
+
+    Other than Ansible: `recurse` does not follow links in the directory.
+    """
 
     name = "file.directory"
     fields = (

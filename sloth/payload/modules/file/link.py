@@ -15,6 +15,8 @@ class Link(Resource):
     """Make sure that a link exists and points to src.
 
     A link with another target is replaced. A file or an empty directory at the path is replaced only with `force`.
+
+    Other than Ansible: a symbolic link to what does not exist causes a warning without `force`, not an error.
     """
 
     name = "file.link"

@@ -14,6 +14,8 @@ class Stat(Query):
     """Report what exists at a path; it changes nothing, and runs in a check, too.
 
     In a check the changes that earlier calls would make count: the report has no times, inode and numeric owners then.
+
+    Other than Ansible: the values are those of the result itself, and `checksum` is a SHA-256.
     """
 
     name = "file.stat"

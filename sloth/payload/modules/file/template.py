@@ -19,6 +19,11 @@ class Template(Copy):
 
     The template can use the host's variables by name, and `vars`, `host`, `groups` and `facts`. An undefined variable
     is an error, with the file and line in the template.
+
+    Other than Ansible: of Ansible's filters there are to_json, to_nice_json, from_json, b64encode, b64decode, quote,
+    basename, dirname, regex_replace, regex_search, bool and mandatory; there is no variable `ansible_managed`.
+
+    Other than Ansible: there is no `output_encoding`: the text is written as UTF-8.
     """
 
     name = "file.template"

@@ -61,6 +61,9 @@ UNITS = "/etc/systemd/system"
         # An alias is unknown to systemd until its unit is enabled.
         ("other-name", write(f"{UNITS}/own-name.service", RUN + INSTALL + "Alias=other-name.service\\n"),
          f"ls {UNITS}/multi-user.target.wants/own-name.service"),
+        # Not even a link by which it is wanted: another name is all that enabling adds.
+        ("only-alias", write(f"{UNITS}/only-alias.service", RUN + "[Install]\\nAlias=only-other.service\\n"),
+         f"ls {UNITS}/only-other.service"),
         ("template@", write(f"{UNITS}/template@.service", RUN + INSTALL + "DefaultInstance=one\\n"),
          f"ls {UNITS}/multi-user.target.wants/template@one.service"),
     ],
@@ -74,6 +77,21 @@ def test_enabled_means_that_it_starts_at_boot(go: Runner, name: str, prepare: st
     assert statuses(go, disable, disable) == ["changed", "unchanged"]
     go.shell(f"! {starts_at_boot}")
     assert statuses(go, enable) == ["changed"]
+
+
+def test_a_changed_install_section_is_applied(go: Runner) -> None:
+    """Ansible issue 59813: any link makes systemd call a unit enabled."""
+    unit = f"{UNITS}/moved.service"
+    for wanted, text in (
+        ("multi-user.target", RUN + INSTALL),
+        ("graphical.target", RUN + INSTALL.replace("multi-user", "graphical")),
+    ):
+        go.shell(write(unit, text))
+        assert statuses(go, 'systemd.enable("moved")', 'systemd.enable("moved")') == ["changed", "unchanged"]
+        assert go.shell(f"ls -d {UNITS}/*.wants/moved.service").split() == [f"{UNITS}/{wanted}.wants/moved.service"]
+    go.shell(write(f"{unit}.d/boot.conf", "[Install]\\nWantedBy=\\nWantedBy=timers.target\\n"))
+    assert statuses(go, 'systemd.enable("moved")', 'systemd.enable("moved")') == ["changed", "unchanged"]
+    assert go.shell(f"ls -d {UNITS}/*.wants/moved.service").split() == [f"{UNITS}/timers.target.wants/moved.service"]
 
 
 def test_until_the_next_boot_is_neither_enabled_nor_disabled(go: Runner) -> None:

@@ -255,6 +255,137 @@ def test_errors_say_what_to_do(tmp_path: Path, name: str, text: str, message: st
     assert hint in error.hint
 
 
+HELD = "E: Unable to correct problems, you have held broken packages.\n"
+UNMET = "The following packages have unmet dependencies:\n"
+FAILURES = (
+    (
+        "apt",
+        UNMET + """ top : Depends: dep but it is not going to be installed
+ dep : Depends: other but it is not going to be installed
+       Depends: python3-dbus but it is not installable
+""" + HELD,
+        "dep: Depends: python3-dbus but it is not installable",
+    ),
+    (
+        "apt",
+        UNMET + " a : Depends: b (= 2) but 1 is to be installed\n" + HELD,
+        "a: Depends: b (= 2) but 1 is to be installed",
+    ),
+    (
+        "apt",
+        UNMET + """ a : Depends: b but it is not installable or
+              c but it is not installable
+""" + HELD,
+        "a: Depends: b but it is not installable or c but it is not installable",
+    ),
+    (
+        "apt",
+        """Unsatisfied dependencies:
+ a : Depends: b but it is not installable
+Error: Unable to satisfy dependencies. Reached two conflicting assignments:
+""",
+        "a: Depends: b but it is not installable",
+    ),
+    (
+        "apt",
+        """dpkg: error processing package a (--configure):
+ installed a package post-installation script subprocess returned error exit status 3
+E: Sub-process /usr/bin/dpkg returned an error code (1)
+""",
+        "a: installed a package post-installation script subprocess returned error exit status 3",
+    ),
+    (
+        "apt",
+        """dpkg: error processing archive /var/a.deb (--unpack):
+ trying to overwrite '/x', which is also in package b
+E: Sub-process /usr/bin/dpkg returned an error code (1)
+""",
+        "/var/a.deb: trying to overwrite '/x', which is also in package b",
+    ),
+    (
+        "apt",
+        """Package alt is a virtual package provided by:
+  alt-b 1.0
+  alt-a 1.0
+You should explicitly select one to install.
+
+E: Package 'alt' has no installation candidate
+""",
+        "alt is provided by several packages, name one of them: alt-a, alt-b",
+    ),
+    (
+        "apt",
+        """E: Malformed entry 1 in list file /etc/apt/sources.list.d/no.list (Suite)
+E: The list of sources could not be read.
+""",
+        "Malformed entry 1 in list file /etc/apt/sources.list.d/no.list (Suite)",
+    ),
+    (
+        "dnf",
+        """Error:
+ Problem: conflicting requests
+  - nothing provides x needed by a-1-1.noarch
+(try to add '--skip-broken' to skip uninstallable packages)
+""",
+        "nothing provides x needed by a-1-1.noarch",
+    ),
+    (
+        "dnf",
+        """Error:
+ Problem: package a requires b, but none of the providers can be installed
+  - conflicting requests
+  - nothing provides x needed by b
+""",
+        "nothing provides x needed by b",
+    ),
+    (
+        "pacman",
+        """error: failed to prepare transaction (could not satisfy dependencies)
+:: unable to satisfy dependency 'x' required by a
+""",
+        "unable to satisfy dependency 'x' required by a",
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "message"), FAILURES)
+def test_the_headline_is_the_cause(tmp_path: Path, name: str, text: str, message: str) -> None:
+    one = manager(name, tmp_path)
+    assert execution.explain(one, Completed(1, b"", b"", "", False), text).message == f"{one.tool}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("apt", "g++ libc6:i386 lib_x 0ad a:any", "a/b a=b a~ ~a ?a a^ a* a( /usr/bin/a a: -a a:b:c"),
+        ("dnf", "a.noarch perl(A::B) libz.so.1()(64bit) /usr/bin/a c++", "a.rpm /a/ a* @a a>1 a=1 a:b -a (a) a/b"),
+        ("zypper", "a.noarch perl(A::B) /usr/bin/a", "patch:a a/b a.rpm a>1 !a ~a -a +a /a/"),
+        ("pacman", "a gtk2+ lib32-a", "a/b a>1 a=1 a:b -a /usr/bin/a a*"),
+        ("apk", "a cmd:sh so:libz.so.1 /bin/sh py3.11:a", "a@edge a~1 a>1 a=1 !a -a .a a* a:b:c"),
+    ],
+)
+def test_names_that_a_package_manager_takes(tmp_path: Path, name: str, good: str, bad: str) -> None:
+    one = manager(name, tmp_path)
+    for word in good.split():
+        one.check_name(word)
+    for word in bad.split():
+        with pytest.raises(ArgumentError):
+            one.check_name(word)
+
+
+def test_an_architecture_of_the_host_itself(tmp_path: Path) -> None:
+    place = tmp_path / "var/lib/dpkg/status"
+    place.parent.mkdir(parents=True)
+    place.write_text(STATUS)
+    debian = manager("apt", tmp_path)
+    for end in ("", ":amd64", ":native", ":any", ":all"):
+        assert debian.canonical("gone" + end) == "gone"
+        assert debian.version(Wanted("waits" + end)) == "3", "an architecture-independent package is the host's, too"
+        assert debian.version(Wanted("mawk" + end)) == "1.3.4-3.1"
+        assert debian.present(["mawk" + end], False) == {"mawk": "1.3.4-3.1"}
+    assert debian.canonical("libc6:i386") == "libc6:i386"
+
+
 def test_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = manager("apt", tmp_path)
     one.offers = lambda names, release="": dict.fromkeys(names, Offer("1"))

@@ -141,7 +141,7 @@ def unmet(text: "str") -> "str":
     if not listed:
         return ""
     lines, package = [], ""
-    for line in listed.group(1).splitlines():
+    for line in re.sub(r" or\n +", " or ", listed.group(1)).splitlines():
         name, colon, relation = line.partition(" : ")
         package = name.strip() if colon else package
         lines.append("%s: %s" % (package, (relation if colon else line).strip()))
@@ -153,6 +153,26 @@ def script_failure(text: "str") -> "str":
     """Return which package dpkg could not process, and why, from its output, or ""."""
     found = re.search(r"^dpkg: error processing (?:package|archive) (\S+)[^\n]*:\n +(\S[^\n]*)", text, re.M)
     return "%s: %s" % found.groups() if found else ""
+
+
+def choices(text: "str") -> "str":
+    """Return which packages provide a virtual one of which apt wants one to be chosen, from its output, or ""."""
+    found = re.search(r"^Package (\S+) is a virtual package provided by:\n((?:  .*\n)+)", text, re.M)
+    if not found:
+        return ""
+    providers = sorted(set(line.split()[0] for line in found.group(2).splitlines()))
+    return "%s is provided by several packages, name one of them: %s" % (found.group(1), ", ".join(providers))
+
+
+def unreadable(text: "str") -> "str":
+    """Return which line of the sources or the configuration apt cannot read, from its output, or "".
+
+    It is the first error; the last one only says that something could not be read.
+    """
+    found = re.search(
+        r"^E(?:rror)?: ((?:Malformed|Type '|Syntax error|The value '|Conflicting values|Invalid record).*)", text, re.M
+    )
+    return found.group(1) if found else ""
 
 
 class Apt(Backend):
@@ -180,7 +200,10 @@ class Apt(Backend):
         r"^E(?:rror)?: Couldn't find any package by (?:glob|regex) '(\S+)'",
     )
     errors = (
-        (r"^dpkg: error processing .*", "its own script failed, see the output; `dpkg --configure -a` tries again"),
+        (
+            r"^dpkg: error processing package .*",
+            "its own script failed, see the output; `dpkg --configure -a` tries again",
+        ),
         (r"^E(?:rror)?: dpkg was interrupted.*", "run `dpkg --configure -a` on the host, say with exec.run"),
         (r"^E(?:rror)?: Unmet dependencies\..*", "run `apt-get --fix-broken install` on the host"),
         (
@@ -250,7 +273,7 @@ class Apt(Backend):
 
     def look_up(self, names: "Sequence[str]", release: "str") -> "Mapping[str, Offer]":
         options = ["-o", "APT::Default-Release=%s" % release] if release else []
-        found = parse_policy(self.query(["apt-cache", *self.options, *options, "policy", "--", *names]))
+        found = parse_policy(self.query(["apt-cache", *self.options, *options, "policy", "--", *names], True))
         # Only of a package that exists apt does not take these ends for its own syntax: "remove", "install".
         return dict((name, offer) for name, offer in found.items() if offer.versions or name[-1] not in "+-")
 
@@ -304,7 +327,7 @@ class Apt(Backend):
         return [[*self._argv(options), "-o", "APT::Update::Error-Mode=any", "update"]]
 
     def cause(self, output: "str") -> "str":
-        return unmet(output) or script_failure(output)
+        return unmet(output) or script_failure(output) or choices(output) or unreadable(output)
 
     def complaint(self, output: "str") -> "str":
         # apt before 2.1 counts it as success when a repository cannot be read.

@@ -3,7 +3,7 @@
 import re
 
 from sloth.payload.kernel.resource import ArgumentError, Failed, Missing
-from sloth.payload.modules.pkg import index, locks
+from sloth.payload.modules.pkg import execution, index, locks
 from sloth.payload.modules.pkg.database import Database, Installed, Offer
 from sloth.payload.modules.pkg.names import Wanted, file_kind, is_pattern, literal_prefix, upcoming_names
 
@@ -148,12 +148,17 @@ class Backend(Tool):
     def is_available(self) -> "bool":
         return self.host.has_tool(self.tool)
 
-    def query(self, argv: "Command") -> "str":
-        """Run a command that changes nothing and return its output, "" when it fails."""
+    def query(self, argv: "Command", must_succeed: "bool" = False) -> "str":
+        """Run a command that changes nothing and return its output.
+
+        When it fails, return "" or, if it `must_succeed` whether or not it finds anything, raise Failed.
+        """
         try:
             done = self.host.run(argv, env=dict(self.environment, LC_ALL="C"), timeout=300)
         except FileNotFoundError:
             raise Missing("this host has no command %s" % argv[0])
+        if must_succeed and done.exit_code != 0:
+            raise execution.explain(self, done, (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace"))
         output: "str" = done.stdout.decode("utf-8", "replace") if done.exit_code == 0 else ""
         return output
 
@@ -221,9 +226,13 @@ class Backend(Tool):
 
     # What can be installed
 
+    def is_valid(self, name: "str") -> "bool":
+        """Return whether `name` means a package, and nothing else, to this package manager."""
+        return re.match(r"(?:%s)\Z" % self.valid_name, name) is not None
+
     def check_name(self, name: "str") -> "None":
-        """Raise ArgumentError when `name` means, to this package manager, anything but a package."""
-        if not re.match(self.valid_name + r"\Z", name):
+        """Raise ArgumentError when `name` is not valid."""
+        if not self.is_valid(name):
             raise ArgumentError("%r cannot be the name of a package of %s" % (name, self.name))
 
     def canonical(self, name: "str") -> "str":
@@ -246,7 +255,7 @@ class Backend(Tool):
                     unseen += [name for name in upcoming_names(given) if name not in cached and name not in unseen]
             for name in unseen:
                 cached[name] = None
-            valid = [name for name in unseen if re.match(self.valid_name + r"\Z", name)]
+            valid = [name for name in unseen if self.is_valid(name)]
             answers = self.look_up(sorted(set(map(self.canonical, valid))), release) if valid else {}
             cached.update((name, answers.get(self.canonical(name))) for name in valid)
         found = ((name, cached[name]) for name in names)
@@ -318,7 +327,8 @@ class Backend(Tool):
 
         near: "list[str]" = []
         for name in names[:3]:
-            near += difflib.get_close_matches(name, list(self.names_like(name[:2])), 1, 0.7)
+            others = [other for other in self.names_like(name[:2]) if other != name]
+            near += difflib.get_close_matches(name, others, 1, 0.7)
         hint = "run pkg.update first, or set update_cache = true"
         if index.age(self) is not None and near:
             hint = "did you mean %s? Otherwise %s" % (", ".join('"%s"' % name for name in near), hint)

@@ -129,7 +129,7 @@ end})"""
         return names.identity(package.name or self.host.expand(package.path) for package in self._given)
 
     def claims(self) -> "list[str]":
-        return ["package:" + package.name for package in self._wanted()]
+        return ["package:" + self.backend.canonical(package.name) for package in self._wanted()]
 
     def parts(self) -> "list[Resource]":
         if len(self._given) == 1:

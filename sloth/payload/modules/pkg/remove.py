@@ -67,7 +67,11 @@ end})"""
         return [] if self.args.name is None else names.split_list(self.args.name)
 
     def claims(self) -> "list[str]":
-        return ["package:" + name for name in self._names()]
+        return ["package:" + self._canonical(name) for name in self._names()]
+
+    def _canonical(self, name: "str") -> "str":
+        # Only a name with an architecture may be another name of the same package.
+        return self.backend.canonical(name) if ":" in name else name
 
     def parts(self) -> "list[Resource]":
         given = self._names()
@@ -79,7 +83,7 @@ end})"""
         return Change(part.observe(), None)
 
     def takes_along(self) -> "list[str]":
-        wanted = self._names()
+        wanted = [self._canonical(name) for name in self._names()]
         return ["package:" + name for name in self.backend.removed_with(wanted) if name not in wanted]
 
     def observe(self) -> "Attributes | None":

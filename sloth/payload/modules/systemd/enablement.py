@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 RUNTIME = "runtime"  # enabled, or masked, until the next boot only
 STATIC = "static"  # can be neither enabled nor disabled
+PARTLY = "partly"  # not all that the [Install] section asks for is enabled
 
 
 def is_masked(status: "UnitStatus") -> "bool | str":
@@ -18,13 +19,13 @@ def is_masked(status: "UnitStatus") -> "bool | str":
 
 
 def is_enabled(manager: "Manager", status: "UnitStatus", seen: "tuple[str, ...]" = ()) -> "bool | str":
-    """Return True, False, RUNTIME or STATIC. `seen`: the units whose Also= settings led here."""
+    """Return True, False, RUNTIME, STATIC or PARTLY. `seen`: the units whose Also= settings led here."""
     state = status.file_state
     script = manager.script(status)
     if script:  # systemd knows it as "generated", enabled or not
         return unit_files.is_script_enabled(script)
     if state == "enabled":
-        return True
+        return PARTLY if _missing_links(manager, status) else True
     if state == "enabled-runtime":
         return RUNTIME
     if state == "indirect":
@@ -40,7 +41,7 @@ def _is_enabled_indirectly(manager: "Manager", status: "UnitStatus", seen: "tupl
 
     A unit without Also= is "indirect" when a link that its file does not name is an alias of it.
     """
-    settings = unit_files.install_section(status.fragment)
+    settings = unit_files.install_section([status.fragment, *status.drop_ins], status.unit)
     if any(settings.get(name) for name in ("WantedBy", "RequiredBy", "UpheldBy", "Alias")):
         return False
     seen += (status.unit,)
@@ -51,7 +52,13 @@ def _is_enabled_indirectly(manager: "Manager", status: "UnitStatus", seen: "tupl
         return STATIC
     if all(state is True for state in states):
         return True
-    return False if all(state is False for state in states) else _PARTLY
+    return False if all(state is False for state in states) else PARTLY
 
 
-_PARTLY = "partly"  # some of the units that Also= names are enabled
+def _missing_links(manager: "Manager", status: "UnitStatus") -> "list[str]":
+    """Return the units that do not start an enabled unit although its [Install] section names them.
+
+    They were added after it was enabled: systemd compares nothing once there is any link.
+    """
+    settings = unit_files.install_section([status.fragment, *status.drop_ins], status.unit)
+    return unit_files.missing_links(settings, status.unit, manager.directories())

@@ -4,7 +4,7 @@ import os
 
 from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
 from sloth.payload.modules.systemd import names
-from sloth.payload.modules.systemd.enablement import RUNTIME, STATIC, is_enabled, is_masked
+from sloth.payload.modules.systemd.enablement import PARTLY, RUNTIME, STATIC, is_enabled, is_masked
 from sloth.payload.modules.systemd.systemctl import Manager
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ class _Service(Resource):
             "enabled",
             "any",
             help='true or false; "static" for a unit that can be neither enabled nor disabled; "runtime" for one that '
-            'is enabled until the next boot; "partly" where Also= names several units and some are enabled',
+            'is enabled until the next boot; "partly" when not all that its [Install] section names is enabled',
         ),
         Field("active", "bool", help="whether it is active"),
         Field("masked", "any", help='true or false; "runtime" for a unit that is masked until the next boot'),
@@ -115,10 +115,12 @@ class _Service(Resource):
                 self._systemctl("unmask", *options)
 
     def _set_enabled(self, enabled: "bool | str") -> "None":
-        if enabled is True:
-            self._systemctl("enable")
-            return
         status = self._status()
+        if enabled is True:
+            # After a change of the [Install] section links that it no longer asks for go, too.
+            is_stale = status.file_state == "enabled" and is_enabled(self.manager, status) == PARTLY
+            self._systemctl("reenable" if is_stale and not self._link(status) else "enable")
+            return
         link = self._link(status)
         self._systemctl("disable")
         if link and not os.path.lexists(os.path.join(_LINKS, status.unit)):
@@ -169,8 +171,10 @@ class Service(_Service):
     systemd only knows once the unit is enabled.
 
     Other than Ansible: a unit that is enabled, or masked, until the next boot only ("enabled-runtime") is not enabled.
+    Other than Ansible: a unit whose [Install] section changed after it was enabled is enabled again.
     Other than Ansible: a unit that only has Also= settings is enabled when the units that they name are.
     Other than Ansible: disabling a unit that was linked from outside of systemd's directories leaves the link.
+    Other than Ansible: a name cannot be the path of a unit file; systemd.unit installs one.
     Other than Ansible: restarting and reloading are calls of their own: systemd.restart, systemd.reload.
     Other than Ansible: a unit that cannot be enabled, or that systemd cannot load, causes a warning.
     """

@@ -20,19 +20,20 @@ _REPORTS = ("Created symlink", "Removed ", "Synchronizing state", "Executing:") 
 _PROPERTIES = (
     "Id", "LoadState", "LoadError", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "Type",
     "RemainAfterExit", "Result", "NRestarts", "CanReload", "ConditionResult", "FragmentPath", "SourcePath",
+    "DropInPaths",
 )  # fmt: skip
 
 
 class UnitStatus(object):
     """What the manager reports of one unit, in systemd's own words (see systemctl(1) and org.freedesktop.systemd1(5)).
 
-    unit: the name to give to systemctl; where the site gave an alias, it is the unit's own name. fragment: the path of
-    the unit file; source: of what the unit was generated from.
+    unit: the name to give to systemctl; where the site gave an alias, it is the unit's own name. fragment, drop_ins:
+    the paths of the unit file and of the files that add to it; source: that of what the unit was generated from.
     """
 
     __slots__ = (
-        "active_state", "can_reload", "conditions_met", "file_state", "fragment", "load_error", "load_state",
-        "needs_reload", "remains", "restarts", "result", "source", "sub_state", "type", "unit",
+        "active_state", "can_reload", "conditions_met", "drop_ins", "file_state", "fragment", "load_error",
+        "load_state", "needs_reload", "remains", "restarts", "result", "source", "sub_state", "type", "unit",
     )  # fmt: skip
 
     def __init__(self, name: "str", properties: "Mapping[str, str]") -> "None":
@@ -51,6 +52,7 @@ class UnitStatus(object):
         self.can_reload = properties.get("CanReload") != "no"
         self.conditions_met = properties.get("ConditionResult") != "no"
         self.fragment = properties.get("FragmentPath", "")
+        self.drop_ins = properties.get("DropInPaths", "").split()
         self.source = properties.get("SourcePath", "")
 
     @property
@@ -124,7 +126,7 @@ class Manager(object):
         if "@." not in unit:
             return unit
         path = unit_files.find(unit, self.directories())
-        instances = unit_files.install_section(path).get("DefaultInstance")
+        instances = unit_files.install_section([path]).get("DefaultInstance")
         if path and not instances:
             raise Failed(
                 "%s is a template without a default instance" % unit,
@@ -189,9 +191,11 @@ class Manager(object):
         done = self.run(words)
         errors = done.stderr.decode("utf-8", "replace").strip()
         if done.exit_code == 0:
-            for line in errors.splitlines():
-                if not line.startswith(_REPORTS) and "systemd-sysv-install" not in line:
-                    self.host.warn(line.strip())
+            lines = [line.strip() for line in errors.splitlines()]
+            messages = [line for line in lines if not line.startswith(_REPORTS) and "systemd-sysv-install" not in line]
+            # It explains at length, and for some units wrongly, that a unit has no [Install] section.
+            if messages and not messages[0].startswith("The unit files have no installation config"):
+                self.host.warn("\n".join(messages))
             printed: "str" = done.stdout.decode("utf-8", "replace")
             return printed
         output = errors or done.stdout.decode("utf-8", "replace").strip()

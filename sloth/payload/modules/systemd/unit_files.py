@@ -41,37 +41,51 @@ def find_alias(name: "str", where: "list[str]") -> "str":
         except OSError:
             continue
         for other in others:
-            if other.endswith(suffix) and name in install_section(os.path.join(directory, other)).get("Alias", ()):
+            if other.endswith(suffix) and name in install_section([os.path.join(directory, other)]).get("Alias", ()):
                 return other
     return ""
 
 
-def install_section(path: "str") -> "dict[str, list[str]]":
-    """Return the settings of the [Install] section of a unit file, each a list of words; {} without a section."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
-    except OSError:
-        return {}
+def install_section(paths: "list[str]", unit: "str" = "") -> "dict[str, list[str]]":
+    """Return the settings of the [Install] sections of a unit file and its drop-ins, each a list of words.
+
+    Later files add to a setting, and an empty value resets it. unit: the name for specifiers such as %i, by default
+    that of the first file.
+    """
     settings: "dict[str, list[str]]" = {}
-    is_inside = False
-    if "[Install]" not in text:
-        return settings
-    for line in text.replace("\\\n", " ").splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            is_inside = line == "[Install]"
-        elif is_inside and line and line[0] not in "#;":
-            name, _, value = line.partition("=")
-            settings.setdefault(name.strip(), []).extend(_expand(word, path) for word in value.split())
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            continue
+        is_inside = False
+        for line in text.replace("\\\n", " ").splitlines() if "[Install]" in text else ():
+            line = line.strip()
+            if line.startswith("["):
+                is_inside = line == "[Install]"
+            elif is_inside and line and line[0] not in "#;":
+                name, _, value = line.partition("=")
+                words = [_expand(word, unit or os.path.basename(paths[0])) for word in value.split()]
+                settings[name.strip()] = settings.get(name.strip(), []) + words if words else []
     return settings
 
 
-def _expand(word: "str", path: "str") -> "str":
+def missing_links(settings: "dict[str, list[str]]", unit: "str", where: "list[str]") -> "list[str]":
+    """Return the units that should start `unit` by its [Install] section, and have no link to it."""
+    missing = []
+    for setting, suffix in (("WantedBy", "wants"), ("RequiredBy", "requires"), ("UpheldBy", "upholds")):
+        for other in settings.get(setting, ()):
+            link = "%s.%s/%s" % (other, suffix, unit)
+            if "%" not in other and not find(link, where):
+                missing.append(other)
+    return missing
+
+
+def _expand(word: "str", unit: "str") -> "str":
     """Return a word of a unit file with the specifiers resolved that concern the unit's own name."""
     if "%" not in word:
         return word
-    unit = os.path.basename(path)
     name = unit.rpartition(".")[0]
     prefix, _, instance = name.partition("@")
     for specifier, value in (("%n", unit), ("%N", name), ("%p", prefix), ("%i", instance)):

@@ -17,6 +17,7 @@ def main() -> "int":
     """Serve one session on fd 0 and fd 1, and return the exit status."""
     channel = Channel(*_reserve())
     os.umask(0o022)
+    _leave_foreign_directory()
     path = [directory for directory in os.environ.get("PATH", "").split(os.pathsep) if directory]
     os.environ["PATH"] = os.pathsep.join(path + [directory for directory in PATH if directory not in path])
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -38,6 +39,18 @@ def main() -> "int":
     finally:
         if server is not None:
             server.close()
+
+
+def _leave_foreign_directory() -> "None":
+    """Leave a working directory that this account may not enter: sudo keeps that of the login, which may be private."""
+    if os.access(".", os.R_OK | os.X_OK):
+        return
+    for directory in (os.environ.get("HOME", ""), "/"):
+        try:
+            os.chdir(directory)
+            return
+        except OSError:
+            pass
 
 
 def _reserve() -> "tuple[int, int]":

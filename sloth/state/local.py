@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sloth.errors import StateError, StateNotFound
 from sloth.payload.kernel.errors import NotFound, StoreError
-from sloth.payload.lib.host import state_directory
+from sloth.payload.lib.host import find_directory, state_directory
 from sloth.payload.session.messages import LockHolder
 from sloth.payload.session.queries import query as run_query
 from sloth.payload.session.run_lock import HeldByOther, RunLock
@@ -30,8 +30,8 @@ class LocalState:
 
     def __init__(self, write: bool = False, warn: Callable[[str], None] = lambda text: None) -> None:
         """write: take the run lock of this machine, and allow changes; warn: is called with warnings for the user."""
-        self._home = str(Path.home())
-        self._lock = RunLock(os.path.dirname(state_directory(self._home))) if write else None
+        self._directory = find_directory()
+        self._lock = RunLock(self._directory) if write else None
         self._write = write
         self._warn = warn
 
@@ -46,7 +46,7 @@ class LocalState:
                     f"this machine is locked by another run{run}", hint="wait for that run to end"
                 ) from error
         try:
-            self._store = Store(os.path.join(state_directory(self._home), f"{LOCAL}.db"), readonly=not self._write)
+            self._store = Store(os.path.join(state_directory(self._directory), f"{LOCAL}.db"), readonly=not self._write)
             if self._store.aside:
                 self._warn(f"{LOCAL}: the state file was damaged; it is kept as {self._store.aside}")
         except StoreError as error:

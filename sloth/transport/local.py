@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 
-from sloth.transport.bootstrap import PLAIN_PATH
 from sloth.transport.connection import Stderr
+from sloth.transport.stage1 import PLAIN_PATH
 
 EXIT = 5.0  # seconds for a command to end after it was killed
 

@@ -40,13 +40,15 @@ if TYPE_CHECKING:
 
 
 READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
+TEMPORARY = "/var/tmp/sloth-runner-"  # and an account's name: its directory where neither its home nor root gives one
 TOOL = 300  # seconds for one of the system's tools
 
 
 class Host(object):
     """The machine that the payload runs on, as its modules see it.
 
-    Attributes for modules: home (directory of the account that the payload runs as), uid, user, group, offline.
+    Attributes for modules: home (directory of the account that the payload runs as), directory (where files of
+    sloth-runner itself go, closed to other accounts), uid, user, group, offline.
     The kernel and the session set the others.
     """
 
@@ -55,6 +57,7 @@ class Host(object):
         self.signatures = signatures
         self.uid = os.geteuid()
         self.home = home or _home(self.uid)
+        self.directory = find_directory(self.home, self.uid)
         self.warnings: "list[str]" = []  # the session takes them after each call
         # In a check: what earlier calls would leave at a place (see Resource.place); None: nothing.
         self.predicted: "dict[str, Attributes | None]" = {}
@@ -270,6 +273,40 @@ def _read_file(path: "str") -> "Iterator[bytes]":
             yield data
 
 
-def state_directory(home: "str") -> "str":
-    """Return the directory of the state files of the account with this home."""
-    return os.path.join(home, ".sloth-runner", "state")
+def find_directory(home: "str | None" = None, uid: "int | None" = None) -> "str":
+    """Return the directory in which an account keeps state, lock and payload: by default, this account.
+
+    It is ~/.sloth-runner, or one of the account's own outside of a home that it cannot write. Stage 1 makes it, and
+    looks for it by the same rule (sloth/transport/stage1.py).
+    """
+    uid = os.geteuid() if uid is None else uid
+    home = _home(uid) if home is None else home
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    usual = os.path.join(home, ".sloth-runner")
+    for path in (usual, "/var/lib/sloth-runner/" + name, TEMPORARY + name):
+        try:
+            if os.lstat(path).st_uid == uid:
+                return path
+        except OSError:
+            pass
+    return usual
+
+
+def refresh(directory: "str") -> "None":
+    """Set the times of an account's files in /var/tmp, where the system removes what was not used for a month."""
+    if not directory.startswith(TEMPORARY):
+        return
+    for path, names, files in os.walk(directory):
+        for name in names + files:
+            try:
+                os.utime(os.path.join(path, name), None, follow_symlinks=False)
+            except OSError:
+                pass
+
+
+def state_directory(directory: "str") -> "str":
+    """Return where the state files are in an account's directory (see find_directory)."""
+    return os.path.join(directory, "state")

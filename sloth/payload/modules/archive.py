@@ -194,7 +194,7 @@ class _Source(object):
     def __init__(self, call: "Unpack") -> "None":
         self._call = call
         self._members: "dict[str, Member] | None" = None
-        self._directory = os.path.join(call.host.home, ".sloth-runner", "archives")
+        self._directory = os.path.join(call.host.directory, "archives")
 
     def _content(self) -> "Content":
         call = self._call

@@ -223,7 +223,7 @@ class _LastDownload(object):
     """What a server said of the content that was downloaded last, with which it can answer that nothing has changed."""
 
     def __init__(self, host: "Host", url: "str", dest: "str") -> "None":
-        self._directory = os.path.join(host.home, ".sloth-runner", "downloads")
+        self._directory = os.path.join(host.directory, "downloads")
         self._path = os.path.join(self._directory, _digest(dest) + ".json")
         self._url = _digest(url)  # not the URL itself: it may contain a password
 

@@ -11,7 +11,7 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.lib.host import Host, state_directory
+from sloth.payload.lib.host import Host, refresh, state_directory
 from sloth.payload.session import messages, wire
 from sloth.payload.session.run_lock import RunLock
 from sloth.payload.state.database import set_aside
@@ -77,7 +77,7 @@ class Server(object):
         self._failed_epoch = -1
         self._lock: "RunLock | None" = None
         self._host = Host(channel)
-        path = os.path.join(state_directory(self._host.home), "%s.db" % hello.agent)
+        path = os.path.join(state_directory(self._host.directory), "%s.db" % hello.agent)
         self._store = Store(path, readonly=hello.check or hello.readonly)
         self._store.before_commit = _sync_directories
         self._replies = Replies(self._store, channel)
@@ -91,8 +91,9 @@ class Server(object):
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
         hello = self._hello
+        refresh(self._host.directory)
         if not self._store.readonly:
-            self._lock = RunLock(os.path.dirname(state_directory(self._host.home)))
+            self._lock = RunLock(self._host.directory)
             self._lock.acquire(
                 messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin),
                 hello.lock_wait,

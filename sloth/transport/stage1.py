@@ -1,0 +1,227 @@
+"""What runs on a host before the payload does: stage 1, and the command lines that start it.
+
+Stage 1 is a few lines of Python. It reads the rest from stdin, checks it and runs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from functools import cache
+
+from sloth.errors import UsageError
+from sloth.payload.session import wire
+from sloth.transport import exit_errors
+
+# What stage 1 prints on stdout after wire.MARK, a line each.
+OK = b"OK\n"
+NEED = b"NEED\n"
+HOME = b"HOME\n"  # the account has no directory for its files, and cannot make one
+ERROR = b"ERR "
+DATA = "/var/lib/sloth-runner"  # holds a directory for each account that has none in its home
+TRY_NEXT = 75  # exit status: this Python cannot be used
+NEEDS_BUNDLE = 76  # exit status: the payload is not here
+NO_PYTHON = exit_errors.NO_PYTHON  # on stderr, then what was tried
+HEADER = "%64s %012d\n"  # the bundle's hash, and how many bytes of it follow
+CANDIDATES = (
+    "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9", "python3.8",
+    "python3.7", "python3.6", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python",
+)  # fmt: skip
+
+# Parses on any Python 3, and is the only code that an old or incomplete one gets to see. It reads from fd 0 no byte
+# more than its own, since the payload reads on. Every directory on the way must belong to the account and be closed to
+# others: the files in it are run, perhaps as root.
+SOURCE = """
+import os, sys
+if sys.version_info < (3, 6):
+    os._exit(75)
+try:
+    import _sqlite3, fcntl, json, pwd, select, struct, threading, zlib
+except ImportError:
+    os._exit(75)
+
+def say(data):
+    os.write(1, data)
+
+def read(count):
+    parts = []
+    while count:
+        part = os.read(0, min(count, 1048576))
+        if not part:
+            os._exit(74)
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+def private(path):
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    info = os.lstat(path)
+    if info.st_uid != os.geteuid() or info.st_mode & 0o170022 != 0o040000:
+        raise RuntimeError("%s is not a directory that only its owner can write" % path)
+
+def directory(uid):
+    home = os.environ.get("HOME", "")
+    name = str(uid)
+    try:
+        entry = pwd.getpwuid(uid)
+        name = entry.pw_name
+        if not home.startswith("/") or os.stat(home).st_uid != uid:
+            home = entry.pw_dir
+    except KeyError:
+        pass
+    except OSError:
+        home = entry.pw_dir
+    own = home + "/.sloth-runner", "/var/lib/sloth-runner/" + name, "/var/tmp/sloth-runner-" + name
+    for path in own:
+        try:
+            if os.lstat(path).st_uid == uid:
+                return path
+        except OSError:
+            pass
+    last = len(sys.argv) > 2
+    for path in own[:2 + last]:
+        try:
+            os.mkdir(path, 0o700)
+            return path
+        except FileExistsError:
+            if last and path != own[0]:
+                raise RuntimeError("%s belongs to another account" % path)
+        except OSError as error:
+            if error.errno not in (1, 2, 13, 20, 30, 40) or path == own[2]:
+                raise
+    say(b"HOME\\n")
+    os._exit(78)
+
+def install(root, target, name, data):
+    import hashlib, io, shutil, time, zipfile
+    if hashlib.sha256(data).hexdigest() != name:
+        raise RuntimeError("the payload arrived damaged")
+    new = "%s/.new-%d-%s" % (root, os.getpid(), os.urandom(4).hex())
+    os.mkdir(new, 0o700)
+    try:
+        zipfile.ZipFile(io.BytesIO(zlib.decompress(data))).extractall(new)
+        try:
+            os.rename(new, target)
+        except OSError:
+            if not os.path.isfile(target + "/sloth/payload/__main__.py"):
+                shutil.rmtree(target)
+                os.rename(new, target)
+    finally:
+        shutil.rmtree(new, True)
+    for other in os.listdir(root):
+        path = root + "/" + other
+        if other != name and time.time() - os.lstat(path).st_mtime > 30 * 86400:
+            shutil.rmtree(path, True)
+
+def main():
+    os.umask(0o077)
+    say(MARK)
+    name, size = read(78).decode("ascii").split()
+    data = read(int(size))
+    try:
+        top = directory(os.geteuid())
+        root = top + "/payload"
+        target = root + "/" + name
+        private(top)
+        private(root)
+        if not os.path.isfile(target + "/sloth/payload/__main__.py"):
+            if not data:
+                say(b"NEED\\n")
+                os._exit(76)
+            install(root, target, name, data)
+        private(target)
+    except (OSError, RuntimeError) as error:
+        say(("ERR %s\\n" % (str(error).replace("\\n", " "),)).encode("utf-8", "replace"))
+        os._exit(77)
+    sys.path.insert(0, target)
+    say(b"OK\\n")
+    from sloth.payload.__main__ import main
+    code = main()
+    try:
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+main()
+"""
+
+# Runs as root: makes the directory of an account that has none in its home. Nobody else can write to its parent; one
+# that belongs to somebody else than root and the account is left as it is, and stage 1 refuses it.
+MAKE_SOURCE = """
+import os, pwd, sys
+if sys.version_info < (3, 6):
+    os._exit(75)
+account = pwd.getpwuid(pwd.getpwnam(sys.argv[2]).pw_uid if len(sys.argv) > 2 else os.geteuid())
+
+def make(path, mode, uid, gid):
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    found = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if os.fstat(found).st_uid == 0:
+        os.fchown(found, uid, gid)
+        os.fchmod(found, mode)
+
+make(PARENT, 0o755, 0, 0)
+make(PARENT + "/" + account.pw_name, 0o700, account.pw_uid, account.pw_gid)
+"""
+
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+\Z")
+_SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?\Z")  # with "@" for accounts of a domain
+
+
+def command(python: str | None, become: str | None = None, prompt: str = "", *, anywhere: bool = False) -> str:
+    """Return the command line that starts stage 1 on a host.
+
+    python: the interpreter to use (None: look for one); become: the account to become by sudo (None: nobody);
+    prompt: what sudo prints to stderr when it wants the password (empty: it must not want one); anywhere: an account
+    without a directory of its own may make one in /var/tmp. The line is safe in every login shell: single quotes around
+    characters that no shell touches. Raises UsageError for other names.
+    """
+    return _command(python, f"MARK = {wire.MARK!r}\n{SOURCE}", "-" if anywhere else "", become, prompt)
+
+
+def make_directory(python: str | None, account: str | None, prompt: str = "") -> str:
+    """Return the command line that makes a directory for an account that has none in its home.
+
+    account: root makes it for this account, by sudo; None: the login account, which may be root, tries it for itself.
+    Raises UsageError.
+    """
+    if account is not None:
+        _check_account(account)
+    source = f"PARENT = {DATA!r}\n{MAKE_SOURCE}"
+    return _command(python, source, account or "", "root" if account else None, prompt)
+
+
+def _command(python: str | None, source: str, argument: str, become: str | None, prompt: str) -> str:
+    if python is not None and not PLAIN_PATH.match(python):
+        raise UsageError(f"python = {python!r} is not the plain path of an interpreter")
+    candidates = python or " ".join(CANDIDATES)
+    start = "import sys,base64,zlib;exec(zlib.decompress(base64.b64decode(sys.argv[1])))"
+    arguments = f"{_packed(source)} {argument}".rstrip()
+    loop = (
+        f'for p in {candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
+        f'"$p" -I -S -E -c "{start}" {arguments}; r=$?; [ $r = {TRY_NEXT} ] || exit $r; t="$t $p"; done; '
+        f'echo "{NO_PYTHON}$t" >&2; exit 127'
+    )
+    shell = f"sh -c '{loop}'"
+    if become is None:
+        return shell
+    _check_account(become)
+    how = f"-S -p {prompt}" if prompt else "-n"
+    return f"sudo {how} -H -u {become} -- {shell}"
+
+
+@cache
+def _packed(source: str) -> str:
+    return base64.b64encode(zlib.compress(source.encode("ascii"), 9)).decode("ascii")
+
+
+def _check_account(name: str) -> None:
+    if not _SAFE_USER.match(name):
+        raise UsageError(f"become: {name!r} is not the name of an account")

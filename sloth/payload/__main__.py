@@ -4,6 +4,7 @@
 import _signal as signal  # type: ignore[import-not-found]
 import os
 
+from sloth.payload import loader
 from sloth.payload.kernel.errors import Disconnected
 from sloth.payload.session import messages, wire
 from sloth.payload.session.channel import Channel
@@ -25,7 +26,7 @@ def main() -> "int":
     channel.start()
     server = None
     try:
-        server = Server(channel, _greet(channel))
+        server = Server(channel, _greet(channel), before_end=loader.save)
         server.open()
         server.serve()
         return 0

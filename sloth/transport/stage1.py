@@ -31,9 +31,10 @@ CANDIDATES = (
 
 # Parses on any Python 3, and is the only code that an old or incomplete one gets to see. It reads from fd 0 no byte
 # more than its own, since the payload reads on. Every directory on the way must belong to the account and be closed to
-# others: the files in it are run, perhaps as root.
+# others: the files in it are run, perhaps as root. Collecting garbage would cost a millisecond, and imports make none.
 SOURCE = """
-import os, sys
+import gc, os, sys
+gc.set_threshold(50000)
 if sys.version_info < (3, 6):
     os._exit(75)
 try:
@@ -139,6 +140,8 @@ def main():
         os._exit(77)
     sys.path.insert(0, target)
     say(b"OK\\n")
+    from sloth.payload import loader
+    loader.install(target)
     from sloth.payload.__main__ import main
     code = main()
     try:

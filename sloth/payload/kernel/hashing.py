@@ -31,6 +31,7 @@ def _built_in() -> "Callable[..., Digest]":
 
 
 sha256 = _built_in()
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 def sha256_for(size: "int") -> "Digest":
@@ -44,7 +45,7 @@ def sha256_for(size: "int") -> "Digest":
 
 def canonical(value: "object") -> "str":
     """Return the canonical JSON text of plain data: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _encode(value)
 
 
 def fingerprint(text: "str") -> "str":

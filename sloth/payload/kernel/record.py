@@ -120,6 +120,11 @@ class Record(object):
         return read_calls(self.calls_json)
 
     @property
+    def is_active(self) -> "bool":
+        """Whether its site names it, and no other record manages its thing since."""
+        return self.orphaned is None and self.superseded_by is None
+
+    @property
     def is_created(self) -> "bool":
         """Whether its first change was ours, so that removing it is, too."""
         return self.first_json is not None

@@ -23,6 +23,16 @@ def find(name: "str", package: "str" = MODULES) -> "type[Call]":
 
     `ns.verb` is looked for in the module `ns/verb.py`, then `ns.py`, below `package`.
     """
+    found = _found.get((package, name))
+    if found is None:
+        found = _found[package, name] = _find(name, package)
+    return found
+
+
+_found: "dict[tuple[str, str], type[Call]]" = {}
+
+
+def _find(name: "str", package: "str") -> "type[Call]":
     namespace, _, verb = name.partition(".")
     for path in ("%s.%s" % (namespace, verb), namespace):
         if not all(part.isidentifier() for part in path.split(".")):

@@ -190,7 +190,11 @@ class Part(object):
     def remember(self, observed: "Redacted", changed: "bool", first: "Redacted | None") -> "None":
         """Write the record and what it claims; other records of the same things are superseded."""
         store = self.store
-        others = store.claims.others(self.key, self.things)
+        needs = [store.redactor.key(as_utf8(thing)) for thing in self.resource.needs()]
+        have_changed = store.claims.put(self.key, self.things, needs)
+        # Whoever claims a thing supersedes its other records, so while this one is active there are none.
+        is_active = self.record is not None and self.record.is_active
+        others = [] if is_active and not have_changed else store.claims.others(self.key, self.things)
         first_json = None if first is None else first.json
         if self.record is None and others and self.before.data is not None:
             first_json = self._inherited(others)
@@ -198,8 +202,6 @@ class Part(object):
             self.key, self.checksum, self.desired, observed.only(self.desired.data), changed, self.context,
             "[%s]" % ",".join(call.json for call in self.calls), first_json, self.record,
         )  # fmt: skip
-        needs = [store.redactor.key(as_utf8(thing)) for thing in self.resource.needs()]
-        store.claims.put(self.key, self.things, needs)
         for key in others:
             store.records.mark_superseded(key, self.key)
 

@@ -8,6 +8,7 @@ import stat
 
 from sloth.payload.kernel.resource import Failed, Field, Missing
 from sloth.payload.lib.modes import parse_mode, umask
+from sloth.payload.lib.names import group_name, user_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,19 +172,3 @@ def _number(kind: "str", text: "str", look_up: "Callable[[str], int]") -> "int":
         return look_up(text)
     except KeyError:
         raise Missing("there is no %s %s on this host" % (kind, text), hint="create it first with %s.create" % kind)
-
-
-def user_name(uid: "int") -> "str":
-    """Return the name of the user with the number `uid`, or the number as a str when it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return str(uid)
-
-
-def group_name(gid: "int") -> "str":
-    """Return the name of the group with the number `gid`, or the number as a str when it has none."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except (KeyError, OverflowError):
-        return str(gid)

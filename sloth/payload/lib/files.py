@@ -23,12 +23,11 @@ from sloth.payload.lib.attributes import (
     FIELDS,
     copy_attributes,
     desired_attributes,
-    group_name,
     look,
     set_attributes,
-    user_name,
 )
 from sloth.payload.lib.modes import parse_mode
+from sloth.payload.lib.names import group_name, user_name
 from sloth.payload.lib.validation import BACKUP, VALIDATE, check_validate, validation
 
 __all__ = (

@@ -6,6 +6,7 @@ import pwd
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.hashing import as_utf8, sha256_for
 from sloth.payload.kernel.resource import Failed, Missing
+from sloth.payload.lib import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,20 +71,12 @@ class Host(object):
     @property
     def group(self) -> "str":
         """The primary group of the account that the payload runs as; its number where it has no name."""
-        import grp
-
-        try:
-            return grp.getgrgid(os.getegid()).gr_name
-        except KeyError:
-            return str(os.getegid())
+        return names.group_name(os.getegid())
 
     @property
     def user(self) -> "str":
         """The account that the payload runs as; its number where it has no name."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+        return names.user_name(self.uid)
 
     def account(self, name: "str") -> "pwd.struct_passwd | None":
         """Return the entry of the account `name` in the account database, or None when there is none.
@@ -144,6 +137,7 @@ class Host(object):
     def changed(self) -> "None":
         """Forget what once() keeps without a stamp: something on the host has changed."""
         self._real = {}
+        names.forget()
         self._once = dict((name, cached) for name, cached in self._once.items() if cached[0] is not None)
 
     def warn(self, text: "str") -> "None":

@@ -68,8 +68,11 @@ def _sync_directories() -> "None":
 class Server(object):
     """One session: one account of one host, one state file."""
 
-    def __init__(self, channel: "Channel", hello: "messages.Hello") -> "None":
-        """Raises StoreError when the state file cannot be used."""
+    def __init__(
+        self, channel: "Channel", hello: "messages.Hello", before_end: "Callable[[], None]" = lambda: None
+    ) -> "None":
+        """before_end: is called when all work is done. Raises StoreError when the state file cannot be used."""
+        self._before_end = before_end
         self._channel = channel
         self._hello = hello
         self._is_damaged = False  # the state file turned out to be no sound database
@@ -218,6 +221,7 @@ class Server(object):
             change = self._store.changes_since(self._hello.replica)
             self._send_pages(change.rows, lambda page: messages.ReplicaPage(rows=page))
             bye.replica = change.replace(rows=[])
+        self._before_end()
         self._store.close()  # before the controller may end this process: then the state file is whole
         self._channel.send(bye)
 

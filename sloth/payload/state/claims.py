@@ -16,15 +16,16 @@ class Claims(object):
         self._db = database
         self.session: "dict[str, str]" = {}  # thing -> key of the last call that claimed it
 
-    def put(self, key: "str", things: "Iterable[str]", needs: "Iterable[str]") -> "None":
-        """Record what `key` claims and needs, if that differs from what is recorded."""
+    def put(self, key: "str", things: "Iterable[str]", needs: "Iterable[str]") -> "bool":
+        """Record what `key` claims and needs; return whether that differs from what was recorded."""
         wanted = set((thing, 0) for thing in things) | set((thing, 1) for thing in needs)
         rows = self._db.execute("SELECT thing, need FROM claims WHERE key=?", (key,)).fetchall()
         if set(rows) == wanted:
-            return
+            return False
         self._db.write("DELETE FROM claims WHERE key=?", (key,))
         for thing, need in sorted(wanted):
             self._db.write("INSERT INTO claims VALUES (?, ?, ?)", (thing, key, need))
+        return True
 
     def of(self, key: "str") -> "list[str]":
         """Return what the record of `key` claims."""

@@ -67,8 +67,7 @@ class Records(object):
         now = int(time.time())
         if old is not None and not changed:
             same = (old.checksum, old.desired_json, old.observed_json, old.site, old.task, old.calls_json)
-            is_active = old.orphaned is None and old.superseded_by is None
-            if is_active and same == (checksum, desired.json, observed.json, context.site, context.task, calls):
+            if old.is_active and same == (checksum, desired.json, observed.json, context.site, context.task, calls):
                 statement = "UPDATE resources SET checked_at=?, place=? WHERE key=?"
                 self._db.write(statement, (now, context.where, key), changed=False)
                 return

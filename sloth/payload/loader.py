@@ -1,0 +1,113 @@
+"""Loads the payload's modules from one file with the code of all: a file for each costs several times as much.
+
+The code file lies beside the sources, is of one version of Python, and grows by what a session had to compile. It needs
+no dates: the sources never change, because their directory is named after their hash.
+"""
+
+import marshal
+import os
+import sys
+import zlib
+
+# The import system itself; the package `importlib` takes a millisecond of every start.
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+PREFIX = "sloth."
+MAGIC: "bytes" = MAGIC_NUMBER
+
+
+class CodeFile(object):
+    """Finds and loads modules below `root`, for sys.meta_path."""
+
+    def __init__(self, root: "str") -> "None":
+        self._root = root
+        self._path = "%s/code.%s" % (root, sys.implementation.cache_tag)
+        self._codes = _read(self._path)
+        self._is_whole = True
+
+    def find_spec(self, name: "str", path: "object" = None, target: "object" = None) -> "ModuleSpec | None":
+        """Return how to load one of our modules; None for others, and when there is none of this name."""
+        if not name.startswith(PREFIX):
+            return None
+        if name not in self._codes and not self._compile(name):
+            return None
+        is_package, _ = self._codes[name]
+        spec = ModuleSpec(name, self, is_package=is_package)  # type: ignore[arg-type]  # a Loader by its methods
+        if is_package:
+            spec.submodule_search_locations = [self._root + "/" + name.replace(".", "/")]
+        return spec
+
+    def create_module(self, spec: "ModuleSpec") -> "None":
+        """Let the import system make an ordinary module."""
+
+    def exec_module(self, module: "ModuleType") -> "None":
+        code = marshal.loads(self._codes[module.__name__][1])
+        module.__file__ = code.co_filename
+        exec(code, module.__dict__)  # noqa: S102  # that is what a loader does
+
+    def _compile(self, name: "str") -> "bool":
+        stem = self._root + "/" + name.replace(".", "/")
+        for path, is_package in ((stem + "/__init__.py", True), (stem + ".py", False)):
+            try:
+                with open(path, "rb") as file:
+                    source = file.read()
+            except OSError:
+                continue
+            code = compile(source, path, "exec", 0, True)  # without what this file itself imports from __future__
+            self._codes[name] = (is_package, marshal.dumps(code))
+            self._is_whole = False
+            return True
+        return False
+
+    def save(self) -> "None":
+        """Write what had to be compiled, and what other sessions wrote meanwhile; if it fails, the next one tries."""
+        if self._is_whole:
+            return
+        data = marshal.dumps(dict(_read(self._path), **self._codes))
+        new = "%s/.new-%d" % (self._root, os.getpid())
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(MAGIC + b"%08x" % zlib.crc32(data) + data)
+            os.rename(new, self._path)
+        except OSError:
+            try:
+                os.unlink(new)
+            except OSError:
+                pass
+        self._is_whole = True
+
+
+def _read(path: "str") -> "dict[str, tuple[bool, bytes]]":
+    """Return the contents of a code file; {} when there is none, or it is damaged or of another Python."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return {}
+    start = len(MAGIC) + 8
+    data = content[start:]
+    if content[:start] != MAGIC + b"%08x" % zlib.crc32(data):
+        return {}
+    codes: "dict[str, tuple[bool, bytes]]" = marshal.loads(data)
+    return codes
+
+
+_installed: "list[CodeFile]" = []
+
+
+def install(root: "str") -> "None":
+    """Load the modules below the directory `root` from now on."""
+    found = CodeFile(root)
+    _installed.append(found)
+    sys.meta_path.insert(0, found)
+
+
+def save() -> "None":
+    """Keep the code of the modules that this process had to compile, if modules come from a code file."""
+    for found in _installed:
+        found.save()

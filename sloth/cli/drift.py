@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.engine import custom
 from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, Unreachable
+from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.report.text import hosts, neutral
 from sloth.state import queries
@@ -89,7 +89,7 @@ def drift(
     return status or (3 if exit_code and any(one.drift for one in found) else 0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Findings:
     """What was found of one agent: how many states there are, and which drifted or cannot be compared."""
 

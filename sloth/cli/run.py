@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,12 +16,13 @@ from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
 from sloth.engine.validate import preflight
 from sloth.errors import UsageError
+from sloth.frozen import frozen
 from sloth.inventory import extra_vars
 from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
 
 
-@dataclass(frozen=True)
+@frozen
 class SiteOptions:
     """The options that run and plan share."""
 

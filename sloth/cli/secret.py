@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,10 +16,11 @@ import click
 from sloth.cli import parameters
 from sloth.cli.output import confirm, write_json
 from sloth.errors import StateError, UsageError
+from sloth.frozen import frozen
 from sloth.state.vault import FILE, Vault
 
 
-@dataclass(frozen=True)
+@frozen
 class VaultOptions:
     """Which file of secrets is meant, and its keys."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sloth.engine.barriers import Barriers, order
@@ -12,6 +11,7 @@ from sloth.engine.options import Options
 from sloth.engine.prune import Pruning
 from sloth.engine.secrets import Secrets
 from sloth.errors import SiteError
+from sloth.frozen import frozen
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site, Task
 from sloth.state.shared import Shared
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunContext:
     """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run."""
 

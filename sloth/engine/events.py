@@ -5,9 +5,10 @@ Everything in an event is redacted already (engine/secrets.py); what is shown of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from sloth.frozen import frozen
 from sloth.payload.kernel.findings import Restored
 from sloth.payload.kernel.status import Reason, Status, Word
 from sloth.payload.session.messages import LockHolder
@@ -34,7 +35,7 @@ class SkipKind(Word):
     ONCE = "once"  # it runs once, and did on another host
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Skip:
     """Why a task does not run: `task` on `host` is what failed, where something did."""
 
@@ -56,7 +57,7 @@ class PhaseKind(Word):
     RETRYING = "retrying"  # a task is tried again
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Phase:
     """What a host is busy with; holder: with LOCKED; task and attempt (from 2 on): with RETRYING."""
 
@@ -66,7 +67,7 @@ class Phase:
     attempt: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Result:
     """One call's outcome on one host: an element of "results" in the JSON document.
 
@@ -90,7 +91,7 @@ class Result:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Summary:
     """The counts of a run: "hosts" and "unreachable" are hosts, the others calls."""
 
@@ -103,14 +104,14 @@ class Summary:
     unreachable: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Event:
     """Base of all events; `time` is epoch seconds."""
 
     time: float
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class RunStarted(Event):
     """The first event of a run."""
 
@@ -121,14 +122,14 @@ class RunStarted(Event):
     tasks: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class HostStarted(Event):
     """We begin to work on a host (connect)."""
 
     host: str
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class HostPhase(Event):
     """What a host is busy with."""
 
@@ -136,7 +137,7 @@ class HostPhase(Event):
     phase: Phase
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class TaskStarted(Event):
     """A task (or handler) begins on a host."""
 
@@ -145,7 +146,7 @@ class TaskStarted(Event):
     handler: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class CallOutput(Event):
     """A running command printed something: raw text, terminal escapes still in it."""
 
@@ -156,7 +157,7 @@ class CallOutput(Event):
     data: str
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Log(Event):
     """The output of print() and log.* in the site, and warnings."""
 
@@ -167,7 +168,7 @@ class Log(Event):
     where: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class CallFinished(Event):
     """One call is done (also failed, skipped)."""
 
@@ -176,7 +177,7 @@ class CallFinished(Event):
     result: Result
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class TaskFinished(Event):
     """A task is done on a host.
 
@@ -195,7 +196,7 @@ class TaskFinished(Event):
     unknown: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class OrphansFound(Event):
     """What the site once applied to a host and no longer names, and what pruning would do (PLANNED, REFUSED)."""
 
@@ -203,7 +204,7 @@ class OrphansFound(Event):
     orphans: tuple[Restored, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class HostFinished(Event):
     """A host is done: status is changed, unchanged, failed, skipped, unknown or unreachable."""
 
@@ -213,7 +214,7 @@ class HostFinished(Event):
     error: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class RunFinished(Event):
     """The last event."""
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.assets import hash_file
+from sloth.frozen import frozen
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments
 
 
-@dataclass(frozen=True)
+@frozen
 class Destination:
     """A file on the controller."""
 

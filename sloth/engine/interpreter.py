@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sloth.engine.calls import Calls, Pending
@@ -14,6 +13,7 @@ from sloth.engine.events import SKIPPED, UNCHANGED, CallOutput, HostPhase, Log, 
 from sloth.engine.fetch import Destination, FileSink, destination
 from sloth.engine.locks import Locks
 from sloth.errors import CallError, HostError, SlothError, StateError, UsageError
+from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SITE = "(site)"  # the task that calls at the top level of a site belong to
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Work:
     """What the program works on now: the task that its calls belong to, and how they are made."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from sloth.frozen import frozen
 from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 
-@dataclass(frozen=True)
+@frozen
 class Options:
     """How to run a site.
 

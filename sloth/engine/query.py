@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
 from sloth.engine.sessions import Purpose, Sessions
 from sloth.errors import CallError, SlothError
+from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
 from sloth.payload.session.messages import Call
@@ -25,7 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@frozen
 class Agent:
     """One account of one host, and so one state; account: "" is the one that the inventory names."""
 
@@ -38,7 +39,7 @@ class Agent:
         return f"{self.host.name}@{self.account}" if self.account else self.host.name
 
 
-@dataclass(frozen=True)
+@frozen
 class Query:
     """How to query. write: take the host's run lock; run, site: under which the host records what is done."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from sloth.frozen import frozen
 from sloth.payload.kernel.field import Field
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError, Call
 from sloth.suggest import did_you_mean
 
 
-@dataclass(frozen=True)
+@frozen
 class Problem:
     """A mistake in a site. where: "site.sloth:12"."""
 
@@ -21,7 +21,7 @@ class Problem:
     hint: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Token:
     kind: str  # "name" "string" "number" "op"
     text: str

@@ -8,9 +8,10 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
@@ -28,7 +29,7 @@ def who() -> str:
         return str(os.getuid())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Purpose:
     """What sessions are for; the hosts record it. lock_wait: seconds."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
+
+from sloth.frozen import frozen
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -31,7 +33,7 @@ class ConnectionType(StrEnum):
     LOCAL = "local"  # it is this machine
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Host:
     """A host of the inventory, with every setting resolved. Hosts are compared by identity.
 
@@ -62,7 +64,7 @@ class Host:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """A group of the inventory.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sloth.frozen import frozen
 from sloth.inventory.document import Document
 from sloth.inventory.model import BecomeMethod, ConnectionType, HostKeyPolicy
 from sloth.suggest import did_you_mean
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """The settings of one table, or of several merged. None: not set.
 
@@ -62,7 +63,7 @@ _NAMES = tuple(field.name for field in fields(Settings) if field.name not in ("v
 Check = Callable[["Json", Path], object]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     """A key of the file: the attribute it sets, its check, and the end of "KEY must be ..."."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import SiteError
+from sloth.frozen import frozen
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class OnFailure(StrEnum):
     ROLLBACK = "rollback"  # restore what the task changed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Serial:
     """How many hosts may run a task at the same time: a number of hosts, or a percentage of all of them."""
 
@@ -32,7 +32,7 @@ class Serial:
         return max(1, self.hosts or total * self.percent // 100)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Task:
     """A task or handler as declared.
 

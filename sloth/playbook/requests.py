@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sloth.errors import SlothError
+from sloth.frozen import frozen
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -40,7 +40,7 @@ class SharedOp(StrEnum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Invoke:
     """Send a call; the answer is its number.
 
@@ -53,7 +53,7 @@ class Invoke:
     protected: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Fetch:
     """Wait for the result of call number `call`, because the site reads `field`; the answer is a dict."""
 
@@ -62,14 +62,14 @@ class Fetch:
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Sync:
     """Wait for the replies of all calls."""
 
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Output:
     """Show what print() or log.LEVEL() was given."""
 
@@ -78,14 +78,14 @@ class Output:
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Facts:
     """Gather the host's facts; the answer is a dict of all there are. One without facts is taken for "not known"."""
 
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Shared:
     """Do state.OP(...); the answer is plain data."""
 
@@ -94,7 +94,7 @@ class Shared:
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Render:
     """Render the template `source` with the variables `args` besides the host's; the answer is the text."""
 
@@ -103,7 +103,7 @@ class Render:
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Secret:
     """Look up a secret; the answer is its value."""
 
@@ -111,14 +111,14 @@ class Secret:
     where: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Done:
     """The program came to its end. `value`: whether what it returned is true in Lua."""
 
     value: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Error:
     """The program ended with an error that nothing caught.
 
@@ -132,7 +132,7 @@ class Error:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Raise:
     """An answer that raises an error in Lua, which sees it as the string str(error)."""
 

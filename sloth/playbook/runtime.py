@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import SiteError
+from sloth.frozen import frozen
 from sloth.playbook.site import Site
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ HEADROOM = 64 * 1024  # bytes that Lua itself needs to go on
 CHUNKS = ("sandbox", "encode", "stubs", "driver")  # lua/*.lua, in the order in which they build on one another
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What one site may use on one host.
 

@@ -7,12 +7,13 @@ import json
 from typing import TextIO
 
 from sloth.engine.events import CallFinished, CallOutput, Event, HostFinished, RunFinished, RunStarted
+from sloth.frozen import frozen
 from sloth.payload.kernel.status import Status
 from sloth.report.folding import Folding
 from sloth.report.text import fold_names, neutral
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Answer:
     """What the command did on one host. exit_code: None where it did not run to its end; error: None for success."""
 

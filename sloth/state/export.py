@@ -14,11 +14,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.payload.kernel.paging import pages
 from sloth.payload.state.export import TABLES
 from sloth.state.keys import Damaged, KeyHeader, Keyring, Keys
@@ -36,7 +37,7 @@ Counts = dict[str, dict[str, int]]  # agent -> table -> number of rows
 _PLAIN, _FERNET = "none", "fernet"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Header:
     """The header of an export, which anybody can read.
 

@@ -9,11 +9,12 @@ import re
 import stat
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -82,7 +83,7 @@ class Keyring:
             raise Damaged("cannot be decrypted") from None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scrypt:
     """How a file's key is derived from a passphrase: a salt (base64), and the cost.
 
@@ -129,7 +130,7 @@ class Scrypt:
         return Keyring([base64.urlsafe_b64encode(key).decode("ascii")], "the passphrase")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyHeader:
     """What the header of an encrypted file says about its keys.
 
@@ -167,7 +168,7 @@ def read_key_file(path: Path) -> list[str]:
     return [line.partition("#")[0].strip() for line in lines if line.partition("#")[0].strip()]
 
 
-@dataclass(frozen=True)
+@frozen
 class Keys:
     """The keys that the user provides: by --key-file, --passphrase or the environment.
 

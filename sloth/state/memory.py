@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.record import ReplicaChange
 from sloth.payload.state.store import Store
@@ -42,7 +42,7 @@ MIGRATIONS = (
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known:
     """What the controller remembers of one agent.
 

@@ -7,10 +7,11 @@ is the JSON that commands print; its form is in report/schema_state.json.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.payload.kernel.findings import Drift, DriftStatus, Handler, Restored, RestoreStatus, RunEntry
 from sloth.payload.kernel.status import Reason
 from sloth.payload.kernel.value import InvalidValue, Value, uses_words
@@ -102,7 +103,7 @@ class Stats(Value):
     last_checked_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordWithHistory:
     """A record, and its newest changes, newest first."""
 
@@ -114,7 +115,7 @@ class RecordWithHistory:
         return {**self.record.shown(), "history": [change.shown() for change in self.history]}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Freed:
     """What vacuum() did: how many changes it forgot, and how many bytes it freed."""
 
@@ -122,7 +123,7 @@ class Freed:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Loaded:
     """What load_rows() did: how many rows were added, and how many altered."""
 
@@ -133,7 +134,7 @@ class Loaded:
         return Loaded(self.added + other.added, self.altered + other.altered)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StateQuery(Generic[T]):
     """A query: its name and arguments for the payload, and how to read a row of the answer.
 

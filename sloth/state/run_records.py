@@ -5,15 +5,16 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.state.database import Transaction
 
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunResult:
     """A call of a run that changed something or failed. Secrets are already redacted.
 
@@ -30,7 +31,7 @@ class RunResult:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRecord:
     """A run of this controller. What is only known at its end is None until then.
 

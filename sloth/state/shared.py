@@ -7,12 +7,12 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.state.database import Transaction, open_database, sloth_home
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class _Kind(StrEnum):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Parameter:
     """A parameter of an operation; `default` is Lua text for its usage line, "" where a value is required."""
 
@@ -77,7 +77,7 @@ _OPERATIONS: dict[str, tuple[_Parameter, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lock:
     """A lock that is held. Times are epoch seconds."""
 

@@ -8,10 +8,11 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from sloth.errors import StateError
+from sloth.frozen import frozen
 from sloth.state.keys import Damaged, KeyHeader, Keyring, Keys
 from sloth.state.private import replacing
 from sloth.suggest import did_you_mean
@@ -22,7 +23,7 @@ VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Content:
     """What is in the file: tokens by the names of their secrets."""
 

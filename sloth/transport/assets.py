@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sloth.errors import CallError
+from sloth.frozen import frozen
 from sloth.payload.kernel.record import Asset as WireAsset
 from sloth.payload.session import wire
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asset:
     """A file or, with `dir`, a directory. open() returns its bytes, from the beginning each time."""
 

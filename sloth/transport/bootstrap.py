@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sloth.errors import BecomeError, BootstrapError, HostError, ProtocolError
+from sloth.frozen import frozen
 from sloth.payload.session import wire
 from sloth.transport import exit_errors
 from sloth.transport.bundle import Bundle
@@ -23,7 +24,7 @@ NOISE = 64 * 1024  # bytes that a login shell may print before the payload start
 READ = 256 * 1024
 
 
-@dataclass(frozen=True)
+@frozen
 class Become:
     """The account to become by sudo, and the password for that (None: sudo must not want one)."""
 

@@ -6,16 +6,16 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import sloth.payload
+from sloth.frozen import frozen
 
 DATE = (2000, 1, 1, 0, 0, 0)
 
 
-@dataclass(frozen=True)
+@frozen
 class Bundle:
     """`data`: a zip with the package `sloth.payload`, compressed by zlib; `sha256`: its hash as hex."""
 

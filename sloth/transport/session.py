@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sloth.errors import BootstrapError, ConnectionLost, HostError, ProtocolError
+from sloth.frozen import frozen
 from sloth.payload.kernel import findings  # noqa: F401  Bye holds some, which are read by their name
 from sloth.payload.kernel.record import ReplicaChange
 from sloth.payload.kernel.status import FailureKind
@@ -36,7 +36,7 @@ CANCEL = 2.0  # seconds for the host to take a cancellation
 READ = 256 * 1024
 
 
-@dataclass(frozen=True)
+@frozen
 class Listener:
     """What a session reports while it runs. Numbers are those that submit() has returned."""
 

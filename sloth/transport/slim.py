@@ -6,7 +6,8 @@ import ast
 import io
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from sloth.frozen import frozen
 
 
 def slim(source: bytes) -> bytes:
@@ -37,7 +38,7 @@ def slim(source: bytes) -> bytes:
     return slimmed
 
 
-@dataclass(frozen=True)
+@frozen
 class _Cut:
     """A piece of source: from (line, column) to (line, column), both from 0, in bytes; and what replaces it."""
 

@@ -205,7 +205,7 @@ def _command(python: str | None, source: str, argument: str, become: str | None,
     if python is not None and not PLAIN_PATH.match(python):
         raise UsageError(f"python = {python!r} is not the plain path of an interpreter")
     candidates = python or " ".join(CANDIDATES)
-    start = "import sys,base64,zlib;exec(zlib.decompress(base64.b64decode(sys.argv[1])))"
+    start = "import sys,binascii,zlib;exec(zlib.decompress(binascii.a2b_base64(sys.argv[1])))"
     arguments = f"{_packed(source)} {argument}".rstrip()
     loop = (
         f'for p in {candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '

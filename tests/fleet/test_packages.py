@@ -15,7 +15,7 @@ __all__ = ["go"]
 
 
 @pytest.fixture
-def repository(go: Runner) -> Path:
+def offers(go: Runner) -> Path:
     """The only repository of the host; the files in `files` are in no index."""
     directory = go.fleet.roots[HOST] / "srv/reports"
     if not directory.is_dir():
@@ -46,7 +46,7 @@ def twice(go: Runner, call: str) -> list[str]:
 CHANGED_ONCE = ["changed", "unchanged"]
 
 
-@pytest.mark.usefixtures("repository")
+@pytest.mark.usefixtures("offers")
 def test_the_syntax_of_apt_is_no_name(go: Runner) -> None:
     """Issue 12: `tcsh-` with a refresh removed tcsh."""
     assert twice(go, 'pkg.install("shell-x")') == CHANGED_ONCE
@@ -58,7 +58,7 @@ def test_the_syntax_of_apt_is_no_name(go: Runner) -> None:
     assert "ii  shell-x" in go.shell("dpkg -l shell-x")
 
 
-@pytest.mark.usefixtures("repository")
+@pytest.mark.usefixtures("offers")
 def test_architectures(go: Runner) -> None:
     """Issue 12 (hello:amd64); Ansible 24673 (a package of another architecture), Salt 68932."""
     assert twice(go, 'pkg.install("greeter:amd64")') == CHANGED_ONCE
@@ -73,7 +73,7 @@ def test_architectures(go: Runner) -> None:
     assert twice(go, 'pkg.remove("greeter:any")') == CHANGED_ONCE
 
 
-@pytest.mark.usefixtures("repository")
+@pytest.mark.usefixtures("offers")
 def test_versions(go: Runner) -> None:
     """Ansible 6885, 13392, 78799 (a version, a pattern), modules-core 5867 (two stars), 327 (an older file)."""
     assert twice(go, 'pkg.install("greeter=1.0")') == CHANGED_ONCE
@@ -91,7 +91,7 @@ def test_versions(go: Runner) -> None:
     assert twice(go, file.format("1.0", ", allow_downgrade = true")) == CHANGED_ONCE
 
 
-@pytest.mark.usefixtures("repository")
+@pytest.mark.usefixtures("offers")
 def test_virtual_packages(go: Runner) -> None:
     """Ansible 76779 (its provider's version), modules-core 3448 and pyinfra 1026 (always changed)."""
     assert twice(go, 'pkg.install("yaml-mode")') == CHANGED_ONCE
@@ -99,7 +99,7 @@ def test_virtual_packages(go: Runner) -> None:
     assert "name one of them: alt-a, alt-b" in go.error('pkg.install("alt")')
 
 
-@pytest.mark.usefixtures("repository")
+@pytest.mark.usefixtures("offers")
 def test_failures_say_why(go: Runner) -> None:
     """Salt 26156 and 43988 ("held broken packages"), 30733 (held), 66507 (a script)."""
     assert "needs: Depends: python3-not-there (>= 9) but it is not installable" in go.error('pkg.install("top")')

@@ -293,8 +293,8 @@ def refresh(directory: "str") -> "None":
     """Set the times of an account's files in /var/tmp, where the system removes what was not used for a month."""
     if not directory.startswith(TEMPORARY):
         return
-    for path, names, files in os.walk(directory):
-        for name in names + files:
+    for path, folders, files in os.walk(directory):
+        for name in folders + files:
             try:
                 os.utime(os.path.join(path, name), None, follow_symlinks=False)
             except OSError:

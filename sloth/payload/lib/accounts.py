@@ -23,7 +23,7 @@ class ShadowEntry(object):
     __slots__ = ("ages", "expires", "password")
 
     def __init__(self, password: "str", expires: "int | None", ages: "list[int | None]") -> "None":
-        """password: the hash; expires: days since the epoch; ages: minimum, maximum and warning, in days."""
+        """password: the hash; expires: days since the epoch; ages: minimum, maximum, warning and inactivity, in days."""
         self.password = password
         self.expires = expires
         self.ages = ages
@@ -90,7 +90,7 @@ def _read_shadow() -> "dict[str, ShadowEntry]":
             fields = line.rstrip("\n").split(":")
             if len(fields) > 7:
                 numbers = [int(text) if text.lstrip("-").isdigit() else None for text in fields[2:]]
-                entries[fields[0]] = ShadowEntry(fields[1], numbers[5], numbers[1:4])
+                entries[fields[0]] = ShadowEntry(fields[1], numbers[5], numbers[1:5])
     return entries
 
 

@@ -26,7 +26,11 @@ class AuthorizedKey(UserFileEdit):
     Other than Ansible, lines are read as sshd reads them: tabs may separate the words, so a key that can log in is
     found and removed whatever its line looks like.
 
-    Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run.
+    Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run. A file at
+    a `path` of your own keeps its mode, but for write permission of group and others.
+
+    Other than Ansible, lines that are not about the keys of the call keep their blanks and their repetitions: Ansible
+    writes all lines of keys anew, and empty lines and comments that are equal only once.
 
     Other than Ansible, a key that is in the file several times is reduced to one line, and with `state = "absent"` all
     of its lines are removed. Lines of other keys are never removed without `exclusive`, even when they are duplicates.
@@ -36,7 +40,8 @@ class AuthorizedKey(UserFileEdit):
 
     Other than Ansible, root follows no link and touches no other user's file below the user's home.
 
-    Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL.
+    Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL. A `key` without any key
+    in it is an error (with `exclusive`, Ansible removes all keys).
     """
 
     name = "ssh.authorized_key"
@@ -47,7 +52,7 @@ class AuthorizedKey(UserFileEdit):
         Field("state", choices=("present", "absent"), default="present", help="whether the keys are in the file"),
         Field("key_options", aliases=("options",), help="options for all the keys, instead of those on their lines"),
         Field("comment", help="comment for all the keys, instead of those on their lines"),
-        Field("exclusive", "bool", False, help="remove all other keys, and all other lines"),
+        Field("exclusive", "bool", False, help="with state = present: remove all other keys, and all other lines"),
         Field("path", "path", help="the file, when it is not ~/.ssh/authorized_keys; %u and %h as for sshd"),
         Field("manage_dir", "bool", True, how=True, help="create the directory, and keep its mode and owner"),
         Field("follow", "bool", False, how=True, help="follow path when it is a link"),
@@ -64,16 +69,14 @@ end})"""
         if not lines:
             raise ArgumentError("%s: key is empty" % cls.name)
         for line in lines:
-            if not line.startswith("file://") and Key.parse(line) is None:
+            if not line.startswith("file://") and Key.parse(line, True) is None:
                 raise ArgumentError("invalid key specified: %s" % line, hint="a key begins with its type, or options")
-        if values["exclusive"] and values["state"] == "absent":
-            raise ArgumentError('%s: exclusive needs state = "present"' % cls.name)
 
     def keys(self) -> "list[Key]":
         """Return the keys of the arguments without repetition, with the options and comment given for all."""
         keys: "dict[str, Key]" = {}
         for line in self._all_lines():
-            key = Key.parse(line)
+            key = Key.parse(line, True)
             if key is None:
                 raise Failed("invalid key specified: %s" % line)
             if self.args.key_options is not None:
@@ -98,14 +101,17 @@ end})"""
                 raise Missing("file not found: %s" % path)
 
     def identity(self) -> "str":
-        if self.args.exclusive:
+        if self._is_exclusive():
             return "%s:exclusive" % self._account_and_path()
         lines = _key_lines(self.args.key)
-        key = Key.parse(lines[0])
+        key = Key.parse(lines[0], True)
         if len(lines) == 1 and key is not None:
             return "%s:%s" % (self._account_and_path(), abbreviate(key.kind, key.data))
         digest = sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return "%s:%d keys %s" % (self._account_and_path(), len(lines), digest)
+
+    def _is_exclusive(self) -> "bool":
+        return bool(self.args.exclusive and self.args.state == "present")
 
     def _account_and_path(self) -> "str":
         user: "str" = self.args.user
@@ -117,9 +123,9 @@ end})"""
 
     def parts(self) -> "list[Resource]":
         lines = _key_lines(self.args.key)
-        if self.args.exclusive or len(lines) == 1 or any(line.startswith("file://") for line in lines):
+        if self._is_exclusive() or len(lines) == 1 or any(line.startswith("file://") for line in lines):
             return [self]
-        keys = dict((parsed.data, line) for line, parsed in ((line, Key.parse(line)) for line in lines) if parsed)
+        keys = dict((parsed.data, line) for line, parsed in ((line, Key.parse(line, True)) for line in lines) if parsed)
         return [AuthorizedKey(Args(dict(vars(self.args), key=[line])), self.host) for line in keys.values()]
 
     def part_change(self, part: "Resource", change: "Change") -> "Change":
@@ -146,7 +152,7 @@ end})"""
             key = Key.parse(line)
             named = wanted.get(key.data) if key is not None else None
             if key is None or named is None:
-                if not self.args.exclusive:
+                if not self._is_exclusive():
                     kept.append(line)
             elif is_present and key.same(named) and key.data not in found:
                 found.add(key.data)

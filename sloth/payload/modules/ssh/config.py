@@ -45,8 +45,9 @@ class Config(UserFileEdit):
 
     Only the options that are given are compared; other options of the block, other blocks and comments are kept byte
     for byte. A keyword counts in any case; a list is written as several lines; true and false are yes and no; an option
-    that is "" is removed. A new block goes to the end of the file: OpenSSH takes the first value that it finds, so a
-    `Host *` above it takes precedence, and a warning is shown. `state = "absent"` removes the block.
+    that is "" is removed; without options no block is added. A new block goes to the end of the file: OpenSSH takes the
+    first value that it finds, so a `Host *` above it takes precedence, and a warning is shown. `state = "absent"` removes
+    the block.
 
     Other than Ansible, a value or keyword that OpenSSH would not accept is refused, since ssh connects nowhere while
     its configuration has one. List a keyword that only a patched ssh has in the option IgnoreUnknown of the same call.
@@ -55,6 +56,10 @@ class Config(UserFileEdit):
 
     Other than Ansible, of several blocks with the same host `state = "absent"` removes all. The first one is edited;
     what is removed from it, or set to a list, is removed from the others, too.
+
+    Other than Ansible, `Host *` is a block like any other (Ansible adds another one in every run and removes none),
+    blocks without options and options above the first block stay as they are, comments in a removed block go with it,
+    and a file named by IdentityFile need not exist.
 
     Other than Ansible, ProxyCommand and ProxyJump exclude each other in `options` as well, and a warning says when the
     block already has the other one.
@@ -120,6 +125,8 @@ end})"""
                 del lines[start:end]
             return join_lines(lines) if blocks else data
         options = _desired_options(vars(self.args))
+        if not blocks and not any(texts for _, texts in options):
+            return data
         if not blocks:
             if lines and not lines[-1].endswith("\n"):
                 lines[-1] += "\n"
@@ -140,6 +147,8 @@ end})"""
         content = (change.after or {}).get("content")
         if content is not None and self.args.state == "present":
             lines = split_lines(content.data())
+            if not _find_blocks(lines, self.args.host):
+                return UserFileEdit.apply(self, change)
             self._warn_of_other_proxy(lines)
             self._warn_of_precedence(lines)
         return UserFileEdit.apply(self, change)

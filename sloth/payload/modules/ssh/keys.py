@@ -87,20 +87,26 @@ class Key(object):
         self.comment = comment
 
     @classmethod
-    def parse(cls, line: "str") -> "Key | None":
-        """Return the Key on `line`, or None when it holds none."""
+    def parse(cls, line: "str", is_given: "bool" = False) -> "Key | None":
+        """Return the Key on `line`, or None when it holds none.
+
+        is_given: it is an argument, not a line of the file: a blank after a comma between options is allowed.
+        """
         text = line.strip(" \t\r\n")
         if not text or text.startswith("#"):
             return None
         word, rest = first_word(text)
         options: "list[str]" = []
         if not is_type(word):
+            while is_given and word.endswith(",") and rest:
+                more, rest = first_word(rest)
+                word += more
             options = split_options(word)
             word, rest = first_word(rest)
         words = re.split("[ \t]+", rest, maxsplit=1)
         if not is_type(word) or not words[0]:
             return None
-        return cls(options, word, words[0], words[1].strip() if len(words) > 1 else "")
+        return cls(options, word, words[0], " ".join(split_words(words[1])) if len(words) > 1 else "")
 
     def same(self, other: "Key") -> "bool":
         """Return whether both mean the same; the order of options does not count."""
@@ -108,6 +114,6 @@ class Key(object):
         return (mine, self.kind, self.data, self.comment) == (theirs, other.kind, other.data, other.comment)
 
     def line(self) -> "str":
-        """Return the line, without its end."""
-        words = [",".join(self.options), self.kind, self.data, self.comment]
-        return " ".join(word for word in words if word)
+        """Return the line, without its end; as Ansible writes it, with a blank after a key without a comment."""
+        options = ",".join(self.options)
+        return "%s%s %s %s" % (options + " " if options else "", self.kind, self.data, self.comment)

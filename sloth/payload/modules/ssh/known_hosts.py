@@ -37,6 +37,8 @@ class KnownHosts(UserFileEdit):
     Other than Ansible, ~/.ssh is kept at mode 0700 and the user's file at 0600, both owned by the user; root follows no
     link below the user's home; ssh-keygen is not needed on the host; and `key` may be just "type key".
 
+    Other than Ansible, a last line without a newline is ended first; Ansible appends the key to that line.
+
     Other than Ansible, `port` adds the port to the name, and a warning names a key that ssh could not read.
     """
 

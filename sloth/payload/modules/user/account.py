@@ -6,6 +6,7 @@ import time
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import accounts, files
+from sloth.payload.modules.user.home import make_home, read_home_umask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,15 @@ ATTRIBUTES = (
     Field("password_expire_min", "int", help="minimum number of days between password changes; -1: none"),
     Field("password_expire_max", "int", help="days after which the password must be changed; -1: never"),
     Field("password_expire_warn", "int", help="days of warning before the password expires"),
+    Field(
+        "password_expire_account_disable",
+        "int",
+        help="days after the password has expired for which the account still works; -1: for ever",
+    ),
     Field("non_unique", "bool", False, how=True, help="allow a uid that another account has"),
+    Field("skeleton", "path", how=True, help="directory that a new home is copied from"),
+    Field("umask", how=True, help="umask of a new home directory, in octal, instead of that of /etc/login.defs"),
+    Field("system", "bool", False, how=True, help="create a system account, with a uid of their range"),
 )
 RETURNS = (
     Field("uid", "int", help="numeric user ID"),
@@ -59,7 +68,12 @@ RETURNS = (
 )
 
 
-AGEING = {"password_expire_min": "-m", "password_expire_max": "-M", "password_expire_warn": "-W"}  # chage's options
+AGEING = {  # chage's options, in the order in which /etc/shadow has the numbers
+    "password_expire_min": "-m",
+    "password_expire_max": "-M",
+    "password_expire_warn": "-W",
+    "password_expire_account_disable": "-I",
+}
 _HASH = r"^(\$[0-9a-z]+\$|_|[*!x]|[./0-9A-Za-z]{13}$|$)"
 
 
@@ -75,11 +89,11 @@ class User(Resource):
             text = values.get(name)
             if text is not None and (":" in text or "\n" in text):
                 raise ArgumentError("%s: %s must not contain a colon or a newline" % (cls.name, name))
-        if values.get("append") and values.get("groups") is None:
-            raise ArgumentError("%s: append needs groups" % cls.name)
         home = values.get("home")
         if home is not None and not home.startswith("/"):
             raise ArgumentError("%s: home must be an absolute path: %r" % (cls.name, home))
+        if values.get("umask") is not None and not re.match(r"^0*[0-7]{1,3}$", values["umask"]):
+            raise ArgumentError("%s: umask must consist of octal digits: %s" % (cls.name, values["umask"]))
         _check_password(cls.name, values)
         if values.get("expires") is not None:
             _parse_day(values["expires"])
@@ -116,7 +130,7 @@ class User(Resource):
             entry = accounts.read_shadow(self.host, self.args.name)
         except PermissionError:
             raise Failed("permission denied: %s" % accounts.DATABASES["shadow"], hint="set become = true")
-        entry = entry or accounts.ShadowEntry("!", None, [None, None, None])
+        entry = entry or accounts.ShadowEntry("!", None, [None] * len(AGEING))
         # An account without a password has "!" or "!!": locked, with nothing to unlock.
         now: "Attributes" = {
             "password": entry.password.lstrip("!"),
@@ -165,15 +179,34 @@ class Present(User):
         if args.group is not None:
             desired["group"] = accounts.group_name(self.host, args.group)
         if args.groups is not None:
-            current = (now or {}).get("groups", [])
-            # The databases need not list a user as a member of its primary group.
-            primary = desired.get("group", (now or {}).get("group"))
-            named = [name for name in self._named_groups() if name != primary or name in current]
-            desired["groups"] = sorted(set(named) | set(current if args.append else []))
+            desired["groups"] = self._desired_groups(now, desired)
         desired.update(self._desired_password(now))
         if args.expires is not None:
             desired["expires"] = _format_day(_parse_day(args.expires))
+        if self._wants_home():
+            desired["home_exists"] = True
         return desired
+
+    def _desired_groups(self, now: "Attributes | None", desired: "Attributes") -> "list[str]":
+        current: "set[str]" = set((now or {}).get("groups", ()))
+        wanted = set(self._named_groups()) | (current if self.args.append else set())
+        primary = (now or {}).get("group")
+        # The databases need not list a user as a member of its primary group.
+        if desired.get("group", primary) == primary and wanted - {primary} == current:
+            wanted.discard(primary)
+        return sorted(wanted)
+
+    def _wants_home(self) -> "bool":
+        """Return whether the home is created if it is missing: by user.modify only if it is given."""
+        if self.args.create_home is None:
+            return self.args.home is not None
+        return bool(self.args.create_home)
+
+    def make_home(self) -> "None":
+        """Create the account's home directory if it does not exist."""
+        skeleton = self.host.expand(self.args.skeleton or "/etc/skel")
+        umask = int(self.args.umask, 8) if self.args.umask else read_home_umask()
+        make_home(accounts.get_account(self.host, self.args.name), skeleton, umask)
 
     def _desired_password(self, now: "Attributes | None") -> "Attributes":
         args = self.args
@@ -192,6 +225,11 @@ class Present(User):
         return {}
 
     def _modify(self, change: "Change") -> "None":
+        self._modify_account(change)
+        if self._wants_home():
+            self.make_home()
+
+    def _modify_account(self, change: "Change") -> "None":
         argv = ["usermod"]
         after = change.after or {}
         if "uid" in change:

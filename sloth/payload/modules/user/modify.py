@@ -1,5 +1,6 @@
 """user.modify: changes attributes of an account that exists."""
 
+from sloth.payload.kernel.resource import Field
 from sloth.payload.lib import accounts
 from sloth.payload.modules.user.account import ATTRIBUTES, NAME, RETURNS, Present
 
@@ -12,12 +13,22 @@ if TYPE_CHECKING:
 class Modify(Present):
     """Change attributes of an existing user; it is an error when the user does not exist.
 
-    Other than Ansible, this is a call of its own: it never creates an account. What user.create's documentation says of
-    passwords, `expires` and `move_home` holds here, too.
+    Other than Ansible, this is a call of its own: it never creates an account, so `system` has no effect. A missing home
+    is created only if `home` or `create_home` is given. What user.create's documentation says of passwords, `expires` and
+    `move_home` holds here, too.
     """
 
     name = "user.modify"
-    fields = (NAME, *ATTRIBUTES)
+    fields = (
+        NAME,
+        *ATTRIBUTES,
+        Field(
+            "create_home",
+            "bool",
+            aliases=("createhome",),
+            help="create the home directory if it is missing; by default if home is given",
+        ),
+    )
     returns = RETURNS
     example = """task({name = "lock the intern", become = true, run = function()
     user.create({name = "intern"})

@@ -23,7 +23,7 @@ class ShadowEntry(object):
     __slots__ = ("ages", "expires", "password")
 
     def __init__(self, password: "str", expires: "int | None", ages: "list[int | None]") -> "None":
-        """password: the hash; expires: days since the epoch; ages: minimum, maximum, warning and inactivity, in days."""
+        """password: the hash; expires: days since the epoch; ages: minimum, maximum, warning, inactivity, in days."""
         self.password = password
         self.expires = expires
         self.ages = ages

@@ -26,8 +26,8 @@ class AuthorizedKey(UserFileEdit):
     Other than Ansible, lines are read as sshd reads them: tabs may separate the words, so a key that can log in is
     found and removed whatever its line looks like.
 
-    Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run. A file at
-    a `path` of your own keeps its mode, but for write permission of group and others.
+    Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run. A file
+    at a `path` of your own keeps its mode, but for write permission of group and others.
 
     Other than Ansible, lines that are not about the keys of the call keep their blanks and their repetitions: Ansible
     writes all lines of keys anew, and empty lines and comments that are equal only once.
@@ -40,8 +40,9 @@ class AuthorizedKey(UserFileEdit):
 
     Other than Ansible, root follows no link and touches no other user's file below the user's home.
 
-    Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL. A `key` without any key
-    in it is an error (with `exclusive`, Ansible removes all keys).
+    Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL. A `key` without any
+    key in it is an error (with `exclusive`, Ansible removes all keys). With `manage_dir = false` the directory must
+    exist.
     """
 
     name = "ssh.authorized_key"

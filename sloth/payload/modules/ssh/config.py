@@ -46,8 +46,8 @@ class Config(UserFileEdit):
     Only the options that are given are compared; other options of the block, other blocks and comments are kept byte
     for byte. A keyword counts in any case; a list is written as several lines; true and false are yes and no; an option
     that is "" is removed; without options no block is added. A new block goes to the end of the file: OpenSSH takes the
-    first value that it finds, so a `Host *` above it takes precedence, and a warning is shown. `state = "absent"` removes
-    the block.
+    first value that it finds, so a `Host *` above it takes precedence, and a warning is shown. `state = "absent"`
+    removes the block.
 
     Other than Ansible, a value or keyword that OpenSSH would not accept is refused, since ssh connects nowhere while
     its configuration has one. List a keyword that only a patched ssh has in the option IgnoreUnknown of the same call.

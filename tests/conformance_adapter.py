@@ -54,8 +54,8 @@ def ship(cls, values, request):
     async def variables(facts):
         return request.get("vars") or {}
 
-    shipper = Shipper(Path(request.get("dir") or "."), NoMemory())
-    return asyncio.run(shipper.prepare(cls, values, variables))
+    directory = Path(request.get("dir") or ".")
+    return asyncio.run(Shipper(NoMemory()).prepare(cls, values, variables, directory))
 
 
 class NoMemory(object):

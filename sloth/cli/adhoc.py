@@ -26,7 +26,7 @@ def make_site(
 
     Raises UsageError.
     """
-    files = custom.load(parameters.modules_directory(modules, Path.cwd()))
+    files = custom.load(*parameters.modules_directories(modules, Path.cwd()))
     cls = find_call(call)
     if call == FACTS:  # in Lua, `facts` is a value and no module
         raise UsageError(f"{FACTS} cannot be called like this", hint="use sloth-runner facts")
@@ -48,7 +48,7 @@ def call(
     hosts: str,
     module: str,
     words: tuple[str, ...],
-    inventory: str | None,
+    inventory: tuple[str, ...],
     check: bool,
     exit_code: bool,
     diff: bool,
@@ -103,7 +103,7 @@ def call(
 def exec_(
     hosts: str,
     command: tuple[str, ...],
-    inventory: str | None,
+    inventory: tuple[str, ...],
     output: str,
     timeout: float | None,
     become: bool,

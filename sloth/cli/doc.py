@@ -36,8 +36,8 @@ def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output:
     Your own modules (./modules or --modules) are shown with the built-in ones. For completion and checks in an
     editor, run `sloth-runner doc --lua-types > sloth.lua` and add that file to the language server's library.
     """
-    own = parameters.modules_directory(modules, Path.cwd())
-    custom.load(own if modules or not markdown else None)
+    if modules or not markdown:
+        custom.load(*parameters.modules_directories(modules, Path.cwd()))
     classes = all_calls()
     if markdown:
         click.echo(documentation.markdown(classes), nl=False)

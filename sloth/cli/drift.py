@@ -44,7 +44,7 @@ def agents_of(selected: Sequence[Host]) -> list[Agent]:
         memory.close()
 
 
-def find_drift(pattern: str | Sequence[str], inventory: str | None, query: Query) -> Answers:
+def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: Query) -> Answers:
     """Look for drift on all agents of the hosts that `pattern` selects."""
     selected = parameters.select(parameters.read_inventory(inventory), pattern, "--limit")
     return asyncio.run(query.states(agents_of(selected), queries.find_drift()))
@@ -60,7 +60,7 @@ def find_drift(pattern: str | Sequence[str], inventory: str | None, query: Query
 @parameters.ASK_PASSWORD
 @parameters.FORKS
 def drift(
-    inventory: str | None,
+    inventory: tuple[str, ...],
     limit: tuple[str, ...],
     output: str,
     diff: bool,
@@ -77,7 +77,7 @@ def drift(
     query = Query(
         become_password=parameters.become_password(ask_become_pass),
         forks=forks,
-        custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
+        custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )
     answers = find_drift(parameters.words(limit) or "all", inventory, query)
     found = [_Findings.read(name, answer) for name, answer in answers.items()]

@@ -31,7 +31,7 @@ CALL = "facts.gather"
 @parameters.FORKS
 def facts(
     names: tuple[str, ...],
-    inventory: str | None,
+    inventory: tuple[str, ...],
     limit: tuple[str, ...],
     output: str,
     ask_become_pass: bool,

@@ -11,8 +11,7 @@ import click
 
 from sloth.cli import parameters
 from sloth.cli.output import write_json, write_table
-from sloth.errors import UsageError
-from sloth.inventory import ConnectionType, Host, Inventory, find_inventory
+from sloth.inventory import ConnectionType, Host, Inventory
 from sloth.report.text import neutral
 
 if TYPE_CHECKING:
@@ -31,17 +30,13 @@ def inventory() -> None:
 @parameters.AGENT_INVENTORY
 @click.option("--vars", "details", is_flag=True, help="Show each host's settings and variables, and their origins.")
 @parameters.TABLE_OR_JSON
-def list_hosts(pattern: str, inventory: str | None, details: bool, output: str) -> None:
+def list_hosts(pattern: str, inventory: tuple[str, ...], details: bool, output: str) -> None:
     """List hosts and groups, with everything resolved.
 
     PATTERN selects hosts: names, web*, web[01:20], @group, !name, comma lists.
     """
-    path = find_inventory(inventory)
-    if path is None:
-        raise UsageError("no inventory found", hint="create ./inventory.toml, or use -i FILE or $SLOTH_INVENTORY")
-    if not inventory:
-        parameters.report_inventory(path)
-    everything = Inventory.read(path)
+    hint = "create ./inventory.toml, or use -i FILE or $SLOTH_INVENTORY"
+    everything = parameters.require_inventory(inventory, hint)
     hosts = everything.select(pattern, "PATTERN")
     if output == "json":
         write_json(_document(everything, hosts))
@@ -58,7 +53,8 @@ def _settings(host: Host) -> JsonObject:
 
 def _document(everything: Inventory, hosts: Sequence[Host]) -> JsonObject:
     return {
-        "inventory": str(everything.path),
+        "inventory": ", ".join(map(str, everything.paths)),
+        "inventories": [str(path) for path in everything.paths],
         "hosts": {
             host.name: {
                 "settings": _settings(host),
@@ -69,7 +65,12 @@ def _document(everything: Inventory, hosts: Sequence[Host]) -> JsonObject:
             for host in hosts
         },
         "groups": {
-            name: {"hosts": list(group.hosts), "groups": list(group.groups), "vars": group.vars}
+            name: {
+                "hosts": list(group.hosts),
+                "groups": list(group.groups),
+                "vars": group.vars,
+                "origins": dict(group.origins),
+            }
             for name, group in everything.groups.items()
         },
     }
@@ -80,14 +81,15 @@ def _show_table(everything: Inventory, hosts: Sequence[Host]) -> None:
     for host in hosts:
         address = host.address + (f":{host.port}" if host.port else "")
         where = "(this machine)" if host.connection is ConnectionType.LOCAL else address
-        rows.append((host.name, where, host.user or "", host.become or "", ", ".join(host.groups)))
-    write_table(("HOST", "ADDRESS", "USER", "BECOME", "GROUPS"), rows)
+        origin = host.origins["name"]
+        rows.append((host.name, where, host.user or "", host.become or "", ", ".join(host.groups), origin))
+    write_table(("HOST", "ADDRESS", "USER", "BECOME", "GROUPS", "DEFINED"), rows)
     if everything.groups:
         click.echo()
         write_table(
-            ("GROUP", "HOSTS", "CHILD GROUPS"),
+            ("GROUP", "HOSTS", "CHILD GROUPS", "DEFINED"),
             [
-                ("@" + name, len(group.hosts), ", ".join("@" + child for child in group.groups))
+                ("@" + name, len(group.hosts), ", ".join("@" + child for child in group.groups), group.origins["name"])
                 for name, group in everything.groups.items()
             ],
         )
@@ -96,7 +98,8 @@ def _show_table(everything: Inventory, hosts: Sequence[Host]) -> None:
 def _show_details(hosts: Sequence[Host]) -> None:
     for host in hosts:
         groups = " ".join("@" + name for name in host.groups)
-        click.echo((click.style(host.name, bold=True) + f"  {groups}").rstrip())
+        origin = click.style(neutral(host.origins["name"]), dim=True)
+        click.echo("  ".join(filter(None, (click.style(host.name, bold=True), groups, origin))))
         values = {**_settings(host), **{f"vars.{name}": value for name, value in host.vars.items()}}
         texts = {
             name: neutral(value if isinstance(value, str) else json.dumps(value, default=str))

@@ -41,18 +41,23 @@ class OnceOption(click.Option):
 
 
 _WHERE = "$SLOTH_INVENTORY, ./inventory.toml, or ~/.sloth-runner/inventory.toml"
+_MERGED = "The inventory (TOML). Several are merged: for each key the last one wins."
 INVENTORY = click.option(
     "-i",
     "--inventory",
-    cls=OnceOption,
+    multiple=True,
     metavar="FILE",
-    help=f"The inventory (TOML). Default: {_WHERE}; if there is none, this machine, as the agent `local`.",
+    help=f"{_MERGED} Default: {_WHERE}; if there is none, this machine, as the agent `local`.",
 )
-AGENT_INVENTORY = click.option(
-    "-i", "--inventory", cls=OnceOption, metavar="FILE", help=f"The inventory (TOML). Default: {_WHERE}."
-)
+AGENT_INVENTORY = click.option("-i", "--inventory", multiple=True, metavar="FILE", help=f"{_MERGED} Default: {_WHERE}.")
 SITE = click.option(
-    "-f", "--file", "site", cls=OnceOption, required=True, metavar="SITE", help="The site, a .sloth file."
+    "-f",
+    "--file",
+    "site",
+    multiple=True,
+    required=True,
+    metavar="SITE",
+    help="The site, a .sloth file. Several run in this order, as one site.",
 )
 LIMIT = click.option(
     "-l", "--limit", multiple=True, metavar="PATTERN", help="Only these hosts: web*, @group, !name, comma lists."
@@ -168,24 +173,32 @@ def words(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
-def read_inventory(path: str | None) -> Inventory:
+def read_inventory(names: Sequence[str]) -> Inventory:
     """Return the inventory that --inventory, the environment or the current directory names; else this machine alone.
 
     One that neither an option nor the environment names is reported on stderr: it may be an unexpected one.
     """
-    found = find_inventory(path)
-    if found is None:
+    found = find_inventory(names)
+    if not found:
         return Inventory.local()
-    if not path:
-        report_inventory(found)
-    return Inventory.read(found)
+    if not names:
+        _report_inventory(found)
+    return Inventory.read(*found)
+
+
+def require_inventory(names: Sequence[str], hint: str) -> Inventory:
+    """Return the inventory as read_inventory() does. Raises UsageError, with this hint, when there is none."""
+    inventory = read_inventory(names)
+    if not inventory.paths:
+        raise UsageError("no inventory found", hint=hint)
+    return inventory
 
 
 @functools.cache
-def report_inventory(found: Path) -> None:
+def _report_inventory(found: Sequence[Path]) -> None:
     """Write to stderr, once, which inventory was found, unless $SLOTH_INVENTORY names it."""
     if not os.environ.get("SLOTH_INVENTORY"):
-        click.echo(f"using the inventory {found}", err=True)
+        click.echo(f"using the inventory {', '.join(map(str, found))}", err=True)
 
 
 def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tuple[Host, ...]:
@@ -201,9 +214,9 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
     return tuple(hosts)
 
 
-def modules_directory(option: str | None, beside: Path) -> Path:
-    """Return the directory of a site's own modules: that of --modules, else `modules` beside the site."""
-    return Path(option) if option else beside / "modules"
+def modules_directories(option: str | None, *beside: Path) -> list[Path]:
+    """Return the directories of a site's own modules: that of --modules, else `modules` beside each of its files."""
+    return [Path(option)] if option else [directory / "modules" for directory in beside]
 
 
 def keys(key_file: str | None, passphrase: bool, again: bool = False) -> Keys:

@@ -51,7 +51,7 @@ WORDS = {
 @parameters.FORKS
 def rollback(
     run: str,
-    inventory: str | None,
+    inventory: tuple[str, ...],
     limit: tuple[str, ...],
     check: bool,
     diff: bool,
@@ -79,7 +79,7 @@ def rollback(
     query = Query(
         become_password=parameters.become_password(ask_become_pass),
         forks=forks,
-        custom=custom.load(parameters.modules_directory(modules, Path.cwd())),
+        custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )
     agents = agents_of(
         parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")

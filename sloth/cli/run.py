@@ -26,8 +26,8 @@ from sloth.report.text import neutral
 class SiteOptions:
     """The options that run and plan share."""
 
-    site: str
-    inventory: str | None
+    site: tuple[str, ...]
+    inventory: tuple[str, ...]
     limit: tuple[str, ...]
     tags: tuple[str, ...]
     skip_tags: tuple[str, ...]
@@ -104,7 +104,7 @@ def plan(exit_code: bool, given: SiteOptions) -> int:
 
 
 def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: bool) -> int:
-    program = Site.read(given.site)
+    program = Site.read(*given.site)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
@@ -116,7 +116,7 @@ def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: 
         skip_tags=parameters.words(given.skip_tags),
         lock_wait=given.lock_wait,
         extra=extra_vars(given.extra, [Path(name) for name in given.values]),
-        custom=custom.load(parameters.modules_directory(given.modules, program.directory)),
+        custom=custom.load(*parameters.modules_directories(given.modules, *program.directories)),
         prune=prune,
         keys=parameters.keys(given.key_file, given.passphrase),
         become_password=parameters.become_password(given.ask_become_pass),

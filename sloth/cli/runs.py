@@ -28,7 +28,7 @@ def runs() -> None:
 @click.option("--agent", metavar="PATTERN", help="The runs that these hosts have recorded, of any controller.")
 @parameters.AGENT_INVENTORY
 @parameters.TABLE_OR_JSON
-def list_runs(limit: int, agent: str | None, inventory: str | None, output: str) -> int:
+def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output: str) -> int:
     """List the newest runs: when they started, which site, by whom, and how they ended."""
     if agent is not None:
         return _list_of_hosts(Source(agent, inventory=inventory, json=output == "json"), limit)

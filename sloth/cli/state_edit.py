@@ -190,7 +190,7 @@ def adopt(
     call: str,
     words: tuple[str, ...],
     agent: str,
-    inventory: str | None,
+    inventory: tuple[str, ...],
     become: bool,
     become_user: str | None,
     modules: str | None,

@@ -13,7 +13,6 @@ import click
 from sloth.cli import parameters
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.errors import SlothError, StateError, UsageError
-from sloth.inventory import Inventory, find_inventory
 from sloth.state import queries
 from sloth.state.local import LOCAL, LocalState, query_replica
 from sloth.state.queries import StateQuery
@@ -52,7 +51,7 @@ def state_options(command: parameters.Command) -> parameters.Command:
     @parameters.ASK_PASSWORD
     @functools.wraps(command)
     def with_source(
-        agent: str, cached: bool, inventory: str | None, output: str, ask_become_pass: bool, **others: Any
+        agent: str, cached: bool, inventory: tuple[str, ...], output: str, ask_become_pass: bool, **others: Any
     ) -> Any:
         password = parameters.become_password(ask_become_pass)
         return command(source=Source(agent, cached, inventory, output == "json", password), **others)
@@ -68,14 +67,14 @@ class Source:
     Attributes:
         pattern: which agents; "local" is this machine.
         cached: whether to use replicas.
-        inventory: the file that --inventory names.
+        inventory: the files that --inventory names.
         json: whether the output is JSON.
         errors: of the agents that did not answer, by name.
     """
 
     pattern: str
     cached: bool = False
-    inventory: str | None = None
+    inventory: tuple[str, ...] = ()
     json: bool = False
     become_password: str | None = field(default=None, repr=False)
     errors: dict[str, SlothError] = field(default_factory=dict)
@@ -91,12 +90,8 @@ class Source:
 
         at = self.pattern.find("@", 1)  # a first @ is a group's
         pattern, account = (self.pattern[:at], self.pattern[at + 1 :]) if at > 0 else (self.pattern, "")
-        path = find_inventory(self.inventory)
-        if path is None:
-            raise UsageError(f"no inventory found to look up {pattern} in", hint="use -i FILE, or --cached")
-        if not self.inventory:
-            parameters.report_inventory(path)
-        hosts = Inventory.read(path).select(pattern, "--agent")
+        inventory = parameters.require_inventory(self.inventory, f"to look up {pattern}, use -i FILE, or --cached")
+        hosts = inventory.select(pattern, "--agent")
         if not hosts:
             raise UsageError(f"--agent {pattern} selects no host", hint="see sloth-runner inventory list")
         return [Agent(host, account) for host in hosts]

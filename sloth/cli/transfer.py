@@ -52,7 +52,7 @@ async def _open(agent: Agent | None, write: bool, password: str | None) -> Async
         yield ask_host
 
 
-def _agents(pattern: str, inventory: str | None) -> dict[str, Agent | None]:
+def _agents(pattern: str, inventory: tuple[str, ...]) -> dict[str, Agent | None]:
     if pattern == LOCAL:
         return {LOCAL: None}
     return {agent.name: agent for agent in Source(pattern, inventory=inventory).agents()}
@@ -67,7 +67,7 @@ def _agents(pattern: str, inventory: str | None) -> dict[str, Agent | None]:
 @parameters.PASSPHRASE
 @parameters.ASK_PASSWORD
 def export(
-    agent: str, inventory: str | None, path: str, encrypt: bool, key_file: str | None, passphrase: bool,
+    agent: str, inventory: tuple[str, ...], path: str, encrypt: bool, key_file: str | None, passphrase: bool,
     ask_become_pass: bool,
 ) -> None:  # fmt: skip
     """Write whole states (records, history, runs, pending handlers) to one file.
@@ -115,7 +115,7 @@ async def _export(
 @parameters.PASSPHRASE
 @parameters.ASK_PASSWORD
 def import_(
-    path: str, agent: str | None, inventory: str | None, way: str | None, check: bool, yes: bool, output: str,
+    path: str, agent: str | None, inventory: tuple[str, ...], way: str | None, check: bool, yes: bool, output: str,
     key_file: str | None, passphrase: bool, ask_become_pass: bool,
 ) -> None:  # fmt: skip
     """Restore states from an export: all of them or none.

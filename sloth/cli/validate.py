@@ -23,8 +23,8 @@ from sloth.playbook import Site
 @parameters.MODULES
 @parameters.TEXT_OR_JSON
 def validate(
-    site: str,
-    inventory: str | None,
+    site: tuple[str, ...],
+    inventory: tuple[str, ...],
     extra: tuple[str, ...],
     values: tuple[str, ...],
     modules: str | None,
@@ -36,8 +36,8 @@ def validate(
     status: 0 when there are none, else 2.
     """
     hosts = parameters.read_inventory(inventory)
-    program = Site.read(site)
-    custom.load(parameters.modules_directory(modules, program.directory))
+    program = Site.read(*site)
+    custom.load(*parameters.modules_directories(modules, *program.directories))
     problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]))
     if output == "json":
         write_json([asdict(problem) for problem in problems])
@@ -45,5 +45,5 @@ def validate(
         for problem in problems:
             click.echo(f"{problem.where}: {problem.message}" + (f"; hint: {problem.hint}" if problem.hint else ""))
         if not problems:
-            click.echo(f"{site}: no mistakes found ({count(len(hosts.hosts), 'host')})")
+            click.echo(f"{program.title}: no mistakes found ({count(len(hosts.hosts), 'host')})")
     return 2 if problems else 0

@@ -28,20 +28,28 @@ Variables = Callable[[bool], Awaitable[Mapping[str, "Json"]]]
 class Shipper:
     """Resolves assets for all hosts of a run; a local file is hashed once, not once per host."""
 
-    def __init__(self, site_directory: Path, memory: Memory) -> None:
-        self._directory = site_directory
-        self.renderer = Renderer([site_directory, site_directory / "templates"])
+    def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self._renderers: dict[Path, Renderer] = {}
         self._hashes: dict[tuple[str, int, int, int], str] = {}
 
-    async def prepare(self, cls: type[Call], args: Arguments, variables: Variables) -> tuple[Arguments, list[Asset]]:
+    def renderer(self, directory: Path) -> Renderer:
+        """Return what renders the templates of a site's file in `directory`."""
+        if directory not in self._renderers:
+            self._renderers[directory] = Renderer([directory, directory / "templates"])
+        return self._renderers[directory]
+
+    async def prepare(
+        self, cls: type[Call], args: Arguments, variables: Variables, directory: Path
+    ) -> tuple[Arguments, list[Asset]]:
         """Return the arguments to send and the assets that go with them.
 
         cls: the call's class, which declares what it ships. `variables(facts)` returns what a template sees, with the
-        host's facts if asked. Raises CallError when a file is missing, unreadable, or does not render.
+        host's facts if asked. directory: that of the site's file. Raises CallError when a file is missing, unreadable,
+        or does not render.
         """
         if cls.ships == "template":
-            return args, [await self._template(cls, args, variables)]
+            return args, [await self._template(cls, args, variables, self.renderer(directory))]
         if cls.ships != "file" or args.get("remote_src"):
             return args, []
         if args.get("content") is not None:
@@ -49,32 +57,18 @@ class Shipper:
             return {**args, "content": ""}, [of_bytes("", data)]
         if args.get("src") is None:
             return args, []
-        source = self.find(args["src"], "files")
+        source = find_file(args["src"], directory)
         if source.is_dir():
             return args, await self._tree(source, args["src"].endswith("/"))
         return args, [await self._file(source, source.name)]
 
-    def find(self, src: str, beside: str) -> Path:
-        """Return the path of a local file: absolute, below the site's directory, or below its `beside` directory."""
-        if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
-            raise CallError("src must be a path, not an empty string")
-        path = Path(src).expanduser()
-        candidates = [path] if path.is_absolute() else [self._directory / path, self._directory / beside / path]
-        for candidate in candidates:
-            if os.path.exists(candidate):  # False also for a name that cannot be one
-                return candidate
-        raise CallError(
-            f"there is no file {src} on the controller",
-            hint="looked for " + " and ".join(str(candidate) for candidate in candidates),
-        )
-
-    async def _template(self, cls: type[Call], args: Arguments, variables: Variables) -> Asset:
+    async def _template(self, cls: type[Call], args: Arguments, variables: Variables, renderer: Renderer) -> Asset:
         src = str(args["src"])
-        seen = dict(await variables(self.renderer.needs_facts(src)))
+        seen = dict(await variables(renderer.needs_facts(src)))
         seen.update(args.get("vars") or {})
         options = {name: args[name] for name in cls.render_options if args.get(name) is not None}
-        text = self.renderer.render(src, seen, options)
-        mode = _mode(self.renderer.file(src).stat())
+        text = renderer.render(src, seen, options)
+        mode = _mode(renderer.file(src).stat())
         return of_bytes(Path(src).name, text.encode("utf-8", "surrogateescape"), mode)
 
     async def _file(self, path: Path, name: str) -> Asset:
@@ -115,6 +109,21 @@ class Shipper:
             for name in sorted(files):
                 assets.append(await self._file(Path(root) / name, prefix + str(inside / name)))
         return assets
+
+
+def find_file(src: str, directory: Path) -> Path:
+    """Return the path of a local file: absolute, below the site's directory, or below its directory `files`."""
+    if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
+        raise CallError("src must be a path, not an empty string")
+    path = Path(src).expanduser()
+    candidates = [path] if path.is_absolute() else [directory / path, directory / "files" / path]
+    for candidate in candidates:
+        if os.path.exists(candidate):  # False also for a name that cannot be one
+            return candidate
+    raise CallError(
+        f"there is no file {src} on the controller",
+        hint="looked for " + " and ".join(str(candidate) for candidate in candidates),
+    )
 
 
 def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:

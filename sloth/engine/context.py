@@ -52,7 +52,7 @@ class RunContext:
         try:
             return order(by_name)
         except ValueError as error:
-            raise SiteError(f"depends_on has a cycle: {error}", where=self.site.path) from error
+            raise SiteError(f"depends_on has a cycle: {error}", where=self.site.title) from error
 
     def matches(self, pattern: str | Sequence[str], host: Host, where: str) -> bool:
         """Return whether a task's `hosts` names `host`."""

@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 import sloth.payload.modules as built_in
 from sloth.errors import SiteError
-from sloth.payload.kernel.registry import call_names, find
+from sloth.payload.kernel.registry import call_names, find, forget
 from sloth.payload.kernel.resource import Call, Field
 
 PACKAGE = built_in.__name__
@@ -34,17 +34,24 @@ _loaded: list[str] = []
 _extended: list[tuple[ModuleType, str]] = []
 
 
-def load(directory: Path | None) -> Mapping[str, bytes]:
-    """Make the modules in `directory` known to this process; return their sources by their path in the payload's zip.
+def load(*directories: Path) -> Mapping[str, bytes]:
+    """Make the modules in `directories` known to this process; return their sources by their path in the payload's zip.
 
     `NAME.py` holds the classes of a new namespace NAME, NAME/VERB.py one class of a new or a built-in one. What an
-    earlier call made known is forgotten. None, or a directory that does not exist: none. Raises SiteError, with the
-    file and the line.
+    earlier call made known is forgotten; a directory that does not exist is skipped. Raises SiteError, with the file
+    and the line.
     """
     _forget()
-    if directory is None or not directory.is_dir():
-        return {}
-    files = dict(_files(directory))
+    packed: dict[str, bytes] = {}
+    for directory in directories:
+        for path, source in _load(directory).items():
+            if packed.setdefault(path, source) != source:
+                raise SiteError(f"another directory has a module {Path(path).name}", where=str(directory))
+    return packed
+
+
+def _load(directory: Path) -> Mapping[str, bytes]:
+    files = dict(_files(directory)) if directory.is_dir() else {}
     if not files:
         return {}
     for path, source in files.items():
@@ -85,6 +92,7 @@ def _extend(package: ModuleType, directory: Path) -> None:
 
 
 def _forget() -> None:
+    forget()
     for package, directory in _extended:
         paths = vars(package)["__path__"]
         paths.remove(directory)

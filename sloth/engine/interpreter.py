@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.calls import Calls, Pending
@@ -100,11 +102,12 @@ class Interpreter:
                 await self.sync()
                 return await self._shared(request)
             case Render():
-                renderer = self._context.shipper.renderer
-                variables = {**await self._variables(renderer.needs_facts(request.source)), **request.args}
+                renderer = self._context.shipper.renderer(request.directory)
+                facts = renderer.needs_facts(request.source)
+                variables = {**await self._variables(request.directory, facts), **request.args}
                 return renderer.render(request.source, variables)
             case Secret():
-                return self._context.secrets.get(request.name)
+                return self._context.secrets.get(request.name, request.directory)
             case _:
                 raise TypeError(f"unknown request {request!r}")
         return None
@@ -130,13 +133,14 @@ class Interpreter:
         subject = cls.subject_of(args)
         given = {name: value for name, value in args.items() if value is not None}
         try:
-            given, assets = await self._context.shipper.prepare(cls, given, self._variables)
+            variables = partial(self._variables, request.directory)
+            given, assets = await self._context.shipper.prepare(cls, given, variables, request.directory)
         except CallError as error:
             error.call = error.call or f"{request.name} {subject}".rstrip()
             raise
         fetched: Destination | None = None
         if cls.fetches:
-            fetched = destination(self._context.site.directory, self._host.name, args)
+            fetched = destination(request.directory, self._host.name, args)
             given["_local"] = await asyncio.to_thread(fetched.look)
         session = await self.session()
         secrets, work = self._context.secrets, self.work
@@ -215,11 +219,14 @@ class Interpreter:
         """Return the host's variables with those of the command line on top."""
         return {**self._host.vars, **self._context.options.extra}
 
-    async def _variables(self, facts: bool) -> Mapping[str, Json]:
-        """Return what a template sees: vars by name and as `vars`, `host`, `groups`, and `facts` if asked."""
+    async def _variables(self, directory: Path, facts: bool) -> Mapping[str, Json]:
+        """Return what a template sees: vars by name and as `vars`, `host`, `groups`, and `facts` if asked.
+
+        directory: that of the site's file, beside which secrets are looked for.
+        """
         variables = self.site_variables()
         seen = {**variables, "vars": variables, "host": lua_host(self._host), "groups": self._context.groups}
-        seen["secret"] = self._context.secrets.get
+        seen["secret"] = partial(self._context.secrets.get, directory=directory)
         if facts:
             seen["facts"] = await self._gather()
         return seen

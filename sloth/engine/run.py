@@ -73,7 +73,7 @@ class Run:
         self._counts: dict[Status, int] = {}
         self._results: list[RunResult] = []
         self._ended: set[str] = set()
-        self._secrets = Secrets(site.directory, options.keys)
+        self._secrets = Secrets(site.directories, options.keys)
         redact = self._secrets.redact
         purpose = Purpose(
             run=self.run_id,
@@ -96,7 +96,7 @@ class Run:
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
             secrets=self._secrets,
             shared=shared or Shared(),
-            shipper=Shipper(site.directory, self._memory),
+            shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
         )
 
@@ -107,9 +107,9 @@ class Run:
         begun = time.monotonic()
         names = tuple(host.name for host in self._hosts)
         check = self._options.check
-        self.emit(RunStarted(time.time(), self.run_id, self._site.path, check, names, self._task_names))
+        self.emit(RunStarted(time.time(), self.run_id, self._site.title, check, names, self._task_names))
         if not check:
-            self._memory.runs.begin(self.run_id, self._site.path, who(), len(names))
+            self._memory.runs.begin(self.run_id, self._site.title, who(), len(names))
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         for host, end in zip(self._hosts, ends, strict=True):

@@ -33,34 +33,36 @@ _INCOMPLETE = re.compile("[\udc80-\udcff]{0,3}\\Z")
 class Secrets:
     """secret() of a site: $SLOTH_SECRET_<NAME>, else the vault beside the site; every value is hidden from then on."""
 
-    def __init__(self, directory: Path, keys: Keys) -> None:
-        """directory: the site's; keys: of the vault there."""
-        self._directory = directory
+    def __init__(self, directories: Sequence[Path], keys: Keys) -> None:
+        """directories: of the site's files, each with a vault or without; keys: of the vaults."""
+        self._directories = tuple(directories)
         self._keys = keys
-        self._values: dict[str, str] = {}
+        self._values: dict[tuple[Path, str], str] = {}
         self._redactor = Redactor()
         self._streams: dict[tuple[str, str, str, str], _Stream] = {}
 
-    def get(self, name: str) -> str:
-        """Return the value of a secret.
+    def get(self, name: str, directory: Path) -> str:
+        """Return the value of a secret, from the vault in `directory`; without one there, from the others.
 
         Raises CallError when there is none, StateError when the vault cannot be opened.
         """
-        if name not in self._values:
-            self._values[name] = self._find(name)
-            self._redactor.add([self._values[name]])
-        return self._values[name]
+        key = (directory, name)
+        if key not in self._values:
+            self._values[key] = self._find(name, directory)
+            self._redactor.add([self._values[key]])
+        return self._values[key]
 
-    def _find(self, name: str) -> str:
+    def _find(self, name: str, directory: Path) -> str:
         variable = "SLOTH_SECRET_" + re.sub(r"\W", "_", name).upper()
         value = os.environ.get(variable)
         if value is not None:
             return value
-        path = self._directory / FILE
-        if not path.exists():
-            hint = f"sloth-runner secret set {name}, or set the environment variable {variable}"
-            raise CallError(f"there is no secret {name}", hint=hint)
-        return Vault(path, self._keys).get(name)
+        for candidate in (directory, *self._directories):
+            path = candidate / FILE
+            if path.exists():
+                return Vault(path, self._keys).get(name)
+        hint = f"sloth-runner secret set {name}, or set the environment variable {variable}"
+        raise CallError(f"there is no secret {name}", hint=hint)
 
     @property
     def values(self) -> Collection[str]:

@@ -57,7 +57,7 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json]) -> lis
     """Return every mistake found in `site`. Raises SiteError when it is not even Lua."""
     check_syntax(site)
     modules = module_names()
-    problems = list(scan(site.source.decode("utf-8", "surrogateescape"), site.path, modules))
+    problems = list(_scan(site, modules))
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     for host in inventory.hosts.values():
         problems += _load(site, inventory, host, groups, modules, extra)
@@ -71,7 +71,7 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     and UsageError for a tag that no task has.
     """
     modules = module_names()
-    problems = list(scan(site.source.decode("utf-8", "surrogateescape"), site.path, modules))
+    problems = list(_scan(site, modules))
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     first = _Declarations()
     problems += _load(site, inventory, hosts[0], groups, modules, options.extra, tasks=False, declared=first)
@@ -95,6 +95,11 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
         for task in first.tasks
         if options.selects(task.tags) and (not task.hosts or inventory.contains(task.hosts, hosts[0], task.where))
     )
+
+
+def _scan(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    for file in site.files:
+        yield from scan(file.source.decode("utf-8", "surrogateescape"), file.path, modules)
 
 
 def _position(problem: Problem) -> tuple[str, int, str]:
@@ -156,7 +161,7 @@ def _declared(site: Site, inventory: Inventory, tasks: Sequence[Task]) -> Iterat
     try:
         order({task.name: task for task in tasks})
     except ValueError as error:
-        yield Problem(site.path, f"depends_on has a cycle: {error}")
+        yield Problem(site.title, f"depends_on has a cycle: {error}")
 
 
 def _walk(program: Program, request: Request, problems: list[Problem]) -> tuple[Done | Error, bool]:

@@ -4,6 +4,7 @@ from sloth.inventory.inventory import Inventory
 from sloth.inventory.loader import find_inventory
 from sloth.inventory.model import BecomeMethod, ConnectionType, Group, Host, HostKeyPolicy
 from sloth.inventory.patterns import expand, matches
+from sloth.inventory.settings import read_become
 from sloth.inventory.variables import extra_vars
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "extra_vars",
     "find_inventory",
     "matches",
+    "read_become",
 ]

@@ -1,4 +1,4 @@
-"""An inventory: the hosts and groups of one file, and the selection of hosts by pattern."""
+"""An inventory: the hosts and groups of its files, and the selection of hosts by pattern."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sloth.inventory.model import ConnectionType, Group, Host
 
 
 class Inventory:
-    """All hosts, in the order of the file, and all groups."""
+    """All hosts, in the order of the files, and all groups. paths: the files, none for this machine alone."""
 
-    def __init__(self, path: Path | None, hosts: Mapping[str, Host], groups: Mapping[str, Group]) -> None:
-        self.path = path
+    def __init__(self, paths: Sequence[Path], hosts: Mapping[str, Host], groups: Mapping[str, Group]) -> None:
+        self.paths = tuple(paths)
         self.hosts = hosts
         self.groups = groups
         self._members = {name: frozenset(group.hosts) for name, group in groups.items()}
@@ -23,15 +23,16 @@ class Inventory:
         self._selected = lru_cache(maxsize=256)(self._select)
 
     @classmethod
-    def read(cls, path: str | Path) -> Inventory:
-        """Read a TOML inventory. Raises InventoryError with file and line."""
-        return cls(Path(path), *load(Path(path)))
+    def read(cls, *paths: str | Path) -> Inventory:
+        """Read TOML inventories, merged as load() says. Raises InventoryError with file and line."""
+        files = [Path(path) for path in paths]
+        return cls(files, *load(files))
 
     @classmethod
     def local(cls) -> Inventory:
         """Return the inventory of a run without one: this machine alone, as the agent `local`."""
         origins = {"connection": "no inventory"}
-        return cls(None, {"local": Host("local", "localhost", connection=ConnectionType.LOCAL, origins=origins)}, {})
+        return cls((), {"local": Host("local", "localhost", connection=ConnectionType.LOCAL, origins=origins)}, {})
 
     def select(self, pattern: str | Sequence[str], where: str = "") -> tuple[Host, ...]:
         """Return the hosts that `pattern` selects, in inventory order.

@@ -1,9 +1,9 @@
-"""Loads an inventory file: finds it, expands its ranges of hosts, and merges what defaults, groups and hosts set."""
+"""Loads inventory files: finds them, expands ranges of hosts, and merges what files, defaults, groups and hosts set."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -23,42 +23,56 @@ _SAME_IN_HOST = (
 )  # fmt: skip
 
 
-def find_inventory(option: str | None) -> Path | None:
-    """Return the inventory to use: the option, $SLOTH_INVENTORY, ./inventory.toml, ~/.sloth-runner/inventory.toml.
+def find_inventory(options: Sequence[str]) -> tuple[Path, ...]:
+    """Return the inventory files to use: the options, else $SLOTH_INVENTORY, which may be several with colons between.
 
-    Return None when there is none. Raises InventoryError when the one that was named does not exist.
+    When neither is given, it is ./inventory.toml or ~/.sloth-runner/inventory.toml; () when there are none. Raises
+    InventoryError when one that was named does not exist.
     """
-    for named, origin in ((option, "--inventory"), (os.environ.get("SLOTH_INVENTORY"), "$SLOTH_INVENTORY")):
+    for named, origin in ((options, "--inventory"), (_from_environment(), "$SLOTH_INVENTORY")):
+        for name in named:
+            if not Path(name).is_file():
+                raise InventoryError(f"inventory {name} not found", hint=f"{origin} names it")
         if named:
-            if not Path(named).is_file():
-                raise InventoryError(f"inventory {named} not found", hint=f"{origin} names it")
-            return Path(named)
+            return tuple(map(Path, named))
     for path in (Path("inventory.toml"), Path.home() / ".sloth-runner" / "inventory.toml"):
         if path.is_file():
-            return path
-    return None
+            return (path,)
+    return ()
 
 
-def load(path: Path) -> tuple[dict[str, Host], dict[str, Group]]:
-    """Return the hosts and the groups of an inventory file.
+def _from_environment() -> Sequence[str]:
+    value = os.environ.get("SLOTH_INVENTORY", "")
+    return [value] if Path(value).is_file() else [name for name in value.split(os.pathsep) if name]
 
-    Raises InventoryError: what is wrong, file and line, and the nearest valid key.
+
+def load(paths: Sequence[Path]) -> tuple[dict[str, Host], dict[str, Group]]:
+    """Return the hosts and the groups of inventory files.
+
+    What several files define is merged table by table: for each setting and each variable the last file wins, and the
+    members of a group add up, as with several inventories of Ansible. Raises InventoryError: what is wrong, file and
+    line, and the nearest valid key.
     """
-    document = Document(path)
-    for key in document.data:
-        if key not in _TABLES:
-            raise document.error(f"unknown key '{key}'", key, hint=did_you_mean(key, _TABLES))
-    defaults = read_settings(
-        document, document.table(document.data.get("defaults", {}), "defaults"), ("defaults",), "defaults"
-    )
-    own = _read_hosts(document)
-    drafts = read_groups(document, own)
+    documents = [Document(path) for path in paths]
+    defaults = reduce(Settings.overridden_by, map(_read_defaults, documents))
+    own: dict[str, Settings] = {}
+    defined: dict[str, list[str]] = {}  # host -> where its tables are
+    for document in documents:
+        for name, (settings, where) in _read_hosts(document).items():
+            own[name] = own[name].overridden_by(settings) if name in own else settings
+            defined.setdefault(name, []).append(where)
+    drafts = read_groups(documents, own)
     groups_of: dict[str, list[GroupDraft]] = {name: [] for name in own}
     for draft in by_precedence(drafts):
         for name in draft.members:
             groups_of[name].append(draft)
     hosts = {
-        name: _host(name, [defaults, *(draft.settings for draft in groups_of[name]), settings], groups_of[name])
+        name: _host(
+            name,
+            [defaults, *(draft.settings for draft in groups_of[name]), settings],
+            groups_of[name],
+            ", ".join(defined[name]),
+        )
         for name, settings in own.items()
     }
     position = {name: number for number, name in enumerate(own)}
@@ -66,9 +80,18 @@ def load(path: Path) -> tuple[dict[str, Host], dict[str, Group]]:
     return hosts, groups
 
 
-def _read_hosts(document: Document) -> dict[str, Settings]:
-    """Return the hosts by name, ranges expanded, each with the settings of its own table."""
-    found: dict[str, Settings] = {}
+def _read_defaults(document: Document) -> Settings:
+    for key in document.data:
+        if key not in _TABLES:
+            raise document.error(f"unknown key '{key}'", key, hint=did_you_mean(key, _TABLES))
+    return read_settings(
+        document, document.table(document.data.get("defaults", {}), "defaults"), ("defaults",), "defaults"
+    )
+
+
+def _read_hosts(document: Document) -> dict[str, tuple[Settings, str]]:
+    """Return the hosts by name, ranges expanded, each with the settings of its own table and where that is."""
+    found: dict[str, tuple[Settings, str]] = {}
     for written, value in document.table(document.data.get("hosts", {}), "hosts").items():
         path = ("hosts", written)
         table = {"address": value} if isinstance(value, str) else document.table(value, *path)
@@ -83,7 +106,8 @@ def _read_hosts(document: Document) -> dict[str, Settings]:
                 raise document.error(f"the host {name} is defined twice", *path)
             if name == "all":
                 raise document.error("a host cannot be named 'all', which selects all hosts", *path)
-            found[name] = settings.with_address(address) if address is not None else settings
+            own = settings.with_address(address) if address is not None else settings
+            found[name] = (own, document.where(*path))
     return found
 
 
@@ -103,8 +127,8 @@ def _addresses(document: Document, settings: Settings, names: list[str], path: t
     return addresses
 
 
-def _host(name: str, layers: Iterable[Settings], groups: list[GroupDraft]) -> Host:
-    """Return the host to which these layers of settings come; later ones win."""
+def _host(name: str, layers: Iterable[Settings], groups: list[GroupDraft], where: str) -> Host:
+    """Return the host to which these layers of settings come; later ones win. where: it is defined."""
     merged = reduce(Settings.overridden_by, layers)
     values: dict[str, Any] = {  # typed in Settings as in Host, but for None: there it means "not set"
         name: value for name in _SAME_IN_HOST if (value := getattr(merged, name)) is not None
@@ -115,7 +139,7 @@ def _host(name: str, layers: Iterable[Settings], groups: list[GroupDraft]) -> Ho
         become=merged.account(),
         vars=merged.vars,
         groups=tuple(sorted(group.name for group in groups)),
-        origins=_origins(merged),
+        origins={"name": where, **_origins(merged)},
         **values,
     )
 
@@ -129,4 +153,5 @@ def _origins(merged: Settings) -> dict[str, str]:
 
 def _group(draft: GroupDraft, position: dict[str, int]) -> Group:
     members = tuple(sorted(draft.members, key=position.__getitem__))
-    return Group(draft.name, members, tuple(draft.groups), draft.settings.vars)
+    origins = {"name": ", ".join(draft.where), **draft.settings.origins}
+    return Group(draft.name, members, tuple(draft.groups), draft.settings.vars, origins)

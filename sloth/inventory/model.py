@@ -41,7 +41,8 @@ class Host:
         become: the account that tasks run as; None for the account of the login.
         connect_timeout: in seconds.
         ssh_config: the path of a configuration file; None for the user's own, False for none.
-        origins: the origin of each setting, and of each variable as "vars.NAME": "inventory.toml:12 (group web)".
+        origins: the origin of each setting, of each variable as "vars.NAME": "inventory.toml:12 (group web)", and as
+            "name" where the host is defined, in each file that does.
     """
 
     name: str
@@ -71,9 +72,11 @@ class Group:
     Attributes:
         hosts: all its members, those of its child groups too, in inventory order.
         groups: its child groups.
+        origins: as those of Host.
     """
 
     name: str
     hosts: tuple[str, ...]
     groups: tuple[str, ...]
     vars: Mapping[str, Json]
+    origins: Mapping[str, str] = field(default_factory=dict)

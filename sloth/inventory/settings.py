@@ -48,6 +48,8 @@ class Settings:
     def overridden_by(self, other: Settings) -> Settings:
         """Return these settings with all that `other` sets."""
         values = {name: value for name in _NAMES if (value := getattr(other, name)) is not None}
+        if isinstance(other.become, str) and other.become_user is None:
+            values["become_user"] = None  # the account that a table names replaces whatever others called it
         return replace(self, **values, vars={**self.vars, **other.vars}, origins={**self.origins, **other.origins})
 
     def account(self) -> str | None:
@@ -97,7 +99,14 @@ def _files(value: Json, base: Path) -> tuple[str, ...] | None:
 
 
 def _become(value: Json, _: Path) -> bool | str | None:
-    return value if isinstance(value, bool) or (isinstance(value, str) and value) else None
+    return read_become(value)
+
+
+def read_become(value: Json) -> bool | str | None:
+    """Return what `become` means; None for an invalid value, such as YAML's "yes", which is meant as no account."""
+    if isinstance(value, str):
+        return value if value and value.lower() not in ("yes", "no", "true", "false", "on", "off") else None
+    return value if isinstance(value, bool) else None
 
 
 def _config(value: Json, base: Path) -> str | Literal[False] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sloth.errors import SiteError
 from sloth.frozen import frozen
+from sloth.inventory import read_become
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
@@ -97,10 +98,6 @@ def _serial(value: Json) -> Serial | None:
     return Serial(hosts=count) if count else None
 
 
-def _become(value: Json) -> bool | str | None:
-    return value if isinstance(value, bool) or (isinstance(value, str) and value) else None
-
-
 def _on_failure(value: Json) -> OnFailure | None:
     return OnFailure.ROLLBACK if value == OnFailure.ROLLBACK.value else None
 
@@ -114,7 +111,7 @@ _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "retries": (_count, "a whole number"),
     "delay": (_seconds, "a number of seconds"),
     "timeout": (_seconds, "a number of seconds"),
-    "become": (_become, "true, false, or an account's name"),
+    "become": (read_become, "true, false, or an account's name"),
     "notify": (_names, "a handler's name or a list of them"),
     "run_once": (_bool, "true or false"),
     "ignore_errors": (_bool, "true or false"),

@@ -72,8 +72,11 @@ class Program:
         """modules: the verbs of each namespace. All data is copied into the runtime."""
         self.tasks: tuple[Task, ...] = ()
         self.handlers: tuple[Task, ...] = ()
-        self._site = site
         self._declared: list[Task] = []
+        self._root = site  # the file of the site that is being loaded, or that has declared the running task
+        self._roots: list[Site] = []  # of the declared tasks
+        self._not_loaded = list(site.files)
+        self._directories = {file.path: file.directory for file in site.files}
         self._including: list[Path] = []  # the file that is being loaded, after those that include it
         self._thread: LuaObject = None
         self._request: Request | None = None  # what resume() answers
@@ -95,22 +98,25 @@ class Program:
             "periods": instructions // period,
             "limit": f"{instructions // 1_000_000} million" if instructions >= 1_000_000 else str(instructions),
         }
-        if not has_room(self._runtime, self._limits.memory, [config, site.source]):
+        if not has_room(self._runtime, self._limits.memory, [config, *(file.source for file in site.files)]):
             raise SiteError(self._out_of_memory().message, where=site.path, hint="the variables are too large")
         self._driver = new_driver(self._runtime, config)
 
     def load(self) -> Request:
-        """Run the top level of the site."""
+        """Run the top level of the site's files, one after the other."""
         self._loading = True
-        self._including = [Path(self._site.path)]
-        return self._begin(b"load", self._site.source, to_bytes(self._site.path))
+        self._root = self._not_loaded.pop(0)
+        self._including = [Path(self._root.path)]
+        return self._begin(b"load", self._root.source, to_bytes(self._root.path))
 
     def start(self, task: Task) -> Request:
         """Run the function of a task or handler."""
+        self._root = self._roots[task.index - 1]
         return self._begin(b"start", task.index)
 
     def start_when(self, task: Task) -> Request:
         """Evaluate a task's `when`. It ends with Done(value)."""
+        self._root = self._roots[task.index - 1]
         return self._begin(b"when", task.index)
 
     def resume(self, answer: object) -> Request:
@@ -156,7 +162,7 @@ class Program:
         except lua54.LuaMemoryError:
             return self._out_of_memory()
         except (lua54.LuaError, StopIteration) as error:
-            return Error(str(error), self._site.path, "")
+            return Error(str(error), self._root.path, "")
 
     def _read(self, yielded: tuple[LuaObject, ...]) -> Request | None:
         """Return the request, or the end, that Lua yielded; None for what this package answers."""
@@ -164,7 +170,9 @@ class Program:
         match kind:
             case b"invoke":
                 name, args, where, protected = rest
-                return Invoke(to_text(name), object_from_json(args), to_text(where), bool(protected))
+                position = to_text(where)
+                directory = self._directory(position)
+                return Invoke(to_text(name), object_from_json(args), position, bool(protected), directory)
             case b"fetch":
                 return Fetch(int(rest[0]), to_text(rest[1]), to_text(rest[2]))
             case b"sync":
@@ -176,9 +184,11 @@ class Program:
             case b"shared":
                 return Shared(SharedOp(to_text(rest[0])), from_json(rest[1]), to_text(rest[2]))
             case b"render":
-                return Render(to_text(rest[0]), object_from_json(rest[1]), to_text(rest[2]))
+                position = to_text(rest[2])
+                return Render(to_text(rest[0]), object_from_json(rest[1]), position, self._directory(position))
             case b"secret":
-                return Secret(to_text(rest[0]), to_text(rest[1]))
+                position = to_text(rest[1])
+                return Secret(to_text(rest[0]), position, self._directory(position))
             case b"done":
                 return self._end(bool(rest[0]))
             case b"error":
@@ -186,6 +196,10 @@ class Program:
             case b"memory":
                 return self._out_of_memory()
         return None
+
+    def _directory(self, where: str) -> Path:
+        """Return the directory of the site's file at a position; an included file has that of the one it serves."""
+        return self._directories.get(where.rpartition(":")[0], self._root.directory)
 
     # Requests that this package answers
 
@@ -228,10 +242,11 @@ class Program:
             if (other.name, other.handler) == (task.name, task.handler):
                 raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", where=where)
         self._declared.append(task)
+        self._roots.append(self._root)
         return index
 
     def _include(self, path: str, where: str) -> list[bytes]:
-        current = Path(where.rpartition(":")[0] or self._site.path)
+        current = Path(where.rpartition(":")[0] or self._root.path)
         target = current.parent / path
         if any(target.resolve() == other.resolve() for other in self._including):
             raise SiteError(f"{target} includes itself", where=where)
@@ -247,6 +262,8 @@ class Program:
 
     def _end(self, value: bool) -> Request:
         if self._loading:
+            if self._not_loaded:
+                return self.load()
             self._loading = False
             self.tasks = tuple(task for task in self._declared if not task.handler)
             self.handlers = tuple(task for task in self._declared if task.handler)
@@ -263,14 +280,14 @@ class Program:
             return Error(cause.message, cause.where, "", cause, cause.hint)
         if not where:
             position = _POSITION.match(text)
-            where, message = (position["where"], position["message"]) if position else (self._site.path, text)
+            where, message = (position["where"], position["message"]) if position else (self._root.path, text)
         undefined = _UNDEFINED.search(message)
         hint = did_you_mean(undefined[1], self._globals) if undefined else ""
         return Error(message, where, without_own_frames(traceback), hint=hint)
 
     def _out_of_memory(self) -> Error:
         self._loading = False
-        return Error(f"the site uses more than {self._limits.memory // (1024 * 1024)} MB", self._site.path, "")
+        return Error(f"the site uses more than {self._limits.memory // (1024 * 1024)} MB", self._root.path, "")
 
 
 def _unknown(prefix: str, name: str, known: Collection[str], where: str) -> SiteError:

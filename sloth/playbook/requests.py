@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import SlothError
@@ -44,13 +45,16 @@ class SharedOp(StrEnum):
 class Invoke:
     """Send a call; the answer is its number.
 
-    `protected`: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
+    Attributes:
+        protected: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
+        directory: where files are that the call names by relative paths.
     """
 
     name: str
     args: JsonObject
     where: str
     protected: bool
+    directory: Path
 
 
 @frozen(eq=False)
@@ -96,19 +100,24 @@ class Shared:
 
 @frozen(eq=False)
 class Render:
-    """Render the template `source` with the variables `args` besides the host's; the answer is the text."""
+    """Render the template `source` with the variables `args` besides the host's; the answer is the text.
+
+    directory: where it is looked for.
+    """
 
     source: str
     args: JsonObject
     where: str
+    directory: Path
 
 
 @frozen(eq=False)
 class Secret:
-    """Look up a secret; the answer is its value."""
+    """Look up a secret; the answer is its value. directory: that of the file that asks."""
 
     name: str
     where: str
+    directory: Path
 
 
 @frozen(eq=False)

@@ -85,15 +85,16 @@ def without_own_frames(traceback: str) -> str:
 
 
 def check_syntax(site: Site) -> None:
-    """Raise SiteError, with file and line, when the site is not valid Lua."""
+    """Raise SiteError, with file and line, when a file of the site is not valid Lua."""
     load = new_runtime(Limits().memory).globals()[b"load"]
-    loaded = load(site.source, b"@" + to_bytes(site.path), b"t")
-    if isinstance(loaded, tuple):
-        problem = to_text(loaded[1])
-        # Lua puts "PATH:LINE: " before the message, and shortens a long path.
-        position = re.match(r"[^\n]*?:(\d+): ", problem)
-        where = f"{site.path}:{position[1]}" if position else site.path
-        raise SiteError(problem[position.end() :] if position else problem, where=where)
+    for file in site.files:
+        loaded = load(file.source, b"@" + to_bytes(file.path), b"t")
+        if isinstance(loaded, tuple):
+            problem = to_text(loaded[1])
+            # Lua puts "PATH:LINE: " before the message, and shortens a long path.
+            position = re.match(r"[^\n]*?:(\d+): ", problem)
+            where = f"{file.path}:{position[1]}" if position else file.path
+            raise SiteError(problem[position.end() :] if position else problem, where=where)
 
 
 def to_lua(runtime: LuaObject, value: object) -> LuaObject:

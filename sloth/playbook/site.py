@@ -1,7 +1,8 @@
-"""The site file: its source, and the name under which hosts remember it."""
+"""The site's files: their source, and the name under which hosts remember the site."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sloth.frozen import frozen
 
 @frozen
 class Site:
-    """A site file.
+    """A site file, and those that follow it.
 
     Attributes:
         path: as the user wrote it.
@@ -19,16 +20,30 @@ class Site:
         directory: where its files and templates are.
         adhoc: made from one call of the command line. It owns what it creates, but does not describe the rest of a
             host: what it does not mention is not to be removed.
+        more: further files, which are loaded after this one, into the same Lua runtime: together they are one site.
     """
 
     path: str
     source: bytes
     directory: Path
     adhoc: bool = False
+    more: tuple[Site, ...] = ()
 
     @classmethod
-    def read(cls, path: str) -> Site:
-        """Read a site file. Raises SiteError."""
+    def read(cls, *paths: str) -> Site:
+        """Read the files of a site, in this order. Raises SiteError."""
+        first, *more = (cls._read_file(path) for path in paths)
+        site = dataclasses.replace(first, more=tuple(more))
+        seen: dict[Path, str] = {}
+        for file in site.files:
+            path = Path(file.path).resolve()
+            if path in seen:
+                raise SiteError(f"the site {file.path} was named twice", hint="name each file once")
+            seen[path] = file.path
+        return site
+
+    @classmethod
+    def _read_file(cls, path: str) -> Site:
         try:
             source = Path(path).read_bytes()
         except FileNotFoundError:
@@ -38,8 +53,31 @@ class Site:
         return cls(path, lua_source(source, path), Path(path).resolve().parent)
 
     @property
+    def files(self) -> tuple[Site, ...]:
+        """This file and those that follow it."""
+        return (self, *self.more)
+
+    @property
+    def title(self) -> str:
+        """The paths of all files, for people."""
+        return ", ".join(file.path for file in self.files)
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The directories of all files, each once."""
+        return tuple(dict.fromkeys(file.directory for file in self.files))
+
+    @property
     def identity(self) -> str:
-        """The name under which hosts remember what this site owns.
+        """The name under which hosts remember what this site owns: that of its file; of several, all in sorted order.
+
+        So a site of several files is one of its own: what it owns is not pruned by a run of one of the files.
+        """
+        return " + ".join(sorted(file._own_identity for file in self.files))
+
+    @property
+    def _own_identity(self) -> str:
+        """The name of one file.
 
         In a git working copy with a remote it is the remote's address (without user and password) and the path below
         the working copy's root, such as "git.example.com/ops/web:site.sloth", so that it is the same in every working

@@ -82,7 +82,7 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def repository(fleet: Fleet) -> None:
+def package_repository(fleet: Fleet) -> None:
     """A small repository of packages on the host, its only one."""
     root = fleet.roots[HOST]
     place = root / "srv/repository"
@@ -95,7 +95,7 @@ def repository(fleet: Fleet) -> None:
 
 
 @pytest.fixture
-def machine(fleet: Fleet, repository: None, tmp_path: Path) -> Machine:
+def machine(fleet: Fleet, package_repository: None, tmp_path: Path) -> Machine:
     return Machine(fleet, tmp_path)
 
 

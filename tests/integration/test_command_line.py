@@ -55,23 +55,6 @@ def test_every_command_and_option_has_a_help_in_sentences(words: str) -> None:
 # Wrong options
 
 
-@pytest.mark.parametrize("twice", [("-i", "inventory.toml"), ("--inventory", "inventory.toml"), ("-f", "site.sloth")])
-def test_a_second_file_does_not_replace_the_first_silently(home: Home, twice: tuple[str, str]) -> None:
-    (home.path / "site.sloth").write_text(SITE)
-    words = ["run", "-i", "inventory.toml", "-f", "site.sloth", *twice]
-    done = sloth(home.path, *words)
-    assert done.returncode == 2
-    assert "was given 2 times; it takes one file" in done.stderr
-    assert not (home.path / ".sloth-runner").exists(), "nothing was done"
-
-
-@pytest.mark.parametrize(
-    "words", [("state", "list"), ("inventory", "list"), ("drift",), ("call", "local", "file.stat")]
-)
-def test_no_command_takes_two_inventories(home: Home, words: tuple[str, ...]) -> None:
-    assert "it takes one file" in home(*words, "-i", "inventory.toml", "-i", "inventory.toml", status=2)
-
-
 def test_a_site_is_required(home: Home) -> None:
     assert "Missing option '-f' / '--file'" in home("run", status=2)
     assert "Missing option '-f' / '--file'" in home("validate", status=2)

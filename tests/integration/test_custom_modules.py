@@ -45,7 +45,7 @@ def modules(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _forget() -> object:
     yield
-    custom.load(None)
+    custom.load()
 
 
 NAMES = ["network", "release", "accounts", "homes", "command", "text", "backend", "utils", "kernel", "payload", "sloth"]
@@ -80,7 +80,7 @@ def test_what_was_loaded_is_forgotten(modules: Path) -> None:
     custom.load(modules)
     assert {"shout"} <= set(module_names()["git"]) & set(module_names()["file"])
     assert find_call("git.shout").name == "git.shout"
-    custom.load(None)
+    custom.load()
     assert "own" not in module_names()
     for name in ("git.shout", "file.shout", "own.say"):
         with pytest.raises(UsageError):

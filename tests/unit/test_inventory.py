@@ -71,6 +71,7 @@ def test_patterns(tmp_path: Path, pattern: str, names: list[str]) -> None:
         ('[hosts.a]\nport = "x"', 2, "port must be a port number"),
         ("[hosts.a]\nbecome_method = 'su'", 2, "not supported yet"),
         ("[hosts\n", 1, "Expected"),
+        ("[hosts.a]\nbecome = 'yes'", 2, "become must be true, false, or an account's name, not 'yes'"),
         ('[groups.x]\nhosts = ["nope"]\n[hosts]\nnope1 = "h"', 2, 'did you mean "nope1"?'),
         ('[groups.x]\ngroups = ["y"]\n[groups.y]\ngroups = ["x"]', 2, "x -> y -> x"),
         ("[host.a]", 1, 'did you mean "hosts"?'),

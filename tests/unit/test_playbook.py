@@ -169,6 +169,7 @@ def test_nothing_leads_out_of_the_sandbox(body: str) -> None:
         ("depends_on = 'b'", "depends_on names the task b"),
         ("notify = 'h'", "notify names the handler h"),
         ("become = 3", "become must be"),
+        ("become = 'yes'", "become must be"),
     ],
 )
 def test_task_options_are_checked(options: str, expected: str) -> None:

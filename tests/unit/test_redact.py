@@ -57,8 +57,8 @@ def test_a_key_that_was_cut_within_a_secret(mark: str) -> None:
 def secrets_of(value: str) -> Secrets:
     """Return the secrets of a site that has read this one."""
     with mock.patch.dict(os.environ, {"SLOTH_SECRET_S": value}):
-        secrets = Secrets(Path(), Keys())
-        assert secrets.get("s") == value
+        secrets = Secrets([Path()], Keys())
+        assert secrets.get("s", Path()) == value
     return secrets
 
 

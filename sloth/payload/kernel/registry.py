@@ -32,6 +32,11 @@ def find(name: "str", package: "str" = MODULES) -> "type[Call]":
 _found: "dict[tuple[str, str], type[Call]]" = {}
 
 
+def forget() -> "None":
+    """Look for every class again: modules have come or gone."""
+    _found.clear()
+
+
 def _find(name: "str", package: "str") -> "type[Call]":
     namespace, _, verb = name.partition(".")
     for path in ("%s.%s" % (namespace, verb), namespace):

@@ -120,6 +120,7 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
         if not check:
             store.handlers.settle(context.site, fresh)
         raise
+    action.host.changed()  # also when it reports that nothing did, which is the site's word
     has_changed = values.pop("changed", True)
     if check or not has_changed:
         if not check:

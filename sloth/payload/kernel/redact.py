@@ -6,6 +6,7 @@ of it can still be noticed. By value: the values of secrets that the run has rea
 
 from sloth.payload.kernel.content import plain
 from sloth.payload.kernel.hashing import canonical
+from sloth.payload.kernel.resource import secrets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class View(object):
     """
 
     def __init__(self, resource: "Resource", redactor: "Redactor", sensitive: "bool" = False) -> "None":
-        self._secrets = set(field.name for field in resource.fields if field.secret)
+        self._secrets = secrets_of(type(resource))
         self._redactor = redactor
         self._partial = resource.partial
         self.sensitive = sensitive

@@ -89,11 +89,7 @@ class Call(object):
                 raise ArgumentError("%s takes a table with names, such as %s({name = value})" % (cls.name, cls.name))
             given = dict(given)
             given[cls.positional()] = given.pop("")
-        names = {}
-        for field in cls.fields:
-            names[field.name] = field
-            for alias in field.aliases:
-                names[alias] = field
+        names = _names_of(cls)
         values: "Arguments" = {}
         for key in given:
             if key not in names:
@@ -130,6 +126,24 @@ class Call(object):
         r"""Return the state key `{module}:{type}:{id}`. It is UTF-8: other bytes of a name are written as \udcXX."""
         module, _, kind = self.name.partition(".")
         return as_utf8("%s:%s:%s" % (module, kind, self.identity()))
+
+
+_names: "dict[type[Call], dict[str, Field]]" = {}
+_secrets: "dict[type[Call], frozenset[str]]" = {}
+
+
+def _names_of(cls: "type[Call]") -> "dict[str, Field]":
+    """Return the fields of a class of calls by their names and aliases."""
+    if cls not in _names:
+        _names[cls] = dict((name, field) for field in cls.fields for name in (field.name, *field.aliases))
+    return _names[cls]
+
+
+def secrets_of(cls: "type[Call]") -> "frozenset[str]":
+    """Return the names of the arguments that are secret."""
+    if cls not in _secrets:
+        _secrets[cls] = frozenset(field.name for field in cls.fields if field.secret)
+    return _secrets[cls]
 
 
 class Resource(Call):
@@ -207,8 +221,12 @@ class Resource(Call):
 
     def given(self) -> "Arguments":
         """Return the arguments that were given, as a dict."""
-        values = ((field, getattr(self.args, field.name)) for field in self.fields)
-        return dict((field.name, value) for field, value in values if value is not None and value != field.default)
+        given = {}
+        for field in self.fields:
+            value = self.args.__dict__[field.name]
+            if value is not None and value != field.default:
+                given[field.name] = value
+        return given
 
     def removal(self, before: "Attributes | None") -> "tuple[str, Arguments] | None":
         """Return the call that removes what the first change created, where there was `before`: (name, arguments).

@@ -5,7 +5,7 @@ from sloth.payload.kernel.errors import Failed, NotConverged
 from sloth.payload.kernel.hashing import as_utf8, canonical, fingerprint
 from sloth.payload.kernel.record import Outcome, RecordedCall
 from sloth.payload.kernel.redact import NOTHING, Redacted, View
-from sloth.payload.kernel.resource import Change, difference
+from sloth.payload.kernel.resource import Change, difference, secrets_of
 from sloth.payload.kernel.status import Reason, Status
 
 TYPE_CHECKING = False
@@ -287,9 +287,9 @@ def _is_addition(resource: "Resource", before: "Attributes | None", diff: "Diff"
 def recorded_call(resource: "Resource", redactor: "Redactor", sensitive: "bool" = False) -> "RecordedCall":
     """Return the description of a call that is stored with its record. Secrets in it are keyed hashes."""
     args = {}
+    secrets = secrets_of(type(resource))
     for name, value in resource.given().items():
-        is_secret = any(field.secret for field in resource.fields if field.name == name)
-        args[name] = redactor.keyed_hash(value) if is_secret or redactor.contains(value) else value
+        args[name] = redactor.keyed_hash(value) if name in secrets or redactor.contains(value) else value
     assets = [asset.replace(pushed=False) for asset in resource.assets]
     return RecordedCall(name=resource.name, args=plain(args), assets=assets, sensitive=sensitive)
 

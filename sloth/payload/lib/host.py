@@ -115,12 +115,19 @@ class Host(object):
         It is a name for the file, in which a byte that is not UTF-8 is escaped.
         """
         directory, base = os.path.split(path)
-        if not base:
-            return path
+        return as_utf8(os.path.join(self._real_directory(directory), base)) if base else path
+
+    def resolve(self, path: "str") -> "str":
+        """Return the path of what an absolute path means, without links; like os.path.realpath(), but quicker."""
+        directory, base = os.path.split(path)
+        real = os.path.join(self._real_directory(directory), base)
+        return os.path.realpath(real) if base in ("", ".", "..") or os.path.islink(real) else real
+
+    def _real_directory(self, directory: "str") -> "str":
         real = self._real.get(directory)
         if real is None:
             real = self._real[directory] = os.path.realpath(directory)
-        return as_utf8(os.path.join(real, base))
+        return real
 
     def once(self, name: "str", make: "Callable[[], T]", stamp: "object" = None) -> "T":
         """Return make(), which is called once and again only after a change: a cache that spans the calls of a run.

@@ -78,6 +78,7 @@ class Server(object):
         self._is_damaged = False  # the state file turned out to be no sound database
         self._named: "set[str]" = set()  # keys of the resources that this run has named
         self._failed_epoch = -1
+        self._has_skipped = False  # a call: then it is not known what all of the site names
         self._lock: "RunLock | None" = None
         self._host = Host(channel)
         path = os.path.join(state_directory(self._host.directory), "%s.db" % hello.agent)
@@ -139,6 +140,7 @@ class Server(object):
     def _call(self, message: "messages.Call") -> "None":
         """Run a call, unless an earlier one of its epoch failed or it was cancelled, and let its reply wait."""
         if message.epoch <= self._failed_epoch or self._channel.cancelled(message.epoch):
+            self._has_skipped = True
             self._channel.finish(message.id)
             self._replies.add(messages.Reply(id=message.id, status=Status.SKIPPED))
             return
@@ -236,7 +238,7 @@ class Server(object):
     def _orphans(self, evaluation: "messages.Evaluation") -> "list[Restored]":
         """Return what the site no longer names, now that all of it was evaluated, and what pruning it would do."""
         hello = self._hello
-        if not self._store.records.untouched(hello.site, self._named, evaluation.spared):
+        if self._has_skipped or not self._store.records.untouched(hello.site, self._named, evaluation.spared):
             return []
         from sloth.payload.kernel.ownership import find_orphans
         from sloth.payload.kernel.prune import Prune

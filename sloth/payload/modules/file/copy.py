@@ -92,7 +92,7 @@ end})"""
             if not name:
                 raise Failed("%s is a directory" % path, hint="name the file in dest")
             path = os.path.join(path, name)
-        return os.path.realpath(path) if self.args.follow else path
+        return self.host.resolve(path) if self.args.follow else path
 
     def _entries(self) -> "list[_Entry]":
         """Return every file and directory that the copy consists of."""

@@ -66,7 +66,7 @@ class TextEdit(Resource):
         return self.host.expand(self.args.path)
 
     def place(self) -> "str":
-        return os.path.realpath(self.path)
+        return self.host.resolve(self.path)
 
     def identity(self) -> "str":
         part = self.part()
@@ -77,7 +77,7 @@ class TextEdit(Resource):
         return "%s~%s" % (text[: LONGEST_IDENTITY - 14], digest)
 
     def observe(self) -> "Attributes | None":
-        path = os.path.realpath(self.path)
+        path = self.host.resolve(self.path)
         seen = files.look(path)
         if seen is None:
             return None
@@ -114,7 +114,7 @@ class TextEdit(Resource):
 
     def apply(self, change: "Change") -> "Attributes":
         assert change.after is not None
-        path = os.path.realpath(self.path)
+        path = self.host.resolve(self.path)
         values = {}
         msg = ""
         if "content" in change:

@@ -31,7 +31,7 @@ class StateRecord(Value):
     """The record of a resource. Times are epoch seconds.
 
     `made` is what was there before the first change, `ours` whether that first change created it, `superseded_by` the
-    key of the record that manages the thing since.
+    key of the record that manages the thing since, `other_sites` the sites besides `site` that name it.
     """
 
     key: str
@@ -52,6 +52,7 @@ class StateRecord(Value):
     calls: Json
     orphaned: int | None
     superseded_by: str | None
+    other_sites: list[str]
     made: JsonObject | None
     ours: bool
 

@@ -137,6 +137,30 @@ def test_a_rollback_gives_a_thing_back_to_the_site_that_had_it(home: Home) -> No
     assert "file:copy" in home("drift", "--limit", "web1", "--exit-code", status=3)
 
 
+def test_what_two_sites_describe_by_the_same_call_stays_until_both_drop_it(home: Home) -> None:
+    """They share one record, and each site's part in it counts, whichever of them ran last."""
+    nothing = 'exec.run({cmd = "true", unless = "true"})'
+    for first, last in (("a.sloth", "b.sloth"), ("b.sloth", "a.sloth")):
+        settle(home, COPY, "a.sloth")
+        settle(home, COPY, "b.sloth")
+        settle(home, nothing, first)
+        assert home.text("f") == "x"
+        assert "orphaned" not in home.run(verb="plan", site=last)
+        settle(home, nothing, last)
+        assert home.text("f") is None
+
+
+def test_a_line_that_is_also_in_a_managed_block_stays(home: Home) -> None:
+    """Removing a line removes each that is equal; a block that holds one would be cut."""
+    line = 'file.lineinfile({path = "FILES/f", line = "x", create = true})'
+    settle(home, line)
+    settle(home, 'file.blockinfile({path = "FILES/f", block = "x"})')
+    assert "file:blockinfile" in home.run("--prune", "--yes")
+    assert (home.text("f") or "").count("x") == 2
+    settle(home, 'file.blockinfile({path = "FILES/f", block = "y"})')
+    assert (home.text("f") or "").splitlines()[0].startswith("#"), "now it is ours alone"
+
+
 _CALLS = st.sampled_from(
     [
         'file.copy({content = "x", dest = "FILES/f"})',

@@ -51,6 +51,12 @@ class Ownership(object):
         inside = "path:%s/" % self._host.canonical(path)
         return next((key for thing, key in self._claimed.items() if thing.startswith(inside)), None)
 
+    def parts_in(self, path: "str") -> "list[str]":
+        """Return the keys of the records that claim the file `path` or a part of it."""
+        whole = "path:" + self._host.canonical(path)
+        keys = (key for thing, key in self._claimed.items() if thing == whole or thing.startswith(whole + PART))
+        return sorted(set(keys))
+
     def claims_of(self, record: "Record") -> "list[str]":
         """Return what a record claims. One that was written before claims were recorded is asked by its calls."""
         claims = self._store.claims.of(record.key)
@@ -80,10 +86,18 @@ def find_orphans(
 ) -> "list[Record]":
     """Return the records that a whole run of their site did not touch, and whose things nobody claims any more.
 
-    touched: keys that the run named; spared: tasks that had no reason to run. Unless it is a check, orphans are marked,
-    and records whose things others have taken over are replaced by a line of history.
+    touched: keys that the run named; spared: tasks that had no reason to run. A record that another site names, too,
+    is that site's from now on. Unless it is a check, orphans are marked, and records whose things others have taken
+    over are replaced by a line of history.
     """
-    untouched = store.records.untouched(context.site, touched, spared)
+    if not check and not spared:  # else this site may still name what it did not touch
+        store.records.drop_site(context.site, touched)
+    untouched = []
+    for record in store.records.untouched(context.site, touched, spared):
+        if not record.sites:
+            untouched.append(record)
+        elif not check:
+            store.records.hand_over(record)
     if not untouched:
         return []
     ownership = Ownership(store, host, [record.key for record in untouched])

@@ -4,7 +4,7 @@ from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import Failed
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.ownership import Ownership
-from sloth.payload.kernel.resource import Change, Resource
+from sloth.payload.kernel.resource import Change, Resource, difference
 from sloth.payload.kernel.status import Reason
 from sloth.payload.kernel.step import keep_contents
 from sloth.payload.kernel.take_back import Done, TakeBack, Target
@@ -82,13 +82,33 @@ class Prune(TakeBack):
                 raise Failed("%s needs it" % user)
         return [owner for owner in (ownership.owner(thing) for thing in claims) if owner is not None]
 
-    def _check_company(self, resource: "Resource") -> "None":
+    def _check_company(self, resource: "Resource", change: "Change") -> "None":
         """Raise Failed when removing something would remove what is managed, too."""
         ownership = self._owned()
+        if resource.partial and change.after is not None:
+            for key in ownership.parts_in(resource.place() or ""):
+                if self._would_drift(key, resource, change):
+                    raise Failed("%s needs it: both describe the same text" % key)
         for thing in resource.takes_along():
             user = ownership.owner(thing) or ownership.user(thing)
             if user is not None:
                 raise Failed("%s would be removed, too: %s needs it" % (thing.partition(":")[2], user))
+
+    def _would_drift(self, key: "str", resource: "Resource", change: "Change") -> "bool":
+        """Return whether a record of the same file is as desired before `change`, and not after it."""
+        record = self.store.records.get(key)
+        for call in (record.calls if record is not None else None) or ():
+            try:
+                other = self._replayed(call)
+                if other.place() != resource.place():
+                    continue
+                if not difference(change.before, other.desired(change.before)) and difference(
+                    change.after, other.desired(change.after)
+                ):
+                    return True
+            except Failed:  # it is not as desired, whatever happens to this one
+                continue
+        return False
 
     def _remove_files(self, target: "Target", resource: "Resource", first: "Attributes | None") -> "Done":
         view = self._view(resource, target.call)

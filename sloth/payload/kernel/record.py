@@ -63,7 +63,7 @@ class Record(object):
     COLUMNS = (
         "key", "module", "type", "id", "checksum", "desired", "observed", "site", "task", "place",
         "created_at", "changed_at", "checked_at", "run", "seq", "calls", "before_first_change", "orphaned",
-        "superseded_by",
+        "superseded_by", "other_sites",
     )  # fmt: skip
     JSON = ("desired", "observed", "calls", "before_first_change")
     __slots__ = (
@@ -95,6 +95,7 @@ class Record(object):
     first_json: "str | None"
     orphaned: "int | None"
     superseded_by: "str | None"  # the key of the record that manages the thing since
+    other_sites: "str | None"  # a JSON list of the sites that name it, too; `site` did so last
 
     def __init__(self, row: "Sequence[Column]") -> "None":
         """row: the values of COLUMNS."""
@@ -125,6 +126,12 @@ class Record(object):
         return self.orphaned is None and self.superseded_by is None
 
     @property
+    def sites(self) -> "list[str]":
+        """The other sites that name it, the one that did so last at the end."""
+        found: "list[str]" = _decoded(self.other_sites) or []
+        return found
+
+    @property
     def is_created(self) -> "bool":
         """Whether its first change was ours, so that removing it is, too."""
         return self.first_json is not None
@@ -148,7 +155,8 @@ class Record(object):
         parts = ['"checksum":' + canonical(self.checksum), '"created_at":%d' % self.created_at]
         texts = (("desired", self.desired_json), ("observed", self.observed_json), ("calls", self.calls_json))
         parts += ['"%s":%s' % (name, "null" if text is None else text) for name, text in texts]
-        parts += ['"%s":%s' % (name, canonical(getattr(self, name))) for name in ("site", "task", "place")]
+        names = ("site", "task", "place", "other_sites")
+        parts += ['"%s":%s' % (name, canonical(getattr(self, name))) for name in names]
         if self.first_json is not None:
             parts.append('"before_first_change":' + self.first_json)
         return "{%s}" % ",".join(parts)
@@ -159,7 +167,7 @@ class Record(object):
         for name in Record.JSON[:3]:
             shown[name] = _decoded(getattr(self, name + "_json"))
         del shown["before_first_change"]
-        return dict(shown, made=_decoded(self.first_json), ours=self.is_created)
+        return dict(shown, made=_decoded(self.first_json), ours=self.is_created, other_sites=self.sites)
 
 
 class Context(Value):

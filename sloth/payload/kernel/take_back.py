@@ -83,7 +83,7 @@ class TakeBack(object):
         view = self._view(other, target.call)
         diff = view.diff(differences(change))
         if change.names:
-            self._check_company(other)
+            self._check_company(other, change)
         if self.check:
             return Done(diff, "by %s" % name)
         after = before
@@ -94,8 +94,8 @@ class TakeBack(object):
         self._remember(target, reason, view.attributes(before), view.attributes(after).data, diff, call, was)
         return Done(diff)
 
-    def _check_company(self, resource: "Resource") -> "None":
-        """Hook: raise Failed when `resource` would remove what must stay."""
+    def _check_company(self, resource: "Resource", change: "Change") -> "None":
+        """Hook: raise Failed when `change` of `resource` would remove what must stay."""
 
     def _replayed(self, call: "RecordedCall | None") -> "Resource":
         resource, _ = replay(call, self.host, self.store)

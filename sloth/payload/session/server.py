@@ -238,7 +238,7 @@ class Server(object):
     def _orphans(self, evaluation: "messages.Evaluation") -> "list[Restored]":
         """Return what the site no longer names, now that all of it was evaluated, and what pruning it would do."""
         hello = self._hello
-        if self._has_skipped or not self._store.records.untouched(hello.site, self._named, evaluation.spared):
+        if self._has_skipped or not self._store.records.may_be_orphaned(hello.site, self._named, evaluation.spared):
             return []
         from sloth.payload.kernel.ownership import find_orphans
         from sloth.payload.kernel.prune import Prune

@@ -64,9 +64,9 @@ MIGRATIONS = (
         " checksum TEXT NOT NULL, desired TEXT, observed TEXT, site TEXT, task TEXT, place TEXT,"
         " created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
         " run TEXT, seq INTEGER NOT NULL, calls TEXT, before_first_change TEXT, orphaned INTEGER,"
-        " superseded_by TEXT)",
+        " superseded_by TEXT, other_sites TEXT)",
         "INSERT INTO resources SELECT key, module, type, id, checksum, desired, observed, site, task, place,"
-        " created_at, changed_at, checked_at, run, seq, calls, made, orphaned, NULL FROM resources_2",
+        " created_at, changed_at, checked_at, run, seq, calls, made, orphaned, NULL, NULL FROM resources_2",
         "DROP TABLE resources_2",
         "CREATE INDEX resources_by_type ON resources (module, type)",
         "CREATE INDEX resources_by_seq ON resources (seq)",
@@ -174,7 +174,7 @@ class Database(object):
 
     def _explain(self, error: "Exception") -> "StoreError":
         text = str(error)
-        if "malformed" in text or "not a database" in text or "no such table" in text:
+        if "malformed" in text or "not a database" in text or "no such table" in text or "no such column" in text:
             return StoreError(
                 "the state file %s is damaged (%s)" % (self.path, text),
                 hint="the next run sets it aside and adopts what it finds; or bring back an export",

@@ -78,14 +78,17 @@ class Records(object):
                     context.site, context.task, context.where,
                     old.created_at if old else now, now if changed or not old else old.changed_at, now,
                     context.run, self._db.next_seq(), calls, old.first_json if old else first, None, None,
+                    _other_sites(old, context.site) if old else None,
                 )
             )
         )  # fmt: skip
 
     def put_row(self, row: "JsonObject") -> "None":
         """Write a row of another state file (its columns by name). Raises KeyError, ValueError when it is none."""
-        record = Record(tuple(row[name] for name in Record.COLUMNS[:-1]) + (row.get("superseded_by"),))
-        for text in (record.desired_json, record.observed_json, record.calls_json, record.first_json):
+        later = (row.get("superseded_by"), row.get("other_sites"))  # since format 3
+        record = Record(tuple(row[name] for name in Record.COLUMNS[:-2]) + later)
+        texts = (record.desired_json, record.observed_json, record.calls_json, record.first_json, record.other_sites)
+        for text in texts:
             json.loads(text or "null")
         self._put(record)
 
@@ -110,6 +113,7 @@ class Records(object):
                     key, *_parts(key), was.get("checksum") or "", texts[0], texts[1],
                     was.get("site"), was.get("task"), was.get("place"), was.get("created_at") or now, now, now,
                     "", self._db.next_seq(), texts[2], canonical(first[0]) if first else None, None, None,
+                    was.get("other_sites"),
                 )
             )
         )  # fmt: skip
@@ -153,6 +157,11 @@ class Records(object):
             self._db.write("DELETE FROM %s" % table)
         return count
 
+    def may_be_orphaned(self, site: "str", touched: "Collection[str]", spared: "Collection[str]") -> "bool":
+        """Return whether a whole run of `site` that touched those keys leaves anything to decide (see untouched())."""
+        others = self._db.execute("SELECT 1 FROM resources WHERE other_sites IS NOT NULL LIMIT 1").fetchone()
+        return others is not None or bool(self.untouched(site, touched, spared))
+
     def untouched(self, site: "str", touched: "Collection[str]", spared: "Collection[str]") -> "list[Record]":
         """Return the records of `site` that a whole run of it did not touch.
 
@@ -160,6 +169,22 @@ class Records(object):
         """
         rows = self._db.execute(_SELECT + " WHERE site=? ORDER BY key", (site,)).fetchall()
         return [record for record in map(Record, rows) if record.key not in touched and record.task not in spared]
+
+    def drop_site(self, site: "str", touched: "Collection[str]") -> "None":
+        """Forget that `site` names records of other sites, but for those that its run did touch."""
+        rows = self._db.execute(_SELECT + " WHERE site<>? AND other_sites IS NOT NULL", (site,)).fetchall()
+        for record in map(Record, rows):
+            if site in record.sites and record.key not in touched:
+                self._give(record, record.site, [other for other in record.sites if other != site])
+
+    def hand_over(self, record: "Record") -> "None":
+        """Give a record that its site no longer names to another site that does."""
+        *others, site = record.sites
+        self._give(record, site, others)
+
+    def _give(self, record: "Record", site: "str | None", others: "list[str]") -> "None":
+        values = (site, canonical(others) if others else None, self._db.next_seq(), record.key)
+        self._db.write("UPDATE resources SET site=?, other_sites=?, seq=?, orphaned=NULL WHERE key=?", values)
 
     def mark_orphaned(self, record: "Record") -> "None":
         """Remember that the site of a record no longer names it."""
@@ -171,6 +196,13 @@ class Records(object):
     def mark_superseded(self, key: "str", by: "str | None") -> "None":
         """Remember which record manages the thing of `key` since; None: it does so itself again."""
         self._db.write("UPDATE resources SET superseded_by=?, seq=? WHERE key=?", (by, self._db.next_seq(), key))
+
+
+def _other_sites(record: "Record", site: "str") -> "str | None":
+    """Return the other sites of a record that `site` names now, as JSON."""
+    known = [*record.sites, record.site] if record.orphaned is None else record.sites
+    others = [other for other in known if other and other != site]
+    return canonical(others) if others else None
 
 
 def _parts(key: "str") -> "tuple[str, str, str]":

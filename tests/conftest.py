@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -13,9 +14,18 @@ from sloth.state.keys import Keys, generate
 from sloth.state.vault import Vault
 from tests.support.machines import Fleet, cannot
 
-# A busy machine must not fail a property: tests assert results, not times.
-settings.register_profile("unhurried", deadline=None)
+# A busy machine must not fail a property: tests assert results, not times. CI tries the same examples each time, so
+# that it judges the commit; new ones are tried on people's machines.
+settings.register_profile("unhurried", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home for all tests, so that none uses the files of whoever runs them."""
+    home = tmp_path_factory.mktemp("home")
+    with mock.patch.dict(os.environ, {"HOME": str(home)}):
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -153,6 +153,8 @@ def test_with_lock_is_renewed_while_it_runs_and_keeps_other_controllers_out(tmp_
     (tmp_path / "inventory.toml").write_text("".join(f'[hosts.h{n}]\nconnection = "local"\n' for n in range(3)))
     command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--lock-wait", "60"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLOTH_HOME": str(tmp_path / "controller")}
+    for name in "ab":
+        (tmp_path / name).mkdir()  # else it is no home, and the account's own is used
     runs = [
         subprocess.Popen(
             command, cwd=tmp_path, env={**environment, "HOME": str(tmp_path / name)}, stdout=subprocess.PIPE, text=True

@@ -65,6 +65,7 @@ class Interpreter:
         self.locks = Locks(context.shared)
         self.sessions: dict[str, Session] = {}  # by account; "": the one we log in as
         self.shipped: set[str] = set()  # hashes of contents that the host has got
+        self._secrets: set[str] = set()  # what this host's program has read; no other host's
 
     async def drive(self, program: Program, request: Request) -> Done | Error:
         """Answer the program's requests until it is done. Raises HostError."""
@@ -107,7 +108,7 @@ class Interpreter:
                 variables = {**await self._variables(request.directory, facts), **request.args}
                 return renderer.render(request.source, variables)
             case Secret():
-                return self._context.secrets.get(request.name, request.directory)
+                return self._secret(request.name, request.directory)
             case _:
                 raise TypeError(f"unknown request {request!r}")
         return None
@@ -117,6 +118,12 @@ class Interpreter:
         failure = await self._calls.settled()
         if failure is not None:
             raise failure
+
+    def _secret(self, name: str, directory: Path) -> str:
+        value = self._context.secrets.get(name, directory)
+        if value:
+            self._secrets.add(value)
+        return value
 
     # Calls
 
@@ -143,10 +150,11 @@ class Interpreter:
             fetched = destination(request.directory, self._host.name, args)
             given["_local"] = await asyncio.to_thread(fetched.look)
         session = await self.session()
-        secrets, work = self._context.secrets, self.work
-        await session.send_secrets(secrets.values)
+        work = self.work
+        secrets = self._context.secrets.found_in(args, assets)
+        await session.send_secrets(self._secrets | secrets)
         known = self._context.sessions.known(self._host.name).assets
-        epoch, sensitive = self._calls.epoch, secrets.are_in(args, assets)
+        epoch, sensitive = self._calls.epoch, bool(secrets)
         wire_id, reply = await session.submit(
             lambda number: Call(
                 id=number,
@@ -226,7 +234,7 @@ class Interpreter:
         """
         variables = self.site_variables()
         seen = {**variables, "vars": variables, "host": lua_host(self._host), "groups": self._context.groups}
-        seen["secret"] = partial(self._context.secrets.get, directory=directory)
+        seen["secret"] = partial(self._secret, directory=directory)
         if facts:
             seen["facts"] = await self._gather()
         return seen

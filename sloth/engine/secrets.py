@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -64,25 +64,17 @@ class Secrets:
         hint = f"sloth-runner secret set {name}, or set the environment variable {variable}"
         raise CallError(f"there is no secret {name}", hint=hint)
 
-    @property
-    def values(self) -> Collection[str]:
-        """The values that were read so far."""
-        return [value for value in self._values.values() if value]
-
     # What a call holds
 
-    def are_in(self, args: Arguments, assets: Sequence[Asset]) -> bool:
-        """Return whether a call has a secret in its arguments, or in a content of a size at which texts are shown."""
+    def found_in(self, args: Arguments, assets: Sequence[Asset]) -> set[str]:
+        """Return the values that a call has in its arguments, or in a content of a size at which texts are shown."""
         if not self._values:
-            return False
-        if self._redactor.contains(dict(args)):
-            return True
-        return any(self._content_has(asset) for asset in assets if asset.open is not None and asset.size <= TEXT_LIMIT)
-
-    def _content_has(self, asset: Asset) -> bool:
-        assert asset.open is not None
-        data = b"".join(asset.open())
-        return self._redactor.contains(data.decode("utf-8", "surrogateescape"))
+            return set()
+        texts = (_text(asset) for asset in assets if asset.open is not None and asset.size <= TEXT_LIMIT)
+        held = [part for part in (dict(args), *texts) if self._redactor.contains(part)]
+        if not held:
+            return set()
+        return {value for value in self._values.values() if Redactor([value]).contains(held)}
 
     # What leaves the engine
 
@@ -123,6 +115,11 @@ class Secrets:
                 if rest:
                     ended.append(dataclasses.replace(self._redacted(stream.event), data=rest))
         return [*ended, self._redacted(event)]
+
+
+def _text(asset: Asset) -> str:
+    assert asset.open is not None
+    return b"".join(asset.open()).decode("utf-8", "surrogateescape")
 
 
 def _joined(text: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import json
 import sqlite3
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 from unittest import mock
@@ -112,3 +113,53 @@ def test_a_secret_that_is_not_there(secret_site: Path) -> None:
     assert done.returncode == 1
     assert "there is no secret db/token" in done.stdout
     assert "SLOTH_SECRET_DB_TOKEN" in done.stdout
+
+
+# Stands between the controller and the payload of a host, and keeps what it is sent.
+RECORDER = """#!{python}
+import os, subprocess, sys
+payload = subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=subprocess.PIPE)
+with open(__file__ + ".sent", "ab", 0) as file:
+    for data in iter(lambda: os.read(0, 65536), b""):
+        file.write(data)
+        payload.stdin.write(data)
+        payload.stdin.flush()
+payload.stdin.close()
+sys.exit(payload.wait())
+"""
+
+
+def test_a_host_is_sent_no_secret_of_another_one(tmp_path: Path) -> None:
+    """Also not what another host has read before; what reaches a host by way of shared values is hidden there, too."""
+    hosts = ("one", "two")
+    for host in hosts:
+        (tmp_path / host).write_text(RECORDER.format(python=sys.executable))
+        (tmp_path / host).chmod(0o755)
+    (tmp_path / "inventory.toml").write_text(
+        "".join(f'[hosts.{host}]\nconnection = "local"\npython = "{tmp_path / host}"\n' for host in hosts)
+    )
+    (tmp_path / "site.sloth").write_text(
+        'task({name = "own", serial = 1, run = function()\n'
+        'file.copy({content = secret("of/" .. host.name), dest = "~/" .. host.name})\n'
+        'if host.name == "one" then state.set("passed", secret("common")) end\nend})\n'
+        'task({name = "passed", hosts = "two", depends_on = "own", run = function()\n'
+        'file.copy({content = state.get("passed"), dest = "~/passed"}) end})\n'
+    )
+    values = {"OF_ONE": "first-value-1", "OF_TWO": "second-value-2", "COMMON": "third-value-3"}
+    with mock.patch.dict("os.environ", {f"SLOTH_SECRET_{name}": value for name, value in values.items()}):
+        done = sloth(tmp_path, "run", "-f", "site.sloth")
+    assert done.returncode == 0, done.stdout + done.stderr
+    sent = {host: (tmp_path / f"{host}.sent").read_bytes() for host in hosts}
+    own = {"one": {"OF_ONE"}, "two": {"OF_TWO", "COMMON"}}
+    for host in hosts:
+        assert {name for name, value in values.items() if value.encode() in sent[host]} == own[host]
+    assert (tmp_path / "passed").read_text() == "third-value-3"
+    assert "third-value-3" not in stored_values(tmp_path / ".sloth-runner/state/two.db")
+
+
+def stored_values(path: Path) -> str:
+    """Return the text of all tables of a state file."""
+    with sqlite3.connect(path) as database:
+        text = "\n".join(database.iterdump())
+    database.close()
+    return text

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from sloth.errors import AuthError, ConnectError, ConnectionLost, HostError, HostKeyError
+from sloth.errors import ConnectError, ConnectionLost
 from sloth.inventory import Host
-from sloth.transport import asyncssh_import
 from sloth.transport.connect import ConnectAttempt, HungUp
 from sloth.transport.connection import Stderr
+from sloth.transport.identities import Identities
+from sloth.transport.known_hosts import read_known_hosts
+from sloth.transport.ssh_config import Configuration, Target, find_route
 
 if TYPE_CHECKING:
     import asyncssh
@@ -70,17 +72,24 @@ class SshProcess:
         self._collector.cancel()
 
 
+class Closable(Protocol):
+    """What carries a connection: a connection to a jump host, or a ProxyCommand."""
+
+    def close(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+
 class SshConnection:
     """A connection to a host; the jump hosts it goes through are disconnected with it."""
 
     python = None  # stage 1 looks for one
 
-    def __init__(
-        self, host: str, connection: asyncssh.SSHClientConnection, hops: list[asyncssh.SSHClientConnection]
-    ) -> None:
+    def __init__(self, host: str, connection: asyncssh.SSHClientConnection, before: Sequence[Closable]) -> None:
+        """before: what carries it, the outermost first."""
         self._host = host
         self._connection = connection
-        self._hops = hops
+        self._before = before
 
     async def start(self, command: str) -> SshProcess:
         """Start `command`. Raises ConnectionLost, ConnectError."""
@@ -97,9 +106,10 @@ class SshConnection:
         return SshProcess(process)
 
     async def close(self) -> None:
-        for connection in (self._connection, *reversed(self._hops)):
+        closing: list[Closable] = [self._connection, *reversed(self._before)]
+        for connection in closing:
             connection.close()
-        for connection in (self._connection, *reversed(self._hops)):
+        for connection in closing:
             with contextlib.suppress(Exception, asyncio.TimeoutError):
                 await asyncio.wait_for(connection.wait_closed(), 2)
 
@@ -111,120 +121,74 @@ class Connector:
         """connects: how many are opened at once."""
         self._slots = asyncio.Semaphore(connects)
         self._known_hosts: dict[tuple[str, ...], SSHKnownHosts] = {}
-        self._private_keys: dict[str, asyncssh.SSHKey] = {}
+        self._configurations: dict[str | Literal[False] | None, Configuration] = {}
+        self.identities = Identities()
 
     async def connect(self, host: Host) -> SshConnection:
         """Connect to `host`, through its jump hosts. Raises ConnectError, AuthError, HostKeyError."""
         async with self._slots:
-            hops: list[asyncssh.SSHClientConnection] = []
+            before: list[Closable] = []
             try:
-                connection = await self._open(host, hops)
+                connection = await self._open(host, before)
             except BaseException:
-                for hop in hops:
-                    hop.close()
+                for carrier in reversed(before):
+                    carrier.close()
                 raise
-        return SshConnection(host.name, connection, hops)
+        return SshConnection(host.name, connection, before)
 
     async def close(self) -> None:
         """Close what is kept open: nothing."""
 
-    async def _open(self, host: Host, hops: list[asyncssh.SSHClientConnection]) -> asyncssh.SSHClientConnection:
-        jump = host.proxy_jump
-        if jump is None and host.ssh_config is not False:
-            jump = _configured_jump(host)
-        if not jump or jump.lower() == "none":
-            return await self._connect(host, None)
-        for hop in jump.split(","):
-            hops.append(await self._connect(_hop(host, hop.strip()), hops[-1] if hops else None))
-        return await self._connect(host, hops[-1])
+    async def _open(self, host: Host, before: list[Closable]) -> asyncssh.SSHClientConnection:
+        """Connect through the jump hosts; what carries the connection is added to `before`."""
+        route = await self._route(host)
+        tunnel: asyncssh.SSHClientConnection | None = None
+        for target in route:
+            if tunnel is not None:
+                before.append(tunnel)
+            tunnel = await self._connect(host, target, tunnel, before)
+        assert tunnel is not None
+        return tunnel
 
-    async def _connect(self, host: Host, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+    async def _route(self, host: Host) -> list[Target]:
+        """Return the way to the host, as inventory and ssh_config describe it."""
+        if host.ssh_config not in self._configurations:
+            self._configurations[host.ssh_config] = Configuration.read(host.ssh_config)
+        configuration = self._configurations[host.ssh_config]
+        jump = host.proxy_jump if host.proxy_jump is None else host.proxy_jump.strip() or "none"
+        find = partial(
+            find_route, configuration, host.address, user=host.user, port=host.port, jump=jump, jump_user=host.user
+        )
+        return await asyncio.to_thread(find) if configuration.runs_commands else find()
+
+    async def _connect(
+        self, host: Host, target: Target, tunnel: asyncssh.SSHClientConnection | None, before: list[Closable]
+    ) -> asyncssh.SSHClientConnection:
         """Connect to one host, directly or through `tunnel`; try again while it closes the connection at once."""
         deadline = asyncio.get_running_loop().time() + host.connect_timeout
         for number in range(1, TRIES + 1):
-            attempt = ConnectAttempt(self, host, tunnel)
+            attempt = ConnectAttempt(self, host, target, tunnel)
             try:
-                return await attempt.run(deadline)
+                connection = await attempt.run(deadline)
             except HungUp as error:
                 if number == TRIES or asyncio.get_running_loop().time() + 1 > deadline:
                     raise ConnectError(
-                        f"{attempt.target} closed the connection before it sent anything: {error}",
+                        f"{attempt.title} closed the connection before it sent anything: {error}",
                         hint="is it an SSH server, and is its MaxStartups large enough?",
                     ) from None
                 await asyncio.sleep(random.uniform(0.1, 0.4) * number)
+                continue
+            if attempt.proxy is not None:
+                before.append(attempt.proxy)
+            return connection
         raise AssertionError("unreachable")
 
     def known_hosts(self, files: tuple[str, ...]) -> SSHKnownHosts:
         """Return the contents of those known_hosts files that exist. Raises HostKeyError."""
-        import asyncssh
-
         if files not in self._known_hosts:
-            present = [name for name in files if os.path.exists(name)]
-            try:
-                self._known_hosts[files] = (
-                    asyncssh.read_known_hosts(present) if present else asyncssh.import_known_hosts("")
-                )
-            except (ValueError, OSError) as error:
-                raise HostKeyError(f"the known_hosts file {' '.join(present)} cannot be read: {error}") from error
+            self._known_hosts[files] = read_known_hosts(files)
         return self._known_hosts[files]
 
     def forget_known_hosts(self) -> None:
         """Read the known_hosts files again when they are needed: a key was added to one."""
         self._known_hosts.clear()
-
-    def private_key(self, path: str) -> asyncssh.SSHKey:
-        """Return the private key in the file `path`. Raises AuthError."""
-        import asyncssh
-
-        if path not in self._private_keys:
-            try:
-                self._private_keys[path] = asyncssh.read_private_key(path)
-            except FileNotFoundError:
-                raise AuthError(
-                    f"the identity file {path} does not exist", hint="check identity_file in the inventory"
-                ) from None
-            except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError, OSError) as error:
-                # asyncssh has no error of its own for a key that needs a passphrase when none is given.
-                if isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower():
-                    raise AuthError(
-                        f"the identity file {path} is protected by a passphrase", hint=f"load it with: ssh-add {path}"
-                    ) from None
-                raise AuthError(f"the identity file {path} cannot be read: {error}") from error
-        return self._private_keys[path]
-
-
-def _configured_jump(host: Host) -> str | None:
-    """Return ProxyJump of the user's ssh_config for this host."""
-    path = Path(host.ssh_config) if isinstance(host.ssh_config, str) else Path("~/.ssh/config").expanduser()
-    if not path.is_file():
-        return None
-    import getpass
-
-    asyncssh_import.load()
-    from asyncssh.config import SSHClientConfig
-
-    arguments = (None, [path], True, False, False, getpass.getuser(), host.user or (), host.address, host.port or ())
-    config = SSHClientConfig.load(*arguments)
-    jump = config.get("ProxyJump")
-    return str(jump) if jump else None
-
-
-def _hop(host: Host, text: str) -> Host:
-    """Return the jump host [user@]name[:port]; its keys and policies are those of the host behind it."""
-    user, at, rest = text.rpartition("@")
-    name, colon, port = rest.rpartition(":")
-    if not colon or not port.isdigit():
-        name, port = rest, ""
-    if not name:
-        raise HostError(f"{host.name}: proxy_jump {text!r} is not user@host:port")
-    return Host(
-        name=name.strip("[]"),
-        address=name.strip("[]"),
-        port=int(port) if port else None,
-        user=user if at else host.user,
-        identity_files=host.identity_files,
-        host_keys=host.host_keys,
-        known_hosts=host.known_hosts,
-        ssh_config=host.ssh_config,
-        connect_timeout=host.connect_timeout,
-    )

@@ -69,7 +69,7 @@ class Shipper:
         options = {name: args[name] for name in cls.render_options if args.get(name) is not None}
         text = renderer.render(src, seen, options)
         mode = _mode(renderer.file(src).stat())
-        return of_bytes(Path(src).name, text.encode("utf-8", "surrogateescape"), mode)
+        return of_bytes(Path(src).name, _encode(text, str(args.get("output_encoding") or "utf-8")), mode)
 
     async def _file(self, path: Path, name: str) -> Asset:
         try:
@@ -133,6 +133,15 @@ def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:
         return iter((data,) if data else ())
 
     return Asset(name, hashlib.sha256(data).hexdigest(), len(data), mode, open=chunks)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    try:
+        return text.encode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
+    except LookupError:
+        raise CallError(f"output_encoding: there is no encoding {encoding}") from None
+    except UnicodeEncodeError as error:
+        raise CallError(f"output_encoding: {encoding} cannot represent {error.object[error.start]!r}") from None
 
 
 def hash_file(path: Path) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import posixpath
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
+from sloth.playbook.filters import FILTERS, TESTS, undefined_error
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,9 +19,6 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
 
 _MAY_NEED_FACTS = re.compile(r"facts|include|import|extends")
-
-# What a filter takes and returns is up to the template.
-Filter = Callable[..., Any]
 
 
 class Renderer:
@@ -94,6 +88,9 @@ class Renderer:
         path = str(self.file(name))
         environment = self._environment(options or {})
         try:
+            plain = self._plain_text(path, environment)
+            if plain is not None:
+                return plain
             text = environment.get_template(path).render(variables)
         except TemplateSyntaxError as error:
             raise CallError(error.message or "bad syntax", where=f"{error.filename or path}:{error.lineno}") from None
@@ -104,6 +101,13 @@ class Renderer:
         newline = environment.newline_sequence
         missing = self._final_newlines[path] - _count_final(text, newline)
         return text + newline * max(0, missing)
+
+    def _plain_text(self, path: str, environment: SandboxedEnvironment) -> str | None:
+        """Return the text of a file that nothing in it makes a template: it is written as it is, with its line ends."""
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            text = file.read()
+        begins = (environment.block_start_string, environment.variable_start_string, environment.comment_start_string)
+        return None if any(begin in text for begin in begins) else text
 
     def _environment(self, options: Mapping[str, Json]) -> SandboxedEnvironment:
         """Return the environment for these options."""
@@ -132,7 +136,7 @@ class Renderer:
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
                 if self._undefined_obj is jinja2.utils.missing:
-                    self._undefined_exception = partial(_undefined_error, self._undefined_name)  # type: ignore[assignment]
+                    self._undefined_exception = partial(undefined_error, self._undefined_name)  # type: ignore[assignment]
 
         def load(name: str) -> tuple[str, str, Callable[[], bool]]:
             path = Path(name)
@@ -143,9 +147,17 @@ class Renderer:
             return source, name, lambda: True
 
         settings = {"trim_blocks": True, "newline_sequence": "\n", **options}
-        environment = Environment(loader=jinja2.FunctionLoader(load), undefined=Undefined, cache_size=400, **settings)
+        environment = Environment(
+            loader=jinja2.FunctionLoader(load), undefined=Undefined, finalize=_finalize, **settings
+        )
         environment.filters.update(FILTERS)
+        environment.tests.update(TESTS)
         return environment
+
+
+def _finalize(value: Json) -> Json:
+    """Return what an expression writes: nothing for null, as with Ansible."""
+    return "" if value is None else value
 
 
 def _count_final(text: str, newline: str) -> int:
@@ -154,14 +166,6 @@ def _count_final(text: str, newline: str) -> int:
     while text.endswith(newline * (count + 1)):
         count += 1
     return count
-
-
-def _undefined_error(variable: str | None, message: str | None = None) -> Exception:
-    from jinja2.exceptions import UndefinedError
-
-    error = UndefinedError(message)
-    error.variable = variable  # type: ignore[attr-defined]
-    return error
 
 
 def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> CallError:
@@ -177,41 +181,3 @@ def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> Call
     if variable is not None:
         hint = did_you_mean(variable, variables) or "set it in the inventory's vars, or with -e"
     return CallError(str(error) or type(error).__name__, hint=hint, where=where)
-
-
-def _bool(value: Json) -> bool:
-    return value.strip().lower() in ("yes", "on", "1", "true") if isinstance(value, str) else bool(value)
-
-
-def _mandatory(value: Json) -> Json:
-    from jinja2 import Undefined
-
-    if isinstance(value, Undefined):
-        raise _undefined_error(value._undefined_name, f"'{value._undefined_name}' is mandatory, and undefined")
-    return value
-
-
-def _regex_replace(value: str, pattern: str, replacement: str = "") -> str:
-    return re.sub(pattern, replacement, str(value))
-
-
-def _regex_search(value: str, pattern: str) -> str:
-    found = re.search(pattern, str(value))
-    return found.group() if found else ""
-
-
-# Filters of Ansible that Jinja2 does not have.
-FILTERS: Mapping[str, Filter] = {
-    "to_json": lambda value: json.dumps(value),
-    "to_nice_json": lambda value, indent=4: json.dumps(value, indent=indent, sort_keys=True),
-    "from_json": json.loads,
-    "b64encode": lambda value: base64.b64encode(str(value).encode()).decode("ascii"),
-    "b64decode": lambda value: base64.b64decode(value).decode(),
-    "quote": lambda value: shlex.quote(str(value)),
-    "basename": lambda value: posixpath.basename(str(value)),
-    "dirname": lambda value: posixpath.dirname(str(value)),
-    "regex_replace": _regex_replace,
-    "regex_search": _regex_search,
-    "bool": _bool,
-    "mandatory": _mandatory,
-}

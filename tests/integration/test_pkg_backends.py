@@ -317,7 +317,7 @@ def test_an_architecture_in_a_name(world: World) -> None:
         pytest.skip("its names have no architecture")
     ends = (":native", ":any", ":all", ":amd64") if world.name == "apt" else (".noarch",)
     foreign = ":sparc" if world.name == "apt" else ".s390x"
-    world.call("update")
+    world.call("install", name="two", update_cache=True)  # an empty database is one that zypper cannot cache
     for end in ends:
         assert world.call("install", name="one" + end).status == "changed"
         assert world.call("install", name="one" + end).status == "unchanged"
@@ -326,7 +326,7 @@ def test_an_architecture_in_a_name(world: World) -> None:
         with pytest.raises(Missing):
             world.call("install", name="one" + foreign)
         assert world.call("remove", name="one" + end).status == "changed"
-        assert world.installed() == []
+        assert world.installed() == ["library", "two"]
 
 
 def test_the_cause_of_a_failure_is_its_headline(world: World) -> None:
@@ -377,3 +377,35 @@ def test_a_lock_is_waited_for_and_its_holder_named(held: tuple[World, subprocess
     go.start()
     assert world.call("install", name="two", lock_timeout=60).status == "changed"
     go.join()
+
+
+def test_a_dependency_that_is_named_is_wanted_for_itself(world: World) -> None:
+    """Without the mark, removing what needed it would take it along, though the site names it."""
+    world.call("install", name=["one", "two"], update_cache=True)
+    if world.name in ("dnf", "zypper"):
+        assert world.call("install", name="library").status == "unchanged"
+        return
+    assert world.call("install", name="librar*", only_upgrade=True).status == "unchanged"
+    planned = world.call("install", name="library", check=True)
+    done = world.call("install", name=["library", "one"])
+    assert (done.status, planned.status, done.values["packages"]) == ("changed", "changed", [])
+    assert world.call("install", name=["library", "one"]).status == "unchanged"
+    world.call("remove", name="two", autoremove=True)
+    assert world.installed() == ["library", "one"]
+
+
+def test_what_a_removal_takes_along_is_known_before(world: World) -> None:
+    world.publish(("top", "1.0"), needs="two")
+    world.call("install", name=["one", "top"], update_cache=True)
+    assert set(world.backend.removed_with(["library"])) == {"library", "two", "top"}
+    assert set(world.backend.removed_with(["top"])) == {"top"}
+    assert set(world.backend.removed_with(["one", "two"])) == {"one", "two", "top"}
+    assert world.installed() == ["library", "one", "top", "two"], "nothing was removed to find out"
+
+
+def test_versions_in_removals_and_with_latest(world: World) -> None:
+    world.call("install", name=["two", "one=1.0*"], state="latest", update_cache=True)
+    assert world.installed() == ["library", "one", "two"]
+    assert world.call("remove", name="one=2.0").status == "unchanged"
+    assert world.call("remove", name="one=1.*", update_cache=True).status == "changed"
+    assert world.installed() == ["library", "two"]

@@ -15,7 +15,7 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Args, ArgumentError, Failed
 from sloth.payload.lib.command import Completed
 from sloth.payload.lib.host import Host
-from sloth.payload.modules.pkg import apk, apt, choice, dnf, execution, install, locks, pacman, rpm, zypper
+from sloth.payload.modules.pkg import apk, apt, choice, dnf, dpkg, execution, install, locks, pacman, rpm, zypper
 from sloth.payload.modules.pkg.database import Database, Installed, Offer, transaction
 from sloth.payload.modules.pkg.names import Version, Wanted
 from sloth.payload.modules.pkg.options import Options
@@ -208,11 +208,10 @@ def test_remove_commands(tmp_path: Path, name: str, given: dict[str, Any], expec
         ("install", {}, "name or deb"),
         ("install", {"name": []}, "empty"),
         ("install", {"name": "--purge"}, "cannot be the name"),
-        ("install", {"name": "a=1", "state": "latest"}, "latest"),
         ("install", {"name": ["a=1", "a=2"]}, "twice"),
         ("install", {"name": "a=;b"}, "cannot be a version"),
         ("install", {"name": "a", "use": "pkgsrc"}, "must be one of"),
-        ("remove", {"name": "a=1"}, "cannot be the name"),
+        ("remove", {"name": "a*=1"}, "pattern of names cannot have a version"),
         ("update", {"upgrade": "maybe"}, "upgrade must be"),
     ],
 )
@@ -439,7 +438,7 @@ def test_a_package_read_alone_is_as_it_is_among_all(paragraphs: list[tuple[str, 
         + "Description: x\n Package: a\n .\n Version: 9"
         for number, (name, state, provides, first) in enumerate(paragraphs)
     )
-    alone, whole = apt.StatusFile(text), apt.StatusFile(text)
+    alone, whole = dpkg.StatusFile(text), dpkg.StatusFile(text)
     names = list(whole)
     assert len(whole) == len(names) == len(set(names))
     for name in ("a", "ab", "b", "lib-a", "dpkg", "v", ""):
@@ -452,3 +451,34 @@ def test_a_package_read_alone_is_as_it_is_among_all(paragraphs: list[tuple[str, 
         assert (name in alone) == (name in whole) == (name in names) == bool(wanted)
     provided = [name for name, state, provides, _ in paragraphs if state == "installed" and provides == "b, v (= 1)"]
     assert whole.provides().get("v", []) == alone.provides().get("v", []) == provided
+
+
+def test_marks_and_refusals_are_read() -> None:
+    text = "Package: a\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: b\nArchitecture: amd64\nAuto-Installed: 0\n"
+    assert dpkg.parse_automatic(text) == {"a"}
+    refusal = """error: Failed dependencies:
+\tlibrary is needed by (installed) two-3.0-1.noarch
+\tlibz.so.1()(64bit) is needed by (installed) perl-DBI-1.6-2.x86_64
+"""
+    assert rpm.parse_needed(refusal) == {"two", "perl-DBI"}
+
+
+APK_DEL = """(1/3) Purging nginx (1.24.0-r7)
+(2/3) Purging nginx.pre-install (0)
+(3/3) Purging pcre2 (10.42-r1)
+OK: 8 MiB in 15 packages
+"""
+
+
+def test_apk_marks_and_takes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `apk del --simulate` printed on Alpine 3.18: what nothing in the world needs any more goes, too."""
+    backend = manager("apk", tmp_path)
+    monkeypatch.setattr(backend, "query", lambda argv, must_succeed=False: APK_DEL)
+    assert set(backend.removed_with(["nginx"])) >= {"nginx", "pcre2"}
+    backend.root = str(tmp_path)
+    (tmp_path / "etc/apk").mkdir(parents=True)
+    (tmp_path / "etc/apk/world").write_text("alpine-base\nnginx=1.24.0-r7\ncurl@edge\n")
+    assert [backend.is_automatic(name) for name in ("nginx", "curl", "pcre2")] == [False, False, True]
+    assert [" ".join(argv) for argv in backend.mark_commands(["pcre2"], False, Options(9))] == [
+        "apk --no-progress --wait 9 add pcre2"
+    ]

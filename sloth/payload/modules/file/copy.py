@@ -206,7 +206,7 @@ end})"""
                 "the directory %s does not exist" % parent, hint="create it with file.directory, or end dest with /"
             )
         if change.before is None or "content" in change or "type" in change:
-            if change.before is not None and self.args.backup and change.before["type"] == "file":
+            if change.before is not None and self.args.backup and os.path.isfile(path):  # also through a link
                 values["backup_file"] = files.back_up(path)
             mode = change.after.get("mode") if change.before is None else None
             files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))

@@ -20,10 +20,14 @@ class Template(Copy):
     The template can use the host's variables by name, and `vars`, `host`, `groups` and `facts`. An undefined variable
     is an error, with the file and line in the template.
 
-    Other than Ansible: of Ansible's filters there are to_json, to_nice_json, from_json, b64encode, b64decode, quote,
-    basename, dirname, regex_replace, regex_search, bool and mandatory; there is no variable `ansible_managed`.
+    Besides Jinja2's filters and tests there are those of Ansible that work on text, paths, numbers, lists and tables
+    (such as to_json, to_nice_yaml, combine, dict2items, regex_replace, ternary, comment; `is match`, `is version`).
 
-    Other than Ansible: there is no `output_encoding`: the text is written as UTF-8.
+    Other than Ansible: there are no filters that are random or use other software (password_hash, ipaddr, json_query),
+    no lookups, and no variable `ansible_managed`; the YAML filters need PyYAML on the controller.
+
+    Other than Ansible: the newlines at the end of the template are always kept (ansible-core 2.19 loses them when the
+    text is a number or a list).
     """
 
     name = "file.template"
@@ -50,6 +54,7 @@ class Template(Copy):
         files.VALIDATE,
         Field("trim_blocks", "bool", True, how=True, help="remove the newline after a block"),
         Field("lstrip_blocks", "bool", False, how=True, help="remove blanks before a block"),
+        Field("output_encoding", "str", "utf-8", how=True, help="the encoding in which the text is written"),
         Field("newline_sequence", "str", "\n", ("\n", "\r\n", "\r"), how=True, help="the end of a line"),
         Field("block_start_string", "str", "{%", how=True, help="begins a block"),
         Field("block_end_string", "str", "%}", how=True, help="ends a block"),

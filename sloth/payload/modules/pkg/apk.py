@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sloth.payload.modules.pkg.options import Options
 
 INSTALLED = "/lib/apk/db/installed"
+WORLD = "/etc/apk/world"
 LOCK = "/lib/apk/db/lock"
 CACHE = "/var/cache/apk"
 
@@ -77,6 +78,24 @@ class Apk(Backend):
 
     def newer(self, one: "str", other: "str") -> "bool":
         return self._query("version", "-t", one, other).strip() == ">"
+
+    def is_automatic(self, name: "str") -> "bool":
+        stamp = index.signature(self.path(WORLD))
+        wanted: "Collection[str]" = self.host.once("pkg.world %s" % self.root, self._read_world, stamp)
+        return bool(wanted) and name not in wanted
+
+    def _read_world(self) -> "Collection[str]":
+        try:
+            with open(self.path(WORLD), encoding="utf-8", errors="replace") as file:
+                return set(re.split("[<>=~@]", word)[0] for word in file.read().split())
+        except FileNotFoundError:
+            return ()
+
+    def mark_commands(self, names: "Sequence[str]", automatic: "bool", options: "Options") -> "Sequence[Command]":
+        return [self._argv("del" if automatic else "add", options, *names)]
+
+    def removed_with(self, names: "Sequence[str]") -> "Iterable[str]":
+        return re.findall(r"^\([0-9]+/[0-9]+\) Purging (\S+) ", self._query("del", "--simulate", *names), re.MULTILINE)
 
     def _query(self, *words: "str") -> "str":
         return self.query([self.tool, *self.options, *words])

@@ -5,112 +5,18 @@ import re
 
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
-from sloth.payload.modules.pkg.database import Database, Installed, Offer, Packages
+from sloth.payload.modules.pkg.database import Database, Offer
+from sloth.payload.modules.pkg.dpkg import EXTENDED, STATUS, Status, parse_automatic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable, Iterator, Mapping, Sequence
+    from typing import Collection, Iterable, Mapping, Sequence
 
     from sloth.payload.modules.pkg.backend import Command
     from sloth.payload.modules.pkg.names import Wanted
     from sloth.payload.modules.pkg.options import Options
 
-STATUS = "/var/lib/dpkg/status"
 LISTS = "/var/lib/apt/lists"
-_INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
-
-
-class StatusFile(Packages):
-    """The packages of dpkg's status file. One is read when it is queried, all only when that is not enough.
-
-    Most runs query a few packages, and hosts have thousands. A package that waits for a trigger counts as installed,
-    one that is unpacked or half configured as broken.
-    """
-
-    def __init__(self, text: "str") -> "None":
-        Packages.__init__(self, {})
-        self._text = "\n\n%s\n\n" % text
-        self._provides: "dict[str, list[str]] | None" = None
-
-    def __getitem__(self, name: "str") -> "list[Installed]":
-        if name not in self._packages and self._provides is None:
-            found = list(self._find(name))
-            if not found:
-                return []
-            self._packages[name] = found
-        return self._packages.get(name, [])
-
-    def _find(self, name: "str") -> "Iterator[Installed]":
-        label = "\nPackage: %s\n" % name
-        at = self._text.find(label)
-        while at >= 0:
-            end = self._text.find("\n\n", at)
-            entry = _entry(self._text[self._text.rfind("\n\n", 0, at + 1) + 1 : end])
-            if entry:
-                yield entry
-            at = self._text.find(label, end)
-
-    def provides(self) -> "dict[str, list[str]]":
-        """Return virtual name -> names of the installed packages that provide it."""
-        if self._provides is not None:
-            return self._provides
-        provides: "dict[str, list[str]]" = {}
-        self._packages.clear()
-        for paragraph in self._text.split("\n\n"):
-            paragraph = "\n" + paragraph
-            entry = _entry(paragraph)
-            if not entry:
-                continue
-            name = _field(paragraph, "\nPackage: ")
-            self._packages.setdefault(name, []).append(entry)
-            provided = "" if entry.state else _field(paragraph, "\nProvides: ")
-            for virtual in provided.split(",") if provided else ():
-                provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
-        self._provides = provides
-        return provides
-
-    def __iter__(self) -> "Iterator[str]":
-        self.provides()
-        return iter(self._packages)
-
-    def __len__(self) -> "int":
-        self.provides()
-        return len(self._packages)
-
-
-class _Status(Database):
-    """The database that a status file describes."""
-
-    def __init__(self, text: "str") -> "None":
-        packages = StatusFile(text)
-        own = [entry.architecture for entry in packages["dpkg"] if not entry.state]
-        Database.__init__(self, packages, None, own[-1] if own else "")
-        self._status = packages
-
-    @property
-    def provides(self) -> "Mapping[str, Sequence[str]]":
-        return self._status.provides()
-
-
-def _entry(paragraph: "str") -> "Installed | None":
-    """Return what a paragraph describes, None for a package that is not installed."""
-    state = _field(paragraph, "\nStatus: ").rpartition(" ")[2]
-    if state in ("", "not-installed"):
-        return None
-    return Installed(
-        _field(paragraph, "\nVersion: "),
-        _field(paragraph, "\nArchitecture: "),
-        "" if state in _INSTALLED else state,
-    )
-
-
-def _field(paragraph: "str", label: "str") -> "str":
-    start = paragraph.find(label)
-    if start < 0:
-        return ""
-    start += len(label)
-    end = paragraph.find("\n", start)
-    return (paragraph[start:] if end < 0 else paragraph[start:end]).strip()
 
 
 def parse_policy(text: "str") -> "dict[str, Offer]":
@@ -214,7 +120,10 @@ class Apt(Backend):
             r"^E(?:rror)?: (Packages were downgraded|The following packages will be DOWNGRADED).*",
             "set allow_downgrade = true",
         ),
-        (r"^E(?:rror)?: Held packages were changed.*", "release the hold with `apt-mark unhold`"),
+        (
+            r"^E(?:rror)?: Held packages were changed.*",
+            "release the hold with `apt-mark unhold`, or set allow_change_held_packages = true",
+        ),
         (r"^E(?:rror)?: Essential packages were removed.*", "apt considers it essential; it is not removed by force"),
         (r"^E(?:rror)?: There were unauthenticated packages.*", "install the repository's key"),
         (r"^E(?:rror)?: You don't have enough free space.*", "free some space on the host"),
@@ -234,7 +143,7 @@ class Apt(Backend):
     def read(self) -> "Database":
         try:
             with open(self.path(STATUS), encoding="utf-8", errors="surrogateescape") as file:
-                database = _Status(file.read())
+                database = Status(file.read())
         except FileNotFoundError:
             return Database({})
         if not database.native and len(database.packages):
@@ -299,10 +208,27 @@ class Apt(Backend):
         text = self.query([self.tool, *self.options, "--simulate", "-q", "autoremove"])
         return re.findall(r"^(?:Remv|Purg) (\S+)", text, re.MULTILINE)
 
+    def is_automatic(self, name: "str") -> "bool":
+        stamp = index.signature(self.path(EXTENDED))
+        marked: "Collection[str]" = self.host.once(
+            "pkg.automatic %s%s" % (self.name, self.root), self._read_automatic, stamp or "none"
+        )
+        return name in marked
+
+    def _read_automatic(self) -> "Collection[str]":
+        try:
+            with open(self.path(EXTENDED), encoding="utf-8", errors="replace") as file:
+                return parse_automatic(file.read())
+        except FileNotFoundError:
+            return ()
+
+    def mark_commands(self, names: "Sequence[str]", automatic: "bool", options: "Options") -> "Sequence[Command]":
+        return [["apt-mark", *self.options, "auto" if automatic else "manual", "--", *names]]
+
     def _argv(self, options: "Options") -> "list[str]":
-        return [self.tool, *self.options,
-            "-y", "-q",
-            "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+        given = [option for text in options.dpkg_options for option in text.split(",") if option]
+        dpkg = [word for option in given for word in ("-o", "Dpkg::Options::=--" + option)]
+        return [self.tool, *self.options, "-y", "-q", *dpkg,
             "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=%d" % options.lock_timeout,
         ]  # fmt: skip
 
@@ -314,6 +240,8 @@ class Apt(Backend):
             argv += ["-t", options.default_release]
         if options.allow_downgrade:
             argv.append("--allow-downgrades")
+        if options.allow_change_held_packages:
+            argv.append("--allow-change-held-packages")
         return [[*argv, "install", "--", *(self.word(package) for package in packages)]]
 
     def remove_commands(self, names: "Sequence[str]", options: "Options") -> "Sequence[Command]":

@@ -84,6 +84,14 @@ class Tool(object):
         """Return the packages that removing `names` removes, as far as this package manager can simulate it."""
         return ()
 
+    def is_automatic(self, name: "str") -> "bool":
+        """Return whether an installed package is there as a dependency only, where that is cheap to know."""
+        return False
+
+    def mark_commands(self, names: "Sequence[str]", automatic: "bool", options: "Options") -> "Sequence[Command]":
+        """Return the commands that mark installed packages as dependencies only, or as wanted for themselves."""
+        raise NotImplementedError(self.name)
+
     def unneeded(self) -> "Iterable[str]":
         """Return the installed packages that were dependencies and are needed by nothing any more."""
         return ()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sloth.payload.modules.pkg.database import Offer
 
 
+AUTOMATIC = " (dependency)"  # follows the version of a package that nobody has asked for by name
+
+
 class Install(Resource):
     """Ensure that packages are installed; all that are missing are installed in one transaction.
 
@@ -26,9 +29,9 @@ class Install(Resource):
     with an architecture ("libc6:i386", ":native" and ":any"), with dnf and zypper too ("glibc.i686"). A name that only
     other packages provide counts as installed when one of them is.
 
-    With `state = "latest"` the latest version that the index has is desired. With `only_upgrade` a package that is not
-    installed is left alone, and a pattern means installed packages: `{name = "php*", state = "latest", only_upgrade =
-    true}` upgrades those; so does `{name = "*", state = "latest"}` all packages.
+    With `state = "latest"` the latest version that the index has is desired; "name=version" still means that version.
+    With `only_upgrade` a package that is not installed is left alone, and a pattern means installed packages: `{name =
+    "php*", state = "latest", only_upgrade = true}` upgrades those; `{name = "*", state = "latest"}` upgrades all.
 
     `update_cache` refreshes the index before something is installed, unless it is younger than `cache_valid_time` and
     has all the names; with "latest" or a pattern it does so before comparing, in a check, too (no package is touched).
@@ -40,7 +43,9 @@ class Install(Resource):
     Other than Ansible: an index that was refreshed before one of its sources changed is never fresh.
     Other than Ansible: with only_upgrade, a pattern that matches nothing is not a failure.
     Other than Ansible: a package that waits for a trigger is installed; one that is half configured is installed again.
-    Other than Ansible: signatures are always verified, and held packages are not changed.
+    Other than Ansible: a package that was there as a dependency only is marked as wanted, so that nothing removes it
+    with the package that needed it; that is a change (apt, apk, pacman).
+    Other than Ansible: signatures are always verified; there is no `force` and no `allow_unauthenticated`.
     """
 
     name = "pkg.install"
@@ -72,6 +77,10 @@ class Install(Resource):
             help="also install recommended packages; by default as the host is configured",
         ),
         Field("default_release", how=True, aliases=("default-release",), help="apt's -t: the release to prefer"),
+        Field(
+            "allow_change_held_packages", "bool", False, how=True, help="with apt: also change packages that are held"
+        ),
+        names.DPKG_OPTIONS,
         names.LOCK_TIMEOUT,
         names.USE,
     )  # fmt: skip
@@ -97,8 +106,6 @@ end})"""
             package = names.parse(text)
             if values["deb"] and not package.path:
                 raise ArgumentError("%s: deb must be the path of a package file, not %s" % (cls.name, text))
-            if package.version and values["state"] == "latest":
-                raise ArgumentError("%s: %s cannot be the latest and a certain version" % (cls.name, text))
             if package.name == "*" and not (values["only_upgrade"] or values["state"] == "latest"):
                 raise ArgumentError(
                     '%s: "*" would install every package there is' % cls.name, hint='state = "latest" upgrades all'
@@ -173,7 +180,7 @@ end})"""
             self._refresh()
             refresh = False
         wanted = self._wanted()
-        now = dict((package.name, self.backend.version(package)) for package in wanted)
+        now = dict((package.name, self._installed_version(package)) for package in wanted)
         ask = [
             p.name for p in wanted
             if not p.path and (latest or is_pattern(p.version) or not self._is_met(p, now[p.name]))
@@ -190,6 +197,14 @@ end})"""
             now = dict((name, version) for name, version in now.items() if version is not None)
         return now if any(version is not None for version in now.values()) else None
 
+    def _installed_version(self, package: "Wanted") -> "str | None":
+        """Return the installed version, with a word behind it for a package that is there as a dependency only."""
+        version = self.backend.version(package)
+        if not _is_whole(version) or package.name not in [given.name for given in self._given]:
+            return version
+        is_dependency = not self.args.only_upgrade and self.backend.is_automatic(self.backend.canonical(package.name))
+        return "%s%s" % (version, AUTOMATIC) if is_dependency else version
+
     def _unavailable(self, wanted: "Sequence[Wanted]", now: "Attributes") -> "Failed | None":
         """Return the error for what has to be installed and is not in the index, None when all of it is."""
         named = [package for package in wanted if not package.path]
@@ -199,7 +214,7 @@ end})"""
         for package in named:
             offer = self._offers.get(package.name)
             if offer and package.version and not self.backend.best(package, offer):
-                if not self._is_met(package, now[package.name]):
+                if not self._is_met(package, _without_mark(now[package.name])):
                     return self.backend.no_version(package, offer)
         return None
 
@@ -249,13 +264,32 @@ end})"""
         before = backend.database()
         if self.args.update_cache and not self._is_refreshed and (self._is_stale or not self._is_fresh()):
             self._refresh()
-        packages = [package for package in self._wanted() if package.name in change]
+        packages = self._mark([package for package in self._wanted() if package.name in change], change)
+        if not packages:
+            return {"packages": []}
         backend.resolve(packages, self._is_latest_wanted, self._options.default_release)
         if not self.args.allow_downgrade:
             for package in packages:
                 self._refuse_downgrade(package, (change.before or {}).get(package.name))
         execution.execute(backend, backend.install_commands(packages, self._options), self._options)
         return {"packages": transaction(before, backend.database())}
+
+    def _mark(self, packages: "list[Wanted]", change: "Change") -> "list[Wanted]":
+        """Mark the packages of which only that differs whether they are dependencies; return the others."""
+        rest, wanted, automatic = [], [], []
+        for package in packages:
+            before, after = [(versions or {}).get(package.name) for versions in (change.before, change.after)]
+            if before is not None and before.endswith(AUTOMATIC) and after == _without_mark(before):
+                wanted.append(self.backend.canonical(package.name))
+            elif after is not None and str(after) == "%s%s" % (before, AUTOMATIC):
+                automatic.append(self.backend.canonical(package.name))
+            else:
+                rest.append(package)
+        for marked, is_automatic in ((wanted, False), (automatic, True)):
+            if marked:
+                commands = self.backend.mark_commands(marked, is_automatic, self._options)
+                execution.execute(self.backend, commands, self._options)
+        return rest
 
     def removal(self, before: "Attributes | None") -> "tuple[str, Arguments] | None":
         added = sorted(package.name for package in self._wanted() if (before or {}).get(package.name) is None)
@@ -264,6 +298,9 @@ end})"""
     def way_back(self, before: "Attributes | None", after: "Attributes | None") -> "tuple[str, Arguments] | Attributes":
         after = after or {}
         changed = [name for name in after if (before or {}).get(name) != after[name]]
+        marked = [name for name in changed if (before or {}).get(name) == after[name] + AUTOMATIC]
+        if marked and marked == changed:
+            return before or {}
         kept = sorted(name for name in changed if (before or {}).get(name) is not None)
         if kept:
             raise Failed("%s had another version before, which cannot be restored" % ", ".join(kept))
@@ -278,6 +315,7 @@ end})"""
 
     def _refuse_downgrade(self, package: "Wanted", now: "str | None") -> "None":
         version = package.target or package.version
+        now = _without_mark(now)
         if package.version and now is not None and _is_whole(now) and self.backend.newer(now, version):
             raise Failed(
                 "%s %s is installed, which is later than %s" % (package.name, now, version),
@@ -291,6 +329,10 @@ end})"""
 def _is_whole(version: "str | None") -> "bool":
     """Return whether a package is installed and not broken: "1.2 half-configured" is."""
     return version is not None and " " not in version
+
+
+def _without_mark(version: "str | None") -> "str | None":
+    return version[: -len(AUTOMATIC)] if version is not None and version.endswith(AUTOMATIC) else version
 
 
 def _part(call: "Install", text: "str", packages: "list[Wanted]") -> "Resource":

@@ -23,6 +23,13 @@ USE = Field("use", choices=MANAGERS, how=True, help="the package manager; by def
 CACHE_VALID_TIME = Field(
     "cache_valid_time", "int", 0, how=True, help="seconds for which a refreshed index counts as fresh"
 )
+DPKG_OPTIONS = Field(
+    "dpkg_options",
+    "list",
+    how=True,
+    aliases=("dpkg-options",),
+    help='with apt: options of dpkg without their dashes; by default "force-confdef,force-confold"',
+)
 TRANSACTION = Field(
     "packages", "list", help='what was installed, changed and removed, with dependencies: "nginx 1.22 -> 1.24"'
 )

@@ -2,6 +2,8 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Sequence
+
     from sloth.payload.kernel.resource import Args
 
 
@@ -9,11 +11,12 @@ class Options(object):
     """What a command is told besides the names of packages.
 
     lock_timeout: seconds to wait for the package database; install_recommends: None leaves it to the host's settings;
-    default_release: apt's -t, or "".
+    default_release: apt's -t, or ""; dpkg_options: of dpkg, without their dashes.
     """
 
     __slots__ = (
-        "allow_downgrade", "autoremove", "default_release", "install_recommends", "lock_timeout", "purge",
+        "allow_change_held_packages", "allow_downgrade", "autoremove", "default_release", "dpkg_options",
+        "install_recommends", "lock_timeout", "purge",
     )  # fmt: skip
 
     def __init__(
@@ -24,6 +27,8 @@ class Options(object):
         default_release: "str" = "",
         purge: "bool" = False,
         autoremove: "bool" = False,
+        allow_change_held_packages: "bool" = False,
+        dpkg_options: "Sequence[str]" = ("force-confdef", "force-confold"),
     ) -> "None":
         self.lock_timeout = lock_timeout
         self.allow_downgrade = allow_downgrade
@@ -31,6 +36,8 @@ class Options(object):
         self.default_release = default_release
         self.purge = purge
         self.autoremove = autoremove
+        self.allow_change_held_packages = allow_change_held_packages
+        self.dpkg_options = dpkg_options
 
     @classmethod
     def of(cls, args: "Args") -> "Options":

@@ -152,6 +152,23 @@ class Pacman(Backend):
         verb = "-R" + ("s" if options.autoremove else "") + ("n" if options.purge else "")
         return [[*self._argv(verb), "--", *names]]
 
+    def is_automatic(self, name: "str") -> "bool":
+        for entry in self.database().packages[name]:
+            try:
+                path = "%s/%s-%s/desc" % (self.path(LOCAL), name, entry.version)
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    return "\n%REASON%\n1\n" in file.read()
+            except OSError:
+                continue
+        return False
+
+    def mark_commands(self, names: "Sequence[str]", automatic: "bool", options: "Options") -> "Sequence[Command]":
+        return [[self.tool, *self.options, "-D", "--asdeps" if automatic else "--asexplicit", "--", *names]]
+
+    def removed_with(self, names: "Sequence[str]") -> "Iterable[str]":
+        # -R itself does not remove what depends on them, and fails.
+        return self._query("-Rc", "--print", "--print-format", "%n", "--", *names).split()
+
     def unneeded(self) -> "Iterable[str]":
         return self._query("-Qdtq").split()
 

@@ -1,7 +1,7 @@
 """Remove packages."""
 
 from sloth.payload.kernel.resource import Args, ArgumentError, Change, Field, Resource
-from sloth.payload.modules.pkg import execution, names
+from sloth.payload.modules.pkg import execution, index, names
 from sloth.payload.modules.pkg.choice import choose
 from sloth.payload.modules.pkg.database import transaction
 from sloth.payload.modules.pkg.options import Options
@@ -19,7 +19,9 @@ class Remove(Resource):
     that of packages that were removed before included (apt, pacman, apk; rpm's packages have no such state).
     `autoremove` alone, without a name, removes all packages that were dependencies and are not needed any more.
 
-    Other than Ansible: a name cannot have a version, and a virtual name does not remove the packages that provide it.
+    A "name=version" (also a pattern of versions) is removed if that version is installed.
+
+    Other than Ansible: a virtual name does not remove the packages that provide it.
     Other than Ansible: without purge, packages that left their configuration are unchanged, also with autoremove.
     """
 
@@ -34,6 +36,10 @@ class Remove(Resource):
         Field(
             "autoremove", "bool", False, how=True,
             help="also remove its dependencies that nothing else needs; without name, all that nothing needs",
+        ),
+        Field(
+            "update_cache", "bool", False, how=True, aliases=("update-cache",),
+            help="refresh the index before something is removed",
         ),
         names.LOCK_TIMEOUT,
         names.USE,
@@ -53,7 +59,7 @@ end})"""
         if not given:
             raise ArgumentError("%s: the list of names is empty" % cls.name)
         for name in given:
-            names.check_pattern(name)
+            names.parse(name)
 
     @property
     def backend(self) -> "Backend":
@@ -64,7 +70,7 @@ end})"""
         return "(unneeded)" if self.args.name is None else names.identity(names.split_list(self.args.name))
 
     def _names(self) -> "list[str]":
-        return [] if self.args.name is None else names.split_list(self.args.name)
+        return [] if self.args.name is None else [name.partition("=")[0] for name in names.split_list(self.args.name)]
 
     def claims(self) -> "list[str]":
         return ["package:" + self._canonical(name) for name in self._names()]
@@ -74,7 +80,7 @@ end})"""
         return self.backend.canonical(name) if ":" in name else name
 
     def parts(self) -> "list[Resource]":
-        given = self._names()
+        given = [] if self.args.name is None else names.split_list(self.args.name)
         if len(given) < 2:
             return [self]
         return [Remove(Args(dict(vars(self.args), name=[name])), self.host) for name in given]
@@ -89,7 +95,13 @@ end})"""
     def observe(self) -> "Attributes | None":
         if self.args.name is None:
             return self.backend.present(self.backend.unneeded(), False) or None
-        return self.backend.present(names.split_list(self.args.name), self.args.purge) or None
+        present = {}
+        for text in names.split_list(self.args.name):
+            name, _, version = text.partition("=")
+            for label, installed in self.backend.present([name], self.args.purge).items():
+                if not version or self.backend.fits(installed.partition(" ")[0], version):
+                    present[label] = installed
+        return present or None
 
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         return None
@@ -102,6 +114,8 @@ end})"""
         backend = self.backend
         options = Options.of(self.args)
         before = backend.database()
+        if self.args.update_cache:
+            index.refresh(backend, options)
         commands = backend.autoremove_commands if self.args.name is None else backend.remove_commands
         execution.execute(backend, commands(sorted(change.before or {}), options), options)
         return {"packages": transaction(before, backend.database())}

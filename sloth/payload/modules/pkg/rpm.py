@@ -8,7 +8,7 @@ from sloth.payload.modules.pkg.database import Database, Installed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable
+    from typing import Iterable, Sequence
 
     from sloth.payload.modules.pkg.backend import Command
     from sloth.payload.modules.pkg.names import Wanted
@@ -36,6 +36,12 @@ def parse_query(text: "str") -> "Database":
         if len(fields) == 3:
             packages.setdefault(fields[0], []).append(Installed(fields[1], fields[2]))
     return Database(packages)
+
+
+def parse_needed(text: "str") -> "set[str]":
+    """Return the installed packages that need others, from rpm's refusal to remove those."""
+    labels = re.findall(r"^\s*\S.* is needed by (?:\(installed\) )?(\S+)$", text, re.MULTILINE)
+    return set(label.rsplit("-", 2)[0] for label in labels if label.count("-") >= 2)
 
 
 def compare(one: "str", other: "str") -> "int":
@@ -155,6 +161,16 @@ class Rpm(Backend):
 
     def newer(self, one: "str", other: "str") -> "bool":
         return newer(one, other)
+
+    def removed_with(self, names: "Sequence[str]") -> "Iterable[str]":
+        # What rpm refuses to remove for is what dnf and zypper remove, too. Each round finds the next dependents.
+        removed = set(names)
+        while True:
+            done = self.host.run(self._rpm("-e", "--test", "--", *sorted(removed)), env={"LC_ALL": "C"}, timeout=300)
+            more = parse_needed((done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")) - removed
+            if not more:
+                return removed
+            removed |= more
 
     def file_argv(self, path: "str") -> "Command":
         return ["rpm", "-qp", "--nosignature", "--qf", "%{NAME} " + EVR + " %{ARCH}\\n", path]

@@ -1,0 +1,114 @@
+"""The files in which dpkg and apt keep what is installed."""
+
+from sloth.payload.modules.pkg.database import Database, Installed, Packages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator, Mapping, Sequence
+
+STATUS = "/var/lib/dpkg/status"
+EXTENDED = "/var/lib/apt/extended_states"
+_INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
+
+
+class StatusFile(Packages):
+    """The packages of dpkg's status file. One is read when it is queried, all only when that is not enough.
+
+    Most runs query a few packages, and hosts have thousands. A package that waits for a trigger counts as installed,
+    one that is unpacked or half configured as broken.
+    """
+
+    def __init__(self, text: "str") -> "None":
+        Packages.__init__(self, {})
+        self._text = "\n\n%s\n\n" % text
+        self._provides: "dict[str, list[str]] | None" = None
+
+    def __getitem__(self, name: "str") -> "list[Installed]":
+        if name not in self._packages and self._provides is None:
+            found = list(self._find(name))
+            if not found:
+                return []
+            self._packages[name] = found
+        return self._packages.get(name, [])
+
+    def _find(self, name: "str") -> "Iterator[Installed]":
+        label = "\nPackage: %s\n" % name
+        at = self._text.find(label)
+        while at >= 0:
+            end = self._text.find("\n\n", at)
+            entry = _entry(self._text[self._text.rfind("\n\n", 0, at + 1) + 1 : end])
+            if entry:
+                yield entry
+            at = self._text.find(label, end)
+
+    def provides(self) -> "dict[str, list[str]]":
+        """Return virtual name -> names of the installed packages that provide it."""
+        if self._provides is not None:
+            return self._provides
+        provides: "dict[str, list[str]]" = {}
+        self._packages.clear()
+        for paragraph in self._text.split("\n\n"):
+            paragraph = "\n" + paragraph
+            entry = _entry(paragraph)
+            if not entry:
+                continue
+            name = _field(paragraph, "\nPackage: ")
+            self._packages.setdefault(name, []).append(entry)
+            provided = "" if entry.state else _field(paragraph, "\nProvides: ")
+            for virtual in provided.split(",") if provided else ():
+                provides.setdefault(virtual.partition("(")[0].strip(), []).append(name)
+        self._provides = provides
+        return provides
+
+    def __iter__(self) -> "Iterator[str]":
+        self.provides()
+        return iter(self._packages)
+
+    def __len__(self) -> "int":
+        self.provides()
+        return len(self._packages)
+
+
+class Status(Database):
+    """The database that a status file describes."""
+
+    def __init__(self, text: "str") -> "None":
+        packages = StatusFile(text)
+        own = [entry.architecture for entry in packages["dpkg"] if not entry.state]
+        Database.__init__(self, packages, None, own[-1] if own else "")
+        self._status = packages
+
+    @property
+    def provides(self) -> "Mapping[str, Sequence[str]]":
+        return self._status.provides()
+
+
+def _entry(paragraph: "str") -> "Installed | None":
+    """Return what a paragraph describes, None for a package that is not installed."""
+    state = _field(paragraph, "\nStatus: ").rpartition(" ")[2]
+    if state in ("", "not-installed"):
+        return None
+    return Installed(
+        _field(paragraph, "\nVersion: "),
+        _field(paragraph, "\nArchitecture: "),
+        "" if state in _INSTALLED else state,
+    )
+
+
+def _field(paragraph: "str", label: "str") -> "str":
+    start = paragraph.find(label)
+    if start < 0:
+        return ""
+    start += len(label)
+    end = paragraph.find("\n", start)
+    return (paragraph[start:] if end < 0 else paragraph[start:end]).strip()
+
+
+def parse_automatic(text: "str") -> "set[str]":
+    """Return the names of the packages that apt has installed as dependencies, from the text of its extended states."""
+    found = set()
+    for paragraph in text.split("\n\n"):
+        paragraph = "\n" + paragraph
+        if _field(paragraph, "\nAuto-Installed: ") == "1":
+            found.add(_field(paragraph, "\nPackage: "))
+    return found

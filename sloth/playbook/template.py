@@ -148,7 +148,7 @@ class Renderer:
 
         settings = {"trim_blocks": True, "newline_sequence": "\n", **options}
         environment = Environment(
-            loader=jinja2.FunctionLoader(load), undefined=Undefined, finalize=_finalize, **settings
+            loader=jinja2.FunctionLoader(load), undefined=Undefined, finalize=_finalize, cache_size=400, **settings
         )
         environment.filters.update(FILTERS)
         environment.tests.update(TESTS)

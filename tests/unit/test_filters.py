@@ -32,7 +32,7 @@ VARIABLES = {"a": "val", "lst": [1, 2, 3], "m": {"k": "v", "n": 1, "b": True}, "
         ("{{ {'a': [1]} | combine({'a': [2]}, list_merge='append') }}!", "{'a': [1, 2]}!"),
         ("{% if a is match('v') %}m{% endif %}{% if a is match('al') %}n{% endif %}", "m"),
         ("{% if a is search('al') and a is not regex('x') %}s{% endif %}", "s"),
-        ("{{ '1.10' is version('1.9', '>') }} {{ '2.0' is version('2.0-rc1', 'lt') }}", "True False"),
+        ("{{ '1.10' is version('1.9', '>') }} {{ '2.0' is version('2.0-rc1', 'lt') }}", "True True"),
         ("{{ [1, 2] is subset(lst) }} {{ lst is contains(4) }}", "True False"),
         ("{{ lst | intersect([2, 3, 4]) }} {{ [1, 1] | unique }}", "[2, 3] [1]"),
         ("{{ 'a,b' | split(',') }} {{ ['x', 'y'] | path_join }}", "['a', 'b'] x/y"),

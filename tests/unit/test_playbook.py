@@ -391,7 +391,8 @@ def test_a_template_keeps_its_final_newlines_as_with_ansible(
     (tmp_path / "world").write_text("world\n")
     variables = {"l": [1, 2], "line": "line" + newline}
     made = Renderer([tmp_path]).render("t", variables, {"newline_sequence": newline})
-    assert made == text.replace("\n", newline)
+    # A file that nothing makes a template keeps its own line ends.
+    assert made == (text.replace("\n", newline) if "{" in template else text)
 
 
 def test_errors_of_templates_name_the_line_and_the_nearest_variable(tmp_path: Path) -> None:

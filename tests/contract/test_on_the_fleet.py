@@ -36,8 +36,9 @@ SCRIPT = ROOT / "tests" / "support" / "on_host.py"
 class Machine:
     """One host of the fleet, its shell, and a run of one call on it."""
 
-    def __init__(self, fleet: Fleet, directory: Path) -> None:
+    def __init__(self, fleet: Fleet, directory: Path, host: str = HOST) -> None:
         self.fleet = fleet
+        self.host = host
         self.directory = directory
         self.controller = directory / "controller"
         (directory / "inventory.toml").write_text(fleet.inventory(user="root", become="false"))
@@ -45,12 +46,12 @@ class Machine:
         self.inventory = Inventory.read(directory / "inventory.toml")
 
     def shell(self, script: str, stdin: bytes = b"") -> str:
-        return self.fleet.shell(HOST, script, stdin)
+        return self.fleet.shell(self.host, script, stdin)
 
     def call(self, name: str, args: dict[str, Any], check: bool = False) -> tuple[Result, list[Event]]:
         site = self.directory / "site.sloth"
         site.write_text(f"task({{ name = 'case', run = function() {name}({literal(args)}) end }})")
-        events = asyncio.run(run_site(site, self.inventory, self.controller, Options(check=check), HOST))
+        events = asyncio.run(run_site(site, self.inventory, self.controller, Options(check=check), self.host))
         found = results(events)
         assert found, [str(event) for event in events]
         assert found[0].status != "failed", found[0].error + "\n" + found[0].detail
@@ -60,7 +61,7 @@ class Machine:
         """The same site, which names nothing any more: what it once made is pruned."""
         site = self.directory / "site.sloth"
         site.write_text("task({ name = 'case', run = function() end })")
-        return asyncio.run(run_site(site, self.inventory, self.controller, Options(prune=True), HOST))
+        return asyncio.run(run_site(site, self.inventory, self.controller, Options(prune=True), self.host))
 
     def state(self, op: str, write: bool = False, **args: Any) -> list[dict[str, Any]]:
         """Ask the host's state."""
@@ -68,7 +69,7 @@ class Machine:
         async def ask() -> list[dict[str, Any]]:
             memory = mock.patch.dict(os.environ, {"SLOTH_HOME": str(self.controller)})
             with memory:
-                async with Query(write=write, run="undo").session(Agent(self.inventory.hosts[HOST])) as session:
+                async with Query(write=write, run="undo").session(Agent(self.inventory.hosts[self.host])) as session:
                     return await session.query(op, args)
 
         return asyncio.run(ask())
@@ -78,7 +79,7 @@ class Machine:
         return [row for row in self.state("drift") if row["status"] != "clean"]
 
     def tree(self) -> Any:
-        return self.fleet.tree(HOST)
+        return self.fleet.tree(self.host)
 
 
 @pytest.fixture(scope="module")

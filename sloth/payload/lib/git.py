@@ -145,6 +145,18 @@ def modified(git: "Git", recursive: "bool") -> "list[str]":
     return sorted(found)
 
 
+def submodules_with_commits(git: "Git") -> "list[str]":
+    """Return the submodules with commits that neither their remotes nor the working copy have."""
+    if not git.has(".gitmodules"):
+        return []
+    script = (
+        'test -z "$(git rev-list --max-count=1 HEAD --not --remotes --tags $sha1 2>/dev/null)"'
+        ' || echo "${displaypath:-$path}"'
+    )
+    words = ["submodule", "--quiet", "foreach", "--recursive", script]
+    return sorted((git.inside(words, fine=(1, 128)) or "").splitlines())
+
+
 def misplaced_submodules(git: "Git") -> "list[str]":
     """Return the submodules that are not at the commit that the working copy names for them."""
     if not git.has(".gitmodules"):

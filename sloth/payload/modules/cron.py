@@ -169,6 +169,8 @@ end})"""
             lines = _edit_variable(lines, self.args.name, _quote(self.args.job) if is_present else None)
         else:
             lines = _edit_job(lines, self.args.name, self._line() if is_present else None)
+        if is_present and lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"  # cron ignores a last line without one, or the whole file
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     def _line(self) -> "str":

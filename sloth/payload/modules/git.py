@@ -68,6 +68,7 @@ end})"""
         Resource.__init__(self, args, host, assets)
         self._version = git.Version("")  # what `version` means, as soon as it was looked up
         self._has_local_commits = False
+        self._submodules_with_commits: "list[str]" = []
 
     @property
     def dest(self) -> "str":
@@ -104,6 +105,8 @@ end})"""
         now: "Attributes" = {"commit": commit, "remote": git.without_passwords(url or ""), "modified": []}
         if self.args.recursive:
             now["submodules"] = git.misplaced_submodules(here) if commit else []
+            if now["submodules"]:
+                self._submodules_with_commits = git.submodules_with_commits(here)
         if commit:
             now["modified"] = git.modified(here, self.args.recursive)
             if not self._version.is_at(commit):
@@ -141,6 +144,12 @@ end})"""
                 "Local modifications exist in the destination: %s (force=no)." % self.dest,
                 hint="set force = true to discard them",
                 detail="\n".join(now["modified"]),
+            )
+        if self._submodules_with_commits:
+            raise Failed(
+                "submodules of %s have commits that their remotes do not have" % self.dest,
+                hint="push them, or set force = true to leave them",
+                detail="\n".join(self._submodules_with_commits),
             )
         if self._has_local_commits:
             raise Failed(

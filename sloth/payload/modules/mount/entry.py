@@ -88,7 +88,7 @@ class Mount(Resource):
 
     def read_entry(self) -> "Attributes | None":
         """Return the fields of the entry, or None; of several entries the last, which is the one mount(8) takes."""
-        entries = [line.split() for line in self.read_lines() if self.is_own(line)]
+        entries = [split_comment(line)[0] for line in self.read_lines() if self.is_own(line)]
         if not entries:
             return None
         words = (entries[-1] + ["defaults", "0", "0"][max(0, len(entries[-1]) - 3) :])[:6]
@@ -133,7 +133,8 @@ class Mount(Resource):
             if not self.is_own(old):
                 kept.append(old)
             elif not is_done and line is not None:
-                kept.append(line)
+                comment = split_comment(old)[1]
+                kept.append("%s %s\n" % (line.rstrip("\n"), comment) if comment else line)
                 is_done = True
         if not is_done and line is not None:
             if kept and not kept[-1].endswith("\n"):
@@ -144,6 +145,13 @@ class Mount(Resource):
     def write_lines(self, lines: "list[str]", mode: "str | None" = None) -> "None":
         path = os.path.realpath(self.args.fstab)
         files.replace(path, ["".join(lines).encode("utf-8", "surrogateescape")], mode)
+
+
+def split_comment(line: "str") -> "tuple[list[str], str]":
+    """Return the fields of an entry, and what follows them: mount(8) ignores that, people keep comments there."""
+    words = line.split()
+    end = next((at for at, word in enumerate(words) if at > 3 and (at > 5 or word.startswith("#"))), len(words))
+    return words[:end], " ".join(words[end:])
 
 
 def device_of(source: "str") -> "str":

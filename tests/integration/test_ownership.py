@@ -108,6 +108,46 @@ def test_a_directory_stays_while_something_in_it_is_managed(home: Home) -> None:
     assert not (home.files / "d").exists()
 
 
+def test_a_file_that_leaves_a_copied_tree_is_pruned(home: Home) -> None:
+    tree = 'file.copy({src = "big/", dest = "FILES/t"})'
+    source = home.path / "big"
+    (source / "sub/deep").mkdir(parents=True)
+    for name in ("a", "sub/b", "sub/deep/c"):
+        (source / name).write_text(name)
+    settle(home, tree)
+    assert f"file:copy:{home.files}/t/sub/deep/c" in home.recorded()
+    (source / "sub/deep/c").unlink()
+    (source / "sub/deep").rmdir()
+    settle(home, tree)
+    assert not (home.files / "t/sub/deep").exists()
+    assert home.text("t/sub/b") == "sub/b"
+    (home.files / "t/a").write_text("by hand")
+    found = home("drift", "--limit", "web1", "--exit-code", status=3)
+    assert "t/a" in found
+    assert "t/sub/b" not in found
+    home.run()
+    settle(home, 'exec.run({cmd = "true", unless = "true"})')
+    assert list((home.files / "t").rglob("*")) == []
+
+
+def test_a_tree_s_changes_are_rolled_back_path_by_path(home: Home) -> None:
+    source = home.path / "big"
+    (source / "sub").mkdir(parents=True)
+    for name in ("a", "sub/b"):
+        (source / name).write_text("1")
+    settle(home, 'file.copy({src = "big/", dest = "FILES/t"})')
+    (source / "a").write_text("2")
+    (source / "new").mkdir()
+    (source / "new/c").write_text("2")
+    home.run()
+    assert home.text("t/a") == "2"
+    (change,) = home.json("state", "history", f"file:copy:{home.files}/t/a", "--agent", "web1", "--limit", "1")
+    assert "+2" in change["diff"]["content"]["unified"]
+    home("rollback", home.last_run(), "--yes", "--limit", "web1")
+    assert {str(path.relative_to(home.files)) for path in home.files.rglob("*")} == {"t", "t/a", "t/sub", "t/sub/b"}
+    assert home.text("t/a") == "1"
+
+
 def test_one_file_by_two_paths_is_one_thing(home: Home) -> None:
     (home.files / "real").mkdir()
     (home.files / "alias").symlink_to("real")

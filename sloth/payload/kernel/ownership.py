@@ -46,10 +46,12 @@ class Ownership(object):
         """Return the key of a record that cannot do without `thing`."""
         return self._needed.get(thing)
 
-    def inhabitant(self, path: "str") -> "str | None":
-        """Return the key of a record that claims something in the directory `path`."""
-        inside = "path:%s/" % self._host.canonical(path)
-        return next((key for thing, key in self._claimed.items() if thing.startswith(inside)), None)
+    def inhabitant(self, thing: "str") -> "str | None":
+        """Return the key of a record that claims something in the directory `thing` ("path:/srv")."""
+        if not thing.startswith("path:"):
+            return None
+        inside = thing + "/"
+        return next((key for other, key in self._claimed.items() if other.startswith(inside)), None)
 
     def parts_in(self, path: "str") -> "list[str]":
         """Return the keys of the records that claim the file `path` or a part of it."""
@@ -71,9 +73,10 @@ class Ownership(object):
                 continue
         return claims
 
-    def path_owner(self, path: "str") -> "str | None":
-        """Return the key of the record that claims the file `path` or a part of it."""
-        return self.owner("path:" + self._host.canonical(path))
+    def path_user(self, path: "str") -> "str | None":
+        """Return the key of a record that claims the file `path`, a part of it or something in that directory."""
+        thing = "path:" + self._host.canonical(path)
+        return self.owner(thing) or self.inhabitant(thing)
 
 
 def find_orphans(
@@ -101,7 +104,7 @@ def find_orphans(
     if not untouched:
         return []
     ownership = Ownership(store, host, [record.key for record in untouched])
-    orphans = []
+    orphans: "list[tuple[str, Record]]" = []  # a path, or "", and the record
     for record in untouched:
         claims = ownership.claims_of(record)
         owners = [ownership.owner(thing) for thing in claims]
@@ -109,10 +112,13 @@ def find_orphans(
             if not check:
                 _retire(store, context, record, owners[0] or "")
             continue
+        if any(ownership.inhabitant(thing) for thing in claims):
+            continue  # a directory goes with the last that is managed in it
         if not check:
             store.records.mark_orphaned(record)
-        orphans.append(record)
-    return orphans
+        orphans.append((next((thing for thing in claims if thing.startswith("path:")), ""), record))
+    orphans.sort(key=lambda orphan: orphan[0], reverse=True)  # what is in a directory before the directory
+    return [record for _, record in orphans]
 
 
 def _retire(store: "Store", context: "Context", record: "Record", owner: "str") -> "None":

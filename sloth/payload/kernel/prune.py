@@ -116,7 +116,7 @@ class Prune(TakeBack):
         if not created:
             raise Failed("the file existed before sloth-runner managed it", hint=FORGET)
         ownership = self._owned()
-        owners = dict((path, ownership.path_owner(path) or ownership.inhabitant(path)) for path in created)
+        owners = dict((path, ownership.path_user(path)) for path in created)
         created = [path for path in created if owners[path] is None]
         if not created:
             raise Failed("%s needs it" % next(owner for owner in owners.values() if owner is not None))

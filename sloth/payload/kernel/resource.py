@@ -196,6 +196,14 @@ class Resource(Call):
         """Return what of this call's change is that of one of its parts()."""
         return change
 
+    def part_observed(self, part: "Resource", change: "Change", observed: "Attributes | None") -> "Attributes | None":
+        """Return what of this call's observed attributes is that of one of its parts(), whose change was `change`."""
+        names = change.after if change.after is not None else change.before
+        if observed is None or names is None:
+            return observed
+        found = dict((name, observed[name]) for name in names if name in observed)
+        return found if any(value is not None for value in found.values()) else None
+
     def observe(self) -> "Attributes | None":
         """Read the host, change nothing; return a dict of attributes, or None when absent."""
         raise NotImplementedError(self.name)

@@ -67,13 +67,16 @@ class Step(object):
         """Make the change, verify it, and record it."""
         change, view, store = self.change, self.view, self.store
         shown = view.diff(diff)  # before the change, while the old contents can be read
-        part_diffs = [self._part_diff(part, shown) for part in self.parts]
+        part_diffs = self._part_diffs(diff, shown)
         keep_contents(store, view, change.before, change.names)
         observed, values = apply_and_verify(self.resource, change, view, store, self.context)
         keep_contents(store, view, observed, change.names)
         after = view.attributes(observed)
-        for part, part_diff in zip(self.parts, part_diffs):
-            part.finish(change, observed, after if len(self.parts) == 1 else None, diff, part_diff, view)
+        for part, (part_diff, part_shown) in zip(self.parts, part_diffs):
+            seen = after
+            if len(self.parts) > 1:
+                seen = view.attributes(self.resource.part_observed(part.resource, part.change, observed))
+            part.finish(seen, part_diff, part_shown, view)
         msg = values.pop("msg", "")
         return Outcome(
             status=Status.CHANGED, reason=self.reason(), msg=msg, diff=shown.data, values=values,
@@ -83,8 +86,14 @@ class Step(object):
     def _whole(self, attributes: "Attributes | None") -> "Redacted":
         return self.parts[0].before if len(self.parts) == 1 else self.view.attributes(attributes)
 
-    def _part_diff(self, part: "Part", shown: "Redacted") -> "Redacted":
-        return shown if len(self.parts) == 1 else shown.only([name or "exists" for name in part.change.names])
+    def _part_diffs(self, diff: "Diff", shown: "Redacted") -> "list[tuple[Diff, Redacted]]":
+        """Return how each part differs, and that redacted."""
+        if len(self.parts) == 1:
+            return [(diff, shown)]
+        from sloth.payload.kernel.diff import differences
+
+        diffs = [differences(part.change) for part in self.parts]
+        return [(one, self.view.diff(one)) for one in diffs]
 
     def reason(self) -> "Reason":
         """Return why it differs: the strongest reason of its parts that do."""
@@ -154,22 +163,10 @@ class Part(object):
             return Reason.NEW if is_new else Reason.UPDATED
         return Reason.DRIFT if self.same_wish else Reason.UPDATED
 
-    def finish(
-        self,
-        whole: "Change",
-        observed: "Attributes | None",
-        after: "Redacted | None",
-        diff: "Diff",
-        shown: "Redacted",
-        view: "View",
-    ) -> "None":
-        """Record the part after the change `whole` of its call; after: `observed` redacted, where it is all of it."""
-        desired = self.change.after
-        if after is None:
-            seen = self.resource_of(whole, observed)
-            after = view.attributes(seen)
+    def finish(self, after: "Redacted", diff: "Diff", shown: "Redacted", view: "View") -> "None":
+        """Record the part after its call's change; after: what of it is observed now; diff, shown: how it differed."""
         if not self.resource.merged:
-            self.desired = view.attributes(desired)  # apply() may have learned what it really put there
+            self.desired = view.attributes(self.change.after)  # apply() may have learned what it really put there
         if not self.change.names:
             self.remember(after, False, None)
             return
@@ -178,14 +175,6 @@ class Part(object):
         self.store.history.add(
             self.key, self.reason(), self.before, after, shown, self.context, self.call.json, self.record
         )
-
-    def resource_of(self, whole: "Change", observed: "Attributes | None") -> "Attributes | None":
-        """Return what of the observed attributes of the whole is this part's."""
-        names = self.change.after if self.change.after is not None else self.change.before
-        if observed is None or names is None:
-            return observed
-        found = dict((name, observed[name]) for name in names if name in observed)
-        return found if any(value is not None for value in found.values()) else None
 
     def remember(self, observed: "Redacted", changed: "bool", first: "Redacted | None") -> "None":
         """Write the record and what it claims; other records of the same things are superseded."""

@@ -80,13 +80,21 @@ end})"""
         return os.path.basename(self.args.src or "")
 
     def _is_tree(self) -> "bool":
+        if self._is_directory():
+            return False
         if len(self.assets) > 1 or any(asset.dir for asset in self.assets):
             return True
         return bool(not self.args.remote_src and self.args.src and self.args.src.endswith("/"))
 
+    def _is_directory(self) -> "bool":
+        """Return whether this is one directory of a tree (see parts)."""
+        return len(self.assets) == 1 and self.assets[0].dir and not self.assets[0].name
+
     def _target(self) -> "str":
         """Return the path of the one file: below dest when that is a directory, the target of a link with `follow`."""
         path = self.dest
+        if self._is_directory():
+            return path
         if self.args.dest.endswith("/") or os.path.isdir(path):
             name = self._source_name()
             if not name:
@@ -98,7 +106,8 @@ end})"""
         """Return every file and directory that the copy consists of."""
         if not self._is_tree():
             index = 0 if self.assets else None
-            return [_Entry(self._target(), index, self.assets[0].mode if self.assets else "", False)]
+            mode = self.assets[0].mode if self.assets else ""
+            return [_Entry(self._target(), index, mode, self._is_directory())]
         entries = [] if self.assets else [_Entry(self.dest, None, "", True)]  # an empty tree is dest itself
         for index, asset in enumerate(self.assets):
             if asset.name.startswith("/") or ".." in asset.name.split("/"):
@@ -108,6 +117,26 @@ end})"""
 
     def place(self) -> "str | None":
         return None if self._is_tree() else self._target()
+
+    def parts(self) -> "list[Resource]":
+        """Return a copy for each file and directory of a tree: each is a thing of its own."""
+        if not self._is_tree() or not self.assets:
+            return [self]
+        src = self.args.src or ""
+        base = src if src.endswith("/") else os.path.dirname(src)
+        found: "list[Resource]" = []
+        for entry, asset in zip(self._entries(), self.assets):
+            args = dict(self.args.__dict__, dest=entry.path, src=os.path.join(base, asset.name))
+            name = "" if asset.dir else os.path.basename(asset.name)
+            found.append(type(self)(Args(args), self.host, [asset.replace(name=name)]))
+        return found
+
+    def part_change(self, part: "Resource", change: "Change") -> "Change":
+        path = part.args.dest
+        return Change(_of_path(path, change.before), _of_path(path, change.after))
+
+    def part_observed(self, part: "Resource", change: "Change", observed: "Attributes | None") -> "Attributes | None":
+        return _of_path(part.args.dest, observed)
 
     def _look(self, entry: "_Entry") -> "Attributes | None":
         seen = files.look(entry.path, self.args.follow or entry.is_directory)  # a link to a directory is one
@@ -181,19 +210,21 @@ end})"""
 
     def apply(self, change: "Change") -> "Attributes":
         if not self._is_tree():
-            return self._apply_file(self._entries()[0].path, change, self.args.dest.endswith("/"))
+            return self._apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
         values = {}
         for entry in self._entries():
             one = Change(_of_path(entry.path, change.before), _of_path(entry.path, change.after))
-            if not one.names:
-                continue
-            if entry.is_directory:
-                if one.before is None:
-                    _make_directory(entry.path, self._directory_attributes(None))
-                files.set_attributes(entry.path, one)
-            else:
-                values.update(self._apply_file(entry.path, one, True))
+            if one.names:
+                values.update(self._apply_entry(entry, one, True))
         return values
+
+    def _apply_entry(self, entry: "_Entry", change: "Change", creates_parent: "bool") -> "Attributes":
+        if not entry.is_directory:
+            return self._apply_file(entry.path, change, creates_parent)
+        if change.before is None:
+            _make_directory(entry.path, self._directory_attributes(None))
+        files.set_attributes(entry.path, change)
+        return {}
 
     def _apply_file(self, path: "str", change: "Change", creates_parent: "bool") -> "Attributes":
         assert change.after is not None

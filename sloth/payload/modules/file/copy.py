@@ -8,10 +8,12 @@ from sloth.payload.lib.modes import parse_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import ClassVar, Sequence
 
     from sloth.payload.kernel.content import Content
+    from sloth.payload.kernel.record import Asset
     from sloth.payload.kernel.values import Arguments, Attributes
+    from sloth.payload.lib.host import Host
 
 DEST = Field("dest", "path", REQUIRED, help="the path on the host; with a final / the directory, under its own name")
 FORCE = Field("force", "bool", True, how=True, help="false: write only when nothing exists at dest")
@@ -65,6 +67,10 @@ end})"""
         for mode in (values.get("mode"), values.get("directory_mode")):
             if mode not in (None, "preserve"):
                 parse_mode(mode, 0, False)
+
+    def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
+        Resource.__init__(self, args, host, assets)
+        self._split: "list[tuple[Attributes | None, dict[str, Attributes]]]" = []  # see _by_path
 
     @property
     def dest(self) -> "str":
@@ -133,10 +139,22 @@ end})"""
 
     def part_change(self, part: "Resource", change: "Change") -> "Change":
         path = part.args.dest
-        return Change(_of_path(path, change.before), _of_path(path, change.after))
+        return Change(self._by_path(change.before).get(path), self._by_path(change.after).get(path))
 
     def part_observed(self, part: "Resource", change: "Change", observed: "Attributes | None") -> "Attributes | None":
-        return _of_path(part.args.dest, observed)
+        return self._by_path(observed).get(part.args.dest)
+
+    def _by_path(self, attributes: "Attributes | None") -> "dict[str, Attributes]":
+        """Return a tree's attributes path by path; undoes _with_path(). They are kept, because each part needs them."""
+        for known, split in self._split:
+            if known is attributes:
+                return split
+        found: "dict[str, Attributes]" = {}
+        for key, value in (attributes or {}).items():
+            name, _, path = key.partition(" ")
+            found.setdefault(path, {})[name] = value
+        self._split = [(attributes, found), *self._split[:2]]
+        return found
 
     def _look(self, entry: "_Entry") -> "Attributes | None":
         seen = files.look(entry.path, self.args.follow or entry.is_directory)  # a link to a directory is one
@@ -156,8 +174,9 @@ end})"""
         if not self._is_tree():
             return self._desired_entry(now, self._entries()[0])
         desired = {}
+        seen = self._by_path(now)
         for entry in self._entries():
-            desired.update(_with_path(entry.path, self._desired_entry(_of_path(entry.path, now), entry)))
+            desired.update(_with_path(entry.path, self._desired_entry(seen.get(entry.path), entry)))
         return desired
 
     def _desired_entry(self, now: "Attributes | None", entry: "_Entry") -> "Attributes":
@@ -206,14 +225,16 @@ end})"""
     def files(self, attributes: "Attributes | None") -> "dict[str, Attributes | None]":
         if not self._is_tree():
             return Resource.files(self, attributes)
-        return dict((entry.path, _of_path(entry.path, attributes)) for entry in self._entries())
+        seen = self._by_path(attributes)
+        return dict((entry.path, seen.get(entry.path)) for entry in self._entries())
 
     def apply(self, change: "Change") -> "Attributes":
         if not self._is_tree():
             return self._apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
         values = {}
+        before, after = self._by_path(change.before), self._by_path(change.after)
         for entry in self._entries():
-            one = Change(_of_path(entry.path, change.before), _of_path(entry.path, change.after))
+            one = Change(before.get(entry.path), after.get(entry.path))
             if one.names:
                 values.update(self._apply_entry(entry, one, True))
         return values
@@ -277,13 +298,3 @@ def _make_directory(path: "str", attributes: "Attributes") -> "None":
 def _with_path(path: "str", attributes: "Attributes | None") -> "Attributes":
     """Return the attributes of one path of a tree, each under a name that contains the path."""
     return dict(("%s %s" % (name, path), value) for name, value in (attributes or {}).items())
-
-
-def _of_path(path: "str", attributes: "Attributes | None") -> "Attributes | None":
-    """Return the attributes of `path` among those of a tree, or None when it has none; undoes _with_path()."""
-    found = {}
-    for key, value in (attributes or {}).items():
-        name, _, where = key.partition(" ")
-        if where == path:
-            found[name] = value
-    return found or None

@@ -15,7 +15,7 @@ from sloth.state.memory import Memory
 from sloth.state.queries import RunEntry
 from sloth.state.run_records import RunRecord, RunResult
 
-ENDS = {0: "done", 1: "failed", 3: "done", 4: "unreachable", 130: "interrupted"}
+ENDS = {0: "done", 1: "failed", 2: "usage error", 3: "done", 4: "unreachable", 130: "interrupted"}
 
 
 @click.group()

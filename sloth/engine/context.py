@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @frozen
 class RunContext:
-    """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run."""
+    """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run.
+
+    tags: those of all tasks, of each host that has loaded the site.
+    """
 
     run_id: str
     site: Site
@@ -40,6 +43,7 @@ class RunContext:
     shared: Shared
     shipper: Shipper
     sessions: Sessions
+    tags: dict[str, frozenset[str]]
 
     @property
     def groups(self) -> dict[str, list[str]]:

@@ -92,6 +92,7 @@ class HostRun:
         )
         try:
             await self._tasks.load(program)
+            self._context.tags[self._host.name] = frozenset(tag for task in program.tasks for tag in task.tags)
             tasks = [task for task in self._context.plan(program.tasks) if self._concerns(task)]
             self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
             await self._tasks.run_all(program, tasks)

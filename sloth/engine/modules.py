@@ -6,7 +6,12 @@ from sloth.errors import UsageError
 from sloth.payload.kernel.registry import call_names, find, registry
 from sloth.payload.kernel.resource import ArgumentError, Call
 
-__all__ = ["Call", "all_calls", "find_call", "module_names"]
+__all__ = ["Call", "all_calls", "fact_names", "find_call", "module_names"]
+
+
+def fact_names() -> tuple[str, ...]:
+    """Return the names of all facts."""
+    return tuple(field.name for field in find("facts.gather").returns)
 
 
 def module_names() -> dict[str, list[str]]:

@@ -37,6 +37,7 @@ from sloth.playbook import LogLevel, Site
 from sloth.state.memory import Memory
 from sloth.state.run_records import RunResult
 from sloth.state.shared import Shared
+from sloth.suggest import did_you_mean_or_list
 
 
 class Run:
@@ -73,6 +74,7 @@ class Run:
         self._counts: dict[Status, int] = {}
         self._results: list[RunResult] = []
         self._ended: set[str] = set()
+        self._has_unknown_tag = False
         self._secrets = Secrets(site.directories, options.keys)
         redact = self._secrets.redact
         purpose = Purpose(
@@ -98,6 +100,7 @@ class Run:
             shared=shared or Shared(),
             shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
+            tags={},
         )
 
     # The course of the run
@@ -123,6 +126,7 @@ class Run:
             else:
                 self.emit(Log(time.time(), host.name, "", LogLevel.ERROR, f"{type(end).__name__}: {end}"))
         await self._context.sessions.close()
+        self._check_tags()
         seconds = time.monotonic() - begun
         counts = {status.value: count for status, count in self._counts.items()}
         self.emit(RunFinished(time.time(), self.run_id, seconds, Summary(len(names), **counts), self.interrupted))
@@ -160,12 +164,26 @@ class Run:
             task.cancel()
 
     def exit_status(self) -> int:
-        """Return the contract's exit status: 130, 1, 4 or 0."""
+        """Return the contract's exit status: 130, 1, 4, 2 or 0."""
         if self.interrupted:
             return 130
         if self.failed:
             return 1
-        return 4 if self._counts.get(UNREACHABLE) else 0
+        if self._counts.get(UNREACHABLE):
+            return 4
+        return 2 if self._has_unknown_tag else 0
+
+    def _check_tags(self) -> None:
+        """Report a tag that no task has. (preflight() finds it earlier where the tasks do not depend on hosts.)"""
+        found = self._context.tags
+        known = {tag for tags in found.values() for tag in tags} | {"always", "never"}
+        if len(found) < len(self._hosts):
+            return  # the tasks of some host are not known
+        for tag in dict.fromkeys((*self._options.tags, *self._options.skip_tags)):
+            if tag not in known:
+                self._has_unknown_tag = True
+                hint = did_you_mean_or_list(tag, sorted(known), "tags")
+                self.emit(Log(time.time(), "", "", LogLevel.ERROR, f'no task has the tag "{tag}"; hint: {hint}'))
 
     @property
     def has_changed(self) -> bool:

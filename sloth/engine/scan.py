@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sloth.frozen import frozen
 from sloth.payload.kernel.field import Field
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError, Call
-from sloth.suggest import did_you_mean
+from sloth.suggest import did_you_mean, did_you_mean_or_list
 
 
 @frozen
@@ -56,24 +56,62 @@ def tokens(source: str) -> list[_Token]:
     return found
 
 
-def scan(source: str, path: str, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
-    """Yield the mistakes in every `module.verb{...}` of a site's text; modules: namespace -> verbs."""
+def scan(
+    source: str, path: str, modules: Mapping[str, Sequence[str]], facts: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Yield the mistakes in every `module.verb{...}` and `facts.NAME` of a site's text.
+
+    modules: namespace -> verbs. A name that the text gives another meaning anywhere, such as `local file`, is skipped.
+    """
     text = tokens(source)
-    for at in range(len(text) - 3):
+    own = _own_names(text)
+    for at in range(len(text) - 2):
         name, dot, verb = text[at : at + 3]
-        if name.text not in modules or name.kind != "name" or dot.text != "." or verb.kind != "name":
+        if name.kind != "name" or dot.text != "." or verb.kind != "name" or name.text in own:
             continue
-        if at and text[at - 1].text in (".", ":", "local"):
+        if at and text[at - 1].text in (".", ":"):
             continue
         where = f"{path}:{name.line}"
+        if name.text == "facts" and facts and verb.text not in facts:
+            yield Problem(where, f"there is no facts.{verb.text}", did_you_mean_or_list(verb.text, facts, "facts"))
+        if name.text not in modules:
+            continue
         if verb.text not in modules[name.text]:
             yield Problem(where, f"there is no {name.text}.{verb.text}", did_you_mean(verb.text, modules[name.text]))
             continue
         start = at + 3
-        if text[start].text == "(":
+        if start < len(text) and text[start].text == "(":
             start += 1
         if start < len(text) and text[start].text == "{":
             yield from _table(text, start, find(f"{name.text}.{verb.text}"), path)
+
+
+def _own_names(text: Sequence[_Token]) -> set[str]:
+    """Return the names that the text declares as variables or parameters, or assigns to."""
+    found: set[str] = set()
+    for at, token in enumerate(text):
+        following = text[at + 1].text if at + 1 < len(text) else ""
+        if token.text in ("local", "for"):
+            found.update(_names(text, at + 1 + (following == "function")))
+        elif token.text == "function":
+            while at + 1 < len(text) and text[at].text != "(":
+                at += 1
+            found.update(_names(text, at + 1))
+        elif token.kind == "name" and following == "=" and (at == 0 or text[at - 1].text not in ("{", ",", ";", ".")):
+            found.add(token.text)  # after those it is a name in a table
+    return found
+
+
+def _names(text: Sequence[_Token], at: int) -> Iterator[str]:
+    """Yield the names of a comma list, such as `a, b <const>`."""
+    while at < len(text) and text[at].kind == "name":
+        yield text[at].text
+        at += 1
+        if at < len(text) and text[at].text == "<":
+            at += 3
+        if at >= len(text) or text[at].text != ",":
+            return
+        at += 1
 
 
 def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterator[Problem]:

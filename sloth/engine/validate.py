@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.barriers import order
 from sloth.engine.context import lua_host
-from sloth.engine.modules import module_names
+from sloth.engine.modules import fact_names, module_names
 from sloth.engine.options import Options
 from sloth.engine.scan import Problem, scan
 from sloth.errors import SiteError, SlothError, UsageError
@@ -99,7 +99,8 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
 
 def _scan(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     for file in site.files:
-        yield from scan(file.source.decode("utf-8", "surrogateescape"), file.path, modules)
+        facts = fact_names() if b"facts" in file.source else ()
+        yield from scan(file.source.decode("utf-8", "surrogateescape"), file.path, modules, facts)
 
 
 def _position(problem: Problem) -> tuple[str, int, str]:

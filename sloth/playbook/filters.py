@@ -36,12 +36,12 @@ _COMPARISONS = {
 }  # fmt: skip
 
 
-def undefined_error(variable: str | None, message: str | None = None) -> Exception:
-    """Return Jinja2's UndefinedError with the variable's name as data."""
+def undefined_error(variable: str | None, message: str | None = None, known: Sequence[str] | None = None) -> Exception:
+    """Return Jinja2's UndefinedError with the variable's name as data; known: the names of the table it is not in."""
     from jinja2.exceptions import UndefinedError
 
     error = UndefinedError(message)
-    error.variable = variable  # type: ignore[attr-defined]
+    error.variable, error.known = variable, known  # type: ignore[attr-defined]
     return error
 
 

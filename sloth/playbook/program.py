@@ -90,6 +90,7 @@ class Program:
         period = min(100_000, instructions)
         config = {
             "host": host,
+            "host_names": dict.fromkeys(host, True),
             "groups": groups,
             "vars": vars,
             "check": check,

@@ -129,14 +129,17 @@ class Renderer:
                 return renderer._resolve(template, parent)
 
         class Undefined(jinja2.StrictUndefined):
-            """Raises an UndefinedError that has the variable's name as data: `variable`, None for an attribute."""
+            """Raises an UndefinedError that has the name as data: `variable`, and `known` names if it is of a table."""
 
             __slots__ = ()
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
-                if self._undefined_obj is jinja2.utils.missing:
+                of = self._undefined_obj
+                if of is jinja2.utils.missing:
                     self._undefined_exception = partial(undefined_error, self._undefined_name)  # type: ignore[assignment]
+                elif isinstance(of, Mapping):
+                    self._undefined_exception = partial(undefined_error, self._undefined_name, known=list(of))  # type: ignore[assignment]
 
         def load(name: str) -> tuple[str, str, Callable[[], bool]]:
             path = Path(name)
@@ -177,7 +180,9 @@ def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> Call
             where = f"{name}:{trace.tb_lineno}"
         trace = trace.tb_next
     hint = ""
-    variable = getattr(error, "variable", None)
-    if variable is not None:
+    variable, known = getattr(error, "variable", None), getattr(error, "known", None)
+    if isinstance(variable, str) and known is not None:
+        hint = did_you_mean(variable, map(str, known))
+    elif variable is not None:
         hint = did_you_mean(variable, variables) or "set it in the inventory's vars, or with -e"
     return CallError(str(error) or type(error).__name__, hint=hint, where=where)

@@ -82,6 +82,40 @@ def test_a_tag_may_be_that_of_another_host_s_tasks(home: Home) -> None:
 def test_tags_that_depend_on_facts_are_not_judged_before_the_facts_are_known(home: Home) -> None:
     (home.path / "site.sloth").write_text(f'if facts.os_family ~= "" then {SITE} end')
     home("run", "-f", "site.sloth", "--tags", "users")
+    for option in ("--tags", "--skip-tags"):
+        shown = home("run", "-f", "site.sloth", option, "usres", status=2)
+        assert 'error: no task has the tag "usres"; hint: did you mean "users"?' in shown
+    assert "usage error" in home("runs", "list")
+
+
+def test_a_fact_or_setting_that_does_not_exist_is_an_error_with_the_nearest_word(home: Home) -> None:
+    (home.path / "t.j2").write_text("{{ facts.os_familiy }}")
+    for text, status, message in (
+        ("if facts.os_familiy then end", 2, 'there is no facts.os_familiy; hint: did you mean "os_family"?'),
+        ('print(facts["os_" .. "familiy"])', 1, 'there is no facts.os_familiy; hint: did you mean "os_family"?'),
+        ("print(host.naem)", 1, 'there is no host.naem; hint: did you mean "name"?'),
+        ('print(template("t.j2"))', 1, "no attribute 'os_familiy'; hint: did you mean \"os_family\"?"),
+        ("print(template('none.j2'))", 1, "template none.j2 not found"),
+    ):
+        home.site(text)
+        assert message in home.run(status=status)
+    home.site("print(facts.os_family, host.port, host.name, vars.nothing, groups.nothing)")
+    home.run()
+    home("validate", "-f", "site.sloth")
+
+
+def test_a_name_that_the_site_gives_another_meaning_is_no_module(home: Home) -> None:
+    home.site(
+        """
+        local file = {read = function() return "x" end}
+        local function each(user, ...) return user.nick end
+        for _, facts in ipairs({{own = 1}}) do print(file.read(), each({nick = 1}), facts.own) end
+        group = {list = print}
+        group.list({user = 1, group = 2})
+        """
+    )
+    home.run()
+    assert "no mistakes" in home("validate", "-f", "site.sloth")
 
 
 # The inventory that was found

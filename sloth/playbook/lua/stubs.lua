@@ -104,7 +104,17 @@ env.print = output("print", "print")
 
 -- Values of the host
 
-env.host, env.groups, env.vars, env.check = config.host, config.groups, config.vars, config.check
+env.groups, env.vars, env.check = config.groups, config.vars, config.check
+-- A misspelt setting of the host must not be nil either; nil is left for those that have no value.
+env.host = setmetatable(config.host, {
+    __index = function(_, key)
+        if not config.host_names[key] and isyieldable() then
+            local names = {}
+            for known in next, config.host_names do names[#names + 1] = known end
+            ask("host", "unknown", "host", tostring(key), data("names", names), caller()) -- Python raises the error
+        end
+    end,
+})
 
 local facts = nil
 local function gather()

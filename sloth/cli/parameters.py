@@ -159,7 +159,10 @@ reporting = combine(
     DIFF,
     REPORT,
     click.option(
-        "-v", "--verbose", count=True, help="Also show unchanged calls and skipped tasks; -vv: times and lines too."
+        "-v",
+        "--verbose",
+        count=True,
+        help="Also show what commands print, unchanged calls and skipped tasks; -vv: times and lines too.",
     ),
 )
 checking = combine(

@@ -18,6 +18,10 @@ from sloth.state.run_records import RunRecord, RunResult
 ENDS = {0: "done", 1: "failed", 2: "usage error", 3: "done", 4: "unreachable", 130: "interrupted"}
 
 
+_OTHERS = ("unreachable", "ignored", "rescued", "retried", "skipped", "unknown")
+_COLOURS = {"failed": "red", "unreachable": "red", "ignored": "cyan", "rescued": "cyan", "retried": "cyan"}
+
+
 @click.group()
 def runs() -> None:
     """Show the runs of this controller, or those that hosts have recorded."""
@@ -41,10 +45,10 @@ def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output:
         click.echo("no run is recorded")
     else:
         write_table(
-            ("RUN", "STARTED", "SITE", "BY", "HOSTS", "CHANGED", "FAILED", "END"),
+            ("RUN", "STARTED", "SITE", "BY", "HOSTS", "CHANGED", "FAILED", "OTHER", "END"),
             [
                 (run.run, format_age(run.started), run.site, run.who, run.hosts,
-                 _number(run.changed), _number(run.failed), _end(run))
+                 _number(run.changed), _number(run.failed), _others(run), _end(run))
                 for run in found
             ],
         )  # fmt: skip
@@ -86,6 +90,7 @@ def show(run: str, output: str) -> None:
         ("by", found.who),
         ("started", format_time(found.started) + seconds),
         ("hosts", str(found.hosts)),
+        ("counts", _counts(found)),
         ("end", _end(found)),
     ):
         click.echo(f"  {name:<8} {neutral(value)}")
@@ -98,13 +103,28 @@ def _show_results(results: list[RunResult]) -> None:
     for row in results:
         folded.setdefault((row.status, row.key, row.reason, row.task, row.error), []).append(row.host)
     for (status, key, reason, task, error), names in folded.items():
-        why = f" ({reason})" if reason else ""
-        colour = "red" if status == "failed" else "yellow"
-        click.secho(neutral(f"{status:<9}  {key}{why}  task {task}  {hosts(names)}"), fg=colour)
+        what = key + (f" ({reason})" if reason else "")
+        parts = [f"{status:<9}", what, f"task {task}" if task else "", hosts(names)]
+        click.secho(neutral("  ".join(filter(None, parts))), fg=_COLOURS.get(status, "yellow"))
         if error:
             click.secho(neutral(f"           {error}"), fg="red")
     if not results:
         click.echo("nothing changed")
+
+
+def _counts(run: RunRecord) -> str:
+    """Return the counts of a run as its own report has them."""
+    if run.changed is None:
+        return "not known"
+    parts = [f"{run.changed} changed"]
+    parts += [f"{run.unchanged} unchanged"] if run.unchanged is not None else []
+    parts += [f"{run.failed} failed"] if run.failed else []
+    return ", ".join(filter(None, [*parts, _others(run)]))
+
+
+def _others(run: RunRecord) -> str:
+    """Return the counts that most runs do not have."""
+    return ", ".join(f"{value} {name}" for name in _OTHERS if (value := getattr(run, name)))
 
 
 def _number(value: int | None) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Result
+from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Handled, Result
 from sloth.errors import CallError, HostError, SlothError
 from sloth.payload.session.messages import Reply
 from sloth.transport import Session
@@ -38,6 +38,7 @@ class Pending:
     epoch: int
     reply: asyncio.Future[Reply]
     unknown_hint: str = ""  # what helps where a check cannot know the result
+    handled: Handled = Handled.NONE  # what becomes of its failure
     destination: Path | None = None  # where a file that it fetches goes on the controller
     begun: float = field(default_factory=time.monotonic)
 
@@ -179,6 +180,7 @@ def _result(call: Pending, reply: Reply, failure: CallError | None) -> Result:
         detail=reply.detail,
         values=reply.values,
         warnings=tuple(reply.warnings),
+        handled=call.handled if failure else Handled.NONE,
     )
 
 

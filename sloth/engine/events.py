@@ -49,6 +49,15 @@ class Skip:
         return self.kind in (SkipKind.DEPENDENCY, SkipKind.BATCH)
 
 
+class Handled(Word):
+    """What keeps the failure of a call or task from being a failure of the run."""
+
+    NONE = ""  # nothing does
+    IGNORED = "ignored"  # the task has ignore_errors
+    RESCUED = "rescued"  # the site caught it, with pcall
+    RETRIED = "retried"  # the task was tried again
+
+
 class PhaseKind(Word):
     """What a host is busy with besides its tasks."""
 
@@ -73,6 +82,7 @@ class Result:
 
     diff: {attribute: {"before": value, "after": value}}; for a text content also {"unified": str}. None: no diff.
     values: the call's own result values (stdout, exit_code, backup_file, ...).
+    handled: of a failure.
     error: the whole error text for people when failed, else "".
     """
 
@@ -89,11 +99,22 @@ class Result:
     detail: str = ""
     values: Attributes = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    handled: Handled = Handled.NONE
 
 
 @frozen
 class Summary:
-    """The counts of a run: "hosts" and "unreachable" are hosts, the others calls."""
+    """The counts of a run.
+
+    Attributes:
+        hosts, unreachable: hosts.
+        changed, unchanged: calls.
+        failed: tasks that failed on a host, and hosts that failed without one. The run fails if it is above 0.
+        skipped, unknown: tasks on a host.
+        ignored: tasks that failed on a host, and have ignore_errors.
+        rescued: calls whose failure pcall caught.
+        retried: how often tasks were tried again.
+    """
 
     hosts: int
     changed: int = 0
@@ -102,6 +123,9 @@ class Summary:
     skipped: int = 0
     unknown: int = 0
     unreachable: int = 0
+    ignored: int = 0
+    rescued: int = 0
+    retried: int = 0
 
 
 @frozen(eq=False)
@@ -182,7 +206,7 @@ class TaskFinished(Event):
     """A task is done on a host.
 
     error: None unless it failed; ignored: ignore_errors held; skip: why it was skipped; unknown: why a check cannot
-    know what it would do.
+    know what it would do; retried: how often it was tried again.
     """
 
     host: str
@@ -194,6 +218,7 @@ class TaskFinished(Event):
     handler: bool = False
     skip: Skip | None = None
     unknown: str = ""
+    retried: int = 0
 
 
 @frozen(eq=False)

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.calls import Calls, Pending
 from sloth.engine.context import RunContext, lua_host
-from sloth.engine.events import SKIPPED, UNCHANGED, CallOutput, HostPhase, Log, Phase, PhaseKind
+from sloth.engine.events import (
+    FAILED,
+    SKIPPED,
+    UNCHANGED,
+    CallFinished,
+    CallOutput,
+    Handled,
+    HostPhase,
+    Log,
+    Phase,
+    PhaseKind,
+    Result,
+)
 from sloth.engine.fetch import Destination, FileSink, destination
 from sloth.engine.locks import Locks
 from sloth.errors import CallError, HostError, SlothError, StateError, UsageError
@@ -19,6 +31,7 @@ from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError
+from sloth.payload.kernel.resource import Call as AnyCall
 from sloth.payload.session.messages import Call
 from sloth.playbook import (
     Done,
@@ -35,10 +48,10 @@ from sloth.playbook import (
     Shared,
     Sync,
 )
-from sloth.transport import Listener, Session
+from sloth.transport import Asset, Listener, Session
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json, JsonObject
+    from sloth.payload.kernel.values import Arguments, Json, JsonObject
 
 SITE = "(site)"  # the task that calls at the top level of a site belong to
 
@@ -51,6 +64,7 @@ class Work:
     become: bool | str | None = None
     notify: tuple[str, ...] = ()
     eager: bool = False  # a call waits for its answer
+    handled: Handled = Handled.NONE  # what becomes of a call's failure
 
 
 class Interpreter:
@@ -77,6 +91,41 @@ class Interpreter:
                 answer = Raise(failure or self._located(error, request.where))
             request = program.resume(answer)
         return request
+
+    async def _prepare(self, request: Invoke) -> tuple[type[AnyCall], Arguments, Arguments, list[Asset]]:
+        """Return the class of a call, its arguments, those to send, and its assets. Raises CallError, StateError."""
+        try:
+            cls = find(request.name)
+            args = cls.check(request.args)
+        except ArgumentError as error:
+            raise CallError(error.message, hint=error.hint, where=request.where) from error
+        given = {name: value for name, value in args.items() if value is not None}
+        try:
+            variables = partial(self._variables, request.directory)
+            given, assets = await self._context.shipper.prepare(cls, given, variables, request.directory)
+        except CallError as error:
+            error.call = error.call or f"{request.name} {cls.subject_of(args)}".rstrip()
+            raise
+        return cls, args, given, assets
+
+    def _report_unsent(self, request: Invoke, error: SlothError) -> None:
+        """Report the failure of a call that the host never got: its arguments or files were wrong."""
+        self._calls.has_failed = True
+        subject = error.call.partition(" ")[2] if isinstance(error, CallError) else ""
+        result = Result(
+            key=f"{request.name.replace('.', ':')}:{subject}",
+            module=request.name,
+            status=FAILED,
+            subject=subject,
+            where=request.where,
+            error=str(error),
+            handled=self._handled(request),
+        )
+        self._context.emit(CallFinished(time.time(), self._host.name, self.work.task, result))
+
+    def _handled(self, request: Invoke) -> Handled:
+        """Return what becomes of a call's failure, should it fail."""
+        return Handled.RESCUED if request.rescued else self.work.handled
 
     def _located(self, error: SlothError, where: str) -> SlothError:
         error.where = error.where or where
@@ -133,18 +182,13 @@ class Interpreter:
         if failure is not None:
             raise failure
         try:
-            cls = find(request.name)
-            args = cls.check(request.args)
-        except ArgumentError as error:
-            raise CallError(error.message, hint=error.hint, where=request.where) from error
+            cls, args, given, assets = await self._prepare(request)
+        except (CallError, StateError, UsageError) as error:
+            failure = await self._calls.settled()
+            if failure is None:
+                self._report_unsent(request, self._located(error, request.where))
+            raise failure or error from None
         subject = cls.subject_of(args)
-        given = {name: value for name, value in args.items() if value is not None}
-        try:
-            variables = partial(self._variables, request.directory)
-            given, assets = await self._context.shipper.prepare(cls, given, variables, request.directory)
-        except CallError as error:
-            error.call = error.call or f"{request.name} {subject}".rstrip()
-            raise
         fetched: Destination | None = None
         if cls.fetches:
             fetched = destination(request.directory, self._host.name, args)
@@ -183,6 +227,7 @@ class Interpreter:
                 epoch,
                 reply,
                 unknown_hint=cls.unknown_hint,
+                handled=self._handled(request),
                 destination=fetched.path if fetched is not None else None,
             )
         )

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
 from sloth.engine.context import RunContext
+from sloth.engine.counts import Counts
 from sloth.engine.events import (
     CHANGED,
     FAILED,
@@ -18,11 +19,11 @@ from sloth.engine.events import (
     UNREACHABLE,
     CallFinished,
     Event,
+    Handled,
     HostFinished,
     Log,
     RunFinished,
     RunStarted,
-    Summary,
     TaskFinished,
 )
 from sloth.engine.host import HostRun
@@ -32,10 +33,9 @@ from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
 from sloth.inventory import Host, Inventory
-from sloth.payload.kernel.status import Status
 from sloth.playbook import LogLevel, Site
 from sloth.state.memory import Memory
-from sloth.state.run_records import RunResult
+from sloth.state.run_records import RunCounts, RunResult
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
 
@@ -71,8 +71,9 @@ class Run:
         self._owned = self._memory if memory is None else None
         self._slots = asyncio.Semaphore(options.forks)
         self._tasks: list[asyncio.Task[None]] = []
-        self._counts: dict[Status, int] = {}
+        self._counts = Counts()
         self._results: list[RunResult] = []
+        self._failures: set[tuple[str, str, str]] = set()  # host, task and status of those of them that are failures
         self._ended: set[str] = set()
         self._has_unknown_tag = False
         self._secrets = Secrets(site.directories, options.keys)
@@ -128,14 +129,13 @@ class Run:
         await self._context.sessions.close()
         self._check_tags()
         seconds = time.monotonic() - begun
-        counts = {status.value: count for status, count in self._counts.items()}
-        self.emit(RunFinished(time.time(), self.run_id, seconds, Summary(len(names), **counts), self.interrupted))
+        summary = self._counts.summary(len(names))
+        self.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         status = self.exit_status()
         if not check:
             self._memory.runs.end(
                 self.run_id,
-                changed=self._counts.get(CHANGED, 0),
-                failed=self._counts.get(FAILED, 0),
+                counts=RunCounts(**self._counts),
                 seconds=seconds,
                 status=status,
                 results=self._results,
@@ -169,7 +169,7 @@ class Run:
             return 130
         if self.failed:
             return 1
-        if self._counts.get(UNREACHABLE):
+        if self._counts[UNREACHABLE.value]:
             return 4
         return 2 if self._has_unknown_tag else 0
 
@@ -188,7 +188,7 @@ class Run:
     @property
     def has_changed(self) -> bool:
         """Whether anything changed (or, in a check, would)."""
-        return self._counts.get(CHANGED, 0) > 0
+        return self._counts[CHANGED.value] > 0
 
     # Events
 
@@ -199,19 +199,25 @@ class Run:
             self._sink(shown)
 
     def _count(self, event: Event) -> None:
-        status: Status | None = None
-        if isinstance(event, CallFinished):
-            status = event.result.status
-            if status in (CHANGED, FAILED) and not self._options.check:
-                self._results.append(_run_result(event))
-        elif isinstance(event, HostFinished):
+        if isinstance(event, HostFinished):
             self._ended.add(event.host)
             self.failed = self.failed or event.status is FAILED
-            status = UNREACHABLE if event.status is UNREACHABLE else None
-        elif isinstance(event, TaskFinished) and event.status is SKIPPED:
-            status = SKIPPED
-        if status is not None:
-            self._counts[status] = self._counts.get(status, 0) + 1
+        self._counts.add(event)
+        if self._options.check:
+            return
+        if isinstance(event, CallFinished) and event.result.status in (CHANGED, FAILED):
+            self._remember(_call_result(event))
+        elif isinstance(event, TaskFinished) and event.status is FAILED:
+            word = Handled.IGNORED.value if event.ignored else FAILED.value
+            if (event.host, event.task, word) not in self._failures:  # no call of it has failed
+                self._remember(RunResult(event.host, event.task, "", word, "", "", event.error or ""))
+        elif isinstance(event, HostFinished) and self._counts.is_host_failure(event):
+            self._remember(RunResult(event.host, None, "", event.status.value, "", "", event.error or ""))
+
+    def _remember(self, result: RunResult) -> None:
+        self._results.append(result)
+        if result.status != CHANGED:
+            self._failures.add((result.host, result.task or "", result.status))
 
     @contextlib.asynccontextmanager
     async def _pause(self) -> AsyncIterator[None]:
@@ -223,14 +229,14 @@ class Run:
             await self._slots.acquire()
 
 
-def _run_result(event: CallFinished) -> RunResult:
+def _call_result(event: CallFinished) -> RunResult:
     """Return what the controller remembers of a call that changed something, or failed."""
     result = event.result
     return RunResult(
         host=event.host,
         task=event.task,
         key=result.key,
-        status=result.status.value,
+        status=(result.handled or result.status).value,
         reason=result.reason.value,
         place=result.where,
         error=result.error,

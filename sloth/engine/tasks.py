@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ from sloth.engine.events import (
     SKIPPED,
     UNCHANGED,
     UNKNOWN,
+    Handled,
     HostPhase,
     Phase,
     PhaseKind,
@@ -127,12 +129,16 @@ class Tasks:
             if isinstance(end, Error):
                 return self._finish(task, begun, await self._failure_of(end))
         changed = False
+        attempt = 1
         for attempt in range(1, task.retries + 2):
             if attempt > 1:
                 phase = Phase(PhaseKind.RETRYING, task=task.name, attempt=attempt)
                 self._context.emit(HostPhase(time.time(), self._host, phase))
                 await asyncio.sleep(task.delay)
             self._calls.reset_counts()
+            ignored = Handled.IGNORED if task.ignore_errors else Handled.NONE
+            handled = Handled.RETRIED if attempt <= task.retries else ignored
+            self._interpreter.work = dataclasses.replace(self._interpreter.work, handled=handled)
             error = await self._body(program, task)
             changed = changed or self._calls.counts[CHANGED] > 0
             if error is None or isinstance(error, UnknownResult):
@@ -141,7 +147,7 @@ class Tasks:
         failed = error is not None and not isinstance(error, UnknownResult)
         if failed and task.on_failure is OnFailure.ROLLBACK and not self._context.options.check:
             changed = await self._post_tasks.take_back(task, self.notified)
-        return self._finish(task, begun, error, changed)
+        return self._finish(task, begun, error, changed, attempt - 1)
 
     async def _body(self, program: Program, task: Task) -> SlothError | None:
         """Run the task's function once; return what ended it, None when it came to its end."""
@@ -164,7 +170,9 @@ class Tasks:
             return end.cause or CallError(end.message, where=end.where, hint=end.hint, detail=end.traceback)
         return None
 
-    def _finish(self, task: Task, begun: float, error: SlothError | None, changed: bool = False) -> bool:
+    def _finish(
+        self, task: Task, begun: float, error: SlothError | None, changed: bool = False, retried: int = 0
+    ) -> bool:
         """Report the end of a task; return whether it succeeded."""
         succeeded = CHANGED if changed else UNCHANGED
         status = UNKNOWN if isinstance(error, UnknownResult) else FAILED if error is not None else succeeded
@@ -174,10 +182,10 @@ class Tasks:
             TaskFinished(
                 time.time(), self._host, task.name, status, time.monotonic() - begun,
                 error=text if status is FAILED else None, ignored=ignored, handler=task.handler,
-                unknown=text or "" if status is UNKNOWN else "",
+                unknown=text or "" if status is UNKNOWN else "", retried=retried,
             )
         )  # fmt: skip
-        self.statuses.append(UNCHANGED if ignored else status)
+        self.statuses.append(succeeded if ignored else status)
         self._post_tasks.partial = self._post_tasks.partial or error is not None or self._calls.has_failed
         if status is FAILED and not ignored:
             self.first_error = self.first_error or text

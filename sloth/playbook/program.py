@@ -74,6 +74,7 @@ class Program:
         self.handlers: tuple[Task, ...] = ()
         self._declared: list[Task] = []
         self._root = site  # the file of the site that is being loaded, or that has declared the running task
+        self._task: Task | None = None  # the task that was started last
         self._roots: list[Site] = []  # of the declared tasks
         self._not_loaded = list(site.files)
         self._directories = {file.path: file.directory for file in site.files}
@@ -111,7 +112,12 @@ class Program:
         return self._begin(b"load", self._root.source, to_bytes(self._root.path))
 
     def start(self, task: Task) -> Request:
-        """Run the function of a task or handler."""
+        """Run the function of a task or handler.
+
+        `return false, "message"` is a failure with this message, as is `return nil, "message"`. Whatever else the
+        function returns is a success.
+        """
+        self._task = task
         self._root = self._roots[task.index - 1]
         return self._begin(b"start", task.index)
 
@@ -170,10 +176,12 @@ class Program:
         kind, *rest = yielded
         match kind:
             case b"invoke":
-                name, args, where, protected = rest
+                name, args, where, protected, rescued = rest
                 position = to_text(where)
                 directory = self._directory(position)
-                return Invoke(to_text(name), object_from_json(args), position, bool(protected), directory)
+                return Invoke(
+                    to_text(name), object_from_json(args), position, bool(protected), bool(rescued), directory
+                )
             case b"fetch":
                 return Fetch(int(rest[0]), to_text(rest[1]), to_text(rest[2]))
             case b"sync":
@@ -192,6 +200,8 @@ class Program:
                 return Secret(to_text(rest[0]), position, self._directory(position))
             case b"done":
                 return self._end(bool(rest[0]))
+            case b"refused":
+                return self._refused(to_text(rest[0]))
             case b"error":
                 return self._error(*map(to_text, rest))
             case b"memory":
@@ -273,6 +283,13 @@ class Program:
             except SiteError as error:
                 return Error(error.message, error.where, "", error, error.hint)
         return Done(value)
+
+    def _refused(self, message: str) -> Error:
+        """Return the failure of a task that returned false."""
+        task = self._task
+        assert task is not None
+        what = "handler" if task.handler else "task"
+        return Error(message or f"{what} {task.name} returned false", task.where, "")
 
     def _error(self, text: str, where: str, message: str, traceback: str) -> Error:
         self._loading = False

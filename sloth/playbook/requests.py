@@ -47,6 +47,7 @@ class Invoke:
 
     Attributes:
         protected: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
+        rescued: a pcall of the site catches its failure.
         directory: where files are that the call names by relative paths.
     """
 
@@ -54,6 +55,7 @@ class Invoke:
     args: JsonObject
     where: str
     protected: bool
+    rescued: bool
     directory: Path
 
 

@@ -31,7 +31,7 @@ def make(
             return Lines(stdout)
         from sloth.report.plain import Plain
 
-        return Document(stdout, Plain(stderr, diff=False, verbosity=0))
+        return Document(stdout, Plain(stderr, diff=False, verbosity=verbosity))
     if kind == "rich":
         from sloth.report.live import Live
 

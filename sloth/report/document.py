@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from sloth.engine.events import (
     CHANGED,
     FAILED,
+    UNKNOWN,
     CallFinished,
     CallOutput,
     Event,
@@ -116,6 +117,7 @@ class Document:
                         "error": event.error,
                         "ignored": event.ignored,
                         "handler": event.handler,
+                        "retried": event.retried,
                         "reason": task_reason(event),
                         "results": self._results.pop((event.host, event.task), []),
                     }
@@ -123,9 +125,28 @@ class Document:
             case OrphansFound():
                 self._host(event.host)["orphans"] += [_orphan(orphan) for orphan in event.orphans]
             case HostFinished():
+                self._add_cut_off(event.host)
                 self._host(event.host).update(status=event.status, seconds=event.seconds, error=event.error)
             case RunFinished():
                 self._write(event)
+
+    def _add_cut_off(self, host: str) -> None:
+        """Add the calls of a task that did not end, since the host was lost or the run interrupted."""
+        for task in [task for of, task in self._results if of == host]:
+            results = self._results.pop((host, task))
+            self._host(host)["tasks"].append(
+                {
+                    "name": task,
+                    "status": UNKNOWN,
+                    "seconds": sum(result["seconds"] for result in results),
+                    "error": None,
+                    "ignored": False,
+                    "handler": False,
+                    "retried": 0,
+                    "reason": "it did not end",
+                    "results": results,
+                }
+            )
 
     def _host(self, name: str) -> JsonObject:
         empty: JsonObject = {"status": "skipped", "seconds": 0.0, "error": None, "tasks": [], "orphans": []}

@@ -36,8 +36,8 @@ class Folding(Generic[K]):
     _groups: dict[tuple[K, int], list[_Group[K]]] = field(default_factory=dict)
     _order: list[_Group[K]] = field(default_factory=list)
 
-    def add(self, key: K, host: str, text: str) -> None:
-        """Add the text of a host; only texts with equal keys are folded."""
+    def add(self, key: K, host: str, text: str) -> bool:
+        """Add the text of a host; only texts with equal keys are folded. Return whether it is unlike those before."""
         words, gaps = _WORD.findall(text), _WORD.split(text)
         bucket = self._groups.setdefault((key, len(words)), [])
         for group in bucket[:COMPARED]:
@@ -45,10 +45,11 @@ class Folding(Generic[K]):
             if names is not None:
                 group.names |= names
                 group.hosts.append(host)
-                return
+                return False
         group = _Group(key, words, gaps, text, [host])
         bucket.append(group)
         self._order.append(group)
+        return True
 
     def groups(self) -> Iterator[tuple[K, str, list[str]]]:
         """Yield (key, text, hosts) in the order in which they came; in the text of several, "the host" is each."""

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from sloth.engine.events import FAILED, SKIPPED, UNREACHABLE, Event, HostFinished, RunFinished, RunStarted, TaskFinished
+from sloth.engine.events import (
+    FAILED,
+    SKIPPED,
+    UNREACHABLE,
+    CallFinished,
+    Event,
+    Handled,
+    HostFinished,
+    RunFinished,
+    RunStarted,
+    TaskFinished,
+)
 from sloth.errors import UsageError
 from sloth.report.sentences import task_reason
 
@@ -21,6 +34,7 @@ class JUnit:
         self._path = Path(path)
         self._name = ""
         self._tasks: dict[str, list[TaskFinished]] = {}
+        self._rescued: Counter[str] = Counter()
         self._hosts: dict[str, HostFinished] = {}
         self._seconds = 0.0
         try:
@@ -32,6 +46,8 @@ class JUnit:
         match event:
             case RunStarted():
                 self._name = event.site
+            case CallFinished() if event.result.handled is Handled.RESCUED:
+                self._rescued[event.host] += 1
             case TaskFinished():
                 self._tasks.setdefault(event.host, []).append(event)
             case HostFinished():
@@ -53,6 +69,7 @@ class JUnit:
     def _suite(self, host: str) -> ET.Element:
         ended, tasks = self._hosts[host], self._tasks.get(host, [])
         suite = ET.Element("testsuite", name=self._text(host), time=f"{ended.seconds:.3f}")
+        self._properties(suite, host, tasks)
         counts = {"tests": len(tasks), "failures": 0, "errors": 0, "skipped": 0}
         for task in tasks:
             case = ET.SubElement(
@@ -61,6 +78,8 @@ class JUnit:
             if task.status == FAILED and not task.ignored:
                 counts["failures"] += 1
                 self._problem(case, "failure", task.error or "failed")
+            elif task.status == FAILED:
+                ET.SubElement(case, "system-out").text = self._text(f"ignored: {task.error or 'failed'}")
             elif task.status == SKIPPED:
                 counts["skipped"] += 1
                 ET.SubElement(case, "skipped", message=self._text(task_reason(task)))
@@ -72,6 +91,18 @@ class JUnit:
         for name, count in counts.items():
             suite.set(name, str(count))
         return suite
+
+    def _properties(self, suite: ET.Element, host: str, tasks: Sequence[TaskFinished]) -> None:
+        """Add the counts of failures that did not count as such, if there were any."""
+        counts = {
+            Handled.IGNORED: sum(task.status == FAILED and task.ignored for task in tasks),
+            Handled.RESCUED: self._rescued[host],
+            Handled.RETRIED: sum(task.retried for task in tasks),
+        }
+        if any(counts.values()):
+            properties = ET.SubElement(suite, "properties")
+            for name, count in counts.items():
+                ET.SubElement(properties, "property", name=name.value, value=str(count))
 
     def _problem(self, case: ET.Element, kind: str, text: str) -> None:
         ET.SubElement(case, kind, message=self._text(text.partition("\n")[0])).text = self._text(text)

@@ -16,6 +16,7 @@ from sloth.engine.events import (
     CallFinished,
     CallOutput,
     Event,
+    Handled,
     HostFinished,
     Log,
     OrphansFound,
@@ -27,7 +28,8 @@ from sloth.engine.events import (
 from sloth.payload.kernel.findings import RestoreStatus
 from sloth.payload.kernel.status import Reason, Status
 from sloth.report.folding import Folding
-from sloth.report.sentences import task_reason
+from sloth.report.handled import HandledFailures
+from sloth.report.sentences import recap_sentence, task_reason
 from sloth.report.text import diff_lines, fold_names, hosts, neutral
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class Plain:
         self._failed: dict[str, str] = {}
         self._dead = False
         self._shown_error = ""
+        self._failures: Folding[tuple[str, ...]] = Folding()
+        self._handled = HandledFailures()
+        self._printing: set[str] = set()  # hosts whose present call has printed something that was shown
         self._orphans: dict[tuple[str, RestoreStatus, str], list[str]] = {}
         self._pruned = False
 
@@ -81,6 +86,7 @@ class Plain:
                 self._check = event.check
             case CallFinished():
                 self._call(event.host, event.task, event.result)
+                self._printing.discard(event.host)
             case CallOutput():
                 self._output(event)
             case Log():
@@ -120,9 +126,15 @@ class Plain:
             self._changed[host] = self._changed.get(host, 0) + 1
         for warning in result.warnings:
             self._fold(host, task, dataclasses.replace(result, msg=warning, reason=Reason.NONE), is_warning=True)
-        if result.status == FAILED:
+        if result.status == FAILED and result.handled:
+            self._handled.add(result.handled, f"{result.module} {result.subject}".rstrip(), host, result.error)
+        elif result.status == FAILED:
             self._failed.setdefault(host, result.error)
-            self._show(result, [host])
+            if host in self._printing:
+                result = dataclasses.replace(result, detail="")  # it has been shown as it came
+            text = "\n".join([result.error, *_tail(result)])
+            if self._failures.add((task, result.module, result.subject), host, text):
+                self._show(result, [host])  # those of other hosts are alike: the recap names them
         elif result.status == CHANGED or self._verbosity:
             self._fold(host, task, result)
 
@@ -146,6 +158,9 @@ class Plain:
         folded, self._folded = self._folded, {}
         for result, is_warning, names in folded.values():
             self._show(result, names, is_warning)
+        for handled, what, text, names in self._handled.take():
+            self.line(f"{handled:<9}  {what}  {hosts(names)}", "cyan")
+            self.line(f"           {text}", "dim")
 
     def _show(self, result: Result, names: list[str], is_warning: bool = False) -> None:
         subject = result.subject or result.key.split(":", 2)[-1]
@@ -160,7 +175,7 @@ class Plain:
         if result.status is FAILED and not is_warning:
             self._shown_error = result.error
             self.line(f"           {result.error}", "red")
-            for text in result.detail.splitlines()[-DETAIL:]:
+            for text in _tail(result):
                 self.line(f"           | {text}", "dim")
         if self._diff and result.diff and result.status is CHANGED and not is_warning:
             self._show_diff(result.diff)
@@ -170,26 +185,34 @@ class Plain:
             self.line(f"    {text}", style)
 
     def _output(self, event: CallOutput) -> None:
+        if not self._verbosity:
+            return
         key = (event.host, event.stream)
         *lines, rest = (self._partial.get(key, "") + event.data).split("\n")
         self._partial[key] = rest
+        self._printing.add(event.host)
         for text in lines:
             self.line(f"{event.host} | {text}", "dim")
 
     def _task(self, event: TaskFinished) -> None:
         if event.status == FAILED:
-            known = self._failed.get(event.host)
-            if event.error and known != event.error:
-                self._failed.setdefault(event.host, event.error)
-                self.line(f"failed     task {event.task}  {event.host}", "red")
-                self._shown_error = event.error
-                self.line(f"           {event.error}", "red")
-            if event.ignored:
-                self._failed.pop(event.host, None)
+            self._task_failed(event)
         elif event.status == UNKNOWN:
             self.line(f"unknown    task {event.task}  {event.host}: {task_reason(event)}", "magenta")
         elif event.skip is not None and (self._verbosity or event.skip.is_failure):
             self.line(f"skipped    task {event.task}  {event.host}: {task_reason(event)}", "cyan")
+
+    def _task_failed(self, event: TaskFinished) -> None:
+        """Show the failure of a task, unless it is that of a call, which has been shown."""
+        error = event.error or ""
+        if event.ignored:
+            self._handled.add(Handled.IGNORED, f"task {event.task}", event.host, error)
+        elif error and self._failed.get(event.host) != error:
+            self._failed.setdefault(event.host, error)
+            if self._failures.add((event.task,), event.host, error):
+                self.line(f"failed     task {event.task}  {event.host}", "red")
+                self._shown_error = error
+                self.line(f"           {error}", "red")
 
     # The end
 
@@ -214,19 +237,15 @@ class Plain:
             if is_alone and status is FAILED and text == self._shown_error:
                 continue  # it is just above
             self.line(f"{status.value:<11}  {hosts(names)}: {text}", "red")
-        counts = event.summary
-        word = "would change" if self._check else "changed"
         changed_hosts = sum(ended.status == CHANGED for ended in self._ended.values())
         on = f" on {changed_hosts} of them" if len(self._ended) > 1 and changed_hosts else ""
-        parts = [f"{counts.changed} {word}{on}", f"{counts.unchanged} unchanged"]
-        more = ((counts.failed, FAILED), (counts.unknown, UNKNOWN), (counts.skipped, SKIPPED))
-        parts += [f"{count} {status}" for count, status in (*more, (counts.unreachable, UNREACHABLE)) if count]
-        broken = sum(ended.status == FAILED for ended in self._ended.values())
-        if broken and not counts.failed:
-            parts.append(f"{broken} host{'s' * (broken != 1)} failed")
-        count = counts.hosts
-        end = "interrupted: " if event.interrupted else ""
-        self.line(f"{end}{count} host{'s' * (count != 1)}: {', '.join(parts)} in {event.seconds:.1f} s", "bold")
+        word = "would change" if self._check else "changed"
+        self.line(recap_sentence(event, word + on), "bold")
+
+
+def _tail(result: Result) -> list[str]:
+    """Return the last lines that a failed call has printed."""
+    return result.detail.splitlines()[-DETAIL:]
 
 
 __all__ = ["COLOURS", "Plain", "fold_names"]

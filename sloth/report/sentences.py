@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import time
 
-from sloth.engine.events import Phase, PhaseKind, Skip, SkipKind, TaskFinished
+from sloth.engine.events import (
+    FAILED,
+    SKIPPED,
+    UNKNOWN,
+    UNREACHABLE,
+    Handled,
+    Phase,
+    PhaseKind,
+    RunFinished,
+    Skip,
+    SkipKind,
+    TaskFinished,
+)
 from sloth.payload.session.messages import LockHolder
 
 
@@ -41,3 +53,22 @@ def holder_sentence(holder: LockHolder) -> str:
         return "another run"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
+
+
+def recap_sentence(event: RunFinished, changed: str) -> str:
+    """Return the counts of a run; changed: what follows the number of changes."""
+    counts = event.summary
+    parts = [f"{counts.changed} {changed}", f"{counts.unchanged} unchanged"]
+    others: tuple[tuple[int, str], ...] = (
+        (counts.failed, FAILED),
+        (counts.unreachable, UNREACHABLE),
+        (counts.ignored, Handled.IGNORED),
+        (counts.rescued, Handled.RESCUED),
+        (counts.retried, Handled.RETRIED),
+        (counts.skipped, SKIPPED),
+        (counts.unknown, UNKNOWN),
+    )
+    parts += [f"{count} {word}" for count, word in others if count]
+    end = "interrupted: " if event.interrupted else ""
+    hosts = f"{counts.hosts} host{'s' * (counts.hosts != 1)}"
+    return f"{end}{hosts}: {', '.join(parts)} in {event.seconds:.1f} s"

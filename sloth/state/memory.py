@@ -38,6 +38,10 @@ MIGRATIONS = (
         "ALTER TABLE told RENAME TO run_results",
         "CREATE INDEX run_results_by_run ON run_results (run)",
     ),
+    tuple(
+        f"ALTER TABLE runs ADD COLUMN {name} INTEGER"
+        for name in ("unchanged", "skipped", "unknown", "unreachable", "ignored", "rescued", "retried")
+    ),
 )
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 

@@ -16,9 +16,14 @@ AMBIGUOUS_SHOWN = 5  # candidates that an error lists
 
 @frozen
 class RunResult:
-    """A call of a run that changed something or failed. Secrets are already redacted.
+    """What changed or failed in a run: a call, or a task or host without a call that is the cause.
+
+    Secrets are already redacted.
 
     Attributes:
+        task: None for a host.
+        key: "" without a call.
+        status: "changed", "failed", "unreachable", or what became of a failure: "ignored", "rescued", "retried".
         place: the line of the site, "site.sloth:12".
     """
 
@@ -32,6 +37,21 @@ class RunResult:
 
 
 @frozen
+class RunCounts:
+    """The counts of a run, as its reports have them."""
+
+    changed: int = 0
+    failed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    unknown: int = 0
+    unreachable: int = 0
+    ignored: int = 0
+    rescued: int = 0
+    retried: int = 0
+
+
+@frozen
 class RunRecord:
     """A run of this controller. What is only known at its end is None until then.
 
@@ -39,7 +59,7 @@ class RunRecord:
         hosts: how many there were.
         started: in epoch seconds.
         seconds: how long it took.
-        changed, failed: how many calls did.
+        changed, failed, unchanged, ...: as RunCounts; formats before 5 had the first two.
         status: the exit status.
     """
 
@@ -52,8 +72,16 @@ class RunRecord:
     changed: int | None = None
     failed: int | None = None
     status: int | None = None
+    unchanged: int | None = None
+    skipped: int | None = None
+    unknown: int | None = None
+    unreachable: int | None = None
+    ignored: int | None = None
+    rescued: int | None = None
+    retried: int | None = None
 
 
+_COUNTS = [field.name for field in fields(RunCounts)]
 _RESULT = ",".join(field.name for field in fields(RunResult))
 _RECORD = ",".join(field.name for field in fields(RunRecord))
 
@@ -73,8 +101,7 @@ class RunRecords:
         self,
         run: str,
         *,
-        changed: int,
-        failed: int,
+        counts: RunCounts,
         seconds: float,
         status: int,
         results: Sequence[RunResult] = (),
@@ -83,9 +110,10 @@ class RunRecords:
         rows = [(run, *astuple(result)) for result in results]
         with Transaction(self._database):
             self._database.executemany(f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            columns = "".join(f"{name}=?, " for name in _COUNTS)
             self._database.execute(
-                "UPDATE runs SET changed=?, failed=?, seconds=?, status=? WHERE run=?",
-                (changed, failed, seconds, status, run),
+                f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",
+                (*(getattr(counts, name) for name in _COUNTS), seconds, status, run),
             )
 
     def newest(self, limit: int = 50) -> list[RunRecord]:

@@ -25,11 +25,22 @@ async def run_site(
     hosts: str | Sequence[str] = "all",
 ) -> list[Event]:
     """Run the site file over the hosts and return all events; the controller's memory is below `controller`."""
+    return (await run_whole(site, inventory, controller, options, hosts))[0]
+
+
+async def run_whole(
+    site: Path,
+    inventory: Inventory,
+    controller: Path,
+    options: Options | None = None,
+    hosts: str | Sequence[str] = "all",
+) -> tuple[list[Event], int]:
+    """Run the site file as run_site() does; return all events and the exit status."""
     events: list[Event] = []
     memory = Memory(controller)
     try:
         shared = Shared(controller / "shared.db")
-        await Run(
+        status = await Run(
             Site.read(str(site)),
             inventory,
             inventory.select(hosts),
@@ -40,7 +51,7 @@ async def run_site(
         ).run()
     finally:
         memory.close()
-    return events
+    return events, status
 
 
 async def run_local(source: str, home: Path, options: Options | None = None) -> list[Event]:

@@ -10,7 +10,7 @@ import pytest
 
 from sloth.errors import StateError
 from sloth.state.memory import MIGRATIONS, Known, Memory
-from sloth.state.run_records import RunResult
+from sloth.state.run_records import RunCounts, RunResult
 from tests.support.paths import ROOT
 
 FORMATS = ROOT / "tests" / "formats"
@@ -56,7 +56,10 @@ def test_a_database_of_every_format_is_migrated(tmp_path: Path, version: int) ->
     if version > 1:  # format 1 did not record them
         motd = RunResult("web1", "t", "file:copy:/etc/motd", "changed", "new", "site.sloth:2", "")
         assert results == [motd, RunResult("web2", "t", "pkg:install:nginx", "failed", "", "site.sloth:3", "no space")]
-    memory.runs.end(second.run, changed=0, failed=0, seconds=1.0, status=0, results=results)
+    counts = RunCounts(changed=4, rescued=2)
+    memory.runs.end(second.run, counts=counts, seconds=1.0, status=0, results=results)
+    ended = memory.runs.find(second.run)
+    assert (ended.changed, ended.failed, ended.rescued, ended.ignored, ended.status) == (4, 0, 2, 0, 0)
     assert memory.runs.results(second.run) == results
     memory.close()
     (tmp_path / "new").mkdir()

@@ -100,7 +100,7 @@ def filled(kind: str, text: str) -> object:
         "Phase": events.Phase(events.PhaseKind.LOCKED, holder=LockHolder(run=text, who=text), task=text),
         "Skip | None": events.Skip(events.SkipKind.DEPENDENCY, text, text), "Summary": events.Summary(1),
         "tuple[Restored, ...]": (Restored(key=text, status=RestoreStatus.DONE, msg=text, diff={text: {"a": text}}),),
-        "Result": None,
+        "Result": None, "Handled": events.Handled.RESCUED,
     }  # fmt: skip
     return fill(events.Result, text) if kind == "Result" else values[kind]
 

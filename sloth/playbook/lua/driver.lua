@@ -37,15 +37,15 @@ local function parts_of(text)
     return "", text
 end
 
--- Run a function of the site to its end. Return "done" and whether its value is true; or "error", the text, where,
--- message and traceback; or "memory".
-local function run(f, is_task)
+-- Run a function of the site to its end; kind: "site", "when" or "task". Return "done" and whether its value is true; "refused" and a message when a
+-- task returns false, or nil with a message; "error", the text, where, message and traceback; or "memory".
+local function run(f, kind)
     local info = getinfo(f, "S")
     room.fallback = sub(info.source, 1, 1) == "@" and sub(info.source, 2) .. ":" .. info.linedefined or ""
     sethook(hook, "", config.period)
-    room.depth, room.periods, room.tripped, room.running = 0, 0, nil, is_task
+    room.depth, room.rescues, room.periods, room.tripped, room.running = 0, 0, 0, nil, kind ~= "site"
     local handled = false
-    local ok, value = xpcall(f, function(problem)
+    local ok, value, reason = xpcall(f, function(problem)
         handled = true
         local text = room.message_of(problem)
         local where, message = parts_of(text)
@@ -53,6 +53,9 @@ local function run(f, is_task)
     end)
     sethook()
     room.running = false
+    if ok and kind == "task" and (value == false or value == nil and type(reason) == "string") then
+        return "refused", reason == nil and "" or type(reason) == "string" and reason or room.text_of(reason)
+    end
     if ok then return "done", value and true or false end
     if type(value) == "table" then return "error", value[1], value[2], value[3], value[4] end
     -- Lua calls the message handler for every error but two: when memory is exhausted, and when the handler fails
@@ -64,12 +67,12 @@ end
 
 return {
     load = function(source, path)
-        return run(function() room.compile(source, path)() end, false)
+        return run(function() room.compile(source, path)() end, "site")
     end,
-    start = function(index) return run(room.functions[index].run, true) end,
+    start = function(index) return run(room.functions[index].run, "task") end,
     when = function(index)
         local when = room.functions[index].when
         if type(when) ~= "function" then return "done", when and true or false end
-        return run(when, true)
+        return run(when, "when")
     end,
 }

@@ -16,6 +16,7 @@ local setmetatable, getmetatable = setmetatable, getmetatable
 local raw_pcall, raw_xpcall, error, load = pcall, xpcall, error, load
 
 room.depth = 0      -- how many pcall and xpcall the running code is inside of
+room.rescues = 0    -- those of them that a site has written itself: a failure in them is rescued
 room.periods = 0    -- periods of the instruction hook since Python last answered
 room.tripped = nil  -- the text of the error of the instruction limit, once it was reached
 room.fallback = ""  -- the position of the running function, for a tail call: it leaves no frame of the site
@@ -145,20 +146,25 @@ string_meta.__metatable = "string" -- all strings share this metatable, the cont
 -- Inside pcall a call waits for its reply (the stub passes on that `depth` is above 0), so that the site can catch its
 -- failure. Calls before the pcall must not fail inside it, so their replies are awaited first; those inside have been
 -- answered when it ends.
-local function guard(run)
+local function guard(run, rescues)
     ask("pcall", "sync", caller())
-    room.depth = room.depth + 1
+    room.depth, room.rescues = room.depth + 1, room.rescues + rescues
     local outcome = pack(run())
-    room.depth = room.depth - 1
+    room.depth, room.rescues = room.depth - 1, room.rescues - rescues
     if room.tripped then error(room.tripped, 0) end -- or `while true do pcall(...) end` would never end
     return unpack(outcome, 1, outcome.n)
 end
 
+-- Run f, and return what pcall returns; the caller raises the error again.
+function room.finally(f)
+    return guard(function() return raw_pcall(f) end, 0)
+end
+
 env.pcall = function(f, ...)
     local args = pack(...)
-    return guard(function() return raw_pcall(f, unpack(args, 1, args.n)) end)
+    return guard(function() return raw_pcall(f, unpack(args, 1, args.n)) end, 1)
 end
 env.xpcall = function(f, handler, ...)
     local args = pack(...)
-    return guard(function() return raw_xpcall(f, handler, unpack(args, 1, args.n)) end)
+    return guard(function() return raw_xpcall(f, handler, unpack(args, 1, args.n)) end, 1)
 end

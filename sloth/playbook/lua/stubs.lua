@@ -76,7 +76,7 @@ local function stub(space, verb, owner)
             fail(where, name .. " takes a table, not a " .. type(args))
         end
         if select("#", ...) > 0 then fail(where, name .. " takes one table") end
-        local id = ask(name, "invoke", name, data(name, args), where, room.depth > 0)
+        local id = ask(name, "invoke", name, data(name, args), where, room.depth > 0, room.rescues > 0)
         local proxy = setmetatable({}, result_meta)
         results[proxy] = { id = id, name = name, where = where }
         return proxy
@@ -171,7 +171,7 @@ state.with_lock = function(name, f, options)
     end
     local holder = options.holder or shared("holder", "[]", where)
     shared("hold", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
-    local outcome = pack(env.pcall(f)) -- whatever becomes of f, the lock is released
+    local outcome = pack(room.finally(f)) -- whatever becomes of f, the lock is released
     shared("release", data_list("state.with_lock", name, holder), where)
     if not outcome[1] then error(outcome[2], 0) end
     return unpack(outcome, 2, outcome.n)

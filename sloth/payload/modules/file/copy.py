@@ -2,15 +2,15 @@
 
 import os
 
-from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.modes import parse_mode
+from sloth.payload.modules.file.copied_entry import Entry, EntryCopy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar, Sequence
 
-    from sloth.payload.kernel.content import Content
     from sloth.payload.kernel.record import Asset
     from sloth.payload.kernel.values import Arguments, Attributes
     from sloth.payload.lib.host import Host
@@ -20,7 +20,7 @@ FORCE = Field("force", "bool", True, how=True, help="false: write only when noth
 FOLLOW = Field("follow", "bool", False, how=True, help="write to the target of a link at dest, and keep the link")
 
 
-class Copy(Resource):
+class Copy(EntryCopy):
     """Copy a file or a directory tree, or write a text, to the host.
 
     Attributes that are not given are not changed; a new file gets 0666 less the umask. Of a directory whose path ends
@@ -108,17 +108,17 @@ end})"""
             path = os.path.join(path, name)
         return self.host.resolve(path) if self.args.follow else path
 
-    def _entries(self) -> "list[_Entry]":
+    def _entries(self) -> "list[Entry]":
         """Return every file and directory that the copy consists of."""
         if not self._is_tree():
             index = 0 if self.assets else None
             mode = self.assets[0].mode if self.assets else ""
-            return [_Entry(self._target(), index, mode, self._is_directory())]
-        entries = [] if self.assets else [_Entry(self.dest, None, "", True)]  # an empty tree is dest itself
+            return [Entry(self._target(), index, mode, self._is_directory())]
+        entries = [] if self.assets else [Entry(self.dest, None, "", True)]  # an empty tree is dest itself
         for index, asset in enumerate(self.assets):
             if asset.name.startswith("/") or ".." in asset.name.split("/"):
                 raise Failed("the controller sent the path %r, which leaves dest" % asset.name)
-            entries.append(_Entry(os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
+            entries.append(Entry(os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
         return entries
 
     def place(self) -> "str | None":
@@ -156,71 +156,22 @@ end})"""
         self._split = [(attributes, found), *self._split[:2]]
         return found
 
-    def _look(self, entry: "_Entry") -> "Attributes | None":
-        seen = files.look(entry.path, self.args.follow or entry.is_directory)  # a link to a directory is one
-        if seen is not None and seen["type"] == "file":
-            seen["content"] = self.host.content(entry.path)
-        return seen
-
     def observe(self) -> "Attributes | None":
         if not self._is_tree():
-            return self._look(self._entries()[0])
+            return self.look_at(self._entries()[0])
         now = {}
         for entry in self._entries():
-            now.update(_with_path(entry.path, self._look(entry)))
+            now.update(_with_path(entry.path, self.look_at(entry)))
         return now or None
 
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         if not self._is_tree():
-            return self._desired_entry(now, self._entries()[0])
+            return self.desired_entry(now, self._entries()[0])
         desired = {}
         seen = self._by_path(now)
         for entry in self._entries():
-            desired.update(_with_path(entry.path, self._desired_entry(seen.get(entry.path), entry)))
+            desired.update(_with_path(entry.path, self.desired_entry(seen.get(entry.path), entry)))
         return desired
-
-    def _desired_entry(self, now: "Attributes | None", entry: "_Entry") -> "Attributes":
-        if now is not None and not self.args.force and not entry.is_directory:
-            return now
-        if entry.is_directory:
-            return self._desired_directory(now, entry)
-        if now is not None and now["type"] == "directory":
-            raise Failed("%s is a directory" % entry.path)
-        desired: "Attributes" = {"type": "file", "content": self._content(entry.index)}
-        mode = self.args.mode
-        if mode == "preserve":
-            mode = entry.mode if entry.index is not None else _mode_of(self.host.expand(self.args.src))
-        given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode})
-        desired.update(files.desired_attributes(self.host, given, now))
-        return desired
-
-    def _desired_directory(self, now: "Attributes | None", entry: "_Entry") -> "Attributes":
-        if now is not None and now["type"] != "directory":
-            raise Failed("%s exists and is not a directory but a %s" % (entry.path, now["type"]))
-        desired = {"type": "directory"}
-        if now is None or entry.index is not None:  # dest itself may be anybody's: its attributes are set if it is new
-            desired.update(self._directory_attributes(now))
-        return desired
-
-    def _directory_attributes(self, now: "Attributes | None") -> "Attributes":
-        given = Args({"owner": self.args.owner, "group": self.args.group, "mode": self.args.directory_mode})
-        return files.desired_attributes(self.host, given, now, "directory")
-
-    def _content(self, index: "int | None") -> "Content":
-        if index is None:
-            path = self.host.expand(self.args.src)
-            if os.path.isdir(path):
-                raise Failed(
-                    "%s is a directory: remote_src copies files only" % path, hint='exec.run({"cp", "-a", ...})'
-                )
-            if not os.path.isfile(path):
-                raise Missing("there is no file %s on the host to copy" % path)
-            content = self.host.content(path)
-        else:
-            content = self.host.asset(self, index)
-        if self.args.checksum and content.sha256 != self.args.checksum.lower():
-            raise Failed("the SHA-256 of the content is %s, not %s" % (content.sha256, self.args.checksum))
-        return content
 
     def files(self, attributes: "Attributes | None") -> "dict[str, Attributes | None]":
         if not self._is_tree():
@@ -230,69 +181,17 @@ end})"""
 
     def apply(self, change: "Change") -> "Attributes":
         if not self._is_tree():
-            return self._apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
+            return self.apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
         values = {}
         before, after = self._by_path(change.before), self._by_path(change.after)
         for entry in self._entries():
             one = Change(before.get(entry.path), after.get(entry.path))
             if one.names:
-                values.update(self._apply_entry(entry, one, True))
-        return values
-
-    def _apply_entry(self, entry: "_Entry", change: "Change", creates_parent: "bool") -> "Attributes":
-        if not entry.is_directory:
-            return self._apply_file(entry.path, change, creates_parent)
-        if change.before is None:
-            _make_directory(entry.path, self._directory_attributes(None))
-        files.set_attributes(entry.path, change)
-        return {}
-
-    def _apply_file(self, path: "str", change: "Change", creates_parent: "bool") -> "Attributes":
-        assert change.after is not None
-        values = {"dest": path}
-        parent = os.path.dirname(path)
-        if creates_parent:
-            _make_directory(parent, self._directory_attributes(None))
-        if not os.path.isdir(parent):
-            raise Failed(
-                "the directory %s does not exist" % parent, hint="create it with file.directory, or end dest with /"
-            )
-        if change.before is None or "content" in change or "type" in change:
-            if change.before is not None and self.args.backup and os.path.isfile(path):  # also through a link
-                values["backup_file"] = files.back_up(path)
-            mode = change.after.get("mode") if change.before is None else None
-            files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))
-        files.set_attributes(path, change, self.args.follow)
+                values.update(self.apply_entry(entry, one, True))
         return values
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest if self._is_tree() else self._target()}
-
-
-class _Entry(object):
-    """A file or directory of a copy: its path on the host, the index of its asset, and the mode of its source."""
-
-    __slots__ = ("index", "is_directory", "mode", "path")
-
-    def __init__(self, path: "str", index: "int | None", mode: "str", is_directory: "bool") -> "None":
-        self.path = path
-        self.index = index
-        self.mode = mode
-        self.is_directory = is_directory
-
-
-def _mode_of(path: "str") -> "str | None":
-    seen = files.look(path)
-    return None if seen is None else str(seen["mode"])
-
-
-def _make_directory(path: "str", attributes: "Attributes") -> "None":
-    """Create a directory and its parents, each with these attributes."""
-    if os.path.isdir(path):
-        return
-    _make_directory(os.path.dirname(path), attributes)
-    os.mkdir(path)
-    files.set_attributes(path, Change(None, attributes))
 
 
 def _with_path(path: "str", attributes: "Attributes | None") -> "Attributes":

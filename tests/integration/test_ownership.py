@@ -74,6 +74,15 @@ def test_a_thing_that_the_site_names_otherwise_stays(home: Home, name: str) -> N
     assert "orphaned" not in home.run(verb="plan")
 
 
+def test_a_link_stays_while_something_behind_it_is_managed(home: Home) -> None:
+    settle(home, 'file.link({src = "FILES/g", path = "FILES/f"})')
+    settle(home, f"{LINE}}})")
+    assert (home.files / "f").is_symlink()
+    assert home.text("g") == "a = 1\n"
+    settle(home, 'exec.run({cmd = "true", unless = "true"})')
+    assert not (home.files / "f").is_symlink()
+
+
 def test_another_site_may_take_a_thing_over_and_drop_it(home: Home) -> None:
     """A owns a file, B takes it over and drops it again: A still asks for it, so it stays."""
     settle(home, 'file.copy({content = "a", dest = "FILES/f"})', "a.sloth")

@@ -23,7 +23,8 @@ def find_drift(store: "Store", host: "Host", keys: "Collection[str] | None" = No
     host.offline = True
     clean = 0
     for record in store.records.select():
-        if record.superseded_by is not None or (keys is not None and record.key not in keys):
+        # What its site no longer names, and could not be removed, is nobody's: nothing is desired of it.
+        if not record.is_active or (keys is not None and record.key not in keys):
             continue
         found = _compare(record, store, host)
         host.warnings = []

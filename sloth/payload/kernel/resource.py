@@ -175,8 +175,15 @@ class Resource(Call):
         return [self.place() or "%s:%s" % (self.name.partition(".")[0], self.identity())]
 
     def needs(self) -> "list[str]":
-        """Return the things without which this cannot be; pruning leaves them. Here: the accounts that it names."""
-        found = []
+        """Return the things without which this cannot be; pruning leaves them.
+
+        Here: the accounts that it names, and the links that its paths are or lead through.
+        """
+        found: "list[str]" = []
+        for declared in self.fields:
+            path = self.args.__dict__.get(declared.name) if declared.type == "path" else None
+            if path:
+                found += ["path:" + link for link in self.host.links(self.host.expand(path))]
         for kind, fields in (("user", ("owner", "user")), ("group", ("group", "groups"))):
             for field in fields:
                 value = self.args.__dict__.get(field)

@@ -123,6 +123,18 @@ class Host(object):
         real = os.path.join(self._real_directory(directory), base)
         return os.path.realpath(real) if base in ("", ".", "..") or os.path.islink(real) else real
 
+    def links(self, path: "str", depth: "int" = 8) -> "list[str]":
+        """Return the links, by their canonical paths, that an absolute path is or leads through."""
+        directory, base = os.path.split(path)
+        found = []
+        if base and os.path.islink(path):
+            found.append(self.canonical(path))
+            if depth:
+                found += self.links(os.path.normpath(os.path.join(directory, os.readlink(path))), depth - 1)
+        if base and self._real_directory(directory) != directory:
+            found += self.links(directory, depth)
+        return found
+
     def _real_directory(self, directory: "str") -> "str":
         real = self._real.get(directory)
         if real is None:

@@ -75,6 +75,19 @@ end})"""
         name = self.assets[0].name if self.assets else self.args.src
         return "%s:%s" % (self.dest, os.path.basename(name))
 
+    def claims(self) -> "list[str]":
+        here = ["archive:%s" % self.identity()]
+        if self.args.creates and os.path.lexists(self.host.expand(self.args.creates)):
+            return here
+        try:
+            selected = self._selected()
+        except Failed:  # observe() raises it
+            return here
+        root = self.host.canonical(self.dest)
+        return here + [
+            "path:%s/%s" % (root, name) for name in sorted(selected) if selected[name]["type"] != "directory"
+        ]
+
     def _selected(self) -> "dict[str, Member]":
         """Return the members by their paths below dest, after strip_components, include and exclude."""
         found = {}

@@ -77,6 +77,10 @@ end})"""
     def identity(self) -> "str":
         return _dotted(self.args.name)
 
+    def claims(self) -> "list[str]":
+        path = self.host.canonical(self.args.sysctl_file)
+        return ["sysctl:" + self.identity(), "path:%s#sysctl:%s" % (path, self.identity())]
+
     def _lines(self) -> "list[bytes]":
         try:
             with open(self.args.sysctl_file, "rb") as file:

@@ -119,8 +119,9 @@ end})"""
         return "%s:%s" % (user, self.args.path) if self.args.path else user
 
     def claims(self) -> "list[str]":
-        path = self.host.canonical(self.user_file.path)
-        return ["path:%s#key:%s" % (path, key.data) for key in self.keys()]
+        path = "path:" + self.host.canonical(self.user_file.path)
+        keys = ["%s#key:%s" % (path, key.data) for key in self.keys()]
+        return [path, *keys] if self._is_exclusive() else keys
 
     def parts(self) -> "list[Resource]":
         lines = _key_lines(self.args.key)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sloth.engine.events import Event
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
-from tests.contract.test_on_the_fleet import Machine
+from tests.support.fleet_host import Machine
 from tests.support.machines import Fleet
 from tests.support.packages import deb
 from tests.support.running import finished_hosts, results, run_site
@@ -205,7 +205,7 @@ class Sites:
 
 
 @pytest.fixture(scope="module")
-def machine(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def sites(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Sites:
     root = fleet.roots[HOST]
     place = root / "srv/repository"
     place.mkdir(exist_ok=True)
@@ -225,7 +225,7 @@ def machine(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Machine:
         " tar -C /tmp/w -czf /srv/case.tar.gz inside;"
         " systemd-run --unit=ownd python3 -m http.server --directory /etc --bind 127.0.1.5 8138; sleep 1",
     )  # fmt: skip
-    return made
+    return Sites(made)
 
 
 EMPTY: Pick = {}
@@ -239,9 +239,8 @@ def settle(sites: Sites, name: str, pick: Pick) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_thing_may_be_asked_for_in_any_other_way(machine: Machine, name: str) -> None:
+def test_a_thing_may_be_asked_for_in_any_other_way(sites: Sites, name: str) -> None:
     """Each way after each other one, of one thing: nothing of it goes while it is asked for."""
-    sites = Sites(machine)
     ways = range(len(THINGS[name].ways))
     for first in ways:
         for second in ways:
@@ -254,8 +253,7 @@ def test_a_thing_may_be_asked_for_in_any_other_way(machine: Machine, name: str) 
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(picks(6), picks(6), picks(4))
-def test_whatever_two_sites_become(machine: Machine, first: Pick, second: Pick, other: Pick) -> None:
-    sites = Sites(machine)
+def test_whatever_two_sites_become(sites: Sites, first: Pick, second: Pick, other: Pick) -> None:
     sites.start_anew()
     # What both sites ask for, they ask for in the same way: else each would change what the other one has.
     other = {name: first.get(name, second.get(name, way)) for name, way in other.items()}

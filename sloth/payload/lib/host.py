@@ -123,17 +123,9 @@ class Host(object):
         real = os.path.join(self._real_directory(directory), base)
         return os.path.realpath(real) if base in ("", ".", "..") or os.path.islink(real) else real
 
-    def links(self, path: "str", depth: "int" = 8) -> "list[str]":
+    def links(self, path: "str") -> "list[str]":
         """Return the links, by their canonical paths, that an absolute path is or leads through."""
-        directory, base = os.path.split(path)
-        found = []
-        if base and os.path.islink(path):
-            found.append(self.canonical(path))
-            if depth:
-                found += self.links(os.path.normpath(os.path.join(directory, os.readlink(path))), depth - 1)
-        if base and self._real_directory(directory) != directory:
-            found += self.links(directory, depth)
-        return found
+        return _links(self, path, 8)
 
     def _real_directory(self, directory: "str") -> "str":
         real = self._real.get(directory)
@@ -323,3 +315,15 @@ def refresh(directory: "str") -> "None":
 def state_directory(directory: "str") -> "str":
     """Return where the state files are in an account's directory (see find_directory)."""
     return os.path.join(directory, "state")
+
+
+def _links(host: "Host", path: "str", depth: "int") -> "list[str]":
+    directory, base = os.path.split(path)
+    found = []
+    if base and os.path.islink(path):
+        found.append(host.canonical(path))
+        if depth:
+            found += _links(host, os.path.normpath(os.path.join(directory, os.readlink(path))), depth - 1)
+    if base and os.path.realpath(directory) != directory:
+        found += _links(host, directory, depth)
+    return found

@@ -86,6 +86,67 @@ def scan(
             yield from _table(text, start, find(f"{name.text}.{verb.text}"), path)
 
 
+@frozen
+class Source:
+    """A file of the controller that a call names literally."""
+
+    where: str
+    name: str  # of the call
+    src: str
+    is_template: bool
+
+
+def literal_sources(source: str, path: str, modules: Mapping[str, Sequence[str]]) -> Iterator[Source]:
+    """Yield the literal `src` of each call that sends a file.
+
+    None where the site fetches files, which may be those, or ignores errors; and none inside of a pcall.
+    """
+    text = tokens(source)
+    own = _own_names(text)
+    words = {token.text for token in text if token.kind == "name"}
+    if "ignore_errors" in words:
+        return
+    found: list[Source] = []
+    protected = 0  # how deep the parentheses are in which a pcall stands
+    depth: list[bool] = []
+    for at in range(len(text) - 3):
+        token = text[at]
+        if token.text == "(":
+            depth.append(at > 0 and text[at - 1].text in ("pcall", "xpcall"))
+            protected += depth[-1]
+        elif token.text == ")" and depth:
+            protected -= depth.pop()
+        name, dot, verb = text[at : at + 3]
+        if name.kind != "name" or dot.text != "." or name.text in own or verb.text not in modules.get(name.text, ()):
+            continue
+        cls = find(f"{name.text}.{verb.text}")
+        if cls.fetches:
+            return
+        start = at + 3 + (text[at + 3].text == "(")
+        if not cls.ships or protected or start >= len(text) or text[start].text != "{":
+            continue
+        given = dict(_literals(text, start))
+        src = given.get("src")
+        if isinstance(src, str) and not given.keys() & {"remote_src", "content"}:
+            found.append(Source(f"{path}:{name.line}", cls.name, src, cls.ships == "template"))
+    yield from found
+
+
+def _literals(text: Sequence[_Token], start: int) -> Iterator[tuple[str, object]]:
+    """Yield the named items of the table constructor at `start`; the value is None where it is no plain literal."""
+    depth = 0
+    for at in range(start, len(text)):
+        token = text[at]
+        if token.text in ("{", "(", "[", "function", "do", "then", "repeat"):
+            depth += 1
+        elif token.text in ("}", ")", "]", "end", "until", "elseif"):
+            depth -= 1
+            if depth == 0:
+                return
+        if depth == 1 and token.kind == "name" and text[at - 1].text in ("{", ",", ";") and text[at + 1].text == "=":
+            yield token.text, _literal(text, at + 2)
+
+
 def _own_names(text: Sequence[_Token]) -> set[str]:
     """Return the names that the text declares as variables or parameters, or assigns to."""
     found: set[str] = set()
@@ -159,7 +220,7 @@ def _all_named(text: list[_Token], start: int) -> bool:
     return text[start + 1].kind == "name" and text[start + 2].text == "="
 
 
-def _literal(text: list[_Token], at: int) -> str | int | float | bool | None:
+def _literal(text: Sequence[_Token], at: int) -> str | int | float | bool | None:
     """Return the value of a plain literal that ends its item, or None."""
     if at + 1 >= len(text) or text[at + 1].text not in (",", ";", "}"):
         return None

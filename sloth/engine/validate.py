@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sloth.engine.assets import find_file
 from sloth.engine.barriers import order
 from sloth.engine.context import lua_host
 from sloth.engine.modules import fact_names, module_names
 from sloth.engine.options import Options
-from sloth.engine.scan import Problem, scan
-from sloth.errors import SiteError, SlothError, UsageError
+from sloth.engine.scan import Problem, literal_sources, scan
+from sloth.errors import CallError, SiteError, SlothError, UsageError
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError
@@ -33,12 +34,13 @@ from sloth.playbook import (
     Task,
     check_syntax,
 )
+from sloth.playbook.template import Renderer
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
-__all__ = ["Problem", "preflight", "validate"]
+__all__ = ["Problem", "missing_sources", "preflight", "validate"]
 
 
 @dataclass
@@ -58,6 +60,7 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json]) -> lis
     check_syntax(site)
     modules = module_names()
     problems = list(_scan(site, modules))
+    problems += missing_sources(site, modules)
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     for host in inventory.hosts.values():
         problems += _load(site, inventory, host, groups, modules, extra)
@@ -103,6 +106,22 @@ def _scan(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]
         yield from scan(file.source.decode("utf-8", "surrogateescape"), file.path, modules, facts)
 
 
+def missing_sources(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Yield the literal `src` files and templates that do not exist beside the site.
+
+    Nothing is certain where files are fetched to the controller, or failures ignored.
+    """
+    for file in site.files:
+        for literal in literal_sources(file.source.decode("utf-8", "surrogateescape"), file.path, modules):
+            try:
+                if literal.is_template:
+                    Renderer([file.directory, file.directory / "templates"]).file(literal.src)
+                else:
+                    find_file(literal.src, file.directory)
+            except CallError as error:
+                yield Problem(literal.where, f"{literal.name}: {error.message}", error.hint)
+
+
 def _position(problem: Problem) -> tuple[str, int, str]:
     path, _, line = problem.where.rpartition(":")
     return (path, int(line) if line.isdigit() else 0, problem.message)
@@ -131,25 +150,51 @@ def _load(
         check=True,
     )
     try:
-        problems: list[Problem] = []
-        end, guessed = _walk(program, program.load(), problems)
-        yield from problems
+        walk = _Walk(program)
+        end = walk.through(program.load())
+        yield from walk.problems
         if declared is not None:
             declared.tasks = list(program.tasks)
-            declared.is_complete = not guessed and not isinstance(end, Error)
+            declared.is_complete = not walk.guessed and not isinstance(end, Error)
         if isinstance(end, Error):
-            if not guessed:
+            if not walk.guessed:
                 yield _problem(end)
             return
         yield from _declared(site, inventory, program.tasks)
-        for task in (*program.tasks, *program.handlers) if tasks else ():
-            problems = []
-            end, guessed = _walk(program, program.start(task), problems)
-            yield from problems
-            if isinstance(end, Error) and not guessed:
-                yield _problem(end)
+        if tasks:
+            yield from _walk_tasks(program, walk, inventory, host)
     finally:
         program.close()
+
+
+def _walk_tasks(program: Program, walk: _Walk, inventory: Inventory, host: Host) -> Iterator[Problem]:
+    """Walk through the tasks that the host will run, in their order, and the handlers."""
+    try:
+        tasks = order({task.name: task for task in program.tasks})
+    except ValueError:
+        return  # _declared() reports the cycle
+    for task in (*tasks, *program.handlers):
+        if not _runs_on(task, inventory, host):
+            continue
+        if task.has_when:
+            end: Done | Error = walk.through(program.start_when(task))
+            if isinstance(end, Done) and not end.value and not walk.guessed:
+                continue
+        # Whether these run, and whether it matters, is not known.
+        is_certain = not (task.ignore_errors or task.run_once or "never" in task.tags or task.retries)
+        walk.problems.clear()
+        end = walk.through(program.start(task))
+        if is_certain:
+            yield from walk.problems
+            if isinstance(end, Error) and not walk.guessed:
+                yield _problem(end)
+
+
+def _runs_on(task: Task, inventory: Inventory, host: Host) -> bool:
+    try:
+        return not task.hosts or inventory.contains(task.hosts, host, task.where)
+    except SlothError:
+        return False  # _declared() reports it
 
 
 def _declared(site: Site, inventory: Inventory, tasks: Sequence[Task]) -> Iterator[Problem]:
@@ -165,25 +210,45 @@ def _declared(site: Site, inventory: Inventory, tasks: Sequence[Task]) -> Iterat
         yield Problem(site.title, f"depends_on has a cycle: {error}")
 
 
-def _walk(program: Program, request: Request, problems: list[Problem]) -> tuple[Done | Error, bool]:
-    """Drive the program with invented answers; return its end and whether any was invented.
+class _Walk:
+    """Drives a program with invented answers.
 
-    An error after an invented answer may be the answer's fault, so it proves nothing; wrong arguments always do.
+    guessed: whether any was invented so far. What follows may be the answer's fault, so it proves nothing; later tasks
+    may read what earlier ones have made of it. problems: wrong arguments, and missing files.
     """
-    guessed = False
-    while not isinstance(request, (Done, Error)):
-        answer: object = None
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.guessed = False
+        self.problems: list[Problem] = []
+
+    def through(self, request: Request) -> Done | Error:
+        """Go on to the end of the program."""
+        while not isinstance(request, (Done, Error)):
+            request = self._program.resume(self._answer(request))
+        return request
+
+    def _answer(self, request: Request) -> object:
         if isinstance(request, Invoke):
-            answer = 0
+            return self._invoke(request)
+        if isinstance(request, Render) and not self.guessed:
             try:
-                find(request.name).check(request.args)
-            except ArgumentError as error:
-                problems.append(Problem(request.where, error.message, error.hint))
-        else:
-            guessed = guessed or not isinstance(request, (Sync, Output))
-            answer = _invented(request)
-        request = program.resume(answer)
-    return request, guessed
+                Renderer([request.directory, request.directory / "templates"]).file(request.source)
+            except CallError as error:
+                error.where = error.where or request.where
+                return Raise(error)
+        self.guessed = self.guessed or not isinstance(request, (Sync, Output))
+        return _invented(request)
+
+    def _invoke(self, request: Invoke) -> object:
+        try:
+            find(request.name).check(request.args)
+        except ArgumentError as error:
+            if request.protected:
+                return Raise(CallError(error.message, hint=error.hint, where=request.where))
+            if not self.guessed:
+                self.problems.append(Problem(request.where, error.message, error.hint))
+        return 0
 
 
 def _invented(request: Request) -> object:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sloth.engine.events import Event, RunFinished
@@ -105,7 +105,7 @@ def junit(events: list[Event], path: Path) -> dict[str, int]:
     return {**count, "failed": int(root.attrib["failures"]) + int(root.attrib["errors"])}
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, min_size=1, max_size=4), st.sampled_from(BROKEN), st.booleans(), st.booleans())
 @example([("call fails", OPTIONS[1], False), ("pcall", "", False)], "", False, False)
 @example([("raises", "", False)], "", False, False)

@@ -112,7 +112,8 @@ def find_orphans(
             if not check:
                 _retire(store, context, record, owners[0] or "")
             continue
-        if any(ownership.inhabitant(thing) for thing in claims):
+        left = [thing for thing, owner in zip(claims, owners) if owner is None]
+        if left and all(ownership.inhabitant(thing) for thing in left):
             continue  # a directory goes with the last that is managed in it
         if not check:
             store.records.mark_orphaned(record)

@@ -35,6 +35,12 @@ WORDS = {
     RestoreStatus.REFUSED: "not restored",
     RestoreStatus.FAILED: "failed",
 }
+HANDLER_WORDS = {
+    RestoreStatus.PLANNED: "would run",
+    RestoreStatus.DONE: "ran",
+    RestoreStatus.REFUSED: "not run",
+    RestoreStatus.FAILED: "failed",
+}
 
 
 @click.command()
@@ -65,7 +71,8 @@ def rollback(
     """Take back what a run has changed.
 
     Files, attributes, accounts, and packages that it installed return to their former state, the last change first. RUN
-    is its id, the beginning of it, or `last` (see `sloth-runner runs list`). The plan is shown before you are asked.
+    is its id, the beginning of it, or `last`, the newest that changed something (see `sloth-runner runs list`). The
+    plan is shown before you are asked. What handlers did for the changes, such as restarting a daemon, is done again.
 
     What has changed since the run is left alone (unless --force), and so is what cannot be restored: actions, accounts
     and directories that were removed, and content that was too large to keep or contained secrets. Each is listed, with
@@ -107,7 +114,15 @@ def rollback(
 def _find_run(name: str) -> str:
     memory = Memory()
     try:
-        return memory.runs.find(name).run
+        if name != "last":
+            return memory.runs.find(name).run
+        newest = memory.runs.find("last")
+        for run in memory.runs.newest(-1):
+            if run.changed != 0:  # None: it did not come to its end
+                if run.run != newest.run:
+                    click.echo(f"the newest run that changed something is {run.run} of {run.site}", err=True)
+                return run.run
+        raise StateError("no run has changed anything, so there is nothing to restore")
     except StateError:
         if name == "last":
             raise
@@ -127,12 +142,13 @@ def _rows(answer: list[Restored] | SlothError | None) -> list[Restored]:
 
 
 def _count(answers: Answers, agent: str, status: RestoreStatus) -> int:
-    return sum(row.status is status for row in _rows(answers.get(agent)))
+    """Return how many changes of an agent have a status."""
+    return sum(row.status is status and not row.handler for row in _rows(answers.get(agent)))
 
 
 def _question(answers: Answers, able: list[Agent]) -> str:
     planned = sum(_count(answers, agent.name, RestoreStatus.PLANNED) for agent in able)
-    changes = sum(len(_rows(answer)) for answer in answers.values())
+    changes = sum(not row.handler for answer in answers.values() for row in _rows(answer))
     return f"Restore {planned} of {count(changes, 'change')} on {count(len(able), 'host')}?"
 
 
@@ -147,7 +163,9 @@ def _show(answers: Answers, diff: bool) -> None:
             write_error(name, answer)
         for row in _rows(answer):
             why = f": {row.msg}" if row.msg else ""
-            click.secho(neutral(f"{WORDS[row.status]:<13}  {name}  {row.key}{why}"), fg=COLOURS[row.status])
+            word = (HANDLER_WORDS if row.handler else WORDS)[row.status]
+            of = f" (handler {row.handler})" if row.handler else ""
+            click.secho(neutral(f"{word:<13}  {name}  {row.key}{of}{why}"), fg=COLOURS[row.status])
             if diff:
                 write_diff(row.diff)
 

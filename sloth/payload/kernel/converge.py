@@ -8,7 +8,7 @@ from sloth.payload.kernel.record import Context, Outcome
 from sloth.payload.kernel.redact import NOTHING
 from sloth.payload.kernel.resource import Action, Change, Query, Resource
 from sloth.payload.kernel.status import Reason, Status
-from sloth.payload.kernel.step import Step, notify
+from sloth.payload.kernel.step import Step, notify, recorded_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,5 +128,6 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
         return Outcome(status=Status.CHANGED if has_changed else Status.UNCHANGED, values=values,
                        reason=Reason.RUN if has_changed else Reason.NONE)  # fmt: skip
     shown = store.redactor.redact(dict((name, values[name]) for name in ("exit_code",) if name in values))
-    store.history.add(key, Reason.RUN, NOTHING, shown, NOTHING, context, None, None)
+    call = recorded_call(action, store.redactor, context.sensitive)
+    store.history.add(key, Reason.RUN, NOTHING, shown, NOTHING, context, call.json, None)
     return Outcome(status=Status.CHANGED, reason=Reason.RUN, values=values)

@@ -69,13 +69,14 @@ class Drift(Value):
 
 
 class Restored(Value):
-    """What became of taking back one change, or removing one orphan."""
+    """What became of taking back one change, of removing one orphan, or of running a handler again (its name)."""
 
     key: "str"
     status: "RestoreStatus"
     task: "str | None" = None
     msg: "str" = ""
     diff: "Diff" = {}
+    handler: "str" = ""
 
 
 class Handler(Value):

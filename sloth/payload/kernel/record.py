@@ -36,6 +36,7 @@ class RecordedCall(Value):
     args: "Arguments"
     assets: "list[Asset]" = []
     sensitive: "bool" = False  # there are secrets in it, of which the host must keep nothing
+    notify: "list[str]" = []  # the handlers of a change; only the history has them
 
     @classmethod
     def read(cls, data: "Json") -> "RecordedCall":

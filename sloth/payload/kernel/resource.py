@@ -127,6 +127,15 @@ class Call(object):
         module, _, kind = self.name.partition(".")
         return as_utf8("%s:%s:%s" % (module, kind, self.identity()))
 
+    def given(self) -> "Arguments":
+        """Return the arguments that were given, as a dict."""
+        given = {}
+        for field in self.fields:
+            value = self.args.__dict__[field.name]
+            if value is not None and value != field.default:
+                given[field.name] = value
+        return given
+
 
 _names: "dict[type[Call], dict[str, Field]]" = {}
 _secrets: "dict[type[Call], frozenset[str]]" = {}
@@ -233,15 +242,6 @@ class Resource(Call):
         """Return the files among `attributes`: path -> its attributes, or None. {}: it is no file."""
         place = self.place() or ""
         return {place: attributes} if place.startswith("/") else {}
-
-    def given(self) -> "Arguments":
-        """Return the arguments that were given, as a dict."""
-        given = {}
-        for field in self.fields:
-            value = self.args.__dict__[field.name]
-            if value is not None and value != field.default:
-                given[field.name] = value
-        return given
 
     def removal(self, before: "Attributes | None") -> "tuple[str, Arguments] | None":
         """Return the call that removes what the first change created, where there was `before`: (name, arguments).

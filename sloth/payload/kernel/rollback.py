@@ -2,11 +2,11 @@
 
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.diff import differences
-from sloth.payload.kernel.errors import ArgumentError, Failed
-from sloth.payload.kernel.findings import Restored
-from sloth.payload.kernel.redact import View
+from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged
+from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.redact import NOTHING, View, is_keyed_hash
 from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.replay import revive
+from sloth.payload.kernel.replay import replay, revive
 from sloth.payload.kernel.resource import Action, Change, Resource, difference
 from sloth.payload.kernel.status import Reason
 from sloth.payload.kernel.step import apply_and_verify, keep_contents
@@ -14,7 +14,7 @@ from sloth.payload.kernel.take_back import Done, TakeBack, Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator
+    from typing import Collection, Iterator
 
     from sloth.payload.kernel.findings import HistoryEntry
     from sloth.payload.kernel.values import Attributes
@@ -24,12 +24,49 @@ class Rollback(TakeBack):
     """The changes of one run."""
 
     def rollback(self, run: "str", task: "str | None" = None) -> "Iterator[Restored]":
-        """Take back every change of `run` (of its `task`), the last one first."""
-        for entry in self.store.history.select(limit=-1, run=run, task=task):
+        """Take back every change of `run` (of its `task`), the last one first.
+
+        After a whole run, what its handlers did for changes that are taken back is done again: a daemon must read the
+        former configuration, too.
+        """
+        entries = list(self.store.history.select(limit=-1, run=run, task=task))
+        handlers = set() if task else set(name for entry in entries for name in _notified(entry))
+        due: "set[str]" = set()
+        for entry in entries:
+            if _is_of(entry, handlers):
+                continue
             if entry.reason is not Reason.SUPERSEDED:
-                yield self._restore_one(entry)
+                restored = self._restore_one(entry)
+                if restored.status in (RestoreStatus.DONE, RestoreStatus.PLANNED):
+                    due.update(_notified(entry))
+                yield restored
             elif not self.check:  # nothing was changed on the host: only the record comes back
                 self.store.records.restore(entry.key, entry.was)
+        for entry in reversed(entries):
+            if _is_of(entry, handlers):
+                yield self._run_again(entry) if entry.task in due else self._restore_one(entry)
+
+    def _run_again(self, entry: "HistoryEntry") -> "Restored":
+        target = Target(entry.key, entry.task, entry.call)
+        restored = self._guarded(target, lambda: self._act(target))
+        return restored.replace(handler=entry.task or "")
+
+    def _act(self, target: "Target") -> "Done":
+        action, is_known = replay(target.call, self.host, self.store)
+        if not is_known or not isinstance(action, Action):
+            raise Failed("what the handler did had secrets in it, which are not kept", hint="run it yourself")
+        needless = action.guard()
+        if self.check or needless:
+            return Done(NOTHING, needless)
+        try:
+            values = action.run()
+        except Failed as error:
+            raise NotConverged(error.message, error.hint)
+        shown = self.store.redactor.redact(dict((name, values[name]) for name in ("exit_code",) if name in values))
+        context = self.context.replace(task=target.task or "")
+        call = None if target.call is None else target.call.json
+        self.store.history.add(target.key, Reason.RUN, NOTHING, shown, NOTHING, context, call, None)
+        return Done(NOTHING)
 
     def _restore_one(self, entry: "HistoryEntry") -> "Restored":
         target = Target(entry.key, entry.task, entry.call)
@@ -59,7 +96,7 @@ class Rollback(TakeBack):
                 how = "it no longer exists" if seen is None else "it exists again"
             raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")
         if now is None:  # or in a check: what would be there after what comes before
-            now = revive(seen, self.store)
+            now = revive(_without_secrets(seen, seen), self.store)
         if resource.files(entry.before):
             done = self._restore_files(target, resource, view, entry, now)
         else:
@@ -97,7 +134,7 @@ class Rollback(TakeBack):
         back = resource.way_back(entry.before, entry.after)
         if isinstance(back, tuple):
             return self._call(target, back, Reason.ROLLBACK, entry.was)
-        wanted = revive(back, self.store)
+        wanted = revive(_without_secrets(back, entry.after), self.store)
         change = Change(now, wanted)
         for name in change.names:
             value = (wanted or {}).get(name)
@@ -117,3 +154,22 @@ class Rollback(TakeBack):
             return issubclass(find("%s.%s" % (module, rest.partition(":")[0])), Action)
         except ArgumentError:
             return False
+
+
+def _notified(entry: "HistoryEntry") -> "list[str]":
+    """Return the handlers that a change has notified."""
+    return entry.call.notify if entry.call is not None else []
+
+
+def _is_of(entry: "HistoryEntry", handlers: "Collection[str]") -> "bool":
+    """Return whether an action was one of a handler's."""
+    return entry.reason is Reason.RUN and entry.task in handlers
+
+
+def _without_secrets(attributes: "Attributes | None", others: "Attributes | None") -> "Attributes | None":
+    """Return attributes without the secrets that are the same in `others`: those need not be restored."""
+    if attributes is None or others is None:
+        return attributes
+    return dict(
+        (name, value) for name, value in attributes.items() if not (is_keyed_hash(value) and others.get(name) == value)
+    )

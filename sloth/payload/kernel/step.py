@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sloth.payload.kernel.record import Context, Record
     from sloth.payload.kernel.redact import Redactor
-    from sloth.payload.kernel.resource import Resource
+    from sloth.payload.kernel.resource import Call, Resource
     from sloth.payload.kernel.values import Attributes, Diff
     from sloth.payload.state.store import Store
 
@@ -173,7 +173,14 @@ class Part(object):
         is_ours = self.record is None and _is_addition(self.resource, self.change.before, diff)
         self.remember(after, True, self.before if is_ours else None)
         self.store.history.add(
-            self.key, self.reason(), self.before, after, shown, self.context, self.call.json, self.record
+            self.key,
+            self.reason(),
+            self.before,
+            after,
+            shown,
+            self.context,
+            self.call.replace(notify=self.context.notify).json,
+            self.record,
         )
 
     def remember(self, observed: "Redacted", changed: "bool", first: "Redacted | None") -> "None":
@@ -273,7 +280,7 @@ def _is_addition(resource: "Resource", before: "Attributes | None", diff: "Diff"
     return bool(lines) and not any(line.startswith("-") for line in lines)
 
 
-def recorded_call(resource: "Resource", redactor: "Redactor", sensitive: "bool" = False) -> "RecordedCall":
+def recorded_call(resource: "Call", redactor: "Redactor", sensitive: "bool" = False) -> "RecordedCall":
     """Return the description of a call that is stored with its record. Secrets in it are keyed hashes."""
     args = {}
     secrets = secrets_of(type(resource))

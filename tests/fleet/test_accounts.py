@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ task({ name = "t", become = ACCOUNT, run = function()
     print(exec.run({ cmd = "id -un; pwd", read_only = true }).stdout)
 end })
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def accounts_as_before(fleet: Fleet) -> Iterator[None]:
+    """Give the hosts back the accounts and the rights that other tests expect."""
+    saved = "/tmp/accounts.tar"
+    names = "passwd shadow group gshadow subuid subgid sudoers.d/fleet"
+    for host in fleet.addresses:
+        fleet.shell(host, f"tar -C /etc -cpf {saved} {names}")
+    yield
+    for host in fleet.addresses:
+        fleet.shell(host, f"tar -C /etc -xpf {saved}; rm -rf {saved} /home/plain")
 
 
 class Runs:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # Bytes that are not UTF-8 by themselves; at the end of a piece they may be the beginning of a character.
-_ESCAPED = re.compile("[\udc80-\udcff]")
-_INCOMPLETE = re.compile("[\udc80-\udcff]{0,3}\\Z")
+_ESCAPED = "[\udc80-\udcff]"
+_INCOMPLETE = "[\udc80-\udcff]{0,3}\\Z"
 
 
 class Secrets:
@@ -124,7 +124,7 @@ def _text(asset: Asset) -> str:
 
 def _joined(text: str) -> str:
     """Return `text` with the characters whole whose bytes came in two pieces."""
-    if _ESCAPED.search(text) is None:
+    if re.search(_ESCAPED, text) is None:
         return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
@@ -142,7 +142,7 @@ class _Stream:
     def feed(self, data: str, redactor: Redactor) -> str:
         """Take a piece; return what can be shown now."""
         text = _joined(self._held + data)
-        whole = len(text) - len(_INCOMPLETE.search(text).group())  # type: ignore[union-attr]  # it always matches
+        whole = len(text) - len(re.search(_INCOMPLETE, text).group())  # type: ignore[union-attr]  # it always matches
         shown, held = redactor.stream(text[:whole])
         self._held = held + text[whole:]
         return shown

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 # A host's name in a text is one word: not a part of "HOSTNAME", "/srv/web1" or "web1.db".
-_WORD = re.compile(r"[\w/]+(?:[.-]+[\w/]+)*")
+_WORD = r"[\w/]+(?:[.-]+[\w/]+)*"  # compiled when it is used: most runs fold nothing
 COMPARED = 50  # groups that a text is compared with; when there are more, folding does not make them readable
 
 
@@ -38,7 +38,7 @@ class Folding(Generic[K]):
 
     def add(self, key: K, host: str, text: str) -> bool:
         """Add the text of a host; only texts with equal keys are folded. Return whether it is unlike those before."""
-        words, gaps = _WORD.findall(text), _WORD.split(text)
+        words, gaps = re.findall(_WORD, text), re.split(_WORD, text)
         bucket = self._groups.setdefault((key, len(words)), [])
         for group in bucket[:COMPARED]:
             names = _differences(group, host, words) if group.gaps == gaps else None

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff, Json
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)\Z")
+# Compiled when they are used: plain text needs none of them.
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+_SURROGATE = r"[\ud800-\udfff]"
+_NUMBERED = r"(.*?)(\d+)(\D*)\Z"
 
 
 def neutral(text: str) -> str:
     """Return `text` with nothing in it that a terminal acts on: control characters and raw bytes are written out."""
-    text = _SURROGATE.sub(lambda match: f"\\x{ord(match.group()) & 0xFF:02x}", text)
-    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}" if match.group() < "\x80" else "?", text)
+    if text.isascii() and text.isprintable():
+        return text
+    text = re.sub(_SURROGATE, lambda match: f"\\x{ord(match.group()) & 0xFF:02x}", text)
+    return re.sub(_CONTROL, lambda match: f"\\x{ord(match.group()):02x}" if match.group() < "\x80" else "?", text)
 
 
 def fold_names(names: Iterable[str]) -> str:
@@ -26,7 +29,7 @@ def fold_names(names: Iterable[str]) -> str:
     groups: dict[tuple[str, str, int], list[int]] = {}
     plain = []
     for name in sorted(set(names)):
-        match = _NUMBERED.match(name)
+        match = re.match(_NUMBERED, name)
         if match is None:
             plain.append((name, name))
             continue

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
-import glob
 import sys
 
 DIRECTORIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/lib", "/lib64", "/opt/homebrew/lib")
@@ -17,6 +15,8 @@ def load() -> None:
     """
     if is_loaded():
         return
+    import ctypes.util  # a run on this machine alone needs none of this
+
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: find_library(name) if _exists(name) else None
     try:
@@ -27,6 +27,8 @@ def load() -> None:
 
 def _exists(name: str) -> bool:
     """Return whether a library of that name is in one of the usual directories."""
+    import glob
+
     short = name.removeprefix("lib")
     return any(glob.glob(f"{path}{deeper}/lib{short}.*") for path in DIRECTORIES for deeper in ("", "/*-linux-*"))
 

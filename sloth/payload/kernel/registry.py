@@ -8,6 +8,7 @@ from sloth.payload.kernel.resource import Call
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Iterable
 
 MODULES = "sloth.payload.modules"
 
@@ -35,6 +36,7 @@ _found: "dict[tuple[str, str], type[Call]]" = {}
 def forget() -> "None":
     """Look for every class again: modules have come or gone."""
     _found.clear()
+    _names.clear()
 
 
 def _find(name: "str", package: "str") -> "type[Call]":
@@ -61,16 +63,26 @@ def _find(name: "str", package: "str") -> "type[Call]":
 
 def call_names(package: "str" = MODULES) -> "list[str]":
     """Return the names of all calls below `package`, sorted; read from the sources, since importing them is slow."""
+    directories = tuple(_module(package).__path__)
+    if directories not in _names:
+        _names[directories] = sorted(_names_in(directories))
+    return list(_names[directories])
+
+
+_names: "dict[tuple[str, ...], list[str]]" = {}
+
+
+def _names_in(directories: "Iterable[str]") -> "set[str]":
     import re
 
     found = set()
-    for directory in _module(package).__path__:
+    for directory in directories:
         for root, _, names in os.walk(directory):
             for name in names:
                 if name.endswith(".py"):
                     with open(os.path.join(root, name), encoding="utf-8") as file:
                         found.update(re.findall(r"^    name = [\"']([a-z0-9_]+\.[a-z0-9_]+)[\"']", file.read(), re.M))
-    return sorted(found)
+    return found
 
 
 def registry(package: "str" = MODULES) -> "list[type[Call]]":

@@ -301,3 +301,34 @@ def test_a_check_knows_what_earlier_calls_would_make(tmp_path: Path) -> None:
     plan("file.link", path=f"{tmp_path}/l", src="d")
     assert host.warnings == []
     assert plan("file.fetch", src=f"{tmp_path}/made-by-a-command", dest="x").unknown
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the target's mode is dangerous only to root")
+def test_a_link_that_is_replaced_gives_its_target_s_mode_to_nobody(tmp_path: Path) -> None:
+    """A link to /bin/su must not make a set-uid file of the site's content; nor must a set-uid file that is edited."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o4755)
+    for name in ("copied", "kept"):
+        (tmp_path / name).symlink_to("program")
+    (tmp_path / "edited").write_text("a\n")
+    (tmp_path / "edited").chmod(0o6755)
+    old = os.umask(0o022)
+    try:
+        copy({"x": b"x"}, src="x", dest=str(tmp_path / "copied"))
+        copy({"x": b"x"}, src="x", dest=str(tmp_path / "kept"), mode="4750")
+        execute_call("file.lineinfile", path=str(tmp_path / "edited"), line="b")
+    finally:
+        os.umask(old)
+    modes = {path.name: f"{stat.S_IMODE(path.lstat().st_mode):o}" for path in tmp_path.iterdir() if path.is_file()}
+    assert modes == {"program": "4755", "copied": "644", "kept": "4750", "edited": "755"}
+    # A mode that is asked for stays, whatever else changes.
+    copy({"x": b"y"}, src="x", dest=str(tmp_path / "kept"), mode="4750")
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o4750
+
+
+def test_a_backup_of_a_link_is_as_private_as_its_target(tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("secret")
+    (tmp_path / "private").chmod(0o600)
+    (tmp_path / "link").symlink_to("private")
+    assert stat.S_IMODE(Path(files.back_up(str(tmp_path / "link"))).lstat().st_mode) == 0o600

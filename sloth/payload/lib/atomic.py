@@ -106,14 +106,15 @@ def back_up(path: "str") -> "str":
         if not os.path.lexists(name):  # one payload may edit a file twice in a second: each edit has its own copy
             break
         when += 1
-    info = os.stat(path)
+    source = os.path.realpath(path)  # of a link, its target is kept
+    info = os.stat(source)
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            with open(path, "rb", buffering=0) as old:
+            with open(source, "rb", buffering=0) as old:
                 for data in iter(lambda: old.read(1024 * 1024), b""):
                     _write(descriptor, data)
-            copy_attributes(path, descriptor, keep_owner=False)
+            copy_attributes(source, descriptor, keep_owner=False)
         finally:
             os.close(descriptor)
     except BaseException as error:

@@ -97,8 +97,9 @@ def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "Non
     has_new_owner = uid != -1 or gid != -1
     if has_new_owner:
         os.chown(path, uid, gid, follow_symlinks=follow)
-    # chown clears the set-uid and set-gid bits, so the desired mode is set after it.
-    if "mode" in after and ("mode" in change or has_new_owner) and (follow or not os.path.islink(path)):
+    # chown and a new content clear the set-uid and set-gid bits, so the desired mode is set after them.
+    is_due = "mode" in change or has_new_owner or "content" in change
+    if "mode" in after and is_due and (follow or not os.path.islink(path)):
         os.chmod(path, int(after["mode"], 8))
 
 
@@ -107,15 +108,17 @@ def copy_attributes(
 ) -> "None":
     """Give a new, open file the owner, mode, ACLs, SELinux context and extended attributes of the file at `path`.
 
-    mode: for the new file when nothing exists at `path` (int or "0644"; None: 0666 less the umask). keep_owner: fail
-    when the owner cannot be kept; otherwise the new file belongs to the current user and loses its set-uid bits, as
-    with `cp -p`. Raises Failed, OSError.
+    Set-uid and set-gid bits are not given on: they were meant for another content. mode: for the new file when there is
+    no regular file at `path`, of which a link is none (int or "0644"; None: 0666 less the umask). keep_owner: fail when
+    the owner cannot be kept; otherwise the new file belongs to the current user. Raises Failed, OSError.
     """
     try:
-        old = os.stat(path)
+        old: "os.stat_result | None" = os.lstat(path)
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
+        old = None
+    if old is None or not stat.S_ISREG(old.st_mode):
         if mode is None:
             mode = 0o666 & ~umask()
         os.fchmod(descriptor, int(mode, 8) if isinstance(mode, str) else mode)
@@ -128,7 +131,7 @@ def copy_attributes(
             if error.errno != errno.EPERM:
                 raise
             if not keep_owner:
-                os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
+                os.fchmod(descriptor, old.st_mode & 0o777)
                 return
             raise Failed(
                 "permission denied: %s belongs to %s:%s, and that owner cannot be kept when the file is rewritten"
@@ -136,7 +139,7 @@ def copy_attributes(
                 hint="set become",
             )
     _copy_xattrs(path, descriptor)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))  # last: setting an owner or an ACL changes the mode
+    os.fchmod(descriptor, old.st_mode & 0o1777)  # last: setting an owner or an ACL changes the mode
 
 
 def _copy_xattrs(source: "str", target: "int") -> "None":

@@ -99,7 +99,11 @@ class BootstrapError(HostError):
 
 
 class BecomeError(HostError):
-    """The host does not let us become another account."""
+    """The host does not let us become another account; is_missing: it has no such account, or no sudo."""
+
+    def __init__(self, message: str, *, hint: str = "", is_missing: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_missing = is_missing
 
 
 class LockedError(HostError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Handled, Result
-from sloth.errors import CallError, HostError, SlothError
+from sloth.errors import BecomeError, CallError, HostError, SlothError, Unreachable
 from sloth.payload.session.messages import Reply
 from sloth.transport import Session
 
@@ -40,6 +40,7 @@ class Pending:
     unknown_hint: str = ""  # what helps where a check cannot know the result
     handled: Handled = Handled.NONE  # what becomes of its failure
     destination: Path | None = None  # where a file that it fetches goes on the controller
+    is_repeatable: bool = False  # it may run twice: it is no action
     begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -51,9 +52,13 @@ class Pending:
 class Calls:
     """What one host was asked to do, in order."""
 
-    def __init__(self, host: str, emit: Callable[[Event], None]) -> None:
+    def __init__(self, host: str, emit: Callable[[Event], None], check: bool = False) -> None:
         self._host = host
         self._emit = emit
+        self._check = check
+        self._attempt: list[Pending] = []  # those of the present attempt at a task
+        self.is_sending_action = False  # an action is being written, and may run though add() is never called
+        self._has_changed = False  # whether any call changed something, or would
         self._order: list[Pending] = []  # not yet reported, oldest first
         self._all: dict[int, Pending] = {}
         self._failure: CallError | None = None
@@ -62,9 +67,34 @@ class Calls:
         self.counts = {CHANGED: 0, UNCHANGED: 0, FAILED: 0, SKIPPED: 0}
         self.has_failed = False  # whether any call ever did
 
-    def reset_counts(self) -> None:
+    def begin_attempt(self) -> None:
         """Begin to count anew, for a task."""
         self.counts = dict.fromkeys(self.counts, 0)
+        self._attempt = []
+        self.is_sending_action = False
+
+    def may_repeat(self) -> bool:
+        """Return whether the calls of this attempt may be made again, though some answers are missing.
+
+        They may if none of them is an action that has run, or may have.
+        """
+        return not self.is_sending_action and all(call.is_repeatable or _did_nothing(call) for call in self._attempt)
+
+    def forget_lost(self) -> None:
+        """Go on after the connection was lost: what was not answered will not be."""
+        self._order.clear()
+        self._lost = None
+        self._failure = None
+        self.epoch += 1
+
+    def session_failure(self, error: HostError, where: str) -> CallError:
+        """Return the failure of the call at `where`, whose session could not start or broke."""
+        text = error.message.removeprefix(f"{self._host}: ")
+        if self._check and self._has_changed and isinstance(error, BecomeError) and error.is_missing:
+            # As with everything else that an earlier call may bring: see "Checks" in docs/architecture.md.
+            return UnknownResult(f"a check cannot know what this would do: {text}", where=where, host=self._host)
+        self.has_failed = True
+        return CallError(text, hint=error.hint, where=where, host=self._host)
 
     def next_number(self) -> int:
         """Return the number of the next call."""
@@ -74,6 +104,8 @@ class Calls:
         """Take charge of a call that was just written to the wire."""
         self._all[call.number] = call
         self._order.append(call)
+        self._attempt.append(call)
+        self.is_sending_action = False
         call.reply.add_done_callback(lambda _: self._settle())
 
     def _settle(self) -> None:
@@ -84,8 +116,7 @@ class Calls:
                 continue
             error = call.reply.exception()
             if error is not None:
-                if isinstance(error, HostError) and self._lost is None:
-                    self._lost = error
+                self._end_with(error, call)
                 continue
             reply = call.reply.result()
             if reply.status is SKIPPED:
@@ -93,9 +124,17 @@ class Calls:
             failure = self._call_error(call, reply) if reply.status is FAILED else None
             self.has_failed = self.has_failed or failure is not None
             self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
+            self._has_changed = self._has_changed or reply.status is CHANGED
             self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
             if failure is not None and self._failure is None:
                 self._failure = failure
+
+    def _end_with(self, error: BaseException, call: Pending) -> None:
+        """Note that a call will not be answered: the host is lost, or just the call's session."""
+        if isinstance(error, Unreachable):
+            self._lost = self._lost or error
+        elif isinstance(error, HostError) and self._failure is None:
+            self._failure = self.session_failure(error, call.where)
 
     def _call_error(self, call: Pending, reply: Reply) -> CallError:
         return CallError(
@@ -121,6 +160,12 @@ class Calls:
             await asyncio.wait([self._order[-1].reply])
             self._settle()
         return self.failure()
+
+    async def sync(self) -> None:
+        """Wait for every answer. Raises the first failure, and HostError when the host is lost."""
+        failure = await self.settled()
+        if failure is not None:
+            raise failure
 
     async def result(self, number: int, field_name: str) -> JsonObject:
         """Wait for call `number` and return its result for Lua; raise the CallError that comes before it, if any."""
@@ -163,6 +208,13 @@ class Calls:
     def on_wire(self, session: Session, wire_id: int) -> Pending | None:
         """Return the unanswered call that `session` knows as `wire_id`."""
         return next((call for call in self._order if call.session is session and call.wire_id == wire_id), None)
+
+
+def _did_nothing(call: Pending) -> bool:
+    """Return whether the host answered that it did not run an action."""
+    if not call.reply.done() or call.reply.cancelled() or call.reply.exception() is not None:
+        return False
+    return call.reply.result().status in (UNCHANGED, SKIPPED)
 
 
 def _result(call: Pending, reply: Reply, failure: CallError | None) -> Result:

@@ -35,9 +35,9 @@ class HostRun:
     def __init__(self, context: RunContext, host: Host) -> None:
         self._context = context
         self._host = host
-        self._calls = Calls(host.name, context.emit)
+        self._calls = Calls(host.name, context.emit, context.options.check)
         self._interpreter = Interpreter(context, host, self._calls)
-        self._post_tasks = PostTasks(context, host.name, self._interpreter.sessions)
+        self._post_tasks = PostTasks(context, host.name, self._interpreter.sessions.open)
         self._tasks = Tasks(context, host.name, self._interpreter, self._calls, self._post_tasks)
         self._status: Status | None = None  # of the host itself; None: what its tasks make of it
         self._error: str | None = None
@@ -98,8 +98,14 @@ class HostRun:
             await self._tasks.run_all(program, tasks)
             await self._tasks.run_handlers(program)
             options = self._context.options
-            if not self._interpreter.sessions and (options.check or options.prune):
-                await self._interpreter.session()  # a site that names nothing here any more may have left something
+            if (
+                not self._interpreter.sessions.open
+                and (options.check or options.prune)
+                and not self._post_tasks.partial
+            ):
+                await self._interpreter.sessions.get(
+                    None
+                )  # a site that names nothing here any more may have left something
         finally:
             program.close()
 
@@ -125,7 +131,7 @@ class HostRun:
 
     async def _close(self) -> None:
         """Say goodbye to every session, and remember what it taught us."""
-        for account, session in self._interpreter.sessions.items():
+        for account, session in self._interpreter.sessions.open.items():
             try:
                 replica, bye = await session.close(self._post_tasks.evaluation())
             except HostError as error:

@@ -16,21 +16,18 @@ from sloth.engine.events import (
     SKIPPED,
     UNCHANGED,
     CallFinished,
-    CallOutput,
     Handled,
-    HostPhase,
     Log,
-    Phase,
-    PhaseKind,
     Result,
 )
-from sloth.engine.fetch import Destination, FileSink, destination
+from sloth.engine.fetch import Destination, destination
+from sloth.engine.host_sessions import HostSessions
 from sloth.engine.locks import Locks
-from sloth.errors import CallError, HostError, SlothError, StateError, UsageError
+from sloth.errors import CallError, HostError, SlothError, StateError, Unreachable, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import ArgumentError
+from sloth.payload.kernel.resource import Action, ArgumentError
 from sloth.payload.kernel.resource import Call as AnyCall
 from sloth.payload.session.messages import Call
 from sloth.playbook import (
@@ -48,7 +45,7 @@ from sloth.playbook import (
     Shared,
     Sync,
 )
-from sloth.transport import Asset, Listener, Session
+from sloth.transport import Asset, Session
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Json, JsonObject
@@ -77,17 +74,21 @@ class Interpreter:
         self._facts: JsonObject | None = None
         self.work = Work(eager=context.options.eager)
         self.locks = Locks(context.shared)
-        self.sessions: dict[str, Session] = {}  # by account; "": the one we log in as
+        self.sessions = HostSessions(context, host, calls)
         self.shipped: set[str] = set()  # hashes of contents that the host has got
         self._secrets: set[str] = set()  # what this host's program has read; no other host's
 
     async def drive(self, program: Program, request: Request) -> Done | Error:
-        """Answer the program's requests until it is done. Raises HostError."""
+        """Answer the program's requests until it is done. Raises Unreachable."""
         while not isinstance(request, (Done, Error)):
             try:
                 answer: object = await self._answer(request)
-            except (CallError, StateError, UsageError) as error:
+            except Unreachable:
+                raise
+            except (CallError, StateError, UsageError, HostError) as error:
                 failure = await self._calls.settled()  # an earlier call's failure comes first
+                if failure is None and isinstance(error, HostError):
+                    failure = self._calls.session_failure(error, request.where)
                 answer = Raise(failure or self._located(error, request.where))
             request = program.resume(answer)
         return request
@@ -164,9 +165,7 @@ class Interpreter:
 
     async def sync(self) -> None:
         """Wait until every call is answered. Raises the first failure."""
-        failure = await self._calls.settled()
-        if failure is not None:
-            raise failure
+        await self._calls.sync()
 
     def _secret(self, name: str, directory: Path) -> str:
         value = self._context.secrets.get(name, directory)
@@ -193,12 +192,16 @@ class Interpreter:
         if cls.fetches:
             fetched = destination(request.directory, self._host.name, args)
             given["_local"] = await asyncio.to_thread(fetched.look)
-        session = await self.session()
+        session = await self._session()
         work = self.work
         secrets = self._context.secrets.found_in(args, assets)
         await session.send_secrets(self._secrets | secrets)
         known = self._context.sessions.known(self._host.name).assets
         epoch, sensitive = self._calls.epoch, bool(secrets)
+        is_repeatable = not issubclass(cls, Action) or bool(args.get("read_only"))
+        if session.end is not None:
+            raise session.end  # before anything of this call is written
+        self._calls.is_sending_action = not is_repeatable
         wire_id, reply = await session.submit(
             lambda number: Call(
                 id=number,
@@ -229,16 +232,20 @@ class Interpreter:
                 unknown_hint=cls.unknown_hint,
                 handled=self._handled(request),
                 destination=fetched.path if fetched is not None else None,
+                is_repeatable=is_repeatable,
             )
         )
         if work.eager or request.protected:
             await self._calls.result(number, "status")
         return number
 
+    async def _session(self) -> Session:
+        return await self.sessions.get(self.work.become)
+
     async def _gather(self) -> JsonObject:
         """Return the host's facts, which are queried once."""
         if self._facts is None:
-            session = await self.session()
+            session = await self._session()
             epoch = self._calls.epoch
             _, reply = await session.submit(
                 lambda number: Call(id=number, epoch=epoch, name="facts.gather", args={}, task=self.work.task)
@@ -254,7 +261,7 @@ class Interpreter:
     async def _shared(self, request: Shared) -> object:
         """Answer state.*: the controller's shared values, and for `delete` the host's own records, too."""
         if request.op == "delete" and request.args:
-            session = await self.session()
+            session = await self._session()
             rows = await session.query("delete", {"key": str(request.args[0])})
             if rows and rows[0].get("deleted"):
                 return True
@@ -283,48 +290,3 @@ class Interpreter:
         if facts:
             seen["facts"] = await self._gather()
         return seen
-
-    # Sessions
-
-    async def session(self) -> Session:
-        """Return the session of the account that the current task runs as, opened if needed. Raises HostError."""
-        account = self._account()
-        if account not in self.sessions:
-            await self.sync()  # calls as another account come after those before them
-            opened: list[Session] = []
-            listener = Listener(
-                output=lambda number, stream, text: self._on_output(opened, number, stream, text),
-                waiting=lambda holder: self._phase(Phase(PhaseKind.LOCKED, holder=holder)),
-                fetch=lambda number: self._on_fetch(opened, number),
-            )
-            session = await self._context.sessions.open(
-                self._host, account, listener, lambda: self._phase(Phase(PhaseKind.CONNECTING))
-            )
-            opened.append(session)
-            self.sessions[account] = session
-        return self.sessions[account]
-
-    def _account(self) -> str:
-        """Return the account that the current task runs as: "" is the one we log in as."""
-        become = self.work.become
-        if become is None:
-            return self._host.become or ""
-        if become is True:
-            return self._host.become or "root"
-        return become or ""
-
-    def _phase(self, phase: Phase) -> None:
-        self._context.emit(HostPhase(time.time(), self._host.name, phase))
-
-    def _on_output(self, opened: list[Session], wire_id: int, stream: str, text: str) -> None:
-        """Report what a running command printed."""
-        call = self._calls.on_wire(opened[0], wire_id) if opened else None
-        if call is not None:
-            self._context.emit(CallOutput(time.time(), self._host.name, call.task, call.title, stream, text))
-
-    def _on_fetch(self, opened: list[Session], wire_id: int) -> FileSink:
-        """Return where the file of a call goes. Raises OSError when it cannot be stored."""
-        call = self._calls.on_wire(opened[0], wire_id) if opened else None
-        if call is None or call.destination is None:
-            raise HostError(f"{self._host.name} sends a file that was not requested")
-        return FileSink(call.destination)

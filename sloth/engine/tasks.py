@@ -26,7 +26,7 @@ from sloth.engine.events import (
 )
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import SITE, Interpreter, Work
-from sloth.errors import CallError, SiteError, SlothError
+from sloth.errors import AuthError, CallError, HostKeyError, SiteError, SlothError, Unreachable
 from sloth.payload.kernel.status import Status
 from sloth.playbook import Done, Error, OnFailure, Program, Task
 
@@ -121,25 +121,31 @@ class Tasks:
         eager = self._context.options.eager or task.ignore_errors or task.retries > 0
         self._interpreter.work = Work(task.name, task.become, task.notify, eager)
         self._context.emit(TaskStarted(time.time(), self._host, task.name, task.handler))
-        if task.has_when:
-            end = await self._interpreter.drive(program, program.start_when(task))
-            if isinstance(end, Done) and not end.value:
-                self._skip(task, Skip(SkipKind.WHEN))
-                return True
-            if isinstance(end, Error):
-                return self._finish(task, begun, await self._failure_of(end))
         changed = False
         attempt = 1
+        is_wanted = not task.has_when
         for attempt in range(1, task.retries + 2):
             if attempt > 1:
                 phase = Phase(PhaseKind.RETRYING, task=task.name, attempt=attempt)
                 self._context.emit(HostPhase(time.time(), self._host, phase))
                 await asyncio.sleep(task.delay)
-            self._calls.reset_counts()
+            self._calls.begin_attempt()
             ignored = Handled.IGNORED if task.ignore_errors else Handled.NONE
             handled = Handled.RETRIED if attempt <= task.retries else ignored
             self._interpreter.work = dataclasses.replace(self._interpreter.work, handled=handled)
-            error = await self._body(program, task)
+            try:
+                if not is_wanted:
+                    end = await self._interpreter.drive(program, program.start_when(task))
+                    if isinstance(end, Done) and not end.value:
+                        self._skip(task, Skip(SkipKind.WHEN))
+                        return True
+                    if isinstance(end, Error):
+                        return self._finish(task, begun, await self._failure_of(end))
+                    is_wanted = True
+                error = await self._body(program, task)
+            except Unreachable as lost:
+                error = await self._reconnect(lost, attempt <= task.retries)
+            await self._interpreter.sessions.drop_ended()
             changed = changed or self._calls.counts[CHANGED] > 0
             if error is None or isinstance(error, UnknownResult):
                 break
@@ -148,6 +154,14 @@ class Tasks:
         if failed and task.on_failure is OnFailure.ROLLBACK and not self._context.options.check:
             changed = await self._post_tasks.take_back(task, self.notified)
         return self._finish(task, begun, error, changed, attempt - 1)
+
+    async def _reconnect(self, lost: Unreachable, may_retry: bool) -> SlothError:
+        """Prepare another attempt after the host was lost; return why. Raises it when there must be none."""
+        if not may_retry or isinstance(lost, (AuthError, HostKeyError)) or not self._calls.may_repeat():
+            raise lost
+        self._post_tasks.partial = True  # the new session does not know what the old one has seen of the site
+        await self._interpreter.sessions.disconnect()
+        return lost
 
     async def _body(self, program: Program, task: Task) -> SlothError | None:
         """Run the task's function once; return what ended it, None when it came to its end."""

@@ -10,6 +10,7 @@ from sloth.payload.session.messages import LockHolder
 
 NO_PYTHON = "sloth-no-python:"  # what the start command prints when it finds no usable interpreter, and those it tried
 
+# What sudo and sudo-rs print, then what we report.
 _SUDO = (
     ("a password is required", "sudo requires a password", "give --ask-become-pass, or allow the account NOPASSWD"),
     ("a terminal is required", "sudo requires a password", "give --ask-become-pass, or allow the account NOPASSWD"),
@@ -18,7 +19,6 @@ _SUDO = (
     ("no password was provided", "sudo does not accept the become password", "type it again"),
     ("is not in the sudoers file", "the account may not use sudo", "add it to sudoers on the host"),
     ("is not allowed to execute", "the account may not become that user by sudo", "check sudoers on the host"),
-    ("unknown user", "sudo does not know the account to become", "check become in the inventory or the task"),
     ("must have a tty", "sudo on the host requires a terminal (requiretty)", "remove requiretty from its sudoers"),
 )
 
@@ -60,6 +60,13 @@ def explain(host: str, status: int | None, printed: str, begun: bool) -> HostErr
         for sign, message, hint in _SUDO:
             if sign in lowered and "sudo" in lowered:
                 return BecomeError(f"{host}: {message}", hint=hint)
+        unknown = re.search(r"sudo.*(?:unknown user:? +(\S+)|user '?(\S+?)'? not found)", words)
+        if unknown:
+            return BecomeError(
+                f"{host}: the account {unknown[1] or unknown[2]}, which is to be become, does not exist",
+                hint="check become in the inventory or the task",
+                is_missing=True,
+            )
         missing = re.search(rf"{NO_PYTHON}(.*)", words)
         if missing:
             tried = missing[1].split()
@@ -69,7 +76,9 @@ def explain(host: str, status: int | None, printed: str, begun: bool) -> HostErr
                 hint="install python3 (3.6 or newer, with its standard library) there, or set python in the inventory",
             )
         if "sudo" in lowered and "not found" in lowered:
-            return BecomeError(f"{host}: sudo was not found on the host", hint="log in as root, or install sudo")
+            return BecomeError(
+                f"{host}: sudo was not found on the host", hint="log in as root, or install sudo", is_missing=True
+            )
     tail = f": {words[-600:]}" if words else ""
     if status is None:
         return ConnectionLost(

@@ -130,6 +130,8 @@ class LoopbackFleet:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGHUP)
             close_pipes(child)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), 2)
 
 
 async def _pump(source: _Source | None, target: _Target | None, close: bool = False) -> None:

@@ -70,6 +70,11 @@ class Session:
         self._bye.add_done_callback(retrieve)
         self.ready.add_done_callback(retrieve)
 
+    @property
+    def end(self) -> HostError | None:
+        """Why it has ended; None while it has not."""
+        return self._outbox.end
+
     # Life
 
     async def open(self) -> None:

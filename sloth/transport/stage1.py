@@ -65,19 +65,19 @@ def private(path):
         raise RuntimeError("%s is not a directory that only its owner can write" % path)
 
 def directory(uid):
-    home = os.environ.get("HOME", "")
+    home = usual = os.environ.get("HOME", "")
     name = str(uid)
     try:
         entry = pwd.getpwuid(uid)
-        name = entry.pw_name
+        name, usual = entry.pw_name, entry.pw_dir
         if not home.startswith("/") or os.stat(home).st_uid != uid:
-            home = entry.pw_dir
+            home = usual
     except KeyError:
         pass
     except OSError:
-        home = entry.pw_dir
+        home = usual
     own = home + "/.sloth-runner", "/var/lib/sloth-runner/" + name, "/var/tmp/sloth-runner-" + name
-    for path in own:
+    for path in own if home == usual else own[:1]:
         try:
             if os.lstat(path).st_uid == uid:
                 return path
@@ -89,6 +89,8 @@ def directory(uid):
             os.mkdir(path, 0o700)
             return path
         except FileExistsError:
+            if os.lstat(path).st_uid == uid:
+                return path
             if last and path != own[0]:
                 raise RuntimeError("%s belongs to another account" % path)
         except OSError as error:

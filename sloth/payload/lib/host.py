@@ -286,11 +286,14 @@ def find_directory(home: "str | None" = None, uid: "int | None" = None) -> "str"
     """
     uid = os.geteuid() if uid is None else uid
     home = _home(uid) if home is None else home
+    usual = os.path.join(home, ".sloth-runner")
     try:
-        name = pwd.getpwuid(uid).pw_name
+        entry = pwd.getpwuid(uid)
+        name = entry.pw_name
+        if home != entry.pw_dir and os.access(home, os.W_OK):  # a home of its own that somebody chose for this session
+            return usual
     except KeyError:
         name = str(uid)
-    usual = os.path.join(home, ".sloth-runner")
     for path in (usual, "/var/lib/sloth-runner/" + name, TEMPORARY + name):
         try:
             if os.lstat(path).st_uid == uid:

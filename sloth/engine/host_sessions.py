@@ -1,0 +1,87 @@
+"""The sessions of one host in a run: one for each account, opened when it is first needed, and again when it broke."""
+
+from __future__ import annotations
+
+import time
+
+from sloth.engine.calls import Calls
+from sloth.engine.context import RunContext
+from sloth.engine.events import CallOutput, HostPhase, Phase, PhaseKind
+from sloth.engine.fetch import FileSink
+from sloth.errors import HostError, Unreachable
+from sloth.inventory import Host
+from sloth.transport import Listener, Session
+
+
+class HostSessions:
+    """Opens and drops sessions. open: those that there are, by account; "" is the one we log in as."""
+
+    def __init__(self, context: RunContext, host: Host, calls: Calls) -> None:
+        self._context = context
+        self._host = host
+        self._calls = calls
+        self.open: dict[str, Session] = {}
+
+    async def get(self, become: bool | str | None) -> Session:
+        """Return the session of the account that a task runs as, opened if needed; become: as the task gives it.
+
+        Raises HostError, and the CallError of an earlier call.
+        """
+        account = self._account(become)
+        if account in self.open and self.open[account].end is not None:
+            await self._calls.sync()
+            await self.drop_ended()
+        if account not in self.open:
+            await self._calls.sync()  # calls as another account come after those before them
+            opened: list[Session] = []
+            listener = Listener(
+                output=lambda number, stream, text: self._on_output(opened, number, stream, text),
+                waiting=lambda holder: self._phase(Phase(PhaseKind.LOCKED, holder=holder)),
+                fetch=lambda number: self._on_fetch(opened, number),
+            )
+            session = await self._context.sessions.open(
+                self._host, account, listener, lambda: self._phase(Phase(PhaseKind.CONNECTING))
+            )
+            opened.append(session)
+            self.open[account] = session
+        return self.open[account]
+
+    async def drop_ended(self) -> None:
+        """Forget sessions that could not start or broke; another is opened when one is needed."""
+        for account, session in list(self.open.items()):
+            if session.end is not None and not isinstance(session.end, Unreachable):
+                del self.open[account]
+                await session.abort()
+
+    async def disconnect(self) -> None:
+        """Forget all sessions, since the connection was lost; the next call connects again."""
+        sessions = list(self.open.values())
+        self.open.clear()
+        for session in sessions:
+            await session.abort()
+        await self._context.sessions.disconnect(self._host)
+        self._calls.forget_lost()
+
+    def _account(self, become: bool | str | None) -> str:
+        """Return the account that a task runs as: "" is the one we log in as."""
+        if become is None:
+            return self._host.become or ""
+        if become is True:
+            return self._host.become or "root"
+        return become or ""
+
+    def _phase(self, phase: Phase) -> None:
+        self._context.emit(HostPhase(time.time(), self._host.name, phase))
+
+    def _on_output(self, opened: list[Session], wire_id: int, stream: str, text: str) -> None:
+        """Report what a running command printed."""
+        call = self._calls.on_wire(opened[0], wire_id) if opened else None
+        if call is not None:
+            self._context.emit(CallOutput(time.time(), self._host.name, call.task, call.title, stream, text))
+
+    def _on_fetch(self, opened: list[Session], wire_id: int) -> FileSink:
+        """Return where the file of a call goes. Raises OSError when it cannot be stored."""
+        call = self._calls.on_wire(opened[0], wire_id) if opened else None
+        if call is None or call.destination is None:
+            raise HostError(f"{self._host.name} sends a file that was not requested")
+        return FileSink(call.destination)

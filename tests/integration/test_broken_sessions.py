@@ -1,0 +1,275 @@
+"""Sessions that cannot start fail their task; a lost connection is retried where nothing can happen twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from sloth.engine.events import Event, HostPhase, PhaseKind, TaskFinished, TaskStarted
+from sloth.engine.options import Options
+from sloth.engine.run import Run
+from sloth.inventory import Inventory
+from sloth.playbook import Site
+from sloth.state.memory import Memory
+from sloth.state.shared import Shared
+from sloth.transport.loopback import LoopbackFleet
+from tests.support.running import finished_hosts, run_local, run_site
+
+needs_sudo = pytest.mark.skipif(shutil.which("sudo") is None or os.geteuid() != 0, reason="needs root and sudo")
+
+
+def tasks(events: list[Event]) -> dict[str, TaskFinished]:
+    """Return how each task ended, by name."""
+    return {event.task: event for event in events if isinstance(event, TaskFinished)}
+
+
+def attempts(events: list[Event]) -> int:
+    """Return how many times a task was tried again."""
+    return sum(isinstance(event, HostPhase) and event.phase.kind is PhaseKind.RETRYING for event in events)
+
+
+# Sessions that cannot start
+
+NOBODY = """
+task({ name = "as nobody that exists", become = "nosuch", OPTIONS run = function()
+    BODY
+end })
+task({ name = "after", run = function() file.copy({ dest = "~/after", content = "x" }) end })
+"""
+
+
+def as_nosuch(options: str = "", body: str = 'file.copy({ dest = "~/a", content = "x" })') -> str:
+    return NOBODY.replace("OPTIONS", options).replace("BODY", body)
+
+
+@needs_sudo
+async def test_it_fails_its_task(tmp_path: Path) -> None:
+    events = await run_local(as_nosuch(), tmp_path)
+    end = finished_hosts(events)["local"]
+    assert end.status == "failed"
+    assert tasks(events)["as nobody that exists"].status == "failed"
+    assert end.error is not None
+    assert ":3: the account nosuch, which is to be become, does not exist; hint: check become" in end.error
+    assert "after" not in tasks(events)
+
+
+@needs_sudo
+async def test_the_task_may_ignore_it(tmp_path: Path) -> None:
+    events = await run_local(as_nosuch("ignore_errors = true,"), tmp_path)
+    assert finished_hosts(events)["local"].status == "changed"
+    ended = tasks(events)["as nobody that exists"]
+    assert (ended.status, ended.ignored) == ("failed", True)
+    assert tasks(events)["after"].status == "changed"
+    for options in (Options(check=True), Options(prune=True)):
+        events = await run_local(as_nosuch("ignore_errors = true,"), tmp_path, options)
+        assert finished_hosts(events)["local"].status in ("changed", "unchanged"), options
+
+
+@needs_sudo
+async def test_the_task_may_catch_it(tmp_path: Path) -> None:
+    body = 'local ok, why = pcall(file.copy, { dest = "~/a", content = "x" }) assert(not ok) print(why)'
+    events = await run_local(as_nosuch(body=body), tmp_path)
+    assert finished_hosts(events)["local"].status == "changed"
+
+
+@needs_sudo
+async def test_it_is_tried_again(tmp_path: Path) -> None:
+    events = await run_local(as_nosuch("retries = 2, delay = 0,"), tmp_path)
+    assert attempts(events) == 2
+    assert finished_hosts(events)["local"].status == "failed"
+
+
+@needs_sudo
+async def test_in_a_check_a_planned_account_is_unknown(tmp_path: Path) -> None:
+    site = 'task({ name = "user", run = function() user.create({ name = "nosuch" }) end })' + as_nosuch()
+    events = await run_local(site, tmp_path, Options(check=True))
+    ended = tasks(events)
+    assert [ended[name].status for name in ("user", "as nobody that exists", "after")] == [
+        "changed", "unknown", "changed",
+    ]  # fmt: skip
+    assert finished_hosts(events)["local"].status == "unknown"
+    events = await run_local(as_nosuch(), tmp_path, Options(check=True))
+    assert tasks(events)["as nobody that exists"].status == "failed", "nothing plans this one"
+
+
+async def test_a_host_without_a_python_fails_its_first_task(servers: LoopbackFleet, tmp_path: Path) -> None:
+    text = servers.inventory_toml().replace("[defaults]", '[defaults]\npython = "/nonexistent/python"')
+    (tmp_path / "p.toml").write_text(text)
+    site = tmp_path / "site.sloth"
+    site.write_text('task({ name = "t", run = function() exec.run("true") end })')
+    events = await run_site(site, Inventory.read(tmp_path / "p.toml"), tmp_path / "controller", None, "web1")
+    assert tasks(events)["t"].status == "failed"
+    assert "no usable Python" in str(finished_hosts(events)["web1"].error)
+
+
+# Connections that are lost
+
+
+class Lossy:
+    """Runs a site on web1 and breaks its connection."""
+
+    def __init__(self, servers: LoopbackFleet, directory: Path) -> None:
+        self.servers = servers
+        self.home = servers.homes["web1"]
+        self.rest = 1.0  # seconds for commands of a lost session to end
+        self._directory = directory
+        (directory / "inventory.toml").write_text(servers.inventory_toml())
+
+    async def run(self, source: str, on_event: Callable[[Event], None], options: Options | None = None) -> list[Event]:
+        """Run the site; on_event is called with each event."""
+        site = self._directory / "site.sloth"
+        site.write_text(source)
+        inventory = Inventory.read(self._directory / "inventory.toml")
+        events: list[Event] = []
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            on_event(event)
+
+        controller = self._directory / "controller"
+        memory = Memory(controller)
+        try:
+            shared = Shared(controller / "shared.db")
+            hosts = inventory.select("web1")
+            await Run(Site.read(str(site)), inventory, hosts, options or Options(), emit, memory, shared).run()
+            await asyncio.sleep(self.rest)
+        finally:
+            memory.close()
+        return events
+
+    def cut_once(self, delay: float) -> Callable[[Event], None]:
+        """Return an on_event that cuts the connection once, `delay` seconds after the task `t` has started."""
+        left = ["t"]
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, TaskStarted) and event.task in left:
+                left.remove(event.task)
+                asyncio.get_running_loop().call_later(delay, self.servers.cut, "web1")
+
+        return on_event
+
+
+@pytest.fixture
+def lossy(servers: LoopbackFleet, tmp_path: Path) -> Lossy:
+    return Lossy(servers, tmp_path)
+
+
+@pytest.fixture
+async def slow_web() -> AsyncIterator[str]:
+    """A web server whose first answer takes long."""
+    served: list[int] = []
+
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        served.append(1)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(3 if len(served) == 1 else 0)
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    server.close()
+    await asyncio.gather(*(task for task in serving if task is not None))
+
+
+FIRST = 'task({ name = "first", run = function() file.copy({ dest = "~/first", content = "1" }) end })\n'
+LAST = '\ntask({ name = "last", run = function() file.copy({ dest = "~/last", content = "1" }) end })'
+
+
+async def test_a_resource_is_applied_over_a_new_connection(lossy: Lossy, slow_web: str) -> None:
+    call = f'http.download({{ url = "{slow_web}", dest = "~/d" }})'
+    site = f'{FIRST}task({{ name = "t", retries = 1, delay = 0, run = function() {call} end }}){LAST}'
+    events = await lossy.run(site, lossy.cut_once(1.5))
+    assert finished_hosts(events)["web1"].error is None
+    assert attempts(events) == 1
+    assert (lossy.home / "d").read_text() == "hi"
+    assert (lossy.home / "last").exists()
+    assert not any(event for event in events if type(event).__name__ == "OrphansFound")
+
+
+async def test_without_retries_the_host_is_unreachable(lossy: Lossy, slow_web: str) -> None:
+    call = f'http.download({{ url = "{slow_web}", dest = "~/d" }})'
+    events = await lossy.run(f'task({{ name = "t", run = function() {call} end }}){LAST}', lossy.cut_once(1.5))
+    assert finished_hosts(events)["web1"].status == "unreachable"
+    assert not (lossy.home / "last").exists()
+
+
+@pytest.mark.parametrize(
+    ("cmd", "retried"),
+    [
+        ('exec.run("echo ran >> ~/ran; sleep 3")', False),
+        (
+            'exec.run({ cmd = "echo ran >> ~/ran", creates = "/" }) exec.run({ cmd = "sleep 2", read_only = true })',
+            True,
+        ),
+        ('exec.run("echo ran >> ~/ran") exec.run({ cmd = "sleep 3", read_only = true })', False),
+        ('pcall(exec.run, "echo ran >> ~/ran; false") exec.run({ cmd = "sleep 3", read_only = true })', False),
+        ('file.copy({ dest = "~/c", content = "c" }) exec.run({ cmd = "sleep 2", read_only = true })', True),
+    ],
+)
+async def test_an_action_that_may_have_run_is_not_run_again(lossy: Lossy, cmd: str, retried: bool) -> None:
+    lossy.rest = 2.0
+    site = f'task({{ name = "t", retries = 3, delay = 0, run = function() {cmd} end }}){LAST}'
+    events = await lossy.run(site, lossy.cut_once(1.5))
+    assert attempts(events) == (1 if retried else 0)
+    assert finished_hosts(events)["web1"].status == ("changed" if retried else "unreachable")
+    ran = (lossy.home / "ran").read_text() if (lossy.home / "ran").exists() else ""
+    assert ran == ("ran\n" if ">> ~/ran" in cmd and not retried else "")
+
+
+async def test_a_host_that_is_away_for_a_while(lossy: Lossy) -> None:
+    async def restart() -> None:
+        await lossy.servers.stop("web1")
+        await asyncio.sleep(1)
+        await lossy.servers.start("web1")
+
+    restarting: list[asyncio.Task[None]] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TaskFinished) and event.task == "first":
+            restarting.append(asyncio.create_task(restart()))
+
+    calls = 'file.copy({ dest = "~/c" .. i, content = "c" }) exec.run({ cmd = "sleep 0.3", read_only = true })'
+    body = f"for i = 1, 3 do {calls} end"
+    site = f'{FIRST}task({{ name = "t", retries = 20, delay = 0.2, run = function() {body} end }}){LAST}'
+    events = await lossy.run(site, on_event)
+    await asyncio.gather(*restarting)
+    assert finished_hosts(events)["web1"].error is None
+    assert attempts(events) > 1
+    assert (lossy.home / "last").exists()
+
+
+async def test_an_action_that_was_not_sent_is_run_over_a_new_connection(lossy: Lossy) -> None:
+    def on_event(event: Event) -> None:
+        if isinstance(event, TaskFinished) and event.task == "first":
+            lossy.servers.cut("web1")
+
+    wait = 'task({ name = "wait", retries = 1, delay = 1, ignore_errors = true, run = function() error("") end })\n'
+    site = f'{FIRST}{wait}task({{ name = "t", retries = 1, run = function() exec.run("echo ran >> ~/ran") end }})'
+    events = await lossy.run(site, on_event)
+    assert finished_hosts(events)["web1"].error is None
+    assert (lossy.home / "ran").read_text() == "ran\n"
+
+
+async def test_a_run_that_lost_a_session_prunes_nothing(lossy: Lossy, slow_web: str) -> None:
+    await lossy.run(FIRST + LAST, lambda event: None)
+    call = f'http.download({{ url = "{slow_web}", dest = "~/d" }})'
+    site = f'{FIRST}task({{ name = "t", retries = 1, delay = 0, run = function() {call} end }})'
+    with mock.patch("sloth.engine.prune.Pruning.agreed", return_value=True):
+        await lossy.run(site, lossy.cut_once(1.5), Options(prune=True))
+    assert (lossy.home / "first").exists()
+    assert (lossy.home / "last").exists(), "it is an orphan, but who knows"

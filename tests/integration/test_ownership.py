@@ -177,6 +177,14 @@ def test_a_state_without_claims_is_asked_by_its_calls(home: Home) -> None:
     assert home.text("f") == "x\n"
 
 
+def test_a_tree_with_one_file_can_be_rolled_back(home: Home) -> None:
+    (home.path / "single").mkdir()
+    (home.path / "single" / "page").write_text("x")
+    settle(home, 'file.directory({path = "FILES/d"})\nfile.copy({src = "single/", dest = "FILES/d"})')
+    home("rollback", home.last_run(), "--yes", "--limit", "web1")
+    assert not (home.files / "d").exists()
+
+
 def test_a_rollback_gives_a_thing_back_to_the_site_that_had_it(home: Home) -> None:
     settle(home, 'file.copy({content = "a", dest = "FILES/f"})', "a.sloth")
     settle(home, 'file.template({src = "t.j2", dest = "FILES/f"})', "b.sloth")

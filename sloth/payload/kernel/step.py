@@ -44,7 +44,7 @@ class Step(object):
         self.parts = [Part(part, store, context) for part in resource.parts()]
         self.view = View(resource, store.redactor, any(part.is_sensitive for part in self.parts))
         for part in self.parts:
-            part.look(change if len(self.parts) == 1 else resource.part_change(part.resource, change), self.view)
+            part.look(change if part.resource is resource else resource.part_change(part.resource, change), self.view)
 
     def unchanged(self, check: "bool") -> "Outcome":
         """It is as desired: record that it is."""
@@ -74,7 +74,7 @@ class Step(object):
         after = view.attributes(observed)
         for part, (part_diff, part_shown) in zip(self.parts, part_diffs):
             seen = after
-            if len(self.parts) > 1:
+            if part.resource is not self.resource:
                 seen = view.attributes(self.resource.part_observed(part.resource, part.change, observed))
             part.finish(seen, part_diff, part_shown, view)
         msg = values.pop("msg", "")
@@ -84,11 +84,15 @@ class Step(object):
         )  # fmt: skip
 
     def _whole(self, attributes: "Attributes | None") -> "Redacted":
-        return self.parts[0].before if len(self.parts) == 1 else self.view.attributes(attributes)
+        return self.parts[0].before if self._is_one() else self.view.attributes(attributes)
+
+    def _is_one(self) -> "bool":
+        """Return whether the call is itself what has the record; the only part of a tree with one file is not."""
+        return len(self.parts) == 1 and self.parts[0].resource is self.resource
 
     def _part_diffs(self, diff: "Diff", shown: "Redacted") -> "list[tuple[Diff, Redacted]]":
         """Return how each part differs, and that redacted."""
-        if len(self.parts) == 1:
+        if self._is_one():
             return [(diff, shown)]
         from sloth.payload.kernel.diff import differences
 

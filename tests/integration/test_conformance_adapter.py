@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import subprocess
 import sys
 import tarfile
@@ -58,3 +60,40 @@ def test_what_a_call_ships_is_resolved_by_the_controller(tmp_path: Path) -> None
     )
     assert failed["failed"]
     assert "there is no file no" in failed["msg"]
+
+
+CASES = [json.loads(line) for line in (ROOT / "tests/conformance/recorded.jsonl").read_text().splitlines()]
+
+
+def test_recorded_cases_of_ansible(tmp_path: Path) -> None:
+    """Each is called twice: the first call does what Ansible did, the second one nothing."""
+    account = pwd.getpwuid(os.geteuid()).pw_name
+    os.umask(0o022)
+    requests: list[dict[str, Any]] = []
+    for case in CASES:
+        directory = tmp_path / case["id"]
+        directory.mkdir()
+        for name, text in case["files"].items():
+            path = directory / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text.encode("latin-1"))
+            path.chmod(int(case.get("modes", {}).get(name, "0644"), 8))
+        for name, target in case.get("links", {}).items():
+            (directory / name).symlink_to(target)
+        args = json.dumps(case["args"]).replace("{{dir}}", str(directory)).replace("{{user}}", account)
+        requests.append({"module": case["module"], "args": json.loads(args), "dir": str(directory)})
+    first = ask(Path(sys.executable), *requests)
+    wrong = []
+    for case, answer in zip(CASES, first, strict=True):
+        if (answer["failed"], answer["changed"]) != (case["failed"], case["changed"]):
+            wrong.append((case["id"], answer))
+        directory = tmp_path / case["id"]
+        for name, text in case.get("after", case["files"]).items():
+            found = directory / name
+            if found.is_symlink():
+                continue
+            if not found.is_file() or found.read_bytes().decode("latin-1").replace(str(directory), "{{dir}}") != text:
+                wrong.append((case["id"], name))
+    assert wrong == []
+    again = ask(Path(sys.executable), *requests)
+    assert [case["id"] for case, answer in zip(CASES, again, strict=True) if answer["changed"]] == []

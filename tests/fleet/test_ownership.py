@@ -251,7 +251,7 @@ def test_a_thing_may_be_asked_for_in_any_other_way(sites: Sites, name: str) -> N
                 settle(sites, "site", EMPTY)
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(picks(6), picks(6), picks(4))
 def test_whatever_two_sites_become(sites: Sites, first: Pick, second: Pick, other: Pick) -> None:
     sites.start_anew()

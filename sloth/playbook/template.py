@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
 
 _MAY_NEED_FACTS = re.compile(r"facts|include|import|extends")
+
+
+HEADER = "#jinja2:"
+_SETTINGS = (
+    "trim_blocks", "lstrip_blocks", "newline_sequence", "keep_trailing_newline", "block_start_string",
+    "block_end_string", "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
+    "line_statement_prefix", "line_comment_prefix",
+)  # fmt: skip
 
 
 class Renderer:
@@ -86,14 +95,14 @@ class Renderer:
         from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
         path = str(self.file(name))
-        environment = self._environment(options or {})
+        environment = self._environment({**(options or {}), **read_header(path)})
         try:
             plain = self._plain_text(path, environment)
             if plain is not None:
                 return plain
             text = environment.get_template(path).render(variables)
         except TemplateSyntaxError as error:
-            raise CallError(error.message or "bad syntax", where=f"{error.filename or path}:{error.lineno}") from None
+            raise CallError(error.message or "bad syntax", where=_place(error.filename or path, error.lineno)) from None
         except UnicodeDecodeError as error:
             raise CallError(f"the template is not UTF-8 (byte {error.start})", where=path) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
@@ -105,7 +114,7 @@ class Renderer:
     def _plain_text(self, path: str, environment: SandboxedEnvironment) -> str | None:
         """Return the text of a file that nothing in it makes a template: it is written as it is, with its line ends."""
         with Path(path).open(encoding="utf-8", newline="") as file:
-            text = file.read()
+            text = _without_header(file.read())
         begins = (environment.block_start_string, environment.variable_start_string, environment.comment_start_string)
         return None if any(begin in text for begin in begins) else text
 
@@ -145,7 +154,7 @@ class Renderer:
             path = Path(name)
             if not path.is_file():
                 raise jinja2.TemplateNotFound(name)
-            source = path.read_text(encoding="utf-8")
+            source = _without_header(path.read_text(encoding="utf-8"))
             self._final_newlines[name] = _count_final(source, "\n")
             return source, name, lambda: True
 
@@ -156,6 +165,38 @@ class Renderer:
         environment.filters.update(FILTERS)
         environment.tests.update(TESTS)
         return environment
+
+
+def read_header(path: str) -> dict[str, Json]:
+    """Return the settings in the first line of a template, as Ansible reads them: `#jinja2: trim_blocks: False`."""
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        line = file.readline()
+    if not line.startswith(HEADER):
+        return {}
+    found: dict[str, Json] = {}
+    for pair in line.removeprefix(HEADER).strip().split(","):
+        name, colon, value = pair.partition(":")
+        if not colon or name.strip() not in _SETTINGS:
+            raise CallError(f"{pair.strip()!r} is not a setting of a template", where=f"{path}:1")
+        try:
+            found[name.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise CallError(f"{value.strip()!r} is not a value, such as True", where=f"{path}:1") from None
+    return found
+
+
+def _without_header(source: str) -> str:
+    return source.partition("\n")[2] if source.startswith(HEADER) else source
+
+
+def _place(path: str, line: int) -> str:
+    """Return where an error is; Jinja2 does not see the line with settings at the beginning of a file."""
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            line += file.read(len(HEADER)) == HEADER
+    except OSError:
+        pass
+    return f"{path}:{line}"
 
 
 def _finalize(value: Json) -> Json:
@@ -177,7 +218,7 @@ def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> Call
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if os.path.isfile(name) and not name.endswith(".py"):
-            where = f"{name}:{trace.tb_lineno}"
+            where = _place(name, trace.tb_lineno)
         trace = trace.tb_next
     hint = ""
     variable, known = getattr(error, "variable", None), getattr(error, "known", None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sloth.payload.kernel.resource import Failed
+from sloth.payload.modules.http import parse_checksums
 from tests.support.calls import execute_call
 
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
@@ -107,3 +108,23 @@ def test_lines_after_one_anchor_settle(tmp_path: Path) -> None:
             given = {"regexp": f"^{option}=", "line": f"{option}={value}", "insertafter": r"^\[mysqld\]"}
             assert execute_call("file.lineinfile", path=str(tmp_path / "f"), **given).status == expected
     assert (tmp_path / "f").read_text() == "[mysqld]\nc=3\nb=2\na=1\n"
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "HASH\n",  # ansible 79742: the digest alone
+        "HASH  ./f.bin\n0123456789abcdef0123456789abcdef  f.bin\nOTHER  g.bin\n",
+        "HASH *dist/f.bin\nOTHER *dist/f.bin.asc\n",
+        "SHA256 (g.bin) = OTHER\nSHA256 (f.bin) = HASH\n",  # sha256sum --tag, and the BSDs
+        "# comment\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nHASH  f.bin\n-----BEGIN PGP SIGNATURE-----\n",
+        "HASH  .f.bin\nOTHER  h\n".replace("HASH  .f.bin", "OTHER  .f.bin\nHASH  f.bin"),
+    ],
+)
+def test_lists_of_checksums(listed: str) -> None:
+    digest, other = "1a" * 32, "2b" * 32
+    found = {
+        Path(name).name: value
+        for name, value in parse_checksums(listed.replace("HASH", digest).replace("OTHER", other), "sha256")
+    }
+    assert found.get("f.bin", found.get("")) == digest

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sloth.errors import CallError
 from sloth.playbook.template import Renderer
 
 VARIABLES = {"a": "val", "lst": [1, 2, 3], "m": {"k": "v", "n": 1, "b": True}, "flag": True, "nul": None}
@@ -52,3 +53,17 @@ def test_a_file_without_expressions_is_written_as_it_is(tmp_path: Path) -> None:
     assert Renderer([tmp_path]).render("t", VARIABLES) == "a\r\nb\r\n\n"
     (tmp_path / "t").write_bytes(b"{{ a }}\r\nb\r\n")
     assert Renderer([tmp_path]).render("t", VARIABLES) == "val\nb\n"
+
+
+def test_a_first_line_has_settings(tmp_path: Path) -> None:
+    """As in Ansible; the line itself is not written, and errors name the lines of the file."""
+    (tmp_path / "t").write_text("#jinja2: trim_blocks: False, lstrip_blocks: True\n  {% if a %}\nx\n  {% endif %}\n")
+    assert Renderer([tmp_path]).render("t", VARIABLES) == "\nx\n"
+    assert Renderer([tmp_path]).render("t", VARIABLES, {"trim_blocks": True}) == "\nx\n"
+    (tmp_path / "t").write_text("#jinja2: variable_start_string: '[%', variable_end_string: '%]'\n[% a %] {{ a }}\n")
+    assert Renderer([tmp_path]).render("t", VARIABLES) == "val {{ a }}\n"
+    for text, line in (("#jinja2:lstrip_blocks: True\n{{ a }}\n{{ nope }}\n", 3), ("#jinja2: nope: True\n", 1)):
+        (tmp_path / "t").write_text(text)
+        with pytest.raises(CallError) as caught:
+            Renderer([tmp_path]).render("t", VARIABLES)
+        assert caught.value.where == f"{tmp_path}/t:{line}"

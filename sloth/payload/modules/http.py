@@ -36,6 +36,8 @@ class Download(Resource):
 
     Other than Ansible: passwords and headers are sent to the URL's host only, not along with a redirect to another one.
 
+    Other than Ansible: in a directory the file has the last part of the URL as its name, whatever the server suggests.
+
     Other than Ansible: blanks and letters such as `ü` in a URL are encoded, as browsers do; a fragment (`#part`) is not
     part of the file's name.
 
@@ -51,7 +53,8 @@ class Download(Resource):
         Field("url", "str", REQUIRED, help="http:// or https://"),
         Field("dest", "path", REQUIRED, help="the file on the host; in a directory, under the last part of the URL"),
         Field(
-            "checksum", help='"sha256:HEX", also md5, sha1, sha512; or "sha256:URL" of a list as sha256sum writes it'
+            "checksum",
+            help='"sha256:HEX", also md5, sha1, sha512; or "sha256:URL" of a list as sha256sum writes it, with --tag, too',
         ),
         *files.FIELDS,
         Field("username", aliases=("url_username",), help="for the server"),
@@ -152,10 +155,10 @@ end})"""
             return None
         if self._expected is None:
             name, _, rest = self.args.checksum.partition(":")
-            self._expected = (name, self._listed(rest) if rest.startswith("http") else rest.lower())
+            self._expected = (name, self._listed(rest, name) if rest.startswith("http") else rest.lower())
         return self._expected
 
-    def _listed(self, url: "str") -> "str | None":
+    def _listed(self, url: "str", algorithm: "str") -> "str | None":
         """Return the digest of the file in a list such as that of sha256sum; in a list of one its name does not matter.
 
         None while the host is offline (drift detection), when no server may be queried.
@@ -164,12 +167,12 @@ end})"""
             return None
         text = b"".join(read_chunks(self._get(url))).decode("utf-8", "replace")
         name = file_name(self.args.url)
-        lines = [line.split() for line in text.splitlines() if line.strip()]
-        for words in lines:
-            if len(words) > 1 and words[1].lstrip("*./") == name:
-                return words[0].lower()
-        if len(lines) == 1:
-            return lines[0][0].lower()
+        listed = parse_checksums(text, algorithm)
+        for other, digest in listed:
+            if os.path.basename(other) == name:
+                return digest
+        if len(listed) == 1:
+            return listed[0][1]
         raise Failed("%s has no checksum of %s" % (public_url(url), name))
 
     def _get(self, url: "str") -> "HTTPResponse":
@@ -217,6 +220,20 @@ end})"""
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest}
+
+
+def parse_checksums(text: "str", algorithm: "str") -> "list[tuple[str, str]]":
+    """Return (name, digest) of each line: as sha256sum writes it, with --tag too, or the digest alone."""
+    size = 2 * hashlib.new(algorithm).digest_size
+    found = []
+    for line in text.splitlines():
+        tagged = re.match(r"^\s*[\w-]+ ?\((.*)\) ?= ?([0-9A-Fa-f]{%d})\s*$" % size, line)
+        plain = re.match(r"^\s*\\?([0-9A-Fa-f]{%d})(?:[ \t]+\*?(.*?))?\s*$" % size, line)
+        if tagged:
+            found.append((tagged.group(1), tagged.group(2).lower()))
+        elif plain:
+            found.append((plain.group(2) or "", plain.group(1).lower()))
+    return found
 
 
 class _LastDownload(object):

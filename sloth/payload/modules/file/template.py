@@ -20,6 +20,8 @@ class Template(Copy):
     The template can use the host's variables by name, and `vars`, `host`, `groups` and `facts`. An undefined variable
     is an error, with the file and line in the template.
 
+    A first line such as `#jinja2: trim_blocks: False, lstrip_blocks: True` sets what the arguments of these names do.
+
     Besides Jinja2's filters and tests there are those of Ansible that work on text, paths, numbers, lists and tables
     (such as to_json, to_nice_yaml, combine, dict2items, regex_replace, ternary, comment; `is match`, `is version`).
 

@@ -54,7 +54,7 @@ class Download(Resource):
         Field("dest", "path", REQUIRED, help="the file on the host; in a directory, under the last part of the URL"),
         Field(
             "checksum",
-            help='"sha256:HEX", also md5, sha1, sha512; or "sha256:URL" of a list as sha256sum writes it, with --tag, too',
+            help='"sha256:HEX", also md5, sha1, sha512; or "sha256:URL" of a list as sha256sum (--tag) writes it',
         ),
         *files.FIELDS,
         Field("username", aliases=("url_username",), help="for the server"),

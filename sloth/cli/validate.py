@@ -32,13 +32,13 @@ def validate(
 ) -> int:
     """Find mistakes in a site and its inventory, without connecting to a host.
 
-    It finds syntax errors, unknown modules, unknown or invalid arguments, and unknown hosts, groups and tasks. Exit
-    status: 0 when there are none, else 2.
+    It finds syntax errors, unknown modules, unknown or invalid arguments, missing files and templates, and unknown
+    facts, hosts, groups and tasks. What depends on a host is not judged. Exit status: 0 when there are none, else 2.
     """
     hosts = parameters.read_inventory(inventory)
     program = Site.read(*site)
     custom.load(*parameters.modules_directories(modules, *program.directories))
-    problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]))
+    problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]), sources=True)
     if output == "json":
         write_json([asdict(problem) for problem in problems])
     else:

@@ -41,6 +41,7 @@ class Pending:
     handled: Handled = Handled.NONE  # what becomes of its failure
     destination: Path | None = None  # where a file that it fetches goes on the controller
     is_repeatable: bool = False  # it may run twice: it is no action
+    because: str = ""  # why it was cancelled
     begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -138,7 +139,12 @@ class Calls:
 
     def _call_error(self, call: Pending, reply: Reply) -> CallError:
         return CallError(
-            reply.error, hint=reply.hint, where=call.where, call=call.title, host=self._host, detail=reply.detail
+            call.because or reply.error,
+            hint=reply.hint,
+            where=call.where,
+            call=call.title,
+            host=self._host,
+            detail=reply.detail,
         )
 
     def failure(self) -> CallError | None:
@@ -186,9 +192,14 @@ class Calls:
             )
         return _lua_result(reply)
 
-    async def cancel(self, grace: float) -> None:
-        """Cancel whatever was asked; wait up to `grace` seconds for the host's answers."""
+    async def cancel(self, grace: float, because: str = "") -> CallError | None:
+        """Cancel whatever was asked; wait up to `grace` seconds for the host's answers.
+
+        because: the error of the call that is ended, instead of the host's own. Return the first failure.
+        """
         waiting = [call for call in self._order if not call.reply.done()]
+        for call in waiting:
+            call.because = because
         for session in {call.session for call in waiting}:
             try:
                 await session.cancel(self.epoch)
@@ -198,7 +209,8 @@ class Calls:
             await asyncio.wait([call.reply for call in waiting], timeout=grace)
         self._settle()
         self.epoch += 1
-        self._failure = None
+        failure, self._failure = self._failure, None
+        return failure
 
     @property
     def current(self) -> Pending | None:

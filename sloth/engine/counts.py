@@ -18,6 +18,7 @@ from sloth.engine.events import (
     Summary,
     TaskFinished,
 )
+from sloth.state.run_records import RunResult
 
 
 class Counts(Counter[str]):
@@ -36,6 +37,8 @@ class Counts(Counter[str]):
             result = event.result
             if result.status in (CHANGED, UNCHANGED):
                 self[result.status.value] += 1
+            elif result.status is UNKNOWN:
+                self[UNKNOWN.value] += 1
             elif result.handled is Handled.RESCUED:
                 self[Handled.RESCUED.value] += 1
         elif isinstance(event, TaskFinished):
@@ -57,3 +60,42 @@ class Counts(Counter[str]):
     def summary(self, hosts: int) -> Summary:
         """Return all counts of a run over this many hosts."""
         return Summary(hosts=hosts, **self)
+
+
+class Results:
+    """What the controller remembers of a run: calls that changed something or failed, and other failures (`rows`)."""
+
+    def __init__(self) -> None:
+        self.rows: list[RunResult] = []
+        self._failures: set[tuple[str, str, str]] = set()  # host, task and status of those that are failures
+        self._counts = Counts()
+
+    def add(self, event: Event) -> None:
+        """Remember what an event tells."""
+        self._counts.add(event)
+        if isinstance(event, CallFinished) and event.result.status in (CHANGED, FAILED):
+            self._append(_call_result(event))
+        elif isinstance(event, TaskFinished) and event.status is FAILED:
+            word = Handled.IGNORED.value if event.ignored else FAILED.value
+            if (event.host, event.task, word) not in self._failures:  # no call of it has failed
+                self._append(RunResult(event.host, event.task, "", word, "", "", event.error or ""))
+        elif isinstance(event, HostFinished) and self._counts.is_host_failure(event):
+            self._append(RunResult(event.host, None, "", event.status.value, "", "", event.error or ""))
+
+    def _append(self, result: RunResult) -> None:
+        self.rows.append(result)
+        if result.status != CHANGED:
+            self._failures.add((result.host, result.task or "", result.status))
+
+
+def _call_result(event: CallFinished) -> RunResult:
+    result = event.result
+    return RunResult(
+        host=event.host,
+        task=event.task,
+        key=result.key,
+        status=(result.handled or result.status).value,
+        reason=result.reason.value,
+        place=result.where,
+        error=result.error,
+    )

@@ -64,16 +64,26 @@ class PhaseKind(Word):
     CONNECTING = "connecting"
     LOCKED = "locked"  # another run holds it
     RETRYING = "retrying"  # a task is tried again
+    WORKING = "working"  # a task runs; one of its calls takes long
+    STOPPING = "stopping"  # the run was interrupted
 
 
 @frozen
 class Phase:
-    """What a host is busy with; holder: with LOCKED; task and attempt (from 2 on): with RETRYING."""
+    """What a host is busy with.
+
+    Attributes:
+        holder: with LOCKED.
+        task: with RETRYING and WORKING.
+        attempt: with RETRYING, from 2 on.
+        call: with WORKING, the call that takes long, as people name it.
+    """
 
     kind: PhaseKind
     holder: LockHolder | None = None
     task: str = ""
     attempt: int = 0
+    call: str = ""
 
 
 @frozen(eq=False)
@@ -110,7 +120,8 @@ class Summary:
         hosts, unreachable: hosts.
         changed, unchanged: calls.
         failed: tasks that failed on a host, and hosts that failed without one. The run fails if it is above 0.
-        skipped, unknown: tasks on a host.
+        skipped: tasks on a host.
+        unknown: tasks on a host, and calls, of which a check cannot know what they would do.
         ignored: tasks that failed on a host, and have ignore_errors.
         rescued: calls whose failure pcall caught.
         retried: how often tasks were tried again.

@@ -7,7 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
-from sloth.engine.calls import Calls
+from sloth.engine.calls import Calls, Pending
 from sloth.engine.context import RunContext, lua_host
 from sloth.engine.events import (
     CHANGED,
@@ -17,8 +17,11 @@ from sloth.engine.events import (
     UNKNOWN,
     UNREACHABLE,
     HostFinished,
+    HostPhase,
     HostStarted,
     Log,
+    Phase,
+    PhaseKind,
 )
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
@@ -42,6 +45,8 @@ class HostRun:
         self._status: Status | None = None  # of the host itself; None: what its tasks make of it
         self._error: str | None = None
         self._interrupted = False
+        self._seen: Pending | None = None
+        self._reported: Pending | None = None
 
     async def run(self) -> None:
         """Run every task that this host has; emit HostFinished in the end, whatever happened."""
@@ -74,6 +79,19 @@ class HostRun:
                 self._error or self._tasks.first_error,
             )
         )
+
+    def report_long_call(self) -> None:
+        """Report the call that the host is busy with, once, if it was busy with it at the last time, too."""
+        call = self._calls.current
+        if call is not None and call is self._seen and call is not self._reported:
+            self._reported = call
+            phase = Phase(PhaseKind.WORKING, task=call.task, call=call.title)
+            self._context.emit(HostPhase(time.time(), self._host.name, phase))
+        self._seen = call
+
+    def report_stop(self) -> None:
+        """Report that the host ends what it does."""
+        self._context.emit(HostPhase(time.time(), self._host.name, Phase(PhaseKind.STOPPING)))
 
     def _fail(self, error: Exception) -> None:
         """Take note of what ended the host; the first error counts."""

@@ -22,7 +22,7 @@ class HostSessions:
         self._calls = calls
         self.open: dict[str, Session] = {}
 
-    async def get(self, become: bool | str | None) -> Session:
+    async def get(self, become: bool | str | None, task: str = "") -> Session:
         """Return the session of the account that a task runs as, opened if needed; become: as the task gives it.
 
         Raises HostError, and the CallError of an earlier call.
@@ -42,6 +42,7 @@ class HostSessions:
             session = await self._context.sessions.open(
                 self._host, account, listener, lambda: self._phase(Phase(PhaseKind.CONNECTING))
             )
+            self._phase(Phase(PhaseKind.WORKING, task=task))
             opened.append(session)
             self.open[account] = session
         return self.open[account]

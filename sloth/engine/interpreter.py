@@ -240,7 +240,7 @@ class Interpreter:
         return number
 
     async def _session(self) -> Session:
-        return await self.sessions.get(self.work.become)
+        return await self.sessions.get(self.work.become, self.work.task)
 
     async def _gather(self) -> JsonObject:
         """Return the host's facts, which are queried once."""

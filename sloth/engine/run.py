@@ -11,20 +11,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
 from sloth.engine.context import RunContext
-from sloth.engine.counts import Counts
+from sloth.engine.counts import Counts, Results
 from sloth.engine.events import (
     CHANGED,
     FAILED,
     SKIPPED,
     UNREACHABLE,
-    CallFinished,
     Event,
-    Handled,
     HostFinished,
     Log,
     RunFinished,
     RunStarted,
-    TaskFinished,
 )
 from sloth.engine.host import HostRun
 from sloth.engine.modules import module_names
@@ -32,12 +29,15 @@ from sloth.engine.options import Options
 from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
+from sloth.engine.tasks import GRACE
 from sloth.inventory import Host, Inventory
 from sloth.playbook import LogLevel, Site
 from sloth.state.memory import Memory
-from sloth.state.run_records import RunCounts, RunResult
+from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
+
+LONG = 1.0  # seconds after which a call is reported while it runs
 
 
 class Run:
@@ -71,9 +71,9 @@ class Run:
         self._owned = self._memory if memory is None else None
         self._slots = asyncio.Semaphore(options.forks)
         self._tasks: list[asyncio.Task[None]] = []
+        self._active: dict[str, HostRun] = {}
         self._counts = Counts()
-        self._results: list[RunResult] = []
-        self._failures: set[tuple[str, str, str]] = set()  # host, task and status of those of them that are failures
+        self._results = Results()
         self._ended: set[str] = set()
         self._has_unknown_tag = False
         self._secrets = Secrets(site.directories, options.keys)
@@ -115,7 +115,9 @@ class Run:
         if not check:
             self._memory.runs.begin(self.run_id, self._site.title, who(), len(names))
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
+        watch = asyncio.create_task(self._watch())
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        watch.cancel()
         for host, end in zip(self._hosts, ends, strict=True):
             if not isinstance(end, Exception) and host.name in self._ended:
                 continue
@@ -138,17 +140,26 @@ class Run:
                 counts=RunCounts(**self._counts),
                 seconds=seconds,
                 status=status,
-                results=self._results,
+                results=self._results.rows,
             )
         return status
+
+    async def _watch(self) -> None:
+        """Report the calls that take long."""
+        while True:
+            await asyncio.sleep(LONG)
+            for run in list(self._active.values()):
+                run.report_long_call()
 
     async def _run_host(self, host: Host) -> None:
         try:
             async with self._slots:
-                await HostRun(self._context, host).run()
+                run = self._active[host.name] = HostRun(self._context, host)
+                await run.run()
         except asyncio.CancelledError:  # it had not begun
             self.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
         finally:
+            self._active.pop(host.name, None)
             self._context.barriers.ended(host.name)  # whatever happened: others may wait for it
             await self._context.pruning.ended(host.name)
 
@@ -159,6 +170,11 @@ class Run:
 
     def interrupt(self) -> None:
         """End the run: every host finishes or abandons what it does and is released."""
+        if not self.interrupted:
+            text = f"interrupted: hosts have up to {GRACE:g} seconds to end what they do"
+            self.emit(Log(time.time(), "", "", LogLevel.WARN, text))
+            for run in self._active.values():
+                run.report_stop()
         self.interrupted = True
         for task in self._tasks:
             task.cancel()
@@ -203,21 +219,8 @@ class Run:
             self._ended.add(event.host)
             self.failed = self.failed or event.status is FAILED
         self._counts.add(event)
-        if self._options.check:
-            return
-        if isinstance(event, CallFinished) and event.result.status in (CHANGED, FAILED):
-            self._remember(_call_result(event))
-        elif isinstance(event, TaskFinished) and event.status is FAILED:
-            word = Handled.IGNORED.value if event.ignored else FAILED.value
-            if (event.host, event.task, word) not in self._failures:  # no call of it has failed
-                self._remember(RunResult(event.host, event.task, "", word, "", "", event.error or ""))
-        elif isinstance(event, HostFinished) and self._counts.is_host_failure(event):
-            self._remember(RunResult(event.host, None, "", event.status.value, "", "", event.error or ""))
-
-    def _remember(self, result: RunResult) -> None:
-        self._results.append(result)
-        if result.status != CHANGED:
-            self._failures.add((result.host, result.task or "", result.status))
+        if not self._options.check:
+            self._results.add(event)
 
     @contextlib.asynccontextmanager
     async def _pause(self) -> AsyncIterator[None]:
@@ -227,17 +230,3 @@ class Run:
             yield
         finally:
             await self._slots.acquire()
-
-
-def _call_result(event: CallFinished) -> RunResult:
-    """Return what the controller remembers of a call that changed something, or failed."""
-    result = event.result
-    return RunResult(
-        host=event.host,
-        task=event.task,
-        key=result.key,
-        status=(result.handled or result.status).value,
-        reason=result.reason.value,
-        place=result.where,
-        error=result.error,
-    )

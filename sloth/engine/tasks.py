@@ -170,10 +170,11 @@ class Tasks:
                 end = await self._interpreter.drive(program, program.start(task))
                 return await self._failure_of(end)
         except TimeoutError:
+            text = f"task {task.name} did not end within {task.timeout:g} seconds"
             busy = self._calls.current
-            await self._calls.cancel(GRACE)
+            failure = await self._calls.cancel(GRACE, text)
             doing = f" in {busy.title} ({busy.where})" if busy else ""
-            return CallError(f"task {task.name} did not end within {task.timeout:g} seconds{doing}", where=task.where)
+            return failure or CallError(text + doing, where=task.where)
 
     async def _failure_of(self, end: Done | Error) -> SlothError | None:
         """Return what a task failed of: the first call that failed comes before whatever Lua raised later."""

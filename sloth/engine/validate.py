@@ -55,12 +55,12 @@ class _Declarations:
         return {tag for task in self.tasks for tag in task.tags}
 
 
-def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json]) -> list[Problem]:
-    """Return every mistake found in `site`. Raises SiteError when it is not even Lua."""
+def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json], sources: bool = False) -> list[Problem]:
+    """Return every mistake found in `site`; sources: missing files of it, too. Raises SiteError when it is no Lua."""
     check_syntax(site)
     modules = module_names()
     problems = list(_scan(site, modules))
-    problems += missing_sources(site, modules)
+    problems += missing_sources(site, modules) if sources else ()
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     for host in inventory.hosts.values():
         problems += _load(site, inventory, host, groups, modules, extra)

@@ -10,7 +10,16 @@ from rich.live import Live as RichLive
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from sloth.engine.events import Event, HostFinished, HostPhase, HostStarted, RunFinished, RunStarted, TaskStarted
+from sloth.engine.events import (
+    CallOutput,
+    Event,
+    HostFinished,
+    HostPhase,
+    HostStarted,
+    RunFinished,
+    RunStarted,
+    TaskStarted,
+)
 from sloth.report.plain import Plain
 from sloth.report.sentences import phase_sentence
 from sloth.report.text import neutral
@@ -47,7 +56,9 @@ class Live(Plain):
             case HostPhase():
                 self._busy(event.host, phase_sentence(event.phase))
             case TaskStarted():
-                self._busy(event.host, event.task)
+                self._busy(event.host, f"task {event.task}")
+            case CallOutput():
+                self._said(event)
             case HostFinished():
                 self._running.pop(event.host, None)
             case RunFinished():
@@ -61,6 +72,13 @@ class Live(Plain):
     def _busy(self, host: str, what: str) -> None:
         """Show what a host is busy with, and for how long that takes."""
         self._running[host] = (time.monotonic(), what)
+
+    def _said(self, event: CallOutput) -> None:
+        """Show the last line that a host's command has printed."""
+        lines = [line for line in event.data.splitlines() if line.strip()]
+        if lines and event.host in self._running:
+            since, _ = self._running[event.host]
+            self._running[event.host] = (since, f"task {event.task}: {event.call} | {lines[-1].strip()}")
 
     def close(self) -> None:
         self._live.stop()
@@ -76,5 +94,8 @@ class Live(Plain):
         )
         now = time.monotonic()
         slow = sorted(self._running.items(), key=lambda item: item[1][0])[:SLOW]
-        rows = [Text(neutral(f"  {host}  {phase}  {now - since:.0f} s"), style="dim") for host, (since, phase) in slow]
+        rows = [
+            Text(neutral(f"  {host}  {now - since:.0f} s  {phase}"), style="dim", no_wrap=True, overflow="ellipsis")
+            for host, (since, phase) in slow
+        ]
         return Group(ProgressBar(total=max(1, self._total), completed=done, width=40), head, *rows)

@@ -44,6 +44,10 @@ def phase_sentence(phase: Phase) -> str:
             return f"waiting for {holder_sentence(phase.holder or LockHolder())}"
         case PhaseKind.RETRYING:
             return f"task {phase.task}, try {phase.attempt}"
+        case PhaseKind.WORKING:
+            return (f"task {phase.task}" if phase.task else "working") + (f": {phase.call}" if phase.call else "")
+        case PhaseKind.STOPPING:
+            return "stopping"
     return "connecting"
 
 

@@ -91,7 +91,7 @@ def test_a_site_that_runs_is_not_refused(parts: list[tuple[str, str]]) -> None:
         patch.setenv("SLOTH_SECRET_MODE", "0600")
         site = site_of(parts, home)
         inventory = Inventory.read(home / "inventory.toml")
-        assert validate(site, inventory, {}) == []
+        assert validate(site, inventory, {}, sources=True) == []
         events, status = asyncio.run(run_whole(home / "site.sloth", inventory, home / "controller", Options(forks=1)))
         assert status == 0, [str(e) for e in events if "failed" in str(e)]
 
@@ -103,7 +103,7 @@ def test_each_right_body_is_accepted_alone(tmp_path: Path) -> None:
         (tmp_path / "site.sloth").write_text(
             f'task({{name = "t", run = function() {body} end}})'.replace("DIR", "/srv")
         )
-        assert validate(Site.read(str(tmp_path / "site.sloth")), inventory, {}) == [], body
+        assert validate(Site.read(str(tmp_path / "site.sloth")), inventory, {}, sources=True) == [], body
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -112,7 +112,7 @@ def test_no_example_is_refused(path: Path) -> None:
     try:
         custom.load(path.parent / "modules")
         everything = Inventory.read(inventory) if inventory.exists() else Inventory.local()
-        assert validate(Site.read(str(path)), everything, {}) == []
+        assert validate(Site.read(str(path)), everything, {}, sources=True) == []
     finally:
         custom.load()
 

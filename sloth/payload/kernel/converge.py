@@ -41,7 +41,10 @@ def execute(call: "Call", store: "Store", check: "bool" = False, context: "Conte
     except Missing as error:
         if not (check and call.host.pending):
             raise
-        return _unknown(Reason.NEW, "not known before the run: %s" % error.message)
+        msg = "not known before the run: %s" % error.message
+        if isinstance(call, Action) and call.safe_in_check():  # it changes nothing, whatever it would answer
+            return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
+        return _unknown(Reason.NEW, msg)
     except Exception:
         call.host.changed()
         raise
@@ -110,13 +113,16 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
     if needless:
         return Outcome(status=Status.UNCHANGED, msg=needless, values=action.unrun(needless))
     if check and not action.safe_in_check():
+        action.foresee()
         return _unknown(Reason.RUN, "would run")
     key = store.redactor.key(action.key())
     # A check writes nothing, so what runs in one (it changes nothing) owes no handler either.
     fresh = [] if check else notify(store, context, key)
     try:
         values = action.run()
-    except Failed:
+    except Failed as error:
+        if check and action.host.pending:  # what it needs may be what an earlier call brings
+            raise Missing(error.message, error.hint, error.detail)
         if not check:
             store.handlers.settle(context.site, fresh)
         raise

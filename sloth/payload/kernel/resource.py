@@ -290,6 +290,9 @@ class Action(Call):
         """Return whether it changes nothing, so that it may run in a check."""
         return False
 
+    def foresee(self) -> "None":
+        """Hook: in a check, note what would exist once it has run."""
+
 
 class Query(Call):
     """Something that is only read: it runs in check mode too, is never a change, and leaves no record."""

@@ -62,6 +62,7 @@ class Host(object):
         self.warnings: "list[str]" = []  # the session takes them after each call
         # In a check: what earlier calls would leave at a place (see Resource.place); None: nothing.
         self.predicted: "dict[str, Attributes | None]" = {}
+        self.foreseen: "set[str]" = set()  # in a check: paths that actions would create
         self.offline = False  # a call must not use the network nor refresh anything: only what is on the host counts
         self.pending = False  # in a check: an earlier call would have changed something
         self.upcoming: "Upcoming" = list

@@ -84,15 +84,26 @@ end})"""
 
     def guard(self) -> "str":
         args = self.args
-        if args.creates and os.path.lexists(self.host.expand(args.creates)):
+        if args.creates and self._exists(args.creates):
             return "%s exists" % args.creates
-        if args.removes and not os.path.lexists(self.host.expand(args.removes)):
+        if args.removes and not self._exists(args.removes):
             return "%s does not exist" % args.removes
         if args.unless and self._run(args.unless, None, False).exit_code == 0:
             return "the command in unless succeeds"
         if args.only_if and self._run(args.only_if, None, False).exit_code != 0:
             return "the command in only_if fails"
         return ""
+
+    def _exists(self, path: "str") -> "bool":
+        """Return whether a path exists or, in a check, would by now."""
+        path = self.host.expand(path)
+        if path in self.host.predicted:
+            return self.host.predicted[path] is not None
+        return path in self.host.foreseen or os.path.lexists(path)
+
+    def foresee(self) -> "None":
+        if self.args.creates:
+            self.host.foreseen.add(self.host.expand(self.args.creates))
 
     def _run(self, cmd: "str | list[str]", stdin: "bytes | None", stream: "bool") -> "Completed":
         args = self.args

@@ -8,6 +8,7 @@ import time
 
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib.attributes import copy_attributes
+from sloth.payload.lib.safe_path import Parent, open_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def replace(
     left. Raises Failed, OSError, and what `content` or `validate` raise.
     """
     name = os.path.dirname(path) or "."
-    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = open_directory(name)
     try:
         _sweep(name)
         put(directory, path, content, lambda descriptor: copy_attributes(path, descriptor, mode), validate)
@@ -108,19 +109,20 @@ def back_up(path: "str") -> "str":
         when += 1
     source = os.path.realpath(path)  # of a link, its target is kept
     info = os.stat(source)
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
+    with Parent(name) as parent:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(parent.base, flags, 0o600, dir_fd=parent.descriptor)
         try:
             with open(source, "rb", buffering=0) as old:
                 for data in iter(lambda: old.read(1024 * 1024), b""):
                     _write(descriptor, data)
             copy_attributes(source, descriptor, keep_owner=False)
+            os.utime(descriptor, ns=(info.st_atime_ns, info.st_mtime_ns))
+        except BaseException as error:
+            parent.unlink()
+            raise explain(error, name) or error
         finally:
             os.close(descriptor)
-    except BaseException as error:
-        os.unlink(name)
-        raise explain(error, name) or error
-    os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns))
     return name
 
 

@@ -9,6 +9,7 @@ import stat
 from sloth.payload.kernel.resource import Failed, Field, Missing
 from sloth.payload.lib.modes import parse_mode, umask
 from sloth.payload.lib.names import group_name, user_name
+from sloth.payload.lib.safe_path import Parent, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,12 +96,29 @@ def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "Non
     uid = _uid(after["owner"]) if "owner" in change and "owner" in after else -1
     gid = _gid(after["group"]) if "group" in change and "group" in after else -1
     has_new_owner = uid != -1 or gid != -1
-    if has_new_owner:
-        os.chown(path, uid, gid, follow_symlinks=follow)
     # chown and a new content clear the set-uid and set-gid bits, so the desired mode is set after them.
     is_due = "mode" in change or has_new_owner or "content" in change
-    if "mode" in after and is_due and (follow or not os.path.islink(path)):
-        os.chmod(path, int(after["mode"], 8))
+    mode = int(after["mode"], 8) if "mode" in after and is_due else None
+    if not has_new_owner and mode is None:
+        return
+    with Parent(resolve(path) if follow else path) as parent:
+        if has_new_owner:
+            os.chown(parent.base, uid, gid, dir_fd=parent.descriptor, follow_symlinks=False)
+        if mode is not None:
+            _set_mode(parent, mode)
+
+
+def _set_mode(parent: "Parent", mode: "int") -> "None":
+    """Set the mode of what is there, and of nothing that takes its place meanwhile; a link has none."""
+    if not hasattr(os, "O_PATH"):
+        os.chmod(parent.base, mode, dir_fd=parent.descriptor)
+        return
+    descriptor = os.open(parent.base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.descriptor)
+    try:
+        if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.chmod("/proc/self/fd/%d" % descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def copy_attributes(
@@ -146,14 +164,14 @@ def _copy_xattrs(source: "str", target: "int") -> "None":
     if not hasattr(os, "listxattr"):
         return
     try:
-        names = os.listxattr(source)
+        names = os.listxattr(source, follow_symlinks=False)
     except OSError:  # the filesystem has none
         return
     for name in names:
         if name in _BOUND_TO_CONTENT:
             continue
         try:
-            os.setxattr(target, name, os.getxattr(source, name))
+            os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False))
         except OSError as error:
             # Without privilege some namespaces can be read and not set. An ACL decides access, so it must be kept.
             if name.startswith("system.posix_acl") or error.errno not in _NOT_PERMITTED:

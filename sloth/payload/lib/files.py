@@ -28,10 +28,28 @@ from sloth.payload.lib.attributes import (
 )
 from sloth.payload.lib.modes import parse_mode
 from sloth.payload.lib.names import group_name, user_name
+from sloth.payload.lib.safe_path import Parent, make_directories, resolve
 from sloth.payload.lib.validation import BACKUP, VALIDATE, check_validate, validation
 
 __all__ = (
-    "BACKUP", "FIELDS", "STALE", "VALIDATE", "back_up", "check_validate", "copy_attributes", "desired_attributes",
-    "group_name", "look", "parse_mode", "put", "replace", "set_attributes", "sync_directories", "user_name",
+    "BACKUP",
+    "FIELDS",
+    "STALE",
+    "VALIDATE",
+    "Parent",
+    "back_up",
+    "check_validate",
+    "copy_attributes",
+    "desired_attributes",
+    "group_name",
+    "look",
+    "make_directories",
+    "parse_mode",
+    "put",
+    "replace",
+    "resolve",
+    "set_attributes",
+    "sync_directories",
+    "user_name",
     "validation",
 )  # fmt: skip

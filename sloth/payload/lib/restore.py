@@ -1,7 +1,5 @@
 """Brings back one file, directory or link as the history describes it."""
 
-import os
-
 from sloth.payload.kernel.resource import Change
 from sloth.payload.lib import files
 
@@ -16,10 +14,11 @@ def restore(path: "str", attributes: "Attributes | None") -> "None":
     if attributes is None:
         if now is None:
             return
-        if now["type"] == "directory":
-            os.rmdir(path)
-        else:
-            os.unlink(path)
+        with files.Parent(path) as parent:
+            if now["type"] == "directory":
+                parent.rmdir()
+            else:
+                parent.unlink()
         return
     kind = attributes.get("type", "file")
     if now is not None and now["type"] != kind:
@@ -27,12 +26,11 @@ def restore(path: "str", attributes: "Attributes | None") -> "None":
         now = None
     if kind == "link":
         if now is None or now["target"] != attributes["target"]:
-            temporary = "%s.sloth-%s" % (path, os.urandom(6).hex())
-            os.symlink(attributes["target"], temporary)
-            os.rename(temporary, path)
+            with files.Parent(path) as parent:
+                parent.put_link(attributes["target"])
     elif kind == "directory":
         if now is None:
-            os.makedirs(path)
+            files.make_directories(path)
         for inner, member in (attributes.get("inside") or {}).items():
             files.set_attributes(inner, _permissions(files.look(inner, False), member), False)
     elif "content" in attributes:

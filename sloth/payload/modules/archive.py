@@ -177,18 +177,17 @@ end})"""
         if before is not None and before["type"] != member["type"]:
             if before["type"] == "directory":
                 raise Failed("%s is a directory, and in the archive it is a %s" % (path, member["type"]))
-            os.unlink(path)
+            with files.Parent(path) as parent:
+                parent.unlink()
             before = None
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        files.make_directories(os.path.dirname(path))
         if member["type"] == "directory":
             _make_directory(path)
             return
         if member["type"] == "link":
-            if before is not None and before.get("target") != member["target"]:
-                os.unlink(path)
-                before = None
-            if before is None:
-                os.symlink(member["target"], path)
+            if before is None or before.get("target") != member["target"]:
+                with files.Parent(path) as parent:
+                    parent.put_link(member["target"])
         elif before is None or before.get("sha256") != member["sha256"]:
             files.replace(path, chunks(), member["mode"])
         self._set_attributes(name, after)
@@ -260,8 +259,9 @@ class _Source(object):
 def _make_directory(path: "str") -> "None":
     """Create a directory, closed to others: its own mode is set after what is in it was written."""
     if not os.path.isdir(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.mkdir(path, 0o700)
+        files.make_directories(os.path.dirname(path))
+        with files.Parent(path) as parent:
+            parent.mkdir(0o700)
 
 
 def _is_among(name: "str", patterns: "Iterable[str]") -> "bool":

@@ -1,7 +1,5 @@
 """file.absent: nothing exists at a path."""
 
-import os
-
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
 from sloth.payload.lib import files
 
@@ -50,9 +48,11 @@ end})"""
 
     def apply(self, change: "Change") -> "None":
         assert change.before is not None
-        if change.before["type"] != "directory":
-            os.unlink(self.path)
-            return
-        import shutil
+        with files.Parent(self.path) as parent:
+            if change.before["type"] != "directory":
+                parent.unlink()
+                return
+            import shutil
 
-        shutil.rmtree(self.path)
+            # It follows no link in the tree; the tree's own directory cannot be exchanged either, by this name.
+            shutil.rmtree("/proc/self/fd/%d/%s" % (parent.descriptor, parent.base))

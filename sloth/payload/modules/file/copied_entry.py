@@ -112,5 +112,6 @@ def _make_directory(path: "str", attributes: "Attributes") -> "None":
     if os.path.isdir(path):
         return
     _make_directory(os.path.dirname(path), attributes)
-    os.mkdir(path)
+    with files.Parent(path) as parent:
+        parent.mkdir()
     files.set_attributes(path, Change(None, attributes))

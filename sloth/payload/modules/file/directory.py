@@ -68,7 +68,7 @@ end})"""
     def apply(self, change: "Change") -> "None":
         assert change.after is not None
         if change.before is None:
-            os.makedirs(self.path)
+            files.make_directories(self.path)
         files.set_attributes(self.path, change)
         for path, desired in change.after.get("inside", {}).items():
             one = Change((change.before or {})["inside"][path], desired)

@@ -87,16 +87,11 @@ end})"""
 
     def apply(self, change: "Change") -> "None":
         if "target" in change or "type" in change or "inode" in change or change.before is None:
-            if change.before is not None and change.before["type"] == "directory":
-                os.rmdir(self.path)
-            temporary = "%s/.%s.%d" % (os.path.dirname(self.path), os.path.basename(self.path), os.getpid())
-            if self.args.hard:
-                os.link(os.path.join(os.path.dirname(self.path), self._source()), temporary)
-            else:
-                os.symlink(self._source(), temporary)
-            try:
-                os.rename(temporary, self.path)
-            except OSError:
-                os.unlink(temporary)
-                raise
+            with files.Parent(self.path) as parent:
+                if change.before is not None and change.before["type"] == "directory":
+                    parent.rmdir()
+                target = self._source()
+                if self.args.hard:
+                    target = os.path.join(os.path.dirname(self.path), target)
+                parent.put_link(target, self.args.hard)
         files.set_attributes(self.path, change, False)

@@ -114,7 +114,7 @@ class TextEdit(Resource):
 
     def apply(self, change: "Change") -> "Attributes":
         assert change.after is not None
-        path = self.host.resolve(self.path)
+        path = files.resolve(self.path)
         values = {}
         msg = ""
         if "content" in change:
@@ -122,7 +122,7 @@ class TextEdit(Resource):
             msg = self._edited(old, change.before is None)[1]
             mode = None
             if change.before is None:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                files.make_directories(os.path.dirname(path))
                 mode = change.after.get("mode")
             elif self.args.backup:
                 values["backup_file"] = files.back_up(self.path)  # beside a link, not beside its target

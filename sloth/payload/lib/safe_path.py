@@ -1,0 +1,191 @@
+"""Paths that root writes to, walked so that nobody else decides where they lead.
+
+Whoever may write a directory can put a link into it, also between two looks at it. So root opens each directory on the
+way by itself, without following links, and follows only those that it may trust: a link of root's own, one in a
+directory that only root can write, and one that leads to what its owner owns. Other accounts can be led only to what
+they may write anyway, so for them a path is a path.
+"""
+
+import errno
+import os
+import stat
+
+from sloth.payload.kernel.resource import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+LINKS = 40  # that a path may lead through, as in Linux
+_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Parent(object):
+    """The directory that a path is in, for `with`: `descriptor` is open, and `base` the name in it."""
+
+    def __init__(self, path: "str") -> "None":
+        """path: absolute. Entering raises OSError, and Failed for a link that is not to be trusted."""
+        directory, self.base = os.path.split(path)
+        self._directory = directory or "."
+        self.descriptor = -1
+
+    def __enter__(self) -> "Parent":
+        self.descriptor = open_directory(self._directory)
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> "None":
+        os.close(self.descriptor)
+
+    def unlink(self) -> "None":
+        os.unlink(self.base, dir_fd=self.descriptor)
+
+    def rmdir(self) -> "None":
+        os.rmdir(self.base, dir_fd=self.descriptor)
+
+    def mkdir(self, mode: "int" = 0o777) -> "None":
+        os.mkdir(self.base, mode, dir_fd=self.descriptor)
+
+    def put_link(self, target: "str", hard: "bool" = False) -> "None":
+        """Put a link in the place of what is there; a hard one leads to the file `target`."""
+        temporary = ".%s.%d-%s" % (self.base[:200], os.getpid(), os.urandom(4).hex())
+        if hard:
+            os.link(target, temporary, dst_dir_fd=self.descriptor)
+        else:
+            os.symlink(target, temporary, dir_fd=self.descriptor)
+        try:
+            os.rename(temporary, self.base, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            if hard and _exists(temporary, self.descriptor):  # a rename to another name of the same file does nothing
+                os.unlink(temporary, dir_fd=self.descriptor)
+        except OSError:
+            os.unlink(temporary, dir_fd=self.descriptor)
+            raise
+
+
+def open_directory(path: "str") -> "int":
+    """Return a descriptor of a directory. Raises OSError, and Failed for a link that is not to be trusted."""
+    if os.geteuid() != 0:
+        return os.open(path, _DIRECTORY & ~os.O_NOFOLLOW)
+    walk = _Walk(path)
+    try:
+        walk.go()
+    except BaseException:
+        os.close(walk.here)
+        raise
+    return walk.here
+
+
+def resolve(path: "str") -> "str":
+    """Return the path of what `path` means, without links. Raises Failed for a link that is not to be trusted."""
+    for _ in range(LINKS):
+        try:
+            with Parent(path) as parent:
+                link = _read_link(parent.base, parent.descriptor) if parent.base else None
+                if link is None:
+                    break
+                if not _is_trusted(link[1], os.fstat(parent.descriptor)) and os.geteuid() == 0:
+                    _check_target(path, link[1])
+                path = os.path.normpath(os.path.join(os.path.dirname(path), link[0]))
+        except FileNotFoundError:
+            break
+    return os.path.realpath(path)
+
+
+def make_directories(path: "str", mode: "int" = 0o777) -> "None":
+    """Create a directory and its parents where they are missing. Raises OSError, Failed."""
+    missing = []
+    while path not in ("/", "") and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for one in reversed(missing):
+        with Parent(one) as parent:
+            try:
+                parent.mkdir(mode)
+            except FileExistsError:
+                if not os.path.isdir(one):
+                    raise FileExistsError(errno.EEXIST, "a part of the path is no directory", one)
+
+
+class _Walk(object):
+    """One path on its way from /."""
+
+    def __init__(self, path: "str") -> "None":
+        self.path = path
+        self.here = os.open("/" if path.startswith("/") else ".", _DIRECTORY)
+        # Names, and at the end of a link's target who must own what it leads to: (owner, name of the link).
+        self._steps: "list[str | tuple[int, str]]" = [name for name in path.split("/") if name not in ("", ".")]
+        self._count = 0
+
+    def go(self) -> "None":
+        while self._steps:
+            name = self._steps.pop(0)
+            if isinstance(name, tuple):
+                if os.fstat(self.here).st_uid != name[0]:
+                    raise _untrusted(self.path, name[1])
+                continue
+            try:
+                there = os.open(name, _DIRECTORY, dir_fd=self.here)
+            except OSError as error:
+                link = _read_link(name, self.here) if error.errno in (errno.ELOOP, errno.ENOTDIR) else None
+                if link is None:
+                    raise OSError(error.errno, error.strerror, self.path)
+                self._follow(name, *link)
+                continue
+            os.close(self.here)
+            self.here = there
+
+    def _follow(self, name: "str", target: "str", owner: "int") -> "None":
+        self._count += 1
+        if self._count > LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
+        end = [] if _is_trusted(owner, os.fstat(self.here)) else [(owner, name)]
+        self._steps[:0] = [*(part for part in target.split("/") if part not in ("", ".")), *end]
+        if target.startswith("/"):
+            root = os.open("/", _DIRECTORY)
+            os.close(self.here)
+            self.here = root
+
+
+def _read_link(name: "str", directory: "int") -> "tuple[str, int] | None":
+    """Return the target and the owner of a link; None when it is none."""
+    if not hasattr(os, "O_PATH"):
+        return None
+    try:
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        info = os.fstat(descriptor)
+        return (os.readlink("", dir_fd=descriptor), info.st_uid) if stat.S_ISLNK(info.st_mode) else None
+    finally:
+        os.close(descriptor)
+
+
+def _is_trusted(owner: "int", directory: "os.stat_result") -> "bool":
+    """Return whether a link of `owner` in a directory is one that only root can have put there."""
+    return owner == 0 or (directory.st_uid == 0 and not directory.st_mode & 0o022)
+
+
+def _check_target(path: "str", owner: "int") -> "None":
+    """Raise Failed when a link leads to what its owner does not own; of a missing target the directory counts."""
+    real = os.path.realpath(path)
+    while not os.path.lexists(real):
+        real = os.path.dirname(real)
+    if os.lstat(real).st_uid != owner:
+        raise _untrusted(path, os.path.basename(path))
+
+
+def _untrusted(path: "str", name: "str") -> "Failed":
+    return Failed(
+        "%s leads through the link %s, with which another account could make root write elsewhere" % (path, name),
+        hint="name the real path, or let root own the link",
+    )
+
+
+def _exists(name: "str", directory: "int") -> "bool":
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

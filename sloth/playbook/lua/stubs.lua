@@ -143,7 +143,8 @@ env.template = function(path, variables)
     return ask("template", "render", tostring(path), data("template", variables or {}), caller())
 end
 
-env.include = function(path)
+env.include = function(path, ...)
+    if select("#", ...) > 0 then fail(caller(), "include takes one path; give tags and other options to each task") end
     local name, source = unpack(ask("include", "include", tostring(path), caller()))
     local outcome = pack(room.compile(source, name)())
     ask("include", "included") -- Python keeps the files that are being included, to refuse a cycle

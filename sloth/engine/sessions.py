@@ -16,7 +16,17 @@ from sloth.inventory import Host
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
 from sloth.state.memory import Known, Memory
-from sloth.transport import Become, Bootstrap, Connection, Connector, Listener, LocalConnection, Session, bundle
+from sloth.transport import (
+    Become,
+    Bootstrap,
+    Connection,
+    Connector,
+    Listener,
+    LocalConnection,
+    NoFurtherSession,
+    Session,
+    bundle,
+)
 
 BOOTSTRAP = 30.0  # seconds from the start of the command on the host to its first sign of life
 
@@ -52,6 +62,7 @@ class Sessions:
         self._known = memory.known([host.name for host in hosts])
         self._connector = Connector()
         self._connections: dict[str, asyncio.Task[Connection]] = {}
+        self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
             v=VERSION,
@@ -78,6 +89,15 @@ class Sessions:
             on_connecting()
             self._connections[host.name] = asyncio.create_task(self._connect(host))
         connection = await asyncio.shield(self._connections[host.name])
+        try:
+            return await self._start(connection, host, account, listener)
+        except NoFurtherSession:
+            connection = await self._connect(host)
+            self._further.setdefault(host.name, []).append(connection)
+            return await self._start(connection, host, account, listener)
+
+    async def _start(self, connection: Connection, host: Host, account: str, listener: Listener) -> Session:
+        """Start a payload over a connection. Raises HostError."""
         known = self.known(agent_name(host, account))
         bootstrap = Bootstrap(
             host.name,
@@ -98,7 +118,9 @@ class Sessions:
         return await self._connector.connect(host)
 
     async def disconnect(self, host: Host) -> None:
-        """Close the connection to `host`, if there is one."""
+        """Close the connections to `host`, if there are any."""
+        for connection in self._further.pop(host.name, ()):
+            await connection.close()
         task = self._connections.pop(host.name, None)
         if task is None:
             return

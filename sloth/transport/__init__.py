@@ -3,7 +3,7 @@
 from sloth.transport import bundle
 from sloth.transport.assets import Asset
 from sloth.transport.bootstrap import Become, Bootstrap
-from sloth.transport.connection import Connection, RemoteProcess
+from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
 from sloth.transport.in_flight import Sink
 from sloth.transport.local import LocalConnection
 from sloth.transport.session import Listener, Session
@@ -17,6 +17,7 @@ __all__ = [
     "Connector",
     "Listener",
     "LocalConnection",
+    "NoFurtherSession",
     "RemoteProcess",
     "Session",
     "Sink",

@@ -16,7 +16,7 @@ from sloth.frozen import frozen
 from sloth.payload.session import wire
 from sloth.transport import exit_errors
 from sloth.transport.bundle import Bundle
-from sloth.transport.connection import Connection, RemoteProcess
+from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
 from sloth.transport.outbox import Outbox
 from sloth.transport.stage1 import ERROR, HEADER, HOME, NEED, OK, command, make_directory
 
@@ -84,11 +84,25 @@ class Bootstrap:
         """Start the command line(python, prompt), and give sudo the password if it wants one."""
         become = self._become
         prompt = f"sloth-{secrets.token_hex(8)}:" if become and become.password is not None else ""
-        process = await connection.start(line(self._python or (None if become else connection.python), prompt))
+        python = self._python or (None if become else connection.python)
+        process = await self._begin(connection, line(python, prompt))
         self._process = process
         if become and prompt:
             self._first = await self._sudo(process, prompt, become.password or "")
         return process
+
+    async def _begin(self, connection: Connection, command_line: str) -> RemoteProcess:
+        """Start a command after the one before has ended: a host may allow only one at a time."""
+        if self._process is None:
+            return await connection.start(command_line)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 5)
+        for pause in (0.02, 0.1, 0.5):
+            try:
+                return await connection.start(command_line)
+            except NoFurtherSession:  # sshd has not cleaned up yet
+                await asyncio.sleep(pause)
+        return await connection.start(command_line)
 
     async def _make_directory(self, connection: Connection) -> None:
         """Let root make a directory for the account's files; whether that worked, stage 1 finds out."""
@@ -121,7 +135,12 @@ class Bootstrap:
                     raise exit_errors.wrong_password(self.host)
             if not written.done():
                 process.kill()
-                raise BootstrapError(f"{self.host}: no response from sudo within {self.timeout:g} seconds")
+                printed = process.stderr_tail().strip()[-200:]
+                raise BecomeError(
+                    f"{self.host}: no response from sudo within {self.timeout:g} seconds"
+                    + (f"; it printed: {printed}" if printed else ""),
+                    hint="if it asks for a password in its own words, remove passprompt_override from its sudoers",
+                )
             return written.result()
         finally:
             for future in (prompted, written, again):
@@ -180,7 +199,8 @@ class Bootstrap:
         with contextlib.suppress(TimeoutError):
             status = await asyncio.wait_for(self.process.wait(), 5)
         printed = self.process.stderr_tail() or noise.decode("utf-8", "replace")
-        return exit_errors.explain(self.host, status, printed, begun)
+        account = self._become.account if self._become else ""
+        return exit_errors.explain(self.host, status, printed, begun, account)
 
     def kill(self) -> None:
         """End the process, if there is one."""

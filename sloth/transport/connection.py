@@ -5,6 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from sloth.errors import BootstrapError
+
+
+class NoFurtherSession(BootstrapError):
+    """The host lets no further command start on this connection (MaxSessions of its sshd); another one may do."""
+
+
 STDERR_KEPT = 8192  # bytes of a command's stderr that are kept for error messages
 
 

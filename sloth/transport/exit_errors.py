@@ -48,25 +48,26 @@ def wrong_password(host: str) -> BecomeError:
     )
 
 
-def explain(host: str, status: int | None, printed: str, begun: bool) -> HostError:
+def explain(host: str, status: int | None, printed: str, begun: bool, account: str = "") -> HostError:
     """Return the error for a session that ended by itself.
 
     status: the command's exit status (None: the connection was lost first); printed: its stderr; begun: the payload
-    had started.
+    had started; account: the one to become.
     """
     words = printed.strip()
     if not begun:
+        # sudo speaks the host's language, so this goes by its form: "sudo: unknown user: NAME", and NAME not found.
+        missing_account = rf"^sudo(-rs)?: ([^:\n]*[ :]{re.escape(account)}|[^:\n]*'{re.escape(account)}'[^:\n]*)$"
+        if account and status == 1 and re.search(missing_account, words, re.MULTILINE):
+            return BecomeError(
+                f"{host}: the account {account}, which is to be become, does not exist",
+                hint="check become in the inventory or the task",
+                is_missing=True,
+            )
         lowered = words.lower()
         for sign, message, hint in _SUDO:
             if sign in lowered and "sudo" in lowered:
                 return BecomeError(f"{host}: {message}", hint=hint)
-        unknown = re.search(r"sudo.*(?:unknown user:? +(\S+)|user '?(\S+?)'? not found)", words)
-        if unknown:
-            return BecomeError(
-                f"{host}: the account {unknown[1] or unknown[2]}, which is to be become, does not exist",
-                hint="check become in the inventory or the task",
-                is_missing=True,
-            )
         missing = re.search(rf"{NO_PYTHON}(.*)", words)
         if missing:
             tried = missing[1].split()
@@ -79,6 +80,8 @@ def explain(host: str, status: int | None, printed: str, begun: bool) -> HostErr
             return BecomeError(
                 f"{host}: sudo was not found on the host", hint="log in as root, or install sudo", is_missing=True
             )
+        if status is not None and re.search(r"^sudo(-rs)?: ", words, re.MULTILINE):
+            return BecomeError(f"{host}: sudo refuses: {words[-600:]}", hint="check its sudoers, and the account")
     tail = f": {words[-600:]}" if words else ""
     if status is None:
         return ConnectionLost(

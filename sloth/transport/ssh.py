@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sloth.errors import ConnectError, ConnectionLost
 from sloth.inventory import Host
 from sloth.transport.connect import ConnectAttempt, HungUp
-from sloth.transport.connection import Stderr
+from sloth.transport.connection import NoFurtherSession, Stderr
 from sloth.transport.identities import Identities
 from sloth.transport.known_hosts import read_known_hosts
 from sloth.transport.ssh_config import Configuration, Target, find_route
@@ -92,7 +92,7 @@ class SshConnection:
         self._before = before
 
     async def start(self, command: str) -> SshProcess:
-        """Start `command`. Raises ConnectionLost, ConnectError."""
+        """Start `command`. Raises ConnectionLost, ConnectError, NoFurtherSession."""
         import asyncssh
 
         try:
@@ -102,6 +102,11 @@ class SshConnection:
         except TimeoutError:
             raise ConnectError(f"{self._host} did not start a command within {START:g} seconds") from None
         except (asyncssh.Error, OSError) as error:
+            is_closed = self._connection.is_closed() or "closed" in str(error)
+            if isinstance(error, asyncssh.ChannelOpenError) and not is_closed:
+                raise NoFurtherSession(
+                    f"{self._host} refuses a further session: {error.reason}", hint="see MaxSessions of its sshd"
+                ) from error
             raise ConnectionLost(f"{self._host} cannot start a command: {error}") from error
         return SshProcess(process)
 

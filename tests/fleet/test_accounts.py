@@ -87,11 +87,12 @@ def keys(directory: Path, agent: str) -> list[str]:
     ],
 )
 def test_an_account_without_a_home_of_its_own(fleet: Fleet, tmp_path: Path, account: str, prepare: str) -> None:
-    fleet.shell("host1", prepare)
+    fleet.shell("host1", f"chmod 700 /home/deploy; {prepare}")
     runs = Runs(fleet, tmp_path)
     status, first, printed = runs.run(account)
     assert (status, first[("changed", "new")]) == ("changed", 2), printed
     assert printed.split()[0] == account
+    assert printed.split()[1] != "/home/deploy", "it is closed to the account"
     status, second, printed = runs.run(account)
     assert (status, second) == ("unchanged", {("unchanged", ""): 3}), printed
     place = f"/var/lib/sloth-runner/{account}"
@@ -165,3 +166,34 @@ def test_a_login_account_that_cannot_write_its_home(fleet: Fleet, tmp_path: Path
     assert runs.run("plain", user="plain", become=False)[0] == "changed"
     assert runs.run("plain", user="plain", become=False)[0] == "unchanged"
     assert fleet.shell("host5", "stat -c '%a %U' /var/tmp/sloth-runner-plain") == "700 plain\n"
+
+
+@pytest.mark.parametrize("user", ["deploy", "ops"])
+def test_an_account_that_sudo_does_not_know_in_any_language(fleet: Fleet, tmp_path: Path, user: str) -> None:
+    password = "secret" if user == "ops" else None
+    status, _, text = Runs(fleet, tmp_path, "host1").run("nosuch", user=user, password=password)
+    assert (status, "the account nosuch, which is to be become, does not exist" in text) == ("failed", True), text
+
+
+def test_an_expired_login_is_said_to_be(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.shell("host1", "useradd -m -s /bin/sh old; cp -r /home/deploy/.ssh /home/old; chown -R old: /home/old")
+    fleet.shell("host1", "chage -d 0 old")
+    status, _, text = Runs(fleet, tmp_path, "host1").run("old", user="old", become=False)
+    assert (status, "password has expired" in text) == ("failed", True), text
+
+
+def test_a_host_that_allows_one_session_for_each_connection(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.shell("host2", "echo 'MaxSessions 1' >> /etc/ssh/sshd_config.d/fleet.conf; systemctl reload ssh")
+    (tmp_path / "inventory.toml").write_text(fleet.inventory(become="false"))
+    site = tmp_path / "site.sloth"
+    task = 'task({ name = "NAME", become = "NAME", run = function() print(exec.run("id -un").stdout) end })\n'
+    site.write_text(
+        "".join(task.replace("NAME", name) for name in ("deploy", "root", "games", "root")).replace(
+            'name = "root"', 'name = "root 1"', 1
+        )
+    )
+    inventory = Inventory.read(tmp_path / "inventory.toml")
+    events = asyncio.run(run_site(site, inventory, tmp_path / "controller", None, "host2"))
+    assert finished_hosts(events)["host2"].error is None
+    printed = [result.values["stdout"] for result in results(events)]
+    assert printed == ["deploy", "root", "games", "root"]

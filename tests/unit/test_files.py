@@ -269,7 +269,7 @@ def test_a_mode_is_preserved_on_the_host_too(tmp_path: Path) -> None:  # ansible
     assert (tmp_path / "to").stat().st_mode & 0o7777 == 0o640
     with pytest.raises(ArgumentError, match="content has no mode"):
         execute_call("file.copy", content="x", dest="/x", mode="preserve")
-    with pytest.raises(Failed, match="copies files only"):  # ansible#84367
+    with pytest.raises(Failed, match="is in the directory that is to be copied"):  # ansible#84367
         execute_call("file.copy", src=str(tmp_path), dest=f"{tmp_path}/d", remote_src=True)
 
 
@@ -332,3 +332,41 @@ def test_a_backup_of_a_link_is_as_private_as_its_target(tmp_path: Path) -> None:
     (tmp_path / "private").chmod(0o600)
     (tmp_path / "link").symlink_to("private")
     assert stat.S_IMODE(Path(files.back_up(str(tmp_path / "link"))).lstat().st_mode) == 0o600
+
+
+def test_a_directory_on_the_host_is_copied(tmp_path: Path) -> None:
+    """As with Ansible: without a final slash the directory itself, with one its contents; a second run does nothing."""
+    source, to = tmp_path / "s", tmp_path / "to"
+    (source / "sub").mkdir(parents=True)
+    (source / "a").write_text("a")
+    (source / "a").chmod(0o750)
+    (source / "sub" / "b").write_text("b")
+    (source / "loop").symlink_to(".")
+    (source / "link").symlink_to("a")
+    to.mkdir()
+    given: dict[str, object] = {"dest": str(to), "remote_src": True, "mode": "preserve", "directory_mode": "0711"}
+    execute_call("file.copy", src=str(source), dest=str(tmp_path / "plain"), remote_src=True)
+    assert (tmp_path / "plain" / "s" / "a").stat().st_mode & 0o777 == 0o750, "as its source"
+    for src, root in ((str(source), to / "s"), (f"{source}/", to)):
+        store = Store(None)
+        done = execute_call("file.copy", store=store, src=src, **given)
+        assert done.status == "changed"
+        assert execute_call("file.copy", store=store, src=src, **given).status == "unchanged"
+        assert (root / "a").stat().st_mode & 0o777 == 0o750
+        assert (root / "sub" / "b").read_text() == "b"
+        assert (root / "link").read_text() == "a"
+        assert (root / "sub").stat().st_mode & 0o777 == 0o711
+        (root / "sub" / "b").write_text("by hand")
+        done = execute_call("file.copy", store=store, src=src, **given)
+        assert (done.status, done.reason) == ("changed", "drift")
+
+
+def test_a_checksum_may_be_a_sha1(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("hello")
+    given: dict[str, object] = {"src": str(tmp_path / "s"), "dest": str(tmp_path / "d"), "remote_src": True}
+    sha1 = "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"
+    with pytest.raises(Failed, match=f"the SHA-1 of the content is {sha1}, not 000"):
+        execute_call("file.copy", checksum="0" * 40, **given)
+    assert not (tmp_path / "d").exists()
+    assert execute_call("file.copy", checksum=sha1.upper(), **given).status == "changed"
+    assert execute_call("file.copy", checksum=sha1, **given).status == "unchanged"

@@ -1,5 +1,6 @@
 """What file.copy does with one file or directory of what it copies."""
 
+import hashlib
 import os
 
 from sloth.payload.kernel.resource import Args, Change, Failed, Missing, Resource
@@ -7,17 +8,25 @@ from sloth.payload.lib import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Iterator
+
     from sloth.payload.kernel.content import Content
     from sloth.payload.kernel.values import Attributes
 
 
 class Entry(object):
-    """A file or directory of a copy: its path on the host, the index of its asset, and the mode of its source."""
+    """A file or directory of a copy: its path on the host, the index of its asset, and the mode of its source.
 
-    __slots__ = ("index", "is_directory", "mode", "path")
+    source: the path on the host of what is copied, with remote_src.
+    """
 
-    def __init__(self, path: "str", index: "int | None", mode: "str", is_directory: "bool") -> "None":
+    __slots__ = ("index", "is_directory", "mode", "path", "source")
+
+    def __init__(
+        self, path: "str", index: "int | None", mode: "str", is_directory: "bool", source: "str" = ""
+    ) -> "None":
         self.path = path
+        self.source = source
         self.index = index
         self.mode = mode
         self.is_directory = is_directory
@@ -39,10 +48,12 @@ class EntryCopy(Resource):
             return self.desired_directory(now, entry)
         if now is not None and now["type"] == "directory":
             raise Failed("%s is a directory" % entry.path)
-        desired: "Attributes" = {"type": "file", "content": self.content(entry.index)}
+        desired: "Attributes" = {"type": "file", "content": self.content(entry)}
         mode = self.args.mode
         if mode == "preserve":
-            mode = entry.mode if entry.index is not None else _mode_of(self.host.expand(self.args.src))
+            mode = entry.mode if entry.index is not None else mode_of(entry.source)
+        elif mode is None and now is None and entry.index is None and entry.mode:
+            mode = entry.mode  # of a tree on the host, as with Ansible: programs stay programs
         given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode})
         desired.update(files.desired_attributes(self.host, given, now))
         return desired
@@ -51,7 +62,9 @@ class EntryCopy(Resource):
         if now is not None and now["type"] != "directory":
             raise Failed("%s exists and is not a directory but a %s" % (entry.path, now["type"]))
         desired = {"type": "directory"}
-        if now is None or entry.index is not None:  # dest itself may be anybody's: its attributes are set if it is new
+        if (
+            now is None or entry.index is not None or entry.source
+        ):  # dest itself may be anybody's: its attributes are set if it is new
             desired.update(self.directory_attributes(now))
         return desired
 
@@ -59,20 +72,15 @@ class EntryCopy(Resource):
         given = Args({"owner": self.args.owner, "group": self.args.group, "mode": self.args.directory_mode})
         return files.desired_attributes(self.host, given, now, "directory")
 
-    def content(self, index: "int | None") -> "Content":
-        if index is None:
-            path = self.host.expand(self.args.src)
-            if os.path.isdir(path):
-                raise Failed(
-                    "%s is a directory: remote_src copies files only" % path, hint='exec.run({"cp", "-a", ...})'
-                )
-            if not os.path.isfile(path):
-                raise Missing("there is no file %s on the host to copy" % path)
-            content = self.host.content(path)
+    def content(self, entry: "Entry") -> "Content":
+        if entry.index is None:
+            if not os.path.isfile(entry.source):
+                raise Missing("there is no file %s on the host to copy" % entry.source)
+            content = self.host.content(entry.source)
         else:
-            content = self.host.asset(self, index)
-        if self.args.checksum and content.sha256 != self.args.checksum.lower():
-            raise Failed("the SHA-256 of the content is %s, not %s" % (content.sha256, self.args.checksum))
+            content = self.host.asset(self, entry.index)
+        if self.args.checksum:
+            _refuse_other(content, self.args.checksum.lower())
         return content
 
     def apply_entry(self, entry: "Entry", change: "Change", creates_parent: "bool") -> "Attributes":
@@ -102,7 +110,37 @@ class EntryCopy(Resource):
         return values
 
 
-def _mode_of(path: "str") -> "str | None":
+def walk(directory: "str") -> "Iterator[tuple[str, bool]]":
+    """Yield what is below a directory, by its relative path, and whether it is a directory; links are followed."""
+    seen = set()
+    for root, directories, names in os.walk(directory, followlinks=True):
+        here = os.path.realpath(root)
+        if here in seen:  # a link leads back to a directory that was there before
+            del directories[:]
+            continue
+        seen.add(here)
+        inside = os.path.relpath(root, directory)
+        for name in sorted(directories):
+            yield os.path.normpath(os.path.join(inside, name)), True
+        for name in sorted(names):
+            if os.path.isfile(os.path.join(root, name)):
+                yield os.path.normpath(os.path.join(inside, name)), False
+        directories.sort()
+
+
+def _refuse_other(content: "Content", checksum: "str") -> "None":
+    """Raise Failed if the content has another checksum."""
+    name, digest = "SHA-256", content.sha256
+    if len(checksum) == 2 * hashlib.sha1().digest_size:
+        sha1 = hashlib.sha1()
+        for chunk in content.chunks():
+            sha1.update(chunk)
+        name, digest = "SHA-1", sha1.hexdigest()
+    if digest != checksum:
+        raise Failed("the %s of the content is %s, not %s" % (name, digest, checksum))
+
+
+def mode_of(path: "str") -> "str | None":
     seen = files.look(path)
     return None if seen is None else str(seen["mode"])
 

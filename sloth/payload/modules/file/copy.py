@@ -5,7 +5,7 @@ import os
 from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.modes import parse_mode
-from sloth.payload.modules.file.copied_entry import Entry, EntryCopy
+from sloth.payload.modules.file.copied_entry import Entry, EntryCopy, mode_of, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,13 @@ class Copy(EntryCopy):
     with / the contents are copied, otherwise the directory itself; links in it are followed. Only what differs is
     written, and each file is replaced atomically. With `mode = "preserve"` a file gets the mode of its source.
 
-    Other than Ansible: `remote_src` copies a file, not a directory.
+    With `remote_src` src is a file or directory on the host; the new files of a directory get the modes of their
+    sources unless `mode` is given.
 
-    Other than Ansible: `checksum` is a SHA-256 (Ansible's is a SHA-1), and is not returned.
+    Other than Ansible: with `remote_src`, too, `mode` is that of the files of a tree and `directory_mode` that of its
+    directories.
+
+    Other than Ansible: `checksum` may be a SHA-256, besides Ansible's SHA-1, and is not returned.
     """
 
     name = "file.copy"
@@ -38,7 +42,7 @@ class Copy(EntryCopy):
         Field("src", "file", how=True, help="a file or directory on the controller: absolute, or below the site"),
         Field("content", "str", how=True, help="the text to write, instead of src"),
         DEST,
-        Field("remote_src", "bool", False, help="src is a file on the host"),
+        Field("remote_src", "bool", False, help="src is on the host, not on the controller"),
         *files.FIELDS,
         Field(
             "directory_mode",
@@ -47,7 +51,7 @@ class Copy(EntryCopy):
         ),
         FORCE,
         FOLLOW,
-        Field("checksum", "str", how=True, help="the SHA-256 that the content must have"),
+        Field("checksum", "str", how=True, help="the SHA-256 or SHA-1 that the content must have"),
         files.BACKUP,
         files.VALIDATE,
     )
@@ -77,7 +81,10 @@ end})"""
         return self.host.expand(self.args.dest)
 
     def identity(self) -> "str":
-        is_below = self.args.dest.endswith("/") and not self._is_tree()
+        is_tree = self._is_tree()
+        if is_tree and self.args.remote_src:
+            return self._entries()[0].path
+        is_below = self.args.dest.endswith("/") and not is_tree
         return os.path.join(self.dest, self._source_name()) if is_below else self.dest
 
     def _source_name(self) -> "str":
@@ -90,7 +97,9 @@ end})"""
             return False
         if len(self.assets) > 1 or any(asset.dir for asset in self.assets):
             return True
-        return bool(not self.args.remote_src and self.args.src and self.args.src.endswith("/"))
+        if self.args.remote_src:
+            return bool(self.args.src) and os.path.isdir(self.host.expand(self.args.src))
+        return bool(self.args.src and self.args.src.endswith("/"))
 
     def _is_directory(self) -> "bool":
         """Return whether this is one directory of a tree (see parts)."""
@@ -113,12 +122,28 @@ end})"""
         if not self._is_tree():
             index = 0 if self.assets else None
             mode = self.assets[0].mode if self.assets else ""
-            return [Entry(self._target(), index, mode, self._is_directory())]
+            source = self.host.expand(self.args.src) if self.args.remote_src and self.args.src else ""
+            return [Entry(self._target(), index, mode, self._is_directory(), source)]
+        if self.args.remote_src:
+            return self._remote_entries()
         entries = [] if self.assets else [Entry(self.dest, None, "", True)]  # an empty tree is dest itself
         for index, asset in enumerate(self.assets):
             if asset.name.startswith("/") or ".." in asset.name.split("/"):
                 raise Failed("the controller sent the path %r, which leaves dest" % asset.name)
             entries.append(Entry(os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
+        return entries
+
+    def _remote_entries(self) -> "list[Entry]":
+        src = self.host.expand(self.args.src)
+        is_content = self.args.src.endswith("/")
+        root = self.dest if is_content else os.path.join(self.dest, os.path.basename(src))
+        if (os.path.realpath(root) + "/").startswith(os.path.realpath(src) + "/"):
+            raise Failed("%s is in the directory that is to be copied, %s" % (root, src))
+        entries = [Entry(root, None, "", True, "" if is_content else src)]
+        for name, is_directory in walk(src):
+            source = os.path.join(src, name)
+            mode = "" if is_directory else mode_of(source) or ""
+            entries.append(Entry(os.path.join(root, name), None, mode, is_directory, source))
         return entries
 
     def place(self) -> "str | None":

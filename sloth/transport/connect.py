@@ -179,6 +179,10 @@ class ConnectAttempt:
             setting = target.algorithms.get(keyword)
             if setting is not None or keyword in ("kexalgorithms", "ciphers"):
                 given[option] = algorithms.chosen(keyword, setting)
+        if not self._host_keys.has_authority() and (not self._host_keys.match()[0] or "server_host_key_algs" in given):
+            # A certificate that nobody vouches for is no more than its key, which may be known, or be accepted.
+            names = given.get("server_host_key_algs") or algorithms.chosen("hostkeyalgorithms", None)
+            given["server_host_key_algs"] = [name for name in names if "-cert-v0" not in name]
         for option, keyword in _AUTHENTICATION.items():
             if keyword in target.authentication:
                 given[option] = target.authentication[keyword] not in ("no", "false")

@@ -38,6 +38,10 @@ class HostKeys:
         port = None if target.is_alias or target.port == 22 else target.port
         return self._connector.known_hosts(self._files).match(target.known_name, "", port)
 
+    def has_authority(self) -> bool:
+        """Return whether certificates of some authority are trusted for this host."""
+        return bool(self.match()[1])
+
     def accept(self, key: asyncssh.SSHKey) -> bool:
         """Decide about a host key that is not among the trusted ones: refuse it with a reason, or add it to them."""
         target = self._target

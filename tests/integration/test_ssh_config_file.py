@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sloth.inventory import Inventory
@@ -203,3 +204,54 @@ async def test_what_only_ssh_can_evaluate(client: Client) -> None:
         assert "ssh program" in await client.reached(config)
     else:
         assert await client.reached(config) == "web1"
+
+
+async def test_a_certificate_authority_of_known_hosts(client: Client, tmp_path: Path) -> None:
+    # pyinfra#1944, paramiko#771: @cert-authority lines were skipped, and with them the trust.
+    authority = asyncssh.generate_private_key("ssh-ed25519")
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    certificate = authority.generate_host_certificate(host_key, "host", principals=["h1.example.com"])
+    public = client.servers.key_file.with_name("client.pub")
+    asyncssh.read_private_key(client.servers.key_file).write_public_key(public)
+    server = await asyncssh.listen(
+        "127.0.0.1", 0, server_host_keys=[(host_key, certificate)], authorized_client_keys=str(public),
+        process_factory=lambda process: process.exit(3),
+    )  # fmt: skip
+    ours = authority.export_public_key().decode().strip()
+    where = f"Host h1\n  HostName 127.0.0.1\n  Port {server.get_port()}\n"
+    client.known_hosts.write_text(f"@cert-authority *.example.com {ours}\n")
+    # It is known by its alias only: the address is no principal of its certificate.
+    trusted = await client.reached(f"{where}  HostKeyAlias h1.example.com\n")
+    assert "the payload did not start" in trusted
+    for alias in ("127.0.0.1", "h2.example.com", "h1.example.org"):
+        refused = await client.reached(f"{where}  HostKeyAlias {alias}\n")
+        assert "payload" not in refused, alias
+        assert ("host key is unknown" in refused) == (alias != "h2.example.com"), refused
+    # A certificate of an unknown authority is just a key, as for ssh.
+    client.known_hosts.write_text("")
+    accepted = await client.reached(f"{where}  HostKeyAlias new\n", inventory='host_keys = "accept-new"')
+    assert "the payload did not start" in accepted
+    assert client.known_hosts.read_text().startswith("new ssh-ed25519 ")
+    server.close()
+    await server.wait_closed()
+
+
+async def test_reports_of_asyncssh(client: Client) -> None:
+    port = client.servers.ports
+    here = "HostName 127.0.0.1"
+    # asyncssh#520: a token in ProxyCommand; and patterns with a negation.
+    config = f"Host * !jump\n  {here}\n  Port {port['web2']}\n  KexAlgorithms +diffie-hellman-group14-sha1\n"
+    assert await client.reached(config + f"Host jump\n  {here}\n  Port {port['web1']}\n") == "web2"
+    # asyncssh#792, #636: each jump host is looked up again, with its own port and keys.
+    jumps = f"Host h1\n  {here}\n  Port {port['db1']}\n  ProxyJump one,two\nHost one\n  {here}\n  Port {port['web1']}\n"
+    jumps += f"  IdentityFile {client.servers.key_file}\nHost two\n  {here}\n  Port {port['web2']}\n"
+    jumps += f"Host h1 two\n  IdentityFile {client.servers.key_file}\n"
+    assert await client.reached(jumps) == "db1"
+    # asyncssh#635: a list with blanks is nothing that ssh knows.
+    assert "takes one argument" in await client.reached(jumps.replace("one,two", "one two"))
+    # asyncssh#36: an odd line in known_hosts.
+    client.known_hosts.write_text("=\n\n" + client.known_hosts.read_text())
+    assert await client.reached(jumps) == "db1"
+    # pyinfra#1095: several known_hosts files.
+    several = f"Host h1\n  {here}\n  Port {port['web1']}\n  UserKnownHostsFile /none ~/.ssh/known_hosts /none2\n"
+    assert await client.reached(several) == "web1"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
+ACCOUNTS = "/var/lib/sloth-runner/"  # and an account's name: a directory that root has made for it
 TEMPORARY = "/var/tmp/sloth-runner-"  # and an account's name: its directory where neither its home nor root gives one
 TOOL = 300  # seconds for one of the system's tools
 
@@ -295,7 +296,7 @@ def find_directory(home: "str | None" = None, uid: "int | None" = None) -> "str"
             return usual
     except KeyError:
         name = str(uid)
-    for path in (usual, "/var/lib/sloth-runner/" + name, TEMPORARY + name):
+    for path in (usual, ACCOUNTS + name, TEMPORARY + name):
         try:
             if os.lstat(path).st_uid == uid:
                 return path

@@ -1,0 +1,108 @@
+"""Where an account's files go: stage 1 chooses, and the payload finds the same directory."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sloth.payload.lib import host
+from sloth.transport import stage1
+
+
+class Ended(Exception):
+    """Stage 1 has ended with an exit status."""
+
+
+class Machine:
+    """This machine with other places; stage 1 as it would run on it."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home = directory / "home"
+        self.lib = directory / "lib"
+        self.temporary = directory / "tmp-"
+        self.said: list[bytes] = []
+        self._monkeypatch = monkeypatch
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        self.in_lib, self.in_temporary = self.lib / name, Path(f"{self.temporary}{name}")
+        entry = pwd.struct_passwd((name, "x", os.geteuid(), os.getegid(), "", str(self.home), "/bin/sh"))
+        monkeypatch.setattr(pwd, "getpwuid", lambda uid: entry)
+        monkeypatch.setattr(host, "ACCOUNTS", f"{self.lib}/")
+        monkeypatch.setattr(host, "TEMPORARY", str(self.temporary))
+        monkeypatch.setattr(os, "_exit", self._exit)
+        monkeypatch.setenv("HOME", str(self.home))
+        source = stage1.SOURCE.replace("/var/lib/sloth-runner/", f"{self.lib}/")
+        source = source.replace("/var/tmp/sloth-runner-", str(self.temporary)).rpartition("\nmain()")[0]
+        namespace: dict[str, Callable[..., str]] = {}
+        exec(source, namespace)  # noqa: S102  it is what runs on hosts
+        namespace["say"] = self.said.append  # type: ignore[assignment]  # it returns nothing
+        self._directory = namespace["directory"]
+
+    def _exit(self, status: int) -> None:
+        raise Ended(status)
+
+    def choose(self, anywhere: bool = False) -> Path:
+        """Return the directory that stage 1 chooses; anywhere: the controller permits /var/tmp."""
+        self._monkeypatch.setattr(sys, "argv", ["-c", "packed", *(["-"] if anywhere else [])])
+        chosen = self._directory(os.geteuid())
+        assert host.find_directory() == chosen, "the payload looks elsewhere"
+        return Path(chosen)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_it_is_in_the_home(here: Machine) -> None:
+    here.home.mkdir()
+    assert here.choose() == here.home / ".sloth-runner"
+    assert here.choose().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("home", ["missing", "a file"])
+def test_without_a_home_root_is_asked_first(here: Machine, home: str) -> None:
+    if home == "a file":
+        here.home.write_text("")
+    with pytest.raises(Ended) as ended:
+        here.choose()
+    assert (ended.value.args, here.said) == ((78,), [stage1.HOME])
+    assert here.choose(anywhere=True) == here.in_temporary
+    assert here.choose() == here.in_temporary, "it is found from now on"
+
+
+def test_what_root_has_made_is_found_though_a_home_comes_later(here: Machine) -> None:
+    here.in_lib.mkdir(parents=True)
+    assert here.choose() == here.in_lib
+    here.home.mkdir()
+    assert here.choose() == here.in_lib
+    (here.home / ".sloth-runner").mkdir()
+    assert here.choose() == here.home / ".sloth-runner"
+
+
+def test_another_home_that_somebody_chose_comes_first(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.in_lib.mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    assert here.choose() == tmp_path / "other/.sloth-runner"
+
+
+def test_a_full_disk_is_an_error_and_no_reason_to_go_elsewhere(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.home.mkdir()
+
+    def full(path: str, mode: int = 0o777) -> None:
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
+        here.choose(anywhere=True)
+
+
+def test_the_line_is_short() -> None:
+    assert len(stage1.command(None, "www-data", "sloth-0123456789abcdef:")) < 2500

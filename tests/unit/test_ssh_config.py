@@ -145,7 +145,8 @@ def compare(target: Target, answer: dict[str, list[str]]) -> None:
     assert list(target.environment) == answer.get("setenv", [])
 
 
-@pytest.mark.parametrize("seed", range(150))
+# The others once were wrong.
+@pytest.mark.parametrize("seed", [*range(140), 1106, 1150, 1301, 1324, 1480, 2200, 2297, 2370])
 def test_a_generated_configuration_means_what_it_means_to_ssh(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ class Evaluation:
             raise Undecided(f"User {user}", where)  # OpenSSH expands it since version 10
         self._host = expand_hostname(self.values, self._original)
         if self._wants_final:
-            self.values.words["hostname"] = [self._host]
+            self.values.words["hostname"] = [self._host.replace("%", "%%")]  # it is expanded
             self._is_final = True
             self._read()
         return self.values
@@ -64,7 +64,7 @@ class Evaluation:
             elif kind is Kind.HOST:
                 self._active = not never and self._matches_host(directive)
             elif kind is Kind.MATCH:
-                self._active = not never and self._matches(directive)
+                self._active = self._matches(directive) and not never
             elif kind is Kind.INCLUDE:
                 active = self._active
                 for file in directive.included:
@@ -91,7 +91,7 @@ class Evaluation:
             return
         elif keyword in keywords.RAW:
             # Whichever of the two comes first counts.
-            if keyword == "proxycommand" and "proxyjump" in values:
+            if keyword == "proxycommand" and (self.values.one("proxyjump") or "none").lower() != "none":
                 return
             values[keyword] = [directive.text.lstrip(" \t\r\n=")]
         elif keyword == "proxyjump" and "proxycommand" in values:

@@ -98,7 +98,7 @@ def test_until_the_next_boot_is_neither_enabled_nor_disabled(go: Runner) -> None
     go.shell(write(f"{UNITS}/rt.service", RUN + INSTALL) + "systemctl enable --runtime rt")
     assert statuses(go, 'systemd.disable("rt")', 'systemd.disable("rt")') == ["changed", "unchanged"]
     assert go.shell("systemctl is-enabled rt || true").strip() == "disabled"
-    go.shell("systemctl mask --runtime e2scrub_all.timer")
+    go.shell("systemctl unmask -q e2scrub_all.timer; systemctl mask --runtime e2scrub_all.timer")
     mask, unmask = 'systemd.mask("e2scrub_all.timer")', 'systemd.unmask("e2scrub_all.timer")'
     assert "is masked" in go.error('systemd.start("e2scrub_all.timer")')
     assert statuses(go, mask, mask, unmask, unmask) == ["changed", "unchanged", "changed", "unchanged"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ import sloth.payload
 from sloth.frozen import frozen
 
 DATE = (2000, 1, 1, 0, 0, 0)
+# It is built once, whichever host's thread is the first; and until Python 3.11.4 two threads must not use `ast` at once.
+_LOCK = threading.Lock()
 
 
 @frozen
@@ -29,7 +32,8 @@ def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -
     extra: further files by their path in the zip (custom modules); cache: a directory in which the zip is kept from one
     start to the next. The sources come without what only people and type checkers read (transport/slim.py).
     """
-    return _build(tuple(sorted((extra or {}).items())), cache)
+    with _LOCK:
+        return _build(tuple(sorted((extra or {}).items())), cache)
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,7 @@ import sloth.payload
 from sloth.frozen import frozen
 
 DATE = (2000, 1, 1, 0, 0, 0)
-# It is built once, whichever host's thread is the first; and until Python 3.11.4 two threads must not use `ast` at once.
+# It is built once, whichever thread is the first; and until Python 3.11.4 two threads must not use `ast` at once.
 _LOCK = threading.Lock()
 
 

@@ -30,7 +30,10 @@ class LocalProcess:
     async def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(data)
-        await self._process.stdin.drain()
+        # In a task of its own: were it cancelled just when the pipe breaks, asyncio would report that error to stderr.
+        drained = asyncio.ensure_future(self._process.stdin.drain())
+        drained.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(drained)
 
     async def read(self, limit: int) -> bytes:
         assert self._process.stdout is not None

@@ -56,8 +56,9 @@ class ConnectAttempt:
         self._host = host
         self._target = target
         self._tunnel = tunnel
-        usual = target.name == target.host and (target.port == 22 or not target.name)
-        self.title = target.name if usual else f"{target.name} ({target.host}:{target.port})"
+        name = host.name if target.name == host.address else target.name
+        usual = name == target.host and (target.port == 22 or not name)
+        self.title = name if usual else f"{name} ({target.host}:{target.port})"
         self.proxy: Proxy | None = None  # carries the connection; whoever closes the connection must close it
         self._host_keys = HostKeys(connector, host, target, self.title)
         self._phase = "connecting"

@@ -21,6 +21,10 @@ class LocalProcess:
         self._process = process
         self._stderr = Stderr()
         self._collector = asyncio.create_task(self._collect())
+        # Until Python 3.11.4 asyncio reports a broken pipe on stderr, unless somebody has waited for its end.
+        assert process.stdin is not None
+        self._closed = asyncio.ensure_future(process.stdin.wait_closed())
+        self._closed.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _collect(self) -> None:
         assert self._process.stderr is not None
@@ -30,10 +34,7 @@ class LocalProcess:
     async def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(data)
-        # In a task of its own: were it cancelled just when the pipe breaks, asyncio would report that error to stderr.
-        drained = asyncio.ensure_future(self._process.stdin.drain())
-        drained.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(drained)
+        await self._process.stdin.drain()
 
     async def read(self, limit: int) -> bytes:
         assert self._process.stdout is not None

@@ -1,6 +1,5 @@
 """What file.copy does with one file or directory of what it copies."""
 
-import hashlib
 import os
 
 from sloth.payload.kernel.resource import Args, Change, Failed, Missing, Resource
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
 
     from sloth.payload.kernel.content import Content
     from sloth.payload.kernel.values import Attributes
+
+SHA1 = 40  # characters of a SHA-1
 
 
 class Entry(object):
@@ -131,7 +132,9 @@ def walk(directory: "str") -> "Iterator[tuple[str, bool]]":
 def _refuse_other(content: "Content", checksum: "str") -> "None":
     """Raise Failed if the content has another checksum."""
     name, digest = "SHA-256", content.sha256
-    if len(checksum) == 2 * hashlib.sha1().digest_size:
+    if len(checksum) == SHA1:
+        import hashlib  # OpenSSL takes five milliseconds to load
+
         sha1 = hashlib.sha1()
         for chunk in content.chunks():
             sha1.update(chunk)

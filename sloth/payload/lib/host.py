@@ -117,19 +117,20 @@ class Host(object):
         It is a name for the file, in which a byte that is not UTF-8 is escaped.
         """
         directory, base = os.path.split(path)
-        return as_utf8(os.path.join(self._real_directory(directory), base)) if base else path
+        return as_utf8(os.path.join(self.real_directory(directory), base)) if base else path
 
     def resolve(self, path: "str") -> "str":
         """Return the path of what an absolute path means, without links; like os.path.realpath(), but quicker."""
         directory, base = os.path.split(path)
-        real = os.path.join(self._real_directory(directory), base)
+        real = os.path.join(self.real_directory(directory), base)
         return os.path.realpath(real) if base in ("", ".", "..") or os.path.islink(real) else real
 
     def links(self, path: "str") -> "list[str]":
         """Return the links, by their canonical paths, that an absolute path is or leads through."""
         return _links(self, path, 8)
 
-    def _real_directory(self, directory: "str") -> "str":
+    def real_directory(self, directory: "str") -> "str":
+        """Return os.path.realpath(directory), which is kept until something changes on the host."""
         real = self._real.get(directory)
         if real is None:
             real = self._real[directory] = os.path.realpath(directory)
@@ -329,6 +330,6 @@ def _links(host: "Host", path: "str", depth: "int") -> "list[str]":
         found.append(host.canonical(path))
         if depth:
             found += _links(host, os.path.normpath(os.path.join(directory, os.readlink(path))), depth - 1)
-    if base and os.path.realpath(directory) != directory:
+    if base and host.real_directory(directory) != directory:
         found += _links(host, directory, depth)
     return found

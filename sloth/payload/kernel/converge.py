@@ -5,10 +5,9 @@ import time
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
 from sloth.payload.kernel.errors import Failed, Missing, NotConverged
 from sloth.payload.kernel.record import Context, Outcome
-from sloth.payload.kernel.redact import NOTHING
 from sloth.payload.kernel.resource import Action, Change, Query, Resource
 from sloth.payload.kernel.status import Reason, Status
-from sloth.payload.kernel.step import Step, notify, recorded_call
+from sloth.payload.kernel.step import Step, notify, record_action, recorded_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,7 +132,5 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
             store.handlers.settle(context.site, fresh)
         return Outcome(status=Status.CHANGED if has_changed else Status.UNCHANGED, values=values,
                        reason=Reason.RUN if has_changed else Reason.NONE)  # fmt: skip
-    shown = store.redactor.redact(dict((name, values[name]) for name in ("exit_code",) if name in values))
-    call = recorded_call(action, store.redactor, context.sensitive)
-    store.history.add(key, Reason.RUN, NOTHING, shown, NOTHING, context, call.json, None)
+    record_action(store, key, values, context, recorded_call(action, store.redactor, context.sensitive))
     return Outcome(status=Status.CHANGED, reason=Reason.RUN, values=values)

@@ -9,7 +9,7 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, revive
 from sloth.payload.kernel.resource import Action, Change, Resource, difference
 from sloth.payload.kernel.status import Reason
-from sloth.payload.kernel.step import apply_and_verify, keep_contents
+from sloth.payload.kernel.step import apply_and_verify, keep_contents, record_action
 from sloth.payload.kernel.take_back import Done, TakeBack, Target
 
 TYPE_CHECKING = False
@@ -62,10 +62,7 @@ class Rollback(TakeBack):
             values = action.run()
         except Failed as error:
             raise NotConverged(error.message, error.hint)
-        shown = self.store.redactor.redact(dict((name, values[name]) for name in ("exit_code",) if name in values))
-        context = self.context.replace(task=target.task or "")
-        call = None if target.call is None else target.call.json
-        self.store.history.add(target.key, Reason.RUN, NOTHING, shown, NOTHING, context, call, None)
+        record_action(self.store, target.key, values, self.context.replace(task=target.task or ""), target.call)
         return Done(NOTHING)
 
     def _restore_one(self, entry: "HistoryEntry") -> "Restored":

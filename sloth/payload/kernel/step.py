@@ -252,6 +252,15 @@ def notify(store: "Store", context: "Context", key: "str") -> "list[str]":
     return fresh
 
 
+def record_action(
+    store: "Store", key: "str", values: "Attributes", context: "Context", call: "RecordedCall | None"
+) -> "None":
+    """Add an action that was done to the history; of its result values the exit code is kept."""
+    shown = store.redactor.redact(dict((name, values[name]) for name in ("exit_code",) if name in values))
+    text = None if call is None else call.json
+    store.history.add(key, Reason.RUN, NOTHING, shown, NOTHING, context, text, None)
+
+
 def _has_changed(resource: "Resource", before: "Attributes | None") -> "bool":
     resource.host.changed()
     try:

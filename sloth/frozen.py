@@ -7,8 +7,8 @@ millisecond, so here all share one __eq__, __hash__ and __repr__, and writing to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import TypeVar, dataclass_transform, overload
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
 
@@ -32,8 +32,12 @@ def frozen(cls: type[T] | None = None, *, eq: bool = True) -> type[T] | Callable
     return make if cls is None else make(cls)
 
 
+def _fields(one: object) -> tuple[Field[Any], ...]:
+    return fields(one)  # type: ignore[arg-type]  # frozen() makes it a dataclass, which no type says
+
+
 def _values(one: object) -> tuple[object, ...]:
-    return tuple(getattr(one, each.name) for each in fields(one) if each.compare)  # type: ignore[arg-type]  # it is one
+    return tuple(getattr(one, each.name) for each in _fields(one) if each.compare)
 
 
 def _eq(self: object, other: object) -> bool:
@@ -45,5 +49,5 @@ def _hash(self: object) -> int:
 
 
 def _repr(self: object) -> str:
-    shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr)  # type: ignore[arg-type]
+    shown = (f"{each.name}={getattr(self, each.name)!r}" for each in _fields(self) if each.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"

@@ -1,0 +1,1 @@
+"""Attacks: kills, hostile hosts, users, sites and surroundings, each with the promises that must hold under it."""

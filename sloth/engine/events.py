@@ -13,6 +13,7 @@ from sloth.payload.kernel.findings import Restored
 from sloth.payload.kernel.status import Reason, Status, Word
 from sloth.payload.session.messages import LockHolder
 from sloth.playbook.requests import LogLevel
+from sloth.state.run_records import RunCounts
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Attributes, Diff
@@ -113,30 +114,10 @@ class Result:
 
 
 @frozen
-class Summary:
-    """The counts of a run.
+class Summary(RunCounts):
+    """The counts of a run and of its hosts."""
 
-    Attributes:
-        hosts, unreachable: hosts.
-        changed, unchanged: calls.
-        failed: tasks that failed on a host, and hosts that failed without one. The run fails if it is above 0.
-        skipped: tasks on a host.
-        unknown: tasks on a host, and calls, of which a check cannot know what they would do.
-        ignored: tasks that failed on a host, and have ignore_errors.
-        rescued: calls whose failure pcall caught.
-        retried: how often tasks were tried again.
-    """
-
-    hosts: int
-    changed: int = 0
-    unchanged: int = 0
-    failed: int = 0
-    skipped: int = 0
-    unknown: int = 0
-    unreachable: int = 0
-    ignored: int = 0
-    rescued: int = 0
-    retried: int = 0
+    hosts: int = 0
 
 
 @frozen(eq=False)

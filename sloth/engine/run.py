@@ -33,7 +33,6 @@ from sloth.engine.tasks import GRACE
 from sloth.inventory import Host, Inventory
 from sloth.playbook import LogLevel, Site
 from sloth.state.memory import Memory
-from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
 
@@ -137,7 +136,7 @@ class Run:
         if not check:
             self._memory.runs.end(
                 self.run_id,
-                counts=RunCounts(**self._counts),
+                counts=summary,
                 seconds=seconds,
                 status=status,
                 results=self._results.rows,

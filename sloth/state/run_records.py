@@ -38,7 +38,18 @@ class RunResult:
 
 @frozen
 class RunCounts:
-    """The counts of a run, as its reports have them."""
+    """The counts of a run.
+
+    Attributes:
+        changed, unchanged: calls.
+        failed: tasks that failed on a host, and hosts that failed without one. The run fails if it is above 0.
+        skipped: tasks on a host.
+        unknown: tasks on a host, and calls, of which a check cannot know what they would do.
+        unreachable: hosts.
+        ignored: tasks that failed on a host, and have ignore_errors.
+        rescued: calls whose failure pcall caught.
+        retried: how often tasks were tried again.
+    """
 
     changed: int = 0
     failed: int = 0

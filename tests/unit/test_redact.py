@@ -98,7 +98,7 @@ def filled(kind: str, text: str) -> object:
         "Reason": Reason.DRIFT, "LogLevel": LogLevel.WARN, "tuple[str, ...]": (text,),
         "Diff | None": {text: {"before": text, "after": [text, {text: text}]}}, "Attributes": {text: [text, (text,)]},
         "Phase": events.Phase(events.PhaseKind.LOCKED, holder=LockHolder(run=text, who=text), task=text),
-        "Skip | None": events.Skip(events.SkipKind.DEPENDENCY, text, text), "Summary": events.Summary(1),
+        "Skip | None": events.Skip(events.SkipKind.DEPENDENCY, text, text), "Summary": events.Summary(),
         "tuple[Restored, ...]": (Restored(key=text, status=RestoreStatus.DONE, msg=text, diff={text: {"a": text}}),),
         "Result": None, "Handled": events.Handled.RESCUED,
     }  # fmt: skip

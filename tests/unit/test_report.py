@@ -72,7 +72,7 @@ def started(*hosts: str) -> RunStarted:
 
 
 def finished(hosts: int) -> RunFinished:
-    return RunFinished(1.0, "r", 1.0, Summary(hosts, failed=hosts))
+    return RunFinished(1.0, "r", 1.0, Summary(hosts=hosts, failed=hosts))
 
 
 def test_the_recap_replaces_no_part_of_a_word() -> None:

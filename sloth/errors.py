@@ -5,6 +5,7 @@ SlothError
 │   ├── InventoryError     the inventory is wrong
 │   └── SiteError          the site is wrong
 ├── StateError             a state file cannot be used, or a key is not found
+│   ├── StateBusy          another process holds the file for too long
 │   └── StateNotFound      a state does not know the run that a query names
 ├── HostError              work on one host has to end; other hosts go on (exit 1)
 │   ├── Unreachable        the host cannot be reached, or the connection was lost (exit 4)
@@ -64,6 +65,10 @@ class SiteError(UsageError):
 
 class StateError(SlothError):
     """A state file cannot be read or written, or a key is not found in it."""
+
+
+class StateBusy(StateError):
+    """Another process holds the file for too long."""
 
 
 class StateNotFound(StateError):

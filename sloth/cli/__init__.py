@@ -111,8 +111,14 @@ def command_line() -> None:
     except SystemExit as ended:
         status = ended.code
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the reader of the pipe is gone
+        try:
             stream.flush()
+        except (BrokenPipeError, ValueError):  # the reader of the pipe is gone
+            pass
+        except OSError as error:
+            status = status or 1
+            with contextlib.suppress(OSError):
+                os.write(2, f"error: the output cannot be written: {error.strerror}\n".encode())
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from sloth.engine.events import Event
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
 from sloth.engine.run import Run
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
+from sloth.state.memory import Memory
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """The usual event loop, which does not wait at its end for threads that resolve names or read slow disks."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  it overrides one
+        executor = getattr(self, "_default_executor", None)
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 def execute(
@@ -48,21 +60,47 @@ def execute(
 
         reporters.append(JUnit(junit))
 
-    def emit(event: Event) -> None:
-        for one in reporters:
-            one.emit(event)
+    broken: dict[Reporter, Exception] = {}
 
-    async def run() -> int:
-        job = Run(site, inventory, hosts, options, emit, confirm=confirm, tasks=tasks)
+    def to_each(do: Callable[[Reporter], None]) -> None:
+        """Let every reporter do something; one that fails must not keep the others from it."""
+        for one in reporters:
+            if one not in broken:
+                try:
+                    do(one)
+                except Exception as error:
+                    broken[one] = error
+
+    async def run(memory: Memory) -> int:
+        job = Run(
+            site,
+            inventory,
+            hosts,
+            options,
+            lambda event: to_each(lambda one: one.emit(event)),
+            memory,
+            confirm=confirm,
+            tasks=tasks,
+        )
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, job.interrupt)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                loop.add_signal_handler(number, job.interrupt)
         try:
             status = await job.run()
         finally:
-            for one in reporters:
-                one.close()
-            job.close()
+            to_each(lambda one: one.close())
+        if broken and status in (0, 3):
+            status = 1
         return 3 if status == 0 and exit_code and job.has_changed else status
 
-    return asyncio.run(run())
+    memory = Memory()  # before there is an event loop, which would answer no Ctrl-C while another process locks it
+    try:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            return runner.run(run(memory))
+    finally:
+        memory.close()
+        for error in broken.values():
+            with contextlib.suppress(OSError):
+                reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+                print(f"error: the report cannot be written: {reason}", file=sys.stderr)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Handled, Result
 from sloth.errors import BecomeError, CallError, HostError, SlothError, Unreachable
@@ -126,14 +127,17 @@ class Calls:
             self.has_failed = self.has_failed or failure is not None
             self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
             self._has_changed = self._has_changed or reply.status is CHANGED
-            self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
             if failure is not None and self._failure is None:
                 self._failure = failure
+            self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
 
     def _end_with(self, error: BaseException, call: Pending) -> None:
         """Note that a call will not be answered: the host is lost, or just the call's session."""
         if isinstance(error, Unreachable):
             self._lost = self._lost or error
+        elif isinstance(error, HostError) and self._failure is None and call.because:
+            self._failure = CallError(call.because, where=call.where, call=call.title, host=self._host)
+            self.has_failed = True
         elif isinstance(error, HostError) and self._failure is None:
             self._failure = self.session_failure(error, call.where)
 
@@ -200,13 +204,13 @@ class Calls:
         waiting = [call for call in self._order if not call.reply.done()]
         for call in waiting:
             call.because = because
-        for session in {call.session for call in waiting}:
-            try:
-                await session.cancel(self.epoch)
-            except SlothError:
-                continue  # it is lost; so are its answers
         if waiting:
-            await asyncio.wait([call.reply for call in waiting], timeout=grace)
+            awaited: list[asyncio.Future[Any]] = [call.reply for call in waiting]
+            awaited += [asyncio.ensure_future(_cancel(session, self.epoch)) for session in {c.session for c in waiting}]
+            await asyncio.wait(awaited, timeout=grace)
+        for call in waiting:
+            if not call.reply.done():
+                call.session.end_now(HostError(f"{self._host} has not ended {call.title} within {grace:g} seconds"))
         self._settle()
         self.epoch += 1
         failure, self._failure = self._failure, None
@@ -220,6 +224,11 @@ class Calls:
     def on_wire(self, session: Session, wire_id: int) -> Pending | None:
         """Return the unanswered call that `session` knows as `wire_id`."""
         return next((call for call in self._order if call.session is session and call.wire_id == wire_id), None)
+
+
+async def _cancel(session: Session, epoch: int) -> None:
+    with contextlib.suppress(SlothError):  # it is lost; so are its answers
+        await session.cancel(epoch)
 
 
 def _did_nothing(call: Pending) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from sloth.engine.calls import Calls, Pending
@@ -25,11 +27,16 @@ from sloth.engine.events import (
 )
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
-from sloth.engine.tasks import GRACE, Tasks
-from sloth.errors import HostError, SlothError, Unreachable
+from sloth.engine.patience import patiently
+from sloth.engine.tasks import Tasks
+from sloth.errors import ConnectionLost, HostError, SlothError, StateError, Unreachable
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
 from sloth.playbook import LogLevel, Program, Task
+
+GRACE = 6.0  # seconds that a host has to end what it does when the run is interrupted
+END = 4.0  # seconds after that to release locks and close sessions
+DISCONNECT = 2.0  # seconds to close the connections to a host
 
 
 class HostRun:
@@ -60,16 +67,11 @@ class HostRun:
         except Exception as error:
             self._fail(error)
         try:
-            await self._interpreter.locks.release_all()
-            await self._prune()
+            await self._end()
         except asyncio.CancelledError:
             self._interrupted = True
-        except Exception as error:
-            self._fail(error)
-        try:
-            await self._close()
-        except Exception as error:  # whatever the host sent last: the exit status must not improve because of it
-            self._fail(error)
+            await self._end()
+        await self._disconnect()
         self._context.emit(
             HostFinished(
                 time.time(),
@@ -79,6 +81,11 @@ class HostRun:
                 self._error or self._tasks.first_error,
             )
         )
+
+    def abandon(self) -> None:
+        """End every session at once: the user has interrupted the run again."""
+        for session in self._interpreter.sessions.open.values():
+            session.end_now(ConnectionLost(f"{self._host.name}: the run was interrupted"))
 
     def report_long_call(self) -> None:
         """Report the call that the host is busy with, once, if it was busy with it at the last time, too."""
@@ -92,6 +99,27 @@ class HostRun:
     def report_stop(self) -> None:
         """Report that the host ends what it does."""
         self._context.emit(HostPhase(time.time(), self._host.name, Phase(PhaseKind.STOPPING)))
+
+    async def _end(self) -> None:
+        """Release locks, prune, and close the sessions; after an interrupt within END seconds."""
+        try:
+            async with asyncio.timeout(END if self._interrupted else None):
+                try:
+                    await self._interpreter.locks.release_all()
+                    await self._prune()
+                except Exception as error:
+                    self._fail(error)
+                await self._close()
+        except Exception as error:  # whatever the host sent last: the exit status must not improve because of it
+            if not self._interrupted:
+                self._fail(error)
+
+    async def _disconnect(self) -> None:
+        for session in self._interpreter.sessions.open.values():
+            await session.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCONNECT):
+                await self._context.sessions.disconnect(self._host)
 
     def _fail(self, error: Exception) -> None:
         """Take note of what ended the host; the first error counts."""
@@ -159,11 +187,19 @@ class HostRun:
                 continue
             if not self._context.options.prune:
                 self._post_tasks.report(bye.orphans)
-            problem = self._context.sessions.remember(self._host, account, replica, self._interpreter.shipped)
-            if problem is not None:
+            remember = partial(
+                self._context.sessions.remember,
+                self._host,
+                account,
+                replica,
+                session.replica_rows,
+                self._interpreter.shipped,
+            )
+            try:
+                await patiently(remember, lambda: self._interrupted)
+            except StateError as problem:  # it is only a memory, and the next run asks the host again
                 text = f"the controller cannot remember this run: {problem}"
                 self._context.emit(Log(time.time(), self._host.name, "", LogLevel.WARN, text))
-        await self._context.sessions.disconnect(self._host)
 
 
 def _defect(error: Exception) -> str:

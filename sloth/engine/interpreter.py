@@ -23,6 +23,7 @@ from sloth.engine.events import (
 from sloth.engine.fetch import Destination, destination
 from sloth.engine.host_sessions import HostSessions
 from sloth.engine.locks import Locks
+from sloth.engine.patience import patiently
 from sloth.errors import CallError, HostError, SlothError, StateError, Unreachable, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
@@ -271,7 +272,7 @@ class Interpreter:
             return await self.locks.hold(request.args)
         if request.op == "release":
             return await self.locks.release(request.args)
-        return self._context.shared.call(request.op, request.args)
+        return await patiently(lambda: self._context.shared.call(request.op, request.args))
 
     # Variables
 

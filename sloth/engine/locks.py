@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from sloth.engine.patience import patiently
 from sloth.errors import StateError
 from sloth.state.shared import Shared
 
@@ -32,10 +33,10 @@ class Locks:
             raise StateError("wait must be a number of seconds", hint='state.with_lock("name", fn, {wait = 10})')
         end = time.monotonic() + wait
         while time.monotonic() < end:
-            if self._shared.call("try_lock", lock):
+            if await self._call("try_lock", lock):
                 return True
             await asyncio.sleep(POLL)
-        return self._shared.call("lock", lock)
+        return await self._call("lock", lock)
 
     async def hold(self, args: list[Json]) -> object:
         """Wait for a lock as wait() does, and renew it until it is released."""
@@ -48,7 +49,7 @@ class Locks:
         while True:
             await asyncio.sleep(max(SHORTEST, ttl / 3))
             try:
-                self._shared.call("lock", [name, holder, ttl])
+                await self._call("lock", [name, holder, ttl])
             except StateError as error:
                 self._lost[(name, holder)] = error
                 return
@@ -60,7 +61,10 @@ class Locks:
         lost = self._lost.pop((name, holder), None)
         if lost is not None:
             raise StateError(f"the lock {name} was lost while needed: {lost.message}", hint="give it a longer ttl")
-        return self._shared.call("unlock", [name, holder])
+        return await self._call("unlock", [name, holder])
+
+    async def _call(self, op: str, args: list[Json]) -> Json:
+        return await patiently(lambda: self._shared.call(op, args))
 
     async def _stop(self, key: tuple[str, str]) -> None:
         task = self._renewals.pop(key, None)

@@ -104,7 +104,7 @@ class Query:
                 await session.abort()
                 raise
             if replica:
-                memory.absorb(agent.name, replica)
+                memory.absorb(agent.name, replica, session.replica_rows)
         finally:
             memory.close()
             await sessions.disconnect(agent.host)

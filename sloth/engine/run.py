@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
@@ -23,16 +24,18 @@ from sloth.engine.events import (
     RunFinished,
     RunStarted,
 )
-from sloth.engine.host import HostRun
+from sloth.engine.host import GRACE, HostRun
 from sloth.engine.modules import module_names
 from sloth.engine.options import Options
+from sloth.engine.patience import patiently
 from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
-from sloth.engine.tasks import GRACE
+from sloth.errors import StateError
 from sloth.inventory import Host, Inventory
 from sloth.playbook import LogLevel, Site
 from sloth.state.memory import Memory
+from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
 
@@ -49,25 +52,26 @@ class Run:
         hosts: Sequence[Host],
         options: Options,
         emit: Callable[[Event], None],
-        memory: Memory | None = None,
+        memory: Memory,
         shared: Shared | None = None,
         confirm: Callable[[Orphans], bool] | None = None,
         tasks: Sequence[str] = (),
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
+        While run() runs, memory and shared do not block.
         tasks: the names of the tasks that are known before the run, for RunStarted.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
         self.failed = False
+        self._is_sink_broken = False
         self._options = options
         self._site = site
         self._task_names = tuple(tasks)
         self._hosts = tuple(hosts)
         self._sink = emit
-        self._memory = memory or Memory()
-        self._owned = self._memory if memory is None else None
+        self._memory = memory
         self._slots = asyncio.Semaphore(options.forks)
         self._tasks: list[asyncio.Task[None]] = []
         self._active: dict[str, HostRun] = {}
@@ -111,8 +115,11 @@ class Run:
         names = tuple(host.name for host in self._hosts)
         check = self._options.check
         self.emit(RunStarted(time.time(), self.run_id, self._site.title, check, names, self._task_names))
+        self._memory.do_not_block()
+        self._context.shared.do_not_block()
         if not check:
-            self._memory.runs.begin(self.run_id, self._site.title, who(), len(names))
+            begin = partial(self._memory.runs.begin, self.run_id, self._site.title, who(), len(names))
+            await patiently(begin, lambda: self.interrupted)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
         watch = asyncio.create_task(self._watch())
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -128,20 +135,31 @@ class Run:
             else:
                 self.emit(Log(time.time(), host.name, "", LogLevel.ERROR, f"{type(end).__name__}: {end}"))
         await self._context.sessions.close()
-        self._check_tags()
+        for text in _unknown_tags(self._context.tags, self._hosts, self._options):
+            self._has_unknown_tag = True
+            self.emit(Log(time.time(), "", "", LogLevel.ERROR, text))
         seconds = time.monotonic() - begun
         summary = self._counts.summary(len(names))
-        self.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
-        status = self.exit_status()
         if not check:
-            self._memory.runs.end(
-                self.run_id,
-                counts=summary,
-                seconds=seconds,
-                status=status,
-                results=self._results.rows,
-            )
-        return status
+            await self._record(seconds, summary)
+        self.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
+        return self.exit_status()
+
+    async def _record(self, seconds: float, counts: RunCounts) -> None:
+        """Record how the run ended; that this cannot be done is a warning."""
+        end = partial(
+            self._memory.runs.end,
+            self.run_id,
+            counts=counts,
+            seconds=seconds,
+            status=self.exit_status(),
+            results=self._results.rows,
+        )
+        try:
+            await patiently(end, lambda: self.interrupted)
+        except StateError as error:
+            text = f"the controller cannot record how this run ended: {error}"
+            self.emit(Log(time.time(), "", "", LogLevel.WARN, text))
 
     async def _watch(self) -> None:
         """Report the calls that take long."""
@@ -162,21 +180,19 @@ class Run:
             self._context.barriers.ended(host.name)  # whatever happened: others may wait for it
             await self._context.pruning.ended(host.name)
 
-    def close(self) -> None:
-        """Close the memory that this run has opened itself."""
-        if self._owned is not None:
-            self._owned.close()
-
     def interrupt(self) -> None:
-        """End the run: every host finishes or abandons what it does and is released."""
+        """End the run: every host finishes or abandons what it does and is released. The second time, it is cut off."""
         if not self.interrupted:
             text = f"interrupted: hosts have up to {GRACE:g} seconds to end what they do"
             self.emit(Log(time.time(), "", "", LogLevel.WARN, text))
             for run in self._active.values():
                 run.report_stop()
-        self.interrupted = True
-        for task in self._tasks:
-            task.cancel()
+            self.interrupted = True
+            for task in self._tasks:
+                task.cancel()
+        else:
+            for run in self._active.values():
+                run.abandon()
 
     def exit_status(self) -> int:
         """Return the contract's exit status: 130, 1, 4, 2 or 0."""
@@ -187,18 +203,6 @@ class Run:
         if self._counts[UNREACHABLE.value]:
             return 4
         return 2 if self._has_unknown_tag else 0
-
-    def _check_tags(self) -> None:
-        """Report a tag that no task has. (preflight() finds it earlier where the tasks do not depend on hosts.)"""
-        found = self._context.tags
-        known = {tag for tags in found.values() for tag in tags} | {"always", "never"}
-        if len(found) < len(self._hosts):
-            return  # the tasks of some host are not known
-        for tag in dict.fromkeys((*self._options.tags, *self._options.skip_tags)):
-            if tag not in known:
-                self._has_unknown_tag = True
-                hint = did_you_mean_or_list(tag, sorted(known), "tags")
-                self.emit(Log(time.time(), "", "", LogLevel.ERROR, f'no task has the tag "{tag}"; hint: {hint}'))
 
     @property
     def has_changed(self) -> bool:
@@ -211,7 +215,14 @@ class Run:
         """Redact, count and pass on one event: nothing leaves the engine another way."""
         for shown in self._secrets.events(event):
             self._count(shown)
-            self._sink(shown)
+            try:
+                self._sink(shown)
+            except Exception as error:  # hosts must be brought to their ends all the same
+                self.failed = True
+                if not self._is_sink_broken:
+                    self._is_sink_broken = True
+                    text = f"an event cannot be reported: {type(error).__name__}: {error}"
+                    self.emit(Log(time.time(), "", "", LogLevel.ERROR, text))
 
     def _count(self, event: Event) -> None:
         if isinstance(event, HostFinished):
@@ -228,4 +239,20 @@ class Run:
         try:
             yield
         finally:
-            await self._slots.acquire()
+            if not self.interrupted:  # then nobody needs to wait for anybody
+                await self._slots.acquire()
+
+
+def _unknown_tags(found: Mapping[str, frozenset[str]], hosts: Sequence[Host], options: Options) -> list[str]:
+    """Return errors about tags that no task has. (preflight() finds them where the tasks do not depend on hosts.)
+
+    found: the tags of all tasks, of each host that has loaded the site.
+    """
+    known = {tag for tags in found.values() for tag in tags} | {"always", "never"}
+    if len(found) < len(hosts):
+        return []  # the tasks of some host are not known
+    return [
+        f'no task has the tag "{tag}"; hint: {did_you_mean_or_list(tag, sorted(known), "tags")}'
+        for tag in dict.fromkeys((*options.tags, *options.skip_tags))
+        if tag not in known
+    ]

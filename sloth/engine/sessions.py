@@ -9,8 +9,8 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
-from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
@@ -27,6 +27,9 @@ from sloth.transport import (
     Session,
     bundle,
 )
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 BOOTSTRAP = 30.0  # seconds from the start of the command on the host to its first sign of life
 
@@ -109,7 +112,11 @@ class Sessions:
         )
         position = ReplicaPosition(id=known.store_id, seq=known.seq)
         session = Session(connection, bootstrap, self._hello.replace(agent=host.name, replica=position), listener)
-        await session.open()
+        try:
+            await session.open()
+        except BaseException:
+            await session.abort()
+            raise
         return session
 
     async def _connect(self, host: Host) -> Connection:
@@ -134,19 +141,24 @@ class Sessions:
         await self._connector.close()
 
     def remember(
-        self, host: Host, account: str, replica: ReplicaChange | None, shipped: Iterable[str]
-    ) -> StateError | None:
+        self,
+        host: Host,
+        account: str,
+        replica: ReplicaChange | None,
+        rows: Iterable[JsonObject] | None,
+        shipped: Iterable[str],
+    ) -> None:
         """Keep what a session taught us: the payload is there, these contents are, and the state's changes.
 
-        Returns what went wrong: it is only a memory, and the next run asks the host again.
+        Raises StateError.
         """
-        try:
-            self._memory.remember(
-                agent_name(host, account), payload=self._bundle.sha256, assets=frozenset(shipped), replica=replica
-            )
-        except StateError as error:
-            return error
-        return None
+        self._memory.remember(
+            agent_name(host, account),
+            payload=self._bundle.sha256,
+            assets=frozenset(shipped),
+            replica=replica,
+            rows=rows,
+        )
 
 
 def agent_name(host: Host, account: str) -> str:

@@ -30,7 +30,7 @@ from sloth.errors import AuthError, CallError, HostKeyError, SiteError, SlothErr
 from sloth.payload.kernel.status import Status
 from sloth.playbook import Done, Error, OnFailure, Program, Task
 
-GRACE = 10.0  # seconds that a cancelled call has to answer
+GRACE = 4.0  # seconds that a cancelled call has to answer: the payload kills a command after 3
 
 
 class Stop(Exception):
@@ -165,11 +165,14 @@ class Tasks:
 
     async def _body(self, program: Program, task: Task) -> SlothError | None:
         """Run the task's function once; return what ended it, None when it came to its end."""
+        limit = asyncio.timeout(task.timeout)
         try:
-            async with asyncio.timeout(task.timeout):
+            async with limit:
                 end = await self._interpreter.drive(program, program.start(task))
                 return await self._failure_of(end)
         except TimeoutError:
+            if not limit.expired():
+                raise  # it is the system's own error
             text = f"task {task.name} did not end within {task.timeout:g} seconds"
             busy = self._calls.current
             failure = await self._calls.cancel(GRACE, text)

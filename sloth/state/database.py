@@ -5,12 +5,44 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from sloth.errors import StateError
+from sloth.errors import StateBusy, StateError
+from sloth.payload.kernel.hashing import as_utf8
 
 BUSY_SECONDS = 30.0  # how long to wait for another process that holds a file
+POLL = 0.05  # seconds between two tries; SQLite's own waiting answers no Ctrl-C
+
+
+class Database(sqlite3.Connection):
+    """A connection whose errors are StateErrors; it waits `patience` seconds for a process that holds the file."""
+
+    path = Path()
+    patience = BUSY_SECONDS
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        return self._patiently(super().execute, sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        return self._patiently(super().executemany, sql, parameters)
+
+    def _patiently(self, do: Callable[[str, Any], sqlite3.Cursor], sql: str, parameters: Any) -> sqlite3.Cursor:
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                return do(sql, parameters)
+            except UnicodeEncodeError:  # a name on a host need not be UTF-8, and SQLite takes nothing else
+                parameters = tuple(as_utf8(value) if isinstance(value, str) else value for value in parameters)
+            except sqlite3.Error as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise StateError(f"cannot use {self.path}: {error}") from error
+                if time.monotonic() >= end:
+                    hint = "another sloth-runner, or a program that reads it, has it; try again"
+                    raise StateBusy(f"{self.path} is locked by another process", hint=hint) from error
+                time.sleep(POLL)
 
 
 def sloth_home() -> Path:
@@ -18,17 +50,19 @@ def sloth_home() -> Path:
     return Path(os.environ.get("SLOTH_HOME") or Path.home() / ".sloth-runner")
 
 
-def open_database(path: Path, migrations: Sequence[Sequence[str]]) -> sqlite3.Connection:
+def open_database(path: Path, migrations: Sequence[Sequence[str]], patience: float = BUSY_SECONDS) -> Database:
     """Open a SQLite file, creating it (mode 0600) or bringing it to the newest format as needed.
 
-    migrations[n] holds the statements that lead from format n to n + 1; an empty file has format 0. Raises StateError.
+    migrations[n] holds the statements that lead from format n to n + 1; an empty file has format 0. patience: seconds
+    to wait for another process that holds it. Raises StateError, StateBusy.
     """
     newest = len(migrations)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        _use_wal(database)
+        database = sqlite3.connect(path, timeout=POLL, isolation_level=None, factory=Database)
+        database.path, database.patience = path, patience
+        database.execute("PRAGMA journal_mode=WAL")
         database.execute("BEGIN IMMEDIATE")
         version = int(database.execute("PRAGMA user_version").fetchone()[0])
         if version < newest:
@@ -39,8 +73,12 @@ def open_database(path: Path, migrations: Sequence[Sequence[str]]) -> sqlite3.Co
         database.execute("COMMIT")
     except OSError as error:
         raise StateError(f"cannot open {path}: {error.strerror}") from error
+    except StateBusy:
+        raise
+    except StateError as error:
+        raise StateError(error.message, hint="move it away; the next run creates a new one") from error
     except sqlite3.Error as error:
-        raise StateError(f"cannot use {path}: {error}", hint="move it away; the next run creates a new one") from error
+        raise StateError(f"cannot open {path}: {error}") from error
     if version > newest:
         database.close()
         raise StateError(
@@ -50,26 +88,13 @@ def open_database(path: Path, migrations: Sequence[Sequence[str]]) -> sqlite3.Co
     return database
 
 
-def _use_wal(database: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging. SQLite's busy timeout does not cover the switch, so wait here."""
-    end = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-
-
 class Transaction:
     """A context manager: BEGIN IMMEDIATE at its start, then COMMIT, or ROLLBACK after an exception."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
-    def __enter__(self) -> sqlite3.Connection:
+    def __enter__(self) -> Database:
         self._database.execute("BEGIN IMMEDIATE")
         return self._database
 

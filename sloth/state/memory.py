@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
@@ -14,6 +16,9 @@ from sloth.payload.kernel.record import ReplicaChange
 from sloth.payload.state.store import Store
 from sloth.state.database import Transaction, open_database, sloth_home
 from sloth.state.run_records import RunRecords
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 # MIGRATIONS[n] leads from format n to n + 1. Never change one that was released: tests/formats has a file of each.
 MIGRATIONS = (
@@ -79,6 +84,10 @@ class Memory:
     def close(self) -> None:
         self._database.close()
 
+    def do_not_block(self) -> None:
+        """Raise StateBusy at once when another process holds the file: the caller tries again by itself."""
+        self._database.patience = 0.0
+
     # Hosts
 
     def known(self, names: Iterable[str]) -> dict[str, Known]:
@@ -99,24 +108,32 @@ class Memory:
         rows = self._database.execute("SELECT name FROM agents WHERE substr(name, 1, ?)=?", (len(host) + 1, host + "@"))
         return sorted(row[0].partition("@")[2] for row in rows)
 
-    def remember(self, name: str, *, payload: str, assets: frozenset[str], replica: ReplicaChange | None) -> None:
-        """Keep what a session showed; `replica` is what the replica lacks of the host's state. Raises StateError.
+    def remember(
+        self,
+        name: str,
+        *,
+        payload: str,
+        assets: frozenset[str],
+        replica: ReplicaChange | None,
+        rows: Iterable[JsonObject] | None = None,
+    ) -> None:
+        """Keep what a session showed; `replica` and `rows` are what the replica lacks of the host's state.
 
-        Without `replica`, nothing is known of the host's state, and only the content is remembered.
+        Raises StateError. Without `replica`, nothing is known of the host's state, and only the content is remembered.
         """
         if replica:
-            self._replicate(name, replica)
+            self._replicate(name, replica, rows)
         with Transaction(self._database):
             if replica:
                 values = (name, payload, replica.id, replica.seq, int(time.time()))
                 self._database.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?)", values)
             self._database.execute("DELETE FROM assets WHERE name=?", (name,))
-            rows = [(name, sha256) for sha256 in assets]
-            self._database.executemany("INSERT INTO assets VALUES (?, ?)", rows)
+            held = [(name, sha256) for sha256 in assets]
+            self._database.executemany("INSERT INTO assets VALUES (?, ?)", held)
 
-    def absorb(self, name: str, replica: ReplicaChange) -> None:
+    def absorb(self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None = None) -> None:
         """Bring the replica up to date after a state was edited outside of a run. Raises StateError."""
-        self._replicate(name, replica)
+        self._replicate(name, replica, rows)
         values = (replica.id, replica.seq, name)
         self._database.execute("UPDATE agents SET store=?, seq=? WHERE name=?", values)
 
@@ -124,15 +141,15 @@ class Memory:
         """Return the path of the replica of an agent's state file, whether or not there is one."""
         return self.directory / "replicas" / f"{name}.db"
 
-    def _replicate(self, name: str, replica: ReplicaChange) -> None:
+    def _replicate(self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None) -> None:
         path = self.replica_path(name)
-        if not (replica.rows or replica.removed or replica.whole or not path.exists()):
+        if not (rows is not None or replica.removed or replica.whole or not path.exists()):
             return
         try:
             copy = Store(str(path))
-            copy.absorb(replica)
+            copy.absorb(replica, rows or ())
             copy.close()
-        except (StoreError, KeyError, TypeError, ValueError) as error:
+        except (StoreError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise StateError(f"cannot write the replica {path}: {error}") from error
 
     # Hashes of this machine's own files
@@ -140,14 +157,18 @@ class Memory:
     def hash_of(self, path: str, info: os.stat_result) -> str | None:
         """Return the SHA-256 of a file as it was last hashed, or None if it may have changed since."""
         statement = "SELECT sha256, device, inode, size, mtime_ns, ctime_ns FROM hashes WHERE path=?"
-        row = self._database.execute(statement, (path,)).fetchone()
+        try:
+            row = self._database.execute(statement, (path,)).fetchone()
+        except StateError:  # it is only quicker
+            return None
         return str(row[0]) if row and tuple(row[1:]) == _signature(info) else None
 
     def keep_hash(self, path: str, info: os.stat_result, sha256: str) -> None:
         """Remember the hash of a file; `info` was taken before the file was read."""
         if time.time_ns() - info.st_ctime_ns > SETTLED_NS:
             values = (path, *_signature(info), sha256)
-            self._database.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            with contextlib.suppress(StateError):
+                self._database.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def _signature(info: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
-from sloth.state.database import Transaction
+from sloth.payload.kernel.hashing import as_utf8
+from sloth.state.database import Database, Transaction
 
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
 
@@ -97,10 +97,14 @@ _RESULT = ",".join(field.name for field in fields(RunResult))
 _RECORD = ",".join(field.name for field in fields(RunRecord))
 
 
+def _storable(value: str | None) -> str | None:
+    return None if value is None else as_utf8(value)
+
+
 class RunRecords:
     """The tables `runs` and `run_results` of the controller's database."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, run: str, site: str, who: str, hosts: int) -> None:
@@ -118,7 +122,7 @@ class RunRecords:
         results: Sequence[RunResult] = (),
     ) -> None:
         """Record how a run ended; `status` is its exit status."""
-        rows = [(run, *astuple(result)) for result in results]
+        rows = [(run, *map(_storable, astuple(result))) for result in results]
         with Transaction(self._database):
             self._database.executemany(f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             columns = "".join(f"{name}=?, " for name in _COUNTS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
-from sloth.state.database import Transaction, open_database, sloth_home
+from sloth.state.database import BUSY_SECONDS, Database, Transaction, open_database, sloth_home
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -97,13 +96,20 @@ class Shared:
     def __init__(self, path: Path | None = None) -> None:
         """Open nothing yet: most runs share nothing."""
         self._path = path or sloth_home() / "shared.db"
-        self._opened: sqlite3.Connection | None = None
+        self._opened: Database | None = None
+        self._patience = BUSY_SECONDS
 
     @property
-    def _database(self) -> sqlite3.Connection:
+    def _database(self) -> Database:
         if self._opened is None:
-            self._opened = open_database(self._path, MIGRATIONS)
+            self._opened = open_database(self._path, MIGRATIONS, self._patience)
         return self._opened
+
+    def do_not_block(self) -> None:
+        """Raise StateBusy at once when another process holds the file: the caller tries again by itself."""
+        self._patience = 0.0
+        if self._opened is not None:
+            self._opened.patience = 0.0
 
     def call(self, op: str, args: Sequence[Json]) -> Json:
         """Perform the operation `op` of Lua's `state` table. Raises StateError, also for invalid arguments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -19,6 +20,8 @@ BYTES = 1024 * 1024  # bytes in flight
 INLINE = 4096  # bytes; a content up to this size always goes with its call
 PUSH = 64 * 1024  # bytes; up to this size it goes with its call when the host is not known to have it
 TOGETHER = 8  # pieces of a file that are written at once
+REPLIES = 256 * 1024 * 1024  # bytes of a session's replies in all: the run remembers them
+NEEDS = 8  # times that a host may ask for one asset
 
 
 class Sink(Protocol):
@@ -40,6 +43,8 @@ class _Sent:
         self.size = size
         self.sink: Sink | None = None
         self.sink_error = ""
+        self.needs: Counter[int] = Counter()  # how often the host has asked for an asset, by index
+        self.shipping: set[int] = set()  # the assets that are being sent
 
 
 class CallsInFlight:
@@ -52,6 +57,7 @@ class CallsInFlight:
         self._on_fetch = on_fetch
         self._sent: dict[int, _Sent] = {}
         self._bytes = 0
+        self._answered = 0  # bytes of all replies
         self._room = asyncio.Event()
 
     async def submit(
@@ -93,8 +99,11 @@ class CallsInFlight:
         if self._outbox.end is not None:
             raise self._outbox.end
 
-    def answer(self, reply: Reply) -> None:
-        """Take a reply. Raises ProtocolError when its call was not made, or it is none of a call."""
+    def answer(self, reply: Reply, size: int) -> None:
+        """Take a reply of `size` bytes. Raises ProtocolError when its call was not made, or it is none of a call."""
+        self._answered += size
+        if self._answered > REPLIES:
+            raise ProtocolError(f"{self._host} sent more than {REPLIES} bytes of replies")
         if reply.status is Status.UNREACHABLE:
             raise ProtocolError(f"{self._host} sent a reply with the status {reply.status}")
         sent = self._sent.pop(reply.id, None)
@@ -118,14 +127,24 @@ class CallsInFlight:
         self._room.set()
 
     def asset(self, number: int, index: int) -> Asset:
-        """Return an asset that the host needs. Raises ProtocolError when none was offered."""
+        """Return an asset that the host needs, to be shipped. Raises ProtocolError when it may not have it."""
         sent = self._sent.get(number)
         if sent is None or not 0 <= index < len(sent.assets) or sent.assets[index].open is None:
             raise ProtocolError(f"{self._host} asks for a file that was not offered")
+        sent.needs[index] += 1
+        if index in sent.shipping or sent.needs[index] > NEEDS:
+            raise ProtocolError(f"{self._host} asks for a file again and again")
+        sent.shipping.add(index)
         return sent.assets[index]
 
     async def ship(self, number: int, index: int, asset: Asset) -> None:
         """Stream a content that the host needs; stop when the call is answered without it."""
+        sent = self._sent.get(number)
+        if sent is not None:
+            await self._ship(number, index, asset)
+            sent.shipping.discard(index)
+
+    async def _ship(self, number: int, index: int, asset: Asset) -> None:
         frames: list[bytes] = []
         try:
             for frame in asset.blobs(number, index):
@@ -140,8 +159,11 @@ class CallsInFlight:
         if number in self._sent:
             await self._outbox.write(*frames, wire.Blob(number, index, b"").pack())
 
-    async def fetched(self, blob: wire.Blob) -> None:
-        """Take a piece of a file that the host sends; the empty piece ends it. Raises ProtocolError."""
+    def fetched(self, blob: wire.Blob) -> messages.Stored | None:
+        """Take a piece of a file that the host sends; the empty piece ends it, and is answered.
+
+        Raises ProtocolError.
+        """
         sent = self._sent.get(blob.call)
         if sent is None or self._on_fetch is None:
             raise ProtocolError(f"{self._host} sends a file that was not requested")
@@ -151,7 +173,7 @@ class CallsInFlight:
             if sent.sink is not None:
                 if blob.data:
                     sent.sink.write(blob.data)
-                    return
+                    return None
                 sink, sent.sink = sent.sink, None
                 sink.finish()
         except OSError as error:
@@ -159,8 +181,7 @@ class CallsInFlight:
                 sent.sink.abort()
                 sent.sink = None
             sent.sink_error = f"the controller cannot store {error.filename or 'the file'}: {error.strerror}"
-        if not blob.data:
-            await self._outbox.send(messages.Stored(id=blob.call, error=sent.sink_error))
+        return None if blob.data else messages.Stored(id=blob.call, error=sent.sink_error)
 
 
 def retrieve(future: asyncio.Future[T]) -> None:

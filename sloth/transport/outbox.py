@@ -31,6 +31,7 @@ class Outbox:
         self._waiting: list[bytes] = []
         self._waiting_since = 0.0
         self._writing_since: float | None = None
+        self.taken = 0  # writes that the host has taken
         self.end: HostError | None = None  # why nothing can be written any more
 
     async def begin(self, process: RemoteProcess, header: bytes) -> None:
@@ -52,6 +53,12 @@ class Outbox:
         self._check()
         self._urgent.append(wire.pack(message))
         await self._flush()
+
+    def post_first(self, message: Message) -> None:
+        """Let a message be written before what waits, and do not wait for that; one that is stuck is enough."""
+        if self.end is None and not self._urgent:
+            self._urgent.append(wire.pack(message))
+            self._spawn(self._flush())
 
     async def write(self, *frames: bytes) -> None:
         """Write packed frames now, after what waits. Raises HostError when the session has ended."""
@@ -111,6 +118,7 @@ class Outbox:
             async with asyncio.timeout(STALLED):
                 with contextlib.suppress(OSError):  # the reading side finds out how it ended
                     await self._process.write(data)
+            self.taken += 1
         except TimeoutError:
             error = ConnectionLost(
                 f"{self._host} has read nothing for {STALLED:g} seconds",

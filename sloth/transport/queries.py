@@ -14,28 +14,43 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
 
 
+ANSWER = 256 * 1024 * 1024  # bytes of the answer to one query
+
+
+class _Waiting:
+    """A query and the pages of its answer so far."""
+
+    def __init__(self, future: asyncio.Future[Rows]) -> None:
+        self.future = future
+        self.rows: Rows = []
+        self.size = 0
+
+
 class Queries:
     """Every query is answered by pages of rows, or gets a HostError."""
 
     def __init__(self, host: str, outbox: Outbox) -> None:
         self._host = host
         self._outbox = outbox
-        self._waiting: dict[int, tuple[asyncio.Future[Rows], Rows]] = {}
+        self._waiting: dict[int, _Waiting] = {}
 
     async def query(self, number: int, op: str, args: JsonObject) -> Rows:
         """Query the host's state; see payload/session/queries.py. Raises StateError, HostError."""
         future: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
         future.add_done_callback(retrieve)
-        self._waiting[number] = (future, [])
+        self._waiting[number] = _Waiting(future)
         await self._outbox.send(messages.StateQuery(id=number, op=op, args=args))
         return await future
 
-    def take(self, page: messages.Rows) -> None:
-        """Take a page of rows; the last one answers the query. Raises ProtocolError."""
+    def take(self, page: messages.Rows, size: int) -> None:
+        """Take a page of rows, of `size` bytes; the last one answers the query. Raises ProtocolError."""
         waiting = self._waiting.get(page.id)
         if waiting is None:
             raise ProtocolError(f"{self._host} sent the answer to a query that was not made")
-        future, rows = waiting
+        future, rows = waiting.future, waiting.rows
+        waiting.size += size
+        if waiting.size > ANSWER:
+            raise ProtocolError(f"{self._host} sent more than {ANSWER} bytes as the answer to one query")
         rows += page.rows
         if page.more:
             return
@@ -50,7 +65,7 @@ class Queries:
 
     def end(self, error: HostError) -> None:
         """Answer every query with `error`."""
-        for future, _ in self._waiting.values():
-            if not future.done():
-                future.set_exception(error)
+        for waiting in self._waiting.values():
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
         self._waiting.clear()

@@ -28,11 +28,13 @@ from sloth.transport.queries import Queries
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
+    from sloth.transport.replica import ReplicaRows
 
 PING = 15.0  # seconds between signs of life
+SILENCE = 60.0  # seconds without one from the host, which sends them whatever it is busy with
 BYE = 60.0  # seconds for the payload to look for orphans, commit and answer
 CLOSE = 10.0  # seconds for the host to take what was sent before the session closes
-CANCEL = 2.0  # seconds for the host to take a cancellation
+CANCEL = 1.0  # seconds for the host to take a cancellation
 READ = 256 * 1024
 
 
@@ -62,7 +64,9 @@ class Session:
         self._outbox = Outbox(self._host, self._spawn)
         self._calls = CallsInFlight(self._host, self._outbox, listener.fetch)
         self._queries = Queries(self._host, self._outbox)
-        self._replica: Rows = []
+        self._received = 0  # chunks that the host has sent
+        self._is_closing = False
+        self.replica_rows: ReplicaRows | None = None  # what came before Bye, if anything did
         self._secrets: set[str] = set()
         loop = asyncio.get_running_loop()
         self._bye: asyncio.Future[messages.Bye] = loop.create_future()
@@ -81,19 +85,19 @@ class Session:
         """Start the payload and greet it; what fails later fails in the calls. Raises HostError."""
         await self._bootstrap.start(self._connection, self._outbox, wire.pack(self._hello))
         self._spawn(self._converse())
-        self._spawn(self._ping())
+        self._spawn(self._keep_alive())
         self._spawn(self._watch())
 
     async def close(self, evaluation: Evaluation | None = None) -> tuple[ReplicaChange | None, messages.Bye]:
-        """Let the payload commit and end; return what our replica lacks, and its goodbye. Raises HostError.
+        """Let the payload commit and end; return how our replica changes, and its goodbye. Raises HostError.
 
-        evaluation: given when all of the site was evaluated; the goodbye then names what it no longer does.
+        evaluation: given when all of the site was evaluated; the goodbye then names what it no longer does. What the
+        replica lacks is in `replica_rows`.
         """
         try:
+            self._is_closing = True
             await self._send_close(messages.Close(evaluation=evaluation))
             bye = await asyncio.wait_for(asyncio.shield(self._bye), BYE)
-            if bye.replica is not None:
-                bye.replica.rows = self._replica
             return bye.replica, bye
         except TimeoutError:
             raise ConnectionLost(f"{self._host} did not close the session within {BYE:g} seconds") from None
@@ -108,6 +112,10 @@ class Session:
                 await self._outbox.send(close)
         except TimeoutError:
             raise ConnectionLost(f"{self._host} does not read what is sent to it", hint="run again") from None
+
+    def end_now(self, error: HostError) -> None:
+        """Answer everything that still waits with `error`, and send nothing more; abort() must follow."""
+        self._finish(error)
 
     async def abort(self) -> None:
         """End the session now."""
@@ -149,10 +157,24 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(forget)
 
-    async def _ping(self) -> None:
-        while self._outbox.end is None:
+    async def _keep_alive(self) -> None:
+        """Send signs of life, and end the session when the host sends none: its payload may be stopped.
+
+        What it takes is one, too, since its own may be slow behind a slow link. They are counted in our own: after a
+        time in which the controller was asleep or busy, a host must get the time to be heard.
+        """
+        quiet = seen = 0
+        while True:
             await asyncio.sleep(PING)
-            await self._outbox.send(messages.Ping())
+            signs = self._received + self._outbox.taken
+            quiet = quiet + 1 if signs == seen and self.ready.done() else 0
+            seen = signs
+            if quiet * PING >= SILENCE:
+                raise ConnectionLost(
+                    f"{self._host} has given no sign of life for {SILENCE:g} seconds",
+                    hint="its payload may be stopped, or the network down; run again",
+                )
+            self._outbox.post_first(messages.Ping())
 
     async def _watch(self) -> None:
         """Report a payload that starts but never becomes ready (and waits for no lock) as an error."""
@@ -171,7 +193,8 @@ class Session:
             decoder = wire.Decoder(messages.FROM_PAYLOAD)
             while True:
                 for frame in decoder.feed(rest):
-                    await self._take(frame)
+                    self._take(frame, decoder.size)
+                self._received += 1
                 rest = await self._bootstrap.process.read(READ)
                 if not rest:
                     break
@@ -179,12 +202,19 @@ class Session:
             raise ProtocolError(f"{self._host} sent an invalid message: {error.message}") from error
         raise await self._bootstrap.explain_end(begun=True)
 
-    async def _take(self, frame: messages.Message | wire.Blob) -> None:
+    def _take(self, frame: messages.Message | wire.Blob, size: int) -> None:
+        """Take a frame of `size` bytes. Raises HostError when it may not come now, or at all."""
+        if not self.ready.done() and not isinstance(frame, (Ready, messages.Waiting, messages.Fail, messages.Alive)):
+            raise ProtocolError(f"{self._host} sent a message before it was ready")
         match frame:
             case wire.Blob():
-                await self._calls.fetched(frame)
+                stored = self._calls.fetched(frame)
+                if stored is not None:
+                    self._spawn(self._outbox.send(stored))  # the host must be read meanwhile
             case Reply():
-                self._calls.answer(frame)
+                self._calls.answer(frame, size)
+            case messages.Alive():
+                pass  # it came, which is all that it says
             case messages.Output():
                 self._listener.output(frame.id, frame.stream, frame.data)
             case messages.Need():
@@ -193,21 +223,34 @@ class Session:
             case Ready():
                 if frame.v != messages.VERSION:
                     raise ProtocolError(f"{self._host} uses protocol version {frame.v}, not {messages.VERSION}")
-                if not self.ready.done():
-                    self.ready.set_result(frame)
+                self._check_turn(not self.ready.done(), frame)
+                self.ready.set_result(frame)
             case messages.Waiting():
+                self._check_turn(not self.ready.done(), frame)
                 self._listener.waiting(frame.holder)
             case messages.Rows():
-                self._queries.take(frame)
+                self._queries.take(frame, size)
             case messages.ReplicaPage():
-                self._replica += frame.rows
+                self._check_turn(self._is_closing and not self._bye.done(), frame)
+                self._add_to_replica(frame.rows, size)
             case messages.Bye():
-                if not self._bye.done():
-                    self._bye.set_result(frame)
+                self._check_turn(self._is_closing and not self._bye.done(), frame)
+                self._bye.set_result(frame)
             case messages.Fail():
                 raise self._failure(frame)
             case _:
-                raise ProtocolError(f"{self._host} sent an unexpected message: {frame.TYPE}")
+                self._check_turn(False, frame)
+
+    def _check_turn(self, is_right: bool, message: messages.Message) -> None:
+        if not is_right:
+            raise ProtocolError(f"{self._host} sent an unexpected message: {message.TYPE}")
+
+    def _add_to_replica(self, rows: Rows, size: int) -> None:
+        if self.replica_rows is None:
+            from sloth.transport.replica import ReplicaRows  # a converged run has none
+
+            self.replica_rows = ReplicaRows(self._host)
+        self.replica_rows.add(rows, size)
 
     def _failure(self, fail: messages.Fail) -> HostError:
         text = f"{self._host}: {fail.error}"

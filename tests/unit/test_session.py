@@ -123,7 +123,8 @@ async def test_what_is_right_is_returned() -> None:
 )
 async def test_an_invalid_message_ends_the_session_and_answers_everything(frame: object, problem: str) -> None:
     body = json.dumps(frame).encode("ascii")
-    for answer in await outcomes([wire.HEADER.pack(len(body), wire.JSON) + body]):
+    before = b"" if problem == "version 3" else wire.pack(READY)
+    for answer in await outcomes([before + wire.HEADER.pack(len(body), wire.JSON) + body]):
         assert isinstance(answer, ProtocolError)
         assert problem in answer.message
 
@@ -136,7 +137,7 @@ def test_whatever_a_host_sends_everything_is_answered(kind: str, data: st.DataOb
     frame["id"] = data.draw(st.sampled_from([1, 2, 3]))
     frame[data.draw(st.sampled_from([*cls.fields, "t"]))] = data.draw(json_values)
     body = json.dumps({"t": kind, **frame}).encode("ascii")
-    output = [wire.HEADER.pack(len(body), wire.JSON) + body, wire.pack(messages.Bye())]
+    output = [wire.pack(READY), wire.HEADER.pack(len(body), wire.JSON) + body, wire.pack(messages.Bye())]
     reply, rows, end = asyncio.run(outcomes(output))
     assert isinstance(reply, messages.Reply | HostError)
     assert isinstance(rows, list | HostError | StateError)

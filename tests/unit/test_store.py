@@ -111,7 +111,7 @@ def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -
             store.records.clear()
         else:
             changes = store.changes_since(seen)
-            replica.absorb(changes)
+            replica.absorb(changes, changes.rows)
             seen = ReplicaPosition(id=changes.id, seq=changes.seq)
         store.commit()
     hidden = ("checked_at",)

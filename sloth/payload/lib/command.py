@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEEP = 1024 * 1024  # bytes of each of stdout and stderr that are kept for the result
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+CANCELLED = 3.0  # the same for a command of a run that was interrupted, or of a task whose time is over
 TICK = 0.2  # seconds between looks at whether the run was cancelled
 
 
@@ -169,7 +170,7 @@ class _Conversation(object):
         if not self._ended and self._child.poll() is None and (is_late or self._link.cancelled()):
             self._ended = "cancelled" if self._link.cancelled() else "timeout"
             _signal_group(self._child, signal.SIGTERM)
-            self._kill_at = now + GRACE
+            self._kill_at = now + (CANCELLED if self._ended == "cancelled" else GRACE)
         if self._kill_at is not None and now > self._kill_at:
             _signal_group(self._child, signal.SIGKILL)
             self._kill_at = now + GRACE

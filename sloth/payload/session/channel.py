@@ -11,7 +11,7 @@ from sloth.payload.session import messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Deque, Iterator
+    from typing import Callable, Deque, Iterator
 
     from sloth.payload.kernel.content import Content
     from sloth.payload.kernel.record import Asset
@@ -19,8 +19,58 @@ if TYPE_CHECKING:
     from sloth.payload.session.wire import Blob
 
 SILENCE = 60.0  # seconds without a byte from the controller, which pings every 15, until it counts as disconnected
+BEAT = 10.0  # seconds between signs of life
 INBOX = 4 * 1024 * 1024  # bytes of pulled content that may wait in memory
 ANSWER = 600.0  # seconds within which the controller confirms a fetched file
+
+
+class FrameWriter(object):
+    """Writes frames, each of them whole, from whichever thread."""
+
+    def __init__(self, descriptor: "int", ended: "Callable[[], str]") -> "None":
+        """ended: returns why nothing more can be read from the other end, "" while it can."""
+        self._descriptor = descriptor
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._next_beat = time.monotonic() + BEAT
+        os.set_blocking(descriptor, False)
+
+    def write(self, data: "bytes") -> "None":
+        """Write frames. Raises Disconnected."""
+        with self._lock:
+            self._write(memoryview(data))
+
+    def beat(self) -> "None":
+        """Send a sign of life when one is due. It does not block: the reading thread calls it."""
+        now = time.monotonic()
+        if now < self._next_beat or not self._lock.acquire(False):  # who writes is a sign of life
+            return
+        try:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            if poll.poll(0):  # then it takes that little at once
+                self._write(memoryview(wire.pack(messages.Alive())))
+                self._next_beat = now + BEAT
+        except Disconnected:
+            pass  # that is noticed where the controller is read
+        finally:
+            self._lock.release()
+
+    def _write(self, view: "memoryview") -> "None":
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        while view:
+            ready = poll.poll(1000)
+            if self._ended() and not ready:
+                raise Disconnected(self._ended())
+            if not ready:
+                continue
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Disconnected(str(error))
 
 
 class Channel(object):
@@ -33,7 +83,7 @@ class Channel(object):
     def __init__(self, reader: "int", writer: "int") -> "None":
         """reader, writer: file descriptors."""
         self._reader = reader
-        self._writer = writer
+        self._frames = FrameWriter(writer, lambda: self._ended)
         self._messages: "Deque[Message]" = collections.deque()
         self._pieces: "dict[int, dict[int, Deque[bytes]]]" = {}  # call -> asset index -> pieces; b"" ends them
         self._held = 0  # bytes in _pieces
@@ -44,8 +94,6 @@ class Channel(object):
         self._ended = ""  # why nothing more will come
         self._violation: "wire.WireError | None" = None  # if it is what the controller sent that ended it
         self._condition = threading.Condition()
-        self._write_lock = threading.Lock()
-        os.set_blocking(writer, False)
 
     def start(self) -> "None":
         """Begin to read."""
@@ -58,11 +106,18 @@ class Channel(object):
     def _read(self) -> "None":
         why = "the controller closed the connection"
         decoder = wire.Decoder(messages.FROM_CONTROLLER)
+        heard = time.monotonic()
         try:
             while True:
-                if not select.select([self._reader], [], [], SILENCE)[0]:
+                is_readable = select.select([self._reader], [], [], BEAT)[0]
+                self._frames.beat()
+                now = time.monotonic()
+                if not is_readable:
+                    if now - heard < SILENCE:
+                        continue
                     why = "no sign of life from the controller for %d seconds" % SILENCE
                     break
+                heard = now
                 data = os.read(self._reader, 256 * 1024)
                 if not data:
                     break
@@ -100,6 +155,7 @@ class Channel(object):
     def _keep(self, blob: "Blob") -> "None":
         """Keep a piece for pull(). While too many wait, this stops reading, and so the controller's writing."""
         while self._held > INBOX and blob.call == self._current and not self._ended:
+            self._frames.beat()
             self._condition.wait(1)
         if blob.call >= self._current:
             self._pieces.setdefault(blob.call, {}).setdefault(blob.index, collections.deque()).append(blob.data)
@@ -199,20 +255,4 @@ class Channel(object):
 
     def write(self, data: "bytes") -> "None":
         """Write frames. Raises Disconnected."""
-        view = memoryview(data)
-        with self._write_lock:
-            poll = select.poll()
-            poll.register(self._writer, select.POLLOUT)
-            while view:
-                ready = poll.poll(1000)
-                if self._ended and not ready:
-                    raise Disconnected(self._ended)
-                if not ready:
-                    continue
-                try:
-                    view = view[os.write(self._writer, view) :]
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    self._ended = self._ended or str(error)
-                    raise Disconnected(self._ended)
+        self._frames.write(data)

@@ -210,6 +210,12 @@ class ReplicaPage(Message):
     rows: "list[JsonObject]"
 
 
+class Alive(Message):
+    """A sign of life, whatever the payload is busy with: without one for long, its host is lost."""
+
+    TYPE = "alive"
+
+
 class Bye(Message):
     """All is committed."""
 
@@ -223,7 +229,7 @@ def _by_type(*classes: "type[Message]") -> "dict[str, type[Message]]":
 
 
 FROM_CONTROLLER = _by_type(Hello, Call, Secrets, Cancel, StateQuery, Stored, Ping, Close)
-FROM_PAYLOAD = _by_type(Ready, Waiting, Reply, Need, Output, Rows, Fail, ReplicaPage, Bye)
+FROM_PAYLOAD = _by_type(Ready, Waiting, Reply, Need, Output, Rows, Fail, ReplicaPage, Alive, Bye)
 
 
 def read(frame: "Json", types: "Mapping[str, type[Message]]") -> "Message":

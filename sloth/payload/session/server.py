@@ -45,7 +45,12 @@ class Replies(object):
         """Let a reply wait for the next flush()."""
         if not self._frames:
             self._since = time.monotonic()
-        self._frames.append(wire.pack(reply))
+        try:
+            frame = wire.pack(reply)
+        except wire.WireError as error:  # what a module returns has no limits
+            text = "it was done, but its result cannot be sent: %s" % error.message
+            frame = wire.pack(messages.Reply(id=reply.id, status=Status.FAILED, error=text))
+        self._frames.append(frame)
 
     def is_due(self) -> "bool":
         """Return whether the oldest has waited long enough."""

@@ -32,6 +32,8 @@ BLOB_HEADER = struct.Struct(">IH")
 MAX_BODY = 16 * 1024 * 1024
 CHUNK = 64 * 1024  # bytes of a file in one BLOB
 DIGITS = 20  # of an integer: those of 64 bits and a sign
+DEPTH = 100  # lists and objects in one another; whatever walks through a message must not run out of stack
+PARTS = 1000 * 1000  # lists, objects and their elements in one message: of each byte of one come up to thirty in memory
 
 
 class WireError(PayloadError):
@@ -55,14 +57,52 @@ class Blob(object):
 
 
 def pack(message: "Message") -> "bytes":
-    """Return the frame of a message. Raises WireError when it is longer than MAX_BODY or contains NaN or Infinity."""
+    """Return the frame of a message. Raises WireError when read() would refuse it: it is too long or too deep, ..."""
+    plain = dict(message.plain(), t=message.TYPE)
     try:
-        body = _encode(dict(message.plain(), t=message.TYPE)).encode("ascii")
-    except ValueError as error:
+        body = _encode(plain).encode("ascii")
+    except (ValueError, RecursionError) as error:
         raise WireError(str(error))
     if len(body) > MAX_BODY:
         raise WireError("a message of %d bytes exceeds the limit of %d" % (len(body), MAX_BODY))
+    if body.count(b"{") + body.count(b"[") > DEPTH:
+        _check_shape(body, plain)
     return HEADER.pack(len(body), JSON) + body
+
+
+def _check_shape(body: "bytes", plain: "Json") -> "None":
+    """Raise WireError for a message that is nested too deep. What is called for each message counts brackets first."""
+    _check_parts(body)
+    if _is_too_deep(plain):
+        raise WireError("a message nested more than %d deep" % DEPTH)
+
+
+def _check_parts(body: "bytes") -> "None":
+    """Raise WireError for a message of too many parts, before they are made."""
+    if len(body) < PARTS or _count_parts(body) <= PARTS:
+        return
+    import re  # rarely needed, and slow to load on a host
+
+    if _count_parts(re.sub(rb'"(?:[^"\\]|\\.)*"', b"", body)) > PARTS:  # without those in texts
+        raise WireError("a message of more than %d parts" % PARTS)
+
+
+def _count_parts(body: "bytes") -> "int":
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
+def _is_too_deep(plain: "Json") -> "bool":
+    level = [plain]
+    for _ in range(DEPTH):
+        level = [
+            item
+            for part in level
+            for item in (part.values() if isinstance(part, dict) else part)
+            if isinstance(item, (dict, list, tuple))
+        ]
+        if not level:
+            return False
+    return True
 
 
 class Decoder(object):
@@ -72,6 +112,7 @@ class Decoder(object):
         """types: the messages that the other end may send, messages.FROM_CONTROLLER or FROM_PAYLOAD."""
         self._types = types
         self._buffer = bytearray()
+        self.size = 0  # bytes of the body of the frame that was yielded last
 
     def feed(self, data: "bytes") -> "Iterator[Message | Blob]":
         """Take the next bytes of the stream and yield what they complete.
@@ -87,20 +128,25 @@ class Decoder(object):
             # Checked before the body is here: nobody can make us wait for, or keep, 4 GB.
             if kind not in (JSON, BLOB):
                 raise WireError("unknown frame kind %d" % kind)
-            if length > MAX_BODY:
-                raise WireError("a frame of %d bytes exceeds the limit of %d" % (length, MAX_BODY))
+            if length > _LIMITS[kind]:
+                raise WireError("a frame of %d bytes exceeds the limit of %d" % (length, _LIMITS[kind]))
             end = start + HEADER.size + length
             if len(buffer) < end:
                 break
             body = bytes(buffer[start + HEADER.size : end])
+            self.size = length
             yield _read_blob(body) if kind == BLOB else self._read_message(body)
             start = end
         if start:
             del buffer[:start]
 
     def _read_message(self, body: "bytes") -> "Message":
+        _check_parts(body)
         try:
-            return messages.read(_decode(body.decode("ascii")), self._types)
+            plain = _decode(body.decode("ascii"))
+            if body.count(b"{") + body.count(b"[") > DEPTH:
+                _check_shape(body, plain)
+            return messages.read(plain, self._types)
         except InvalidValue as error:
             raise WireError(error.message)
         except (ValueError, RecursionError) as error:
@@ -137,6 +183,7 @@ def _read_float(text: "str") -> "float":
     return number
 
 
+_LIMITS = {JSON: MAX_BODY, BLOB: BLOB_HEADER.size + CHUNK}
 # Made once: json.loads() and json.dumps() make new ones for every call that has options.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _decode = json.JSONDecoder(parse_int=_read_int, parse_float=_read_float, parse_constant=_no_constant).decode

@@ -17,6 +17,8 @@ from sloth.payload.state.signatures import Signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Iterable
+
     from sloth.payload.kernel.record import ReplicaPosition
     from sloth.payload.kernel.step import Merge
     from sloth.payload.kernel.values import JsonObject
@@ -83,14 +85,14 @@ class Store(Database):
             rows=[dict(zip(Record.COLUMNS, row)) for row in rows],
         )
 
-    def absorb(self, change: "ReplicaChange") -> "None":
-        """Bring this replica up to what changes_since() of the original returned; commits.
+    def absorb(self, change: "ReplicaChange", rows: "Iterable[JsonObject]") -> "None":
+        """Bring this replica up to what changes_since() of the original returned, with its rows; commits.
 
-        Raises KeyError, ValueError when the rows are no records.
+        Raises KeyError, OverflowError, ValueError when the rows are no records.
         """
         if change.whole:
             self.write("DELETE FROM resources")
-        for row in change.rows:
+        for row in rows:
             self.records.put_row(row)
         for key in change.removed:
             self.write("DELETE FROM resources WHERE key=?", (key,))

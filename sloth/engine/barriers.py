@@ -1,4 +1,4 @@
-"""Where hosts wait for one another: depends_on, run_once and serial; hosts run freely otherwise.
+"""Where hosts wait for one another: depends_on, run_once, serial, throttle; hosts run freely otherwise.
 
 Nothing here looks at all hosts when one of them goes on: what concerns all hosts is counted (progress.py), and a
 change wakes only those who can go on because of it. So a run costs as many steps as it has hosts times tasks.
@@ -7,14 +7,15 @@ change wakes only those who can go on because of it. So a run costs as many step
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from sloth.engine.events import Skip, SkipKind
 from sloth.engine.progress import Progress
 from sloth.errors import HostError
-from sloth.playbook import Task
+from sloth.playbook import Share, Task
 
 Pause = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -34,7 +35,10 @@ class Barriers:
     def __init__(self, hosts: Iterable[str]) -> None:
         """hosts: names in inventory order."""
         self._progress = Progress(hosts)
-        self._failed: dict[str, str] = {}  # task -> the host on which it failed (or was not run for such a reason)
+        self._failures: Counter[str] = Counter()  # task -> hosts on which it failed, or was not run for it
+        self._failed: dict[str, str] = {}  # task that failed on more hosts than it may -> the last one of them
+        self._fatal: Skip | None = None  # why no host begins another task
+        self._begun: Counter[str] = Counter()  # task -> hosts that have begun it
         self._once: set[str] = set()  # run_once tasks that have found their host
         self._waiting: dict[str, _Waiter] = {}  # by host, in the order in which they came
         self._dependents: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait until all have passed it
@@ -48,16 +52,22 @@ class Barriers:
         self._wake_after_load()
         self._fail_if_stuck()
 
-    def passed(self, host: str, task: str, failed: bool) -> None:
+    def passed(self, host: str, task: Task, failed: bool) -> None:
         """Take note that `host` has ended `task` (or will not run it).
 
-        failed: tasks that depend on it must not run.
+        failed: so that tasks that depend on it must not run, unless it may fail on as many hosts.
         """
         if failed:
-            self._failed.setdefault(task, host)
-        self._progress.pass_by(host, task)
-        self._wake_dependents(task)
-        self._wake_before(task)
+            self._failures[task.name] += 1
+            if self._failures[task.name] > task.budget(len(self._progress)):
+                self._failed.setdefault(task.name, host)
+            if task.any_errors_fatal and self._fatal is None:
+                self._fatal = Skip(SkipKind.FATAL, task.name, host)
+        self._progress.pass_by(host, task.name)
+        self._wake_dependents(task.name)
+        self._wake_before(task.name)
+        if self._fatal is not None:
+            self._wake_all()
         self._fail_if_stuck()
 
     def ended(self, host: str) -> None:
@@ -78,8 +88,8 @@ class Barriers:
         `pause()` surrounds the waiting: it lets another host run meanwhile. Raises HostError when every host waits for
         another one.
         """
-        if not (task.depends_on or task.serial or task.run_once):
-            return None
+        if not (task.depends_on or task.run_once or _is_limited(task)):
+            return self._fatal
         try:
             while not self._is_ready(host, task):
                 async with pause():
@@ -119,6 +129,10 @@ class Barriers:
             waiter.wake.set_result(None)
         return True
 
+    def _wake_all(self) -> None:
+        for waiter in list(self._waiting.values()):
+            self._wake(waiter)
+
     def _wake_dependents(self, name: str) -> None:
         """Wake those that depend on `name`, if all hosts have passed it, or it failed."""
         if name in self._failed or self._progress.is_passed_everywhere(name):
@@ -136,9 +150,7 @@ class Barriers:
             if candidate is not None:
                 self._wake(candidate)
             return
-        free = len(waiters)
-        if first.task.serial and name not in self._failed:
-            free = self._limit(first.task) - self._progress.inside(name)
+        free = self._room(first.task) if name not in self._failed else len(waiters)
         for waiter in list(waiters.values()):
             if free <= 0:
                 return
@@ -158,33 +170,44 @@ class Barriers:
     # Deciding
 
     def _decide(self, host: str, task: Task) -> Skip | None:
+        if self._fatal is not None:
+            return self._fatal
         for name in task.depends_on:
             if name in self._failed:
                 return Skip(SkipKind.DEPENDENCY, name, self._failed[name])
-        if task.serial and task.name in self._failed:
+        if _stops(task) and task.name in self._failed:
             return Skip(SkipKind.BATCH, task.name, self._failed[task.name])
         if task.run_once and task.name in self._once:
             return Skip(SkipKind.ONCE, task.name)
         if task.run_once:
             self._once.add(task.name)
         self._progress.enter(host, task.name)
+        self._begun[task.name] += 1
         return None
 
     def _is_ready(self, host: str, task: Task) -> bool:
-        if any(name in self._failed for name in task.depends_on):
+        if self._fatal is not None or any(name in self._failed for name in task.depends_on):
             return True
         if not all(self._progress.is_passed_everywhere(name) for name in task.depends_on):
             return False
-        inside = self._progress.inside(task.name)
         if task.run_once:
+            inside = self._progress.inside(task.name)
             return not inside if task.name in self._once else self._progress.first_host(task.name) == host
-        if task.serial and task.name not in self._failed:
-            return inside < self._limit(task)
-        return True
+        return (_stops(task) and task.name in self._failed) or self._room(task) > 0
 
-    def _limit(self, task: Task) -> int:
-        """Return how many hosts may run a task with `serial` at the same time."""
-        return task.serial.of(len(self._progress)) if task.serial else len(self._progress)
+    def _room(self, task: Task) -> int:
+        """Return how many further hosts may begin a task now."""
+        total = len(self._progress)
+        inside = self._progress.inside(task.name)
+        room = total
+        if task.throttle:
+            room = task.throttle - inside
+        if len(task.serial) == 1:
+            room = min(room, max(1, task.serial[0].of(total)) - inside)
+        elif task.serial:
+            begun = self._begun[task.name]
+            room = min(room, _end_of_batch(task.serial, begun - inside, total) - begun)
+        return room
 
     # Deadlock
 
@@ -200,6 +223,27 @@ class Barriers:
             waiter = next(iter(self._waiting.values()))
             self._forget(waiter)
             waiter.wake.set_exception(_stuck(waiter.task))
+
+
+def _is_limited(task: Task) -> bool:
+    """Return whether not all hosts may run a task at the same time."""
+    return bool(task.serial or task.throttle or _stops(task))
+
+
+def _stops(task: Task) -> bool:
+    """Return whether a task that has failed is not begun on further hosts."""
+    return bool(task.serial or task.max_fail is not None)
+
+
+def _end_of_batch(sizes: Sequence[Share], ended: int, total: int) -> int:
+    """Return how many hosts may have begun a task when `ended` hosts have ended it; `sizes`: see Task.serial."""
+    end = 0
+    for size in sizes:
+        end += max(1, size.of(total))
+        if ended < end:
+            return end
+    last = max(1, sizes[-1].of(total))
+    return end + ((ended - end) // last + 1) * last
 
 
 def _stuck(task: Task) -> HostError:

@@ -32,7 +32,8 @@ class SkipKind(Word):
 
     WHEN = "when"  # its `when` is false
     DEPENDENCY = "dependency"  # a task that it depends on failed
-    BATCH = "batch"  # it failed on a host of an earlier batch
+    BATCH = "batch"  # it failed on another host, or on more of them than it may
+    FATAL = "fatal"  # a task with any_errors_fatal failed
     ONCE = "once"  # it runs once, and did on another host
 
 
@@ -47,7 +48,12 @@ class Skip:
     @property
     def is_failure(self) -> bool:
         """Whether something failed, so that what depends on this task must not run either."""
-        return self.kind in (SkipKind.DEPENDENCY, SkipKind.BATCH)
+        return self.kind is SkipKind.DEPENDENCY or self.ends_host
+
+    @property
+    def ends_host(self) -> bool:
+        """Whether no further task runs on the host."""
+        return self.kind in (SkipKind.BATCH, SkipKind.FATAL)
 
 
 class Handled(Word):

@@ -17,6 +17,7 @@ from sloth.engine.events import (
     UNKNOWN,
     Handled,
     HostPhase,
+    Log,
     Phase,
     PhaseKind,
     Skip,
@@ -28,7 +29,7 @@ from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import SITE, Interpreter, Work
 from sloth.errors import AuthError, CallError, HostKeyError, SiteError, SlothError, Unreachable
 from sloth.payload.kernel.status import Status
-from sloth.playbook import Done, Error, OnFailure, Program, Task
+from sloth.playbook import Done, Error, Hook, LogLevel, OnFailure, Program, Request, Task
 
 GRACE = 4.0  # seconds that a cancelled call has to answer: the payload kills a command after 3
 
@@ -92,20 +93,20 @@ class Tasks:
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
         skip = await self._context.barriers.enter(self._host, task, self._context.pause)
-        failed = skip is not None and skip.is_failure
-        self._post_tasks.partial = self._post_tasks.partial or failed
+        failed = skip is None or skip.is_failure  # a host that is lost in a task has not done it
         try:
             if skip is not None:
+                self._post_tasks.partial = self._post_tasks.partial or failed
                 self._skip(task, skip)
-                if task.serial and skip.kind is SkipKind.BATCH:
+                if skip.ends_host:
                     raise Stop
                 return
-            failed = not await self._attempt(program, task)
-            if failed and not task.ignore_errors:
+            succeeded = await self._attempt(program, task)
+            failed = not succeeded and not task.ignore_errors
+            if failed:
                 raise Stop
-            failed = failed and not task.ignore_errors
         finally:
-            self._context.barriers.passed(self._host, task.name, failed)
+            self._context.barriers.passed(self._host, task, failed)
 
     def _skip(self, task: Task, skip: Skip) -> None:
         self._post_tasks.spared.add(task.name)
@@ -118,12 +119,13 @@ class Tasks:
         """Run a task or handler with its retries; return whether it succeeded (or was skipped)."""
         begun = time.monotonic()
         # Where Lua can go on after a failure, a call must not return before its answer: see docs/architecture.md.
-        eager = self._context.options.eager or task.ignore_errors or task.retries > 0
+        goes_on = task.ignore_errors or task.retries > 0 or task.hooks & {Hook.ON_FAILURE, Hook.ALWAYS}
+        eager = self._context.options.eager or bool(goes_on)
         self._interpreter.work = Work(task.name, task.become, task.notify, eager)
         self._context.emit(TaskStarted(time.time(), self._host, task.name, task.handler))
         changed = False
         attempt = 1
-        is_wanted = not task.has_when
+        is_wanted = Hook.WHEN not in task.hooks
         for attempt in range(1, task.retries + 2):
             if attempt > 1:
                 phase = Phase(PhaseKind.RETRYING, task=task.name, attempt=attempt)
@@ -135,7 +137,7 @@ class Tasks:
             self._interpreter.work = dataclasses.replace(self._interpreter.work, handled=handled)
             try:
                 if not is_wanted:
-                    end = await self._interpreter.drive(program, program.start_when(task))
+                    end = await self._interpreter.drive(program, program.start_hook(task, Hook.WHEN))
                     if isinstance(end, Done) and not end.value:
                         self._skip(task, Skip(SkipKind.WHEN))
                         return True
@@ -149,6 +151,8 @@ class Tasks:
             changed = changed or self._calls.counts[CHANGED] > 0
             if error is None or isinstance(error, UnknownResult):
                 break
+        error = await self._follow(program, task, error)
+        changed = changed or self._calls.counts[CHANGED] > 0
         await self._interpreter.locks.release_all()
         failed = error is not None and not isinstance(error, UnknownResult)
         if failed and task.on_failure is OnFailure.ROLLBACK and not self._context.options.check:
@@ -164,12 +168,36 @@ class Tasks:
         return lost
 
     async def _body(self, program: Program, task: Task) -> SlothError | None:
-        """Run the task's function once; return what ended it, None when it came to its end."""
+        """Run the task's function once; return what ended it, None when it came to its end and `until` holds."""
+        error = await self._bounded(program, task, program.start(task))
+        if error is not None or Hook.UNTIL not in task.hooks:
+            return error
+        end = await self._interpreter.drive(program, program.start_hook(task, Hook.UNTIL))
+        error = await self._failure_of(end)
+        if error is not None or not isinstance(end, Done) or end.value:
+            return error
+        if self._context.options.check:  # what it waits for may come of what the check did not do
+            return UnknownResult("a check does not wait for `until`", where=task.where, host=self._host)
+        return CallError(f"`until` of task {task.name} does not hold", where=task.where, host=self._host)
+
+    async def _follow(self, program: Program, task: Task, error: SlothError | None) -> SlothError | None:
+        """Run what the task has for its failure and for its end; return what it failed of, the first error."""
+        if Hook.ON_FAILURE in task.hooks and error is not None and not isinstance(error, UnknownResult):
+            second = await self._bounded(program, task, program.start_hook(task, Hook.ON_FAILURE, str(error)))
+            if second is not None:
+                text = f"{Hook.ON_FAILURE} failed, too: {second}"
+                self._context.emit(Log(time.time(), self._host, task.name, LogLevel.ERROR, text))
+        if Hook.ALWAYS in task.hooks:
+            end = await self._bounded(program, task, program.start_hook(task, Hook.ALWAYS))
+            error = error or end
+        return error
+
+    async def _bounded(self, program: Program, task: Task, request: Request) -> SlothError | None:
+        """Run a function of the task within its timeout; return what ended it, None when it came to its end."""
         limit = asyncio.timeout(task.timeout)
         try:
             async with limit:
-                end = await self._interpreter.drive(program, program.start(task))
-                return await self._failure_of(end)
+                return await self._failure_of(await self._interpreter.drive(program, request))
         except TimeoutError:
             if not limit.expired():
                 raise  # it is the system's own error

@@ -21,6 +21,7 @@ from sloth.playbook import (
     Error,
     Facts,
     Fetch,
+    Hook,
     Invoke,
     Output,
     Program,
@@ -176,8 +177,8 @@ def _walk_tasks(program: Program, walk: _Walk, inventory: Inventory, host: Host)
     for task in (*tasks, *program.handlers):
         if not _runs_on(task, inventory, host):
             continue
-        if task.has_when:
-            end: Done | Error = walk.through(program.start_when(task))
+        if Hook.WHEN in task.hooks:
+            end: Done | Error = walk.through(program.start_hook(task, Hook.WHEN))
             if isinstance(end, Done) and not end.value and not walk.guessed:
                 continue
         # Whether these run, and whether it matters, is not known.
@@ -188,6 +189,11 @@ def _walk_tasks(program: Program, walk: _Walk, inventory: Inventory, host: Host)
             yield from walk.problems
             if isinstance(end, Error) and not walk.guessed:
                 yield _problem(end)
+        for hook in (Hook.ON_FAILURE, Hook.ALWAYS):
+            if hook in task.hooks:
+                walk.problems.clear()
+                walk.through(program.start_hook(task, hook))
+                yield from walk.problems
 
 
 def _runs_on(task: Task, inventory: Inventory, host: Host) -> bool:

@@ -1,7 +1,7 @@
 """Sites: the only package that imports lupa. A Lua program yields requests, such as calls; the engine answers them."""
 
 from sloth.playbook.adhoc import arguments, one_call
-from sloth.playbook.declarations import OnFailure, Serial, Task
+from sloth.playbook.declarations import Hook, OnFailure, Share, Task
 from sloth.playbook.program import Program
 from sloth.playbook.requests import (
     Done,
@@ -27,6 +27,7 @@ __all__ = [
     "Error",
     "Facts",
     "Fetch",
+    "Hook",
     "Invoke",
     "Limits",
     "LogLevel",
@@ -37,7 +38,7 @@ __all__ = [
     "Render",
     "Request",
     "Secret",
-    "Serial",
+    "Share",
     "Shared",
     "SharedOp",
     "Site",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,25 @@ class OnFailure(StrEnum):
     ROLLBACK = "rollback"  # restore what the task changed
 
 
+class Hook(StrEnum):
+    """A function of a task besides `run`."""
+
+    WHEN = "when"  # whether the task is to run
+    UNTIL = "until"  # whether what `run` returned is what was waited for
+    ON_FAILURE = "on_failure"  # called with the error when the task has failed
+    ALWAYS = "always"  # called at the end, whatever it was
+
+
 @frozen
-class Serial:
-    """How many hosts may run a task at the same time: a number of hosts, or a percentage of all of them."""
+class Share:
+    """A number of hosts, or a percentage of all of them."""
 
     hosts: int = 0
     percent: int = 0
 
     def of(self, total: int) -> int:
-        """Return the number for a run with `total` hosts; at least one."""
-        return max(1, self.hosts or total * self.percent // 100)
+        """Return the number of hosts in a run with `total` of them, rounded down."""
+        return self.hosts or total * self.percent // 100
 
 
 @frozen
@@ -41,10 +51,16 @@ class Task:
         where: the position of the declaration, "site.sloth:4".
         index: its number in the Lua runtime.
         hosts: host patterns; None for all hosts.
+        serial: the sizes of its batches, of which the last is used again for all that follow. With one size a host may
+            begin as soon as another one has ended; with several, a batch begins when the one before has ended.
+        throttle: how many hosts may run it at the same time; 0 for all.
+        max_fail: on how many hosts it may fail before it is not begun on any further one; None for no limit.
+        any_errors_fatal: when it fails on a host, no host begins another task.
         delay, timeout: in seconds; delay is the time between two tries.
         become: an account; True for that of the host or else root, False for that of the login, None for the host's
             own setting.
-        has_when: whether `when` has to be evaluated before it runs.
+        hooks: those of its functions that it has; a `when` that is no function is one, too.
+        listen: other names that notify a handler.
     """
 
     name: str
@@ -54,7 +70,10 @@ class Task:
     hosts: tuple[str, ...] | None = None
     tags: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
-    serial: Serial | None = None
+    serial: tuple[Share, ...] = ()
+    throttle: int = 0
+    max_fail: Share | None = None
+    any_errors_fatal: bool = False
     retries: int = 0
     delay: float = 5.0
     timeout: float | None = None
@@ -63,7 +82,12 @@ class Task:
     run_once: bool = False
     ignore_errors: bool = False
     on_failure: OnFailure | None = None
-    has_when: bool = False
+    listen: tuple[str, ...] = ()
+    hooks: frozenset[Hook] = frozenset()
+
+    def budget(self, total: int) -> int:
+        """Return on how many of `total` hosts the task may fail before others must not begin it, or depend on it."""
+        return self.max_fail.of(total) if self.max_fail is not None else 0
 
 
 # A check takes an option's value and returns the value to use, None for an invalid one.
@@ -89,13 +113,23 @@ def _bool(value: Json) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _serial(value: Json) -> Serial | None:
+def _share(value: Json) -> Share | None:
     if isinstance(value, str):
         number = value.removesuffix("%")
-        valid = value.endswith("%") and number.isdecimal() and 0 < int(number) <= 100
-        return Serial(percent=int(number)) if valid else None
+        valid = value.endswith("%") and number.isascii() and number.isdecimal() and len(number) < 4
+        return Share(percent=int(number)) if valid and int(number) <= 100 else None
     count = _count(value)
-    return Serial(hosts=count) if count else None
+    return Share(hosts=count) if count is not None else None
+
+
+def _serial(value: Json) -> tuple[Share, ...] | None:
+    sizes = [_share(item) for item in (value if isinstance(value, list) else [value])]
+    shares = tuple(size for size in sizes if size is not None and (size.hosts or size.percent))
+    return shares if shares and len(shares) == len(sizes) else None
+
+
+def _positive(value: Json) -> int | None:
+    return _count(value) or None
 
 
 def _on_failure(value: Json) -> OnFailure | None:
@@ -107,7 +141,10 @@ _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "hosts": (_names, "a host pattern or a list of them"),
     "tags": (_names, "a tag or a list of tags"),
     "depends_on": (_names, "a task's name or a list of them"),
-    "serial": (_serial, 'a number of hosts, or a percentage of them such as "25%"'),
+    "serial": (_serial, 'a number of hosts, a percentage of them such as "25%", or a list of these'),
+    "throttle": (_positive, "a number of hosts"),
+    "max_fail": (_share, 'a number of hosts, or a percentage of them such as "25%"'),
+    "any_errors_fatal": (_bool, "true or false"),
     "retries": (_count, "a whole number"),
     "delay": (_seconds, "a number of seconds"),
     "timeout": (_seconds, "a number of seconds"),
@@ -115,10 +152,21 @@ _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "notify": (_names, "a handler's name or a list of them"),
     "run_once": (_bool, "true or false"),
     "ignore_errors": (_bool, "true or false"),
-    "on_failure": (_on_failure, '"rollback"'),
+    "on_failure": (_on_failure, '"rollback" or a function'),
+    "listen": (_names, "a name or a list of them"),
 }
-_HANDLER_OPTIONS = ("become", "timeout", "retries", "delay", "ignore_errors")
-_FUNCTIONS = ("run", "when")
+_HANDLER_OPTIONS = ("name", "run", "become", "timeout", "retries", "delay", "ignore_errors", "listen")
+_TASK_OPTIONS = ("name", "run", *Hook, *(option for option in _OPTIONS if option != "listen"))
+_UNTIL_RETRIES = 3  # as with Ansible
+# Options that contradict each other -> why.
+_CONTRADICTIONS: Mapping[tuple[str, str], str] = {
+    ("run_once", "serial"): "it runs on one host",
+    ("run_once", "throttle"): "it runs on one host",
+    ("run_once", "max_fail"): "it runs on one host",
+    ("ignore_errors", "max_fail"): "its failures are ignored",
+    ("ignore_errors", "any_errors_fatal"): "its failures are ignored",
+    ("any_errors_fatal", "max_fail"): "the first failure ends the run",
+}
 
 
 def declare(what: str, options: JsonObject, functions: Collection[str], where: str, index: int) -> Task:
@@ -126,7 +174,7 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
 
     functions: the options whose values are functions, which stay in Lua. Raises SiteError for anything that is wrong.
     """
-    known = ["name", "run", *(_OPTIONS if what == "task" else _HANDLER_OPTIONS)] + (["when"] if what == "task" else [])
+    known = _TASK_OPTIONS if what == "task" else _HANDLER_OPTIONS
     for option in [*options, *functions]:
         if option not in known:
             hint = did_you_mean_or_list(option, known, "options")
@@ -136,28 +184,49 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
         raise SiteError(f'{what} needs a name, such as name = "setup"', where=where)
     if "run" not in functions:
         raise SiteError(f"{what} {name} needs run = function() ... end", where=where)
+    hooks = {hook for hook in Hook if hook in functions}
     for option in functions:
-        if option not in _FUNCTIONS:
+        if option != "run" and option not in hooks:
             raise SiteError(f"{what} {name}: {option} must not be a function", where=where)
+    for hook in (Hook.UNTIL, Hook.ALWAYS):
+        if hook in options:
+            raise SiteError(f"{what} {name}: {hook} must be a function", where=where)
     values: dict[str, Any] = {}  # attributes of Task; each was checked by its entry of _OPTIONS
     for option, (check, expected) in _OPTIONS.items():
         if option in options:
             values[option] = check(options[option])
             if values[option] is None:
                 raise SiteError(f"{what} {name}: {option} must be {expected}", where=where)
-    has_when = "when" in functions or "when" in options
-    return Task(name=name, where=where, index=index, handler=what == "handler", has_when=has_when, **values)
+    for (one, other), reason in _CONTRADICTIONS.items():
+        if values.get(one) and other in values and values[other] is not False:
+            raise SiteError(f"{what} {name}: {one} and {other} contradict each other: {reason}", where=where)
+    if Hook.WHEN in options:
+        hooks.add(Hook.WHEN)
+    if Hook.UNTIL in hooks:
+        values.setdefault("retries", _UNTIL_RETRIES)
+    return Task(name=name, where=where, index=index, handler=what == "handler", hooks=frozenset(hooks), **values)
 
 
-def check_references(tasks: Sequence[Task], handlers: Sequence[Task]) -> None:
-    """Raise SiteError when a task depends on a task, or notifies a handler, that is not declared."""
+def notified(task: Task, handlers: Sequence[Task]) -> Task:
+    """Return a task that notifies handlers by their own names only, in the order in which they are declared.
+
+    Raises SiteError when one of its names is neither a handler's nor one that a handler listens to.
+    """
+    known = {name for handler in handlers for name in (handler.name, *handler.listen)}
+    _check_names(task, "notify", task.notify, "handler", known)
+    wanted = set(task.notify)
+    names = (handler.name for handler in handlers if not wanted.isdisjoint((handler.name, *handler.listen)))
+    return replace(task, notify=tuple(names))
+
+
+def check_dependencies(tasks: Sequence[Task]) -> None:
+    """Raise SiteError when a task depends on a task that is not declared."""
+    known = [task.name for task in tasks]
     for task in tasks:
-        _check_names(task, "depends_on", task.depends_on, "task", tasks)
-        _check_names(task, "notify", task.notify, "handler", handlers)
+        _check_names(task, "depends_on", task.depends_on, "task", known)
 
 
-def _check_names(task: Task, option: str, names: Sequence[str], what: str, declared: Sequence[Task]) -> None:
-    known = [other.name for other in declared]
+def _check_names(task: Task, option: str, names: Sequence[str], what: str, known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise SiteError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
-from sloth.playbook.declarations import Task, check_references, declare
+from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified
 from sloth.playbook.requests import (
     Done,
     Error,
@@ -55,7 +55,7 @@ class Program:
     """A site loaded for one host.
 
     load() runs the site's top level; resume() answers the request that was returned last, until the result is Done or
-    Error. start() and start_when() run a task in the same way. At most one of them is under way at a time.
+    Error. start() and start_hook() run a task in the same way. At most one of them is under way at a time.
     """
 
     def __init__(
@@ -121,10 +121,13 @@ class Program:
         self._root = self._roots[task.index - 1]
         return self._begin(b"start", task.index)
 
-    def start_when(self, task: Task) -> Request:
-        """Evaluate a task's `when`. It ends with Done(value)."""
+    def start_hook(self, task: Task, hook: Hook, argument: str = "") -> Request:
+        """Run a function of a task besides `run`; it ends with Done(value).
+
+        argument: what it is called with, but for `until`, which gets what `run` has returned last.
+        """
         self._root = self._roots[task.index - 1]
-        return self._begin(b"when", task.index)
+        return self._begin(b"hook", task.index, to_bytes(hook), to_bytes(argument))
 
     def resume(self, answer: object) -> Request:
         """Answer the last request with plain data or with Raise(error); return the next one."""
@@ -276,10 +279,10 @@ class Program:
             if self._not_loaded:
                 return self.load()
             self._loading = False
-            self.tasks = tuple(task for task in self._declared if not task.handler)
             self.handlers = tuple(task for task in self._declared if task.handler)
             try:
-                check_references(self.tasks, self.handlers)
+                self.tasks = tuple(notified(task, self.handlers) for task in self._declared if not task.handler)
+                check_dependencies(self.tasks)
             except SiteError as error:
                 return Error(error.message, error.where, "", error, error.hint)
         return Done(value)

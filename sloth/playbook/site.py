@@ -95,10 +95,19 @@ class Site:
         return str(path)
 
 
+# A task may have the option `until = function(r) ... end`, but `until` is a keyword of Lua. Nowhere in Lua does "="
+# follow it, so that this is no other program's meaning. Comments and strings are matched to be left alone.
+_KEYWORD_OPTION = re.compile(
+    rb"""--\[(?P<comment>=*)\[.*?\](?P=comment)\]|--[^\n]*|\[(?P<long>=*)\[.*?\](?P=long)\]
+    |"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|(?P<option>\buntil)(?=\s*=(?!=))""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
 def lua_source(data: bytes, path: str, where: str = "") -> bytes:
     """Return the contents of a file as source that Lua compiles: without a byte order mark and the text of a #! line.
 
-    Line numbers stay. Raises SiteError, at `where`, for a file that is not text.
+    `until =` becomes `["until"] =`. Line numbers stay. Raises SiteError, at `where`, for a file that is not text.
     """
     if b"\0" in data:
         raise SiteError(f"{path} is not a text file", where=where)
@@ -106,6 +115,8 @@ def lua_source(data: bytes, path: str, where: str = "") -> bytes:
     if data.startswith(b"#!"):
         _, newline, rest = data.partition(b"\n")
         data = newline + rest
+    if b"until" in data:
+        data = _KEYWORD_OPTION.sub(lambda found: b'["until"]' if found["option"] else found[0], data)
     return data
 
 

@@ -240,14 +240,20 @@ _GLOBALS = """
 ---@field tags? string|string[]
 ---@field when? fun(): any only where it returns true
 ---@field depends_on? string|string[] tasks that come first, on all hosts
----@field serial? integer|string hosts at a time: 2 or "25%"
+---@field serial? integer|string|(integer|string)[] hosts at a time, 2 or "25%"; a list: batches of these sizes
+---@field throttle? integer hosts at a time
+---@field max_fail? integer|string hosts on which it may fail before no other begins it: 1 or "10%"
+---@field any_errors_fatal? boolean when it fails on a host, no host begins another task
 ---@field retries? integer
+---@field until? fun(r: any): any tried again until it returns true for what `run` has returned
 ---@field delay? number seconds between tries
 ---@field timeout? number seconds
 ---@field become? boolean|string true: as root; a name: as that account
 ---@field notify? string|string[] handlers to run at the end when it changed something
 ---@field run_once? boolean on one host only
 ---@field ignore_errors? boolean
+---@field on_failure? "rollback"|fun(why: string) what is done when it has failed
+---@field always? fun() what is done at its end, whatever it was
 
 ---@param options sloth.Task
 function task(options) end
@@ -255,6 +261,7 @@ function task(options) end
 ---@class (exact) sloth.Handler
 ---@field name string
 ---@field run fun()
+---@field listen? string|string[] other names that notify it
 ---@field become? boolean|string
 
 ---Runs at the end of a host's tasks when a task that notifies it changed something.

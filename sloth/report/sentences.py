@@ -27,6 +27,8 @@ def skip_sentence(skip: Skip) -> str:
             return f"depends on {skip.task}, which failed on {skip.host}"
         case SkipKind.BATCH:
             return f"stopped: it failed on {skip.host}"
+        case SkipKind.FATAL:
+            return f"stopped: {skip.task} failed on {skip.host}"
         case SkipKind.ONCE:
             return "runs once, and did on another host"
     return "when"

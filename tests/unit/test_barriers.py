@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
 from unittest import mock
 
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sloth.engine.barriers import Barriers, order
 from sloth.engine.events import SkipKind
 from sloth.errors import HostError
-from sloth.playbook import Serial, Task
+from sloth.playbook import Share, Task
 
 
 @dataclass
@@ -37,9 +38,20 @@ class Outcome:
 
 
 def task(
-    name: str, index: int, depends_on: tuple[str, ...] = (), serial: Serial | None = None, once: bool = False
+    name: str, index: int, depends_on: tuple[str, ...] = (), serial: tuple[Share, ...] = (), once: bool = False
 ) -> Task:
     return Task(name=name, where="s:1", index=index, depends_on=depends_on, serial=serial, run_once=once)
+
+
+SIZES = st.sampled_from([Share(hosts=1), Share(hosts=2), Share(percent=1), Share(percent=50)])
+
+
+def batches(sizes: tuple[Share, ...], total: int) -> Iterator[int]:
+    """Yield how many hosts have ended a task with several sizes when each of its batches has, without an end."""
+    end = 0
+    for size in itertools.chain(sizes, itertools.repeat(sizes[-1])):
+        end += max(1, size.of(total))
+        yield end
 
 
 @st.composite
@@ -52,8 +64,14 @@ def cases(draw: st.DrawFn, failures: bool = True, one_order: bool = False) -> Ca
             name,
             at,
             tuple(draw(st.lists(st.sampled_from(names[:at]), unique=True, max_size=2)) if at else ()),
-            draw(st.sampled_from([None, None, Serial(hosts=1), Serial(hosts=2), Serial(percent=50)])),
+            tuple(draw(st.lists(SIZES, max_size=3))) if draw(st.booleans()) else (),
             draw(st.integers(0, 3)) == 0,
+        )
+        tasks[name] = replace(
+            tasks[name],
+            throttle=draw(st.sampled_from([0, 0, 1, 2])),
+            max_fail=draw(st.sampled_from([None, None, Share(hosts=0), Share(hosts=1), Share(percent=50)])),
+            any_errors_fatal=draw(st.integers(0, 5)) == 0,
         )
     plans = {}
     for host in hosts:
@@ -76,7 +94,8 @@ class Simulation:
         self.inside: Counter[str] = Counter()
         self.over: dict[str, set[str]] = {host: set() for host in case.plans}  # tasks that a host has behind it
         self.loaded: set[str] = set()
-        self.failed: set[str] = set()
+        self.failures: Counter[str] = Counter()
+        self.fatal = False
         self.steps = 0
 
     async def work(self) -> None:
@@ -87,15 +106,33 @@ class Simulation:
     def allowed(self, name: str) -> None:
         """Check that a host may enter a task now: by looking at every host."""
         one = self.case.tasks[name]
+        total = len(self.case.plans)
+        assert not self.fatal
         for needed in one.depends_on:
-            assert needed not in self.failed
+            assert not self.has_failed(needed)
             for host, plan in self.case.plans.items():
                 assert host in self.loaded, "a host whose site is not loaded may have it"
                 assert needed in self.over[host] or needed not in plan
-        if one.serial and not one.run_once:
-            assert self.inside[name] < one.serial.of(len(self.case.plans))
         if one.run_once:
             assert not any(ran == name for _, ran in self.outcome.ran)
+            return
+        if one.serial or one.max_fail is not None:
+            assert not self.has_failed(name)
+        if one.throttle:
+            assert self.inside[name] < one.throttle
+        if len(one.serial) == 1:
+            assert self.inside[name] < max(1, one.serial[0].of(total))
+        elif one.serial:
+            begun = sum(ran == name for _, ran in self.outcome.ran)
+            start = max(
+                (end for end in itertools.takewhile(lambda end: end <= begun, batches(one.serial, total))), default=0
+            )
+            assert begun - self.inside[name] >= start, "the batch before has not ended"
+
+    def has_failed(self, name: str) -> bool:
+        """Return whether a task has failed on more hosts than it may."""
+        allowed = self.case.tasks[name].max_fail
+        return self.failures[name] > (allowed.of(len(self.case.plans)) if allowed is not None else 0)
 
     async def host(self, host: str, slots: asyncio.Semaphore) -> None:
         @contextlib.asynccontextmanager
@@ -123,11 +160,11 @@ class Simulation:
                         await self.work()
                         self.inside[name] -= 1
                         failed = (host, name) in self.case.failing
-                    if failed:
-                        self.failed.add(name)
+                    self.failures[name] += failed
+                    self.fatal = self.fatal or (failed and self.case.tasks[name].any_errors_fatal)
                     self.over[host].add(name)
-                    self.barriers.passed(host, name, failed)
-                    if failed and (skip is None or skip.kind is SkipKind.BATCH):
+                    self.barriers.passed(host, self.case.tasks[name], failed)
+                    if failed and (skip is None or skip.ends_host):
                         return
             except HostError:
                 self.outcome.stuck.add(host)
@@ -195,7 +232,7 @@ def test_orders_that_cannot_meet_end_one_host_and_free_the_others() -> None:
 
 def test_the_cost_grows_with_the_hosts_not_with_their_square() -> None:
     """1,000 hosts of which all wait for all: the questions asked are counted, since times are not to be trusted."""
-    tasks = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",)), "t2": task("t2", 2, ("t1",), Serial(hosts=3))}
+    tasks = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",)), "t2": task("t2", 2, ("t1",), (Share(hosts=3),))}
     asked: dict[int, int] = {}
     for count in (250, 1000):
         case = Case(tasks, {f"h{number}": ["t0", "t1", "t2"] for number in range(count)}, set(), 50, [0, 1, 2])

@@ -15,6 +15,7 @@ from sloth.playbook import (
     Error,
     Facts,
     Fetch,
+    Hook,
     Invoke,
     Limits,
     OnFailure,
@@ -22,11 +23,12 @@ from sloth.playbook import (
     Program,
     Raise,
     Request,
-    Serial,
+    Share,
     Site,
     Sync,
     check_syntax,
 )
+from sloth.playbook.site import lua_source
 from sloth.playbook.template import Renderer
 
 MODULES = {"file": ["copy", "absent"], "exec": ["run"]}
@@ -311,7 +313,7 @@ def test_an_unknown_fact_is_an_error_and_one_without_a_value_is_nil() -> None:
         end: Request = loaded.load()
         if isinstance(end, Done):
             one = loaded.tasks[0]
-            end = loaded.start_when(one) if one.has_when else loaded.start(one)
+            end = loaded.start_hook(one, Hook.WHEN) if Hook.WHEN in one.hooks else loaded.start(one)
         assert isinstance(end, Facts)
         end = loaded.resume({"os_family": "debian"})
         assert isinstance(end, Error)
@@ -363,9 +365,9 @@ def test_options_become_typed_values() -> None:
                      'task({name = "b", serial = 3, hosts = "web*", run = print})')  # fmt: skip
     assert isinstance(loaded.load(), Done)
     first, second = loaded.tasks
-    assert (first.serial, first.on_failure) == (Serial(percent=25), OnFailure.ROLLBACK)
-    assert (second.serial, second.hosts) == (Serial(hosts=3), ("web*",))
-    assert [Serial(percent=25).of(total) for total in (1, 4, 10)] == [1, 1, 2]
+    assert (first.serial, first.on_failure) == ((Share(percent=25),), OnFailure.ROLLBACK)
+    assert (second.serial, second.hosts) == ((Share(hosts=3),), ("web*",))
+    assert [Share(percent=25).of(total) for total in (1, 4, 10)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -404,3 +406,20 @@ def test_errors_of_templates_name_the_line_and_the_nearest_variable(tmp_path: Pa
     with pytest.raises(CallError) as caught:
         Renderer([tmp_path]).render("attribute", {"port": 1})
     assert caught.value.hint == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "compiled"),
+    [
+        ("{until = f}", '{["until"] = f}'),
+        ("{until=f, until\n=\ng}", '{["until"]=f, ["until"]\n=\ng}'),
+        ("repeat x() until ok", "repeat x() until ok"),
+        ("repeat x() until x == 1", "repeat x() until x == 1"),
+        ("x = 'until = 1' -- until = 2\n", "x = 'until = 1' -- until = 2\n"),
+        ('x = "\\"until = 1" y = [==[ ]] until = ]==]', 'x = "\\"until = 1" y = [==[ ]] until = ]==]'),
+        ("--[[ until = \n until = ]] {until = f}", '--[[ until = \n until = ]] {["until"] = f}'),
+        ("repeat_until = 1", "repeat_until = 1"),
+    ],
+)
+def test_until_may_be_written_as_an_option_though_it_is_a_keyword(written: str, compiled: str) -> None:
+    assert lua_source(written.encode(), "site.sloth") == compiled.encode()

@@ -37,9 +37,10 @@ local function parts_of(text)
     return "", text
 end
 
--- Run a function of the site to its end; kind: "site", "when" or "task". Return "done" and whether its value is true; "refused" and a message when a
--- task returns false, or nil with a message; "error", the text, where, message and traceback; or "memory".
-local function run(f, kind)
+-- Run a function of the site to its end; kind: "site", "task" or "hook". Return "done" and whether its value is true;
+-- "refused" and a message when a task returns false, or nil with a message; "error", the text, where, message and
+-- traceback; or "memory". What it returns is kept as `value` in the table `keep`.
+local function run(f, kind, argument, keep)
     local info = getinfo(f, "S")
     room.fallback = sub(info.source, 1, 1) == "@" and sub(info.source, 2) .. ":" .. info.linedefined or ""
     sethook(hook, "", config.period)
@@ -50,13 +51,16 @@ local function run(f, kind)
         local text = room.message_of(problem)
         local where, message = parts_of(text)
         return { text, where, message, traceback("", 2) }
-    end)
+    end, argument)
     sethook()
     room.running = false
     if ok and kind == "task" and (value == false or value == nil and type(reason) == "string") then
         return "refused", reason == nil and "" or type(reason) == "string" and reason or room.text_of(reason)
     end
-    if ok then return "done", value and true or false end
+    if ok then
+        if keep then keep.value = value end
+        return "done", value and true or false
+    end
     if type(value) == "table" then return "error", value[1], value[2], value[3], value[4] end
     -- Lua calls the message handler for every error but two: when memory is exhausted, and when the handler fails
     -- itself, as it may after a stack overflow. (And error("not enough memory", 0), with Lua's own text and no position,
@@ -69,10 +73,16 @@ return {
     load = function(source, path)
         return run(function() room.compile(source, path)() end, "site")
     end,
-    start = function(index) return run(room.functions[index].run, "task") end,
-    when = function(index)
-        local when = room.functions[index].when
-        if type(when) ~= "function" then return "done", when and true or false end
-        return run(when, "when")
+    start = function(index)
+        local functions = room.functions[index]
+        functions.value = nil
+        return run(functions.run, "task", nil, functions)
+    end,
+    hook = function(index, name, argument)
+        local functions = room.functions[index]
+        local f = functions[name]
+        if type(f) ~= "function" then return "done", f and true or false end -- a `when` may be a plain value
+        if name == "until" then argument = functions.value end
+        return run(f, "hook", argument)
     end,
 }

@@ -181,19 +181,24 @@ env.state = namespace("state", state)
 
 -- Declarations
 
-room.functions = {} -- index of a task or handler -> {run =, when =}; functions never leave the VM
+-- index of a task or handler -> its functions, which never leave the VM, and a `when` that is none; `value` is what `run`
+-- has returned last
+room.functions = {}
 
 local function declare(what)
     return function(options)
         local where = caller()
         if room.running then fail(where, what .. " must stand at the top level, not inside a task") end
         if type(options) ~= "table" then fail(where, what .. " takes a table") end
-        local plain, functions = {}, {}
+        local plain, names, functions = {}, {}, { when = options.when }
         for name, value in next, options do
-            if type(value) == "function" then functions[#functions + 1] = name else plain[name] = value end
+            if type(value) == "function" then
+                names[#names + 1], functions[name] = name, value
+            else
+                plain[name] = value
+            end
         end
-        local index = ask(what, "declare", what, data(what, plain), data(what, functions), where)
-        room.functions[index] = { run = options.run, when = options.when }
+        room.functions[ask(what, "declare", what, data(what, plain), data(what, names), where)] = functions
     end
 end
 env.task, env.handler = declare("task"), declare("handler")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from sloth.engine.context import RunContext
 from sloth.engine.events import CHANGED, FAILED, UNCHANGED, CallFinished, Log, OrphansFound, TaskFinished
 from sloth.engine.rollback import rollback_result
+from sloth.errors import ProtocolError
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.status import Reason, Status
+from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session.messages import Evaluation
 from sloth.playbook import LogLevel, Task
 from sloth.transport import Session
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 PRUNE = "(prune)"  # the task that removals of orphans belong to
 
@@ -70,13 +76,19 @@ class PostTasks:
         left = False
         for session in self._sessions.values():
             for row in await session.query("rollback", {"run": self._context.run_id, "task": task.name}):
-                restored = Restored.read(row)
+                restored = self._restored(row)
                 left = left or restored.status is not RestoreStatus.DONE
                 result = rollback_result(restored, Reason.ROLLBACK)
                 self._context.emit(CallFinished(time.time(), self._host, task.name, result))
         if not left:
             await self.settle(set(task.notify) - notified - self._pending)
         return left
+
+    def _restored(self, row: JsonObject) -> Restored:
+        try:
+            return Restored.read(row)
+        except InvalidValue as error:
+            raise ProtocolError(f"{self._host} sent an invalid answer: {error.message}") from error
 
     # Orphans
 
@@ -97,7 +109,7 @@ class PostTasks:
         if evaluation is not None:
             for account, session in self._sessions.items():
                 rows = await session.query("orphans", evaluation.plain())
-                found[account] = [Restored.read(row) for row in rows]
+                found[account] = [self._restored(row) for row in rows]
         orphans = [orphan for rows in found.values() for orphan in rows]
         self.report(orphans)
         async with self._context.pause():  # others may need our slot to get here
@@ -109,7 +121,7 @@ class PostTasks:
         for account, planned in found.items():
             keys = [orphan.key for orphan in planned if orphan.status is RestoreStatus.PLANNED]
             for row in await self._sessions[account].query("prune", {"keys": keys}) if keys else []:
-                result = rollback_result(Restored.read(row), Reason.PRUNED)
+                result = rollback_result(self._restored(row), Reason.PRUNED)
                 if status is not FAILED and result.status in (CHANGED, FAILED):
                     status = result.status
                 self._context.emit(CallFinished(time.time(), self._host, PRUNE, result))

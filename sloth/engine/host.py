@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import traceback
 from functools import partial
-from pathlib import Path
 
 from sloth.engine.calls import Calls, Pending
 from sloth.engine.context import RunContext, lua_host
+from sloth.engine.defect import defect
 from sloth.engine.events import (
     CHANGED,
     FAILED,
@@ -125,7 +124,7 @@ class HostRun:
         """Take note of what ended the host; the first error counts."""
         if self._error is None:
             self._status = UNREACHABLE if isinstance(error, Unreachable) else FAILED
-            self._error = str(error) if isinstance(error, SlothError) else _defect(error)
+            self._error = str(error) if isinstance(error, SlothError) else defect(error)
 
     async def _work(self) -> None:
         program = Program(
@@ -200,13 +199,6 @@ class HostRun:
             except StateError as problem:  # it is only a memory, and the next run asks the host again
                 text = f"the controller cannot remember this run: {problem}"
                 self._context.emit(Log(time.time(), self._host.name, "", LogLevel.WARN, text))
-
-
-def _defect(error: Exception) -> str:
-    """Return the text of an error that nobody foresaw: where it was, and what to do about it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(frame.filename).name}:{frame.lineno}"
-    return f"{type(error).__name__}: {error} ({where}); hint: this is a defect of sloth-runner: please report it"
 
 
 def _worst(statuses: list[Status]) -> Status:

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
+from sloth.engine.defect import defect
 from sloth.engine.sessions import Purpose, Sessions
-from sloth.errors import CallError, SlothError
+from sloth.errors import CallError, HostError, SlothError
 from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
@@ -64,6 +65,8 @@ class Query:
                         return await ask(agent, session)
                 except SlothError as error:
                     return error
+                except Exception as error:  # the answers of the other hosts must not be lost with this one
+                    return HostError(defect(error))
 
         chosen = list(agents)
         answers = await asyncio.gather(*(one(agent) for agent in chosen))
@@ -118,7 +121,10 @@ async def query_state(session: Session, query: StateQuery[T]) -> list[T]:
 
 async def _call(host: str, session: Session, name: str, args: JsonObject) -> JsonObject:
     _, future = await session.submit(lambda number: Call(id=number, epoch=0, name=name, args=args))
-    reply = await asyncio.wait_for(future, ANSWER)
+    try:
+        reply = await asyncio.wait_for(future, ANSWER)
+    except TimeoutError:
+        raise HostError(f"{host} has not answered {name} within {ANSWER:g} seconds") from None
     if reply.status is Status.FAILED:
         raise CallError(reply.error, hint=reply.hint, detail=reply.detail, host=host, call=name)
     return reply.values

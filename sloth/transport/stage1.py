@@ -214,12 +214,14 @@ def _command(python: str | None, source: str, argument: str, become: str | None,
         f'"$p" -I -S -E -c "{start}" {arguments}; r=$?; [ $r = {TRY_NEXT} ] || exit $r; t="$t $p"; done; '
         f'echo "{NO_PYTHON}$t" >&2; exit 127'
     )
-    shell = f"sh -c '{loop}'"
     if become is None:
-        return shell
+        return f"sh -c '{loop}'"
     _check_account(become)
     how = f"-S -p {prompt}" if prompt else "-n"
-    return f"sudo {how} -H -u {become} -- {shell}"
+    # sudo is to speak English, since its refusals are told apart by their words; what it runs gets its own LC_ALL back.
+    sudo = f'LC_ALL=C sudo {how} -H -u {become} -- sh -c "$0" "$LC_ALL"'
+    restore = 'if [ "$LC_ALL" = C ]; then LC_ALL=$0; [ -n "$0" ] || unset LC_ALL; fi; '
+    return f"sh -c '{sudo}' '{restore}{loop}'"
 
 
 @cache

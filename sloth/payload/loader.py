@@ -68,6 +68,8 @@ class CodeFile(object):
         """Write what had to be compiled, and what other sessions wrote meanwhile; if it fails, the next one tries."""
         if self._is_whole:
             return
+        for directory in (self._root, os.path.dirname(self._root)):
+            _remove_unfinished(directory)
         data = marshal.dumps(dict(_read(self._path), **self._codes))
         new = "%s/.new-%d" % (self._root, os.getpid())
         try:
@@ -80,6 +82,19 @@ class CodeFile(object):
             except OSError:
                 pass
         self._is_whole = True
+
+
+def _remove_unfinished(directory: "str") -> "None":
+    """Remove what killed processes have left of a code file or of an installation (see transport/stage1.py)."""
+    for name in os.listdir(directory):
+        if name.startswith(".new-") and not os.path.exists("/proc/" + name.split("-")[1]):
+            path = directory + "/" + name
+            if os.path.isdir(path):
+                import shutil
+
+                shutil.rmtree(path, True)
+            else:
+                os.unlink(path)
 
 
 def _read(path: "str") -> "dict[str, tuple[bool, bytes]]":

@@ -32,6 +32,7 @@ CANDIDATES = (
 # Parses on any Python 3, and is the only code that an old or incomplete one gets to see. It reads from fd 0 no byte
 # more than its own, since the payload reads on. Every directory on the way must belong to the account and be closed to
 # others: the files in it are run, perhaps as root. Collecting garbage would cost a millisecond, and imports make none.
+# Where the disk is full or read-only, the payload goes to memory: what it runs then may be what frees the disk.
 SOURCE = """
 import gc, os, sys
 gc.set_threshold(50000)
@@ -116,9 +117,22 @@ def install(root, target, name, data):
     finally:
         shutil.rmtree(new, True)
     for other in os.listdir(root):
-        path = root + "/" + other
-        if other != name and time.time() - os.lstat(path).st_mtime > 30 * 86400:
-            shutil.rmtree(path, True)
+        other = root + "/" + other
+        if other != target and time.time() - os.lstat(other).st_mtime > 30 * 86400:
+            shutil.rmtree(other, True)
+
+def place(top, name, data):
+    root = top + "/payload"
+    target = root + "/" + name
+    private(top)
+    private(root)
+    if not os.path.isfile(target + "/sloth/payload/__main__.py"):
+        if not data:
+            say(b"NEED\\n")
+            os._exit(76)
+        install(root, target, name, data)
+    private(target)
+    return target
 
 def main():
     os.umask(0o077)
@@ -126,17 +140,13 @@ def main():
     name, size = read(78).decode("ascii").split()
     data = read(int(size))
     try:
-        top = directory(os.geteuid())
-        root = top + "/payload"
-        target = root + "/" + name
-        private(top)
-        private(root)
-        if not os.path.isfile(target + "/sloth/payload/__main__.py"):
-            if not data:
-                say(b"NEED\\n")
-                os._exit(76)
-            install(root, target, name, data)
-        private(target)
+        uid = os.geteuid()
+        try:
+            target = place(directory(uid), name, data)
+        except OSError as error:
+            if error.errno not in (28, 30, 122):
+                raise
+            target = place("/dev/shm/sloth-%d" % uid, name, data)
     except (OSError, RuntimeError) as error:
         say(("ERR %s\\n" % (str(error).replace("\\n", " "),)).encode("utf-8", "replace"))
         os._exit(77)

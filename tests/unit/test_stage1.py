@@ -105,4 +105,4 @@ def test_a_full_disk_is_an_error_and_no_reason_to_go_elsewhere(here: Machine, mo
 
 
 def test_the_line_is_short() -> None:
-    assert len(stage1.command(None, "www-data", "sloth-0123456789abcdef:")) < 2500
+    assert len(stage1.command(None, "www-data", "sloth-0123456789abcdef:")) < 2600

@@ -3,7 +3,7 @@
 import time
 
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
-from sloth.payload.kernel.errors import Failed, Missing, NotConverged
+from sloth.payload.kernel.errors import Failed, Missing, NotConverged, StoreError
 from sloth.payload.kernel.record import Context, Outcome
 from sloth.payload.kernel.resource import Action, Change, Query, Resource
 from sloth.payload.kernel.status import Reason, Status
@@ -11,6 +11,8 @@ from sloth.payload.kernel.step import Step, notify, record_action, recorded_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Attributes
     from sloth.payload.lib.host import Host
@@ -116,21 +118,52 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
         return _unknown(Reason.RUN, "would run")
     key = store.redactor.key(action.key())
     # A check writes nothing, so what runs in one (it changes nothing) owes no handler either.
-    fresh = [] if check else notify(store, context, key)
+    fresh: "list[str]" = []
+    if not check:
+        with _FullDisk(store, action.host):
+            fresh = notify(store, context, key)
     try:
         values = action.run()
     except Failed as error:
         if check and action.host.pending:  # what it needs may be what an earlier call brings
             raise Missing(error.message, error.hint, error.detail)
         if not check:
-            store.handlers.settle(context.site, fresh)
+            with _FullDisk(store, action.host):
+                store.handlers.settle(context.site, fresh)
         raise
     action.host.changed()  # also when it reports that nothing did, which is the site's word
     has_changed = values.pop("changed", True)
     if check or not has_changed:
         if not check:
-            store.handlers.settle(context.site, fresh)
+            with _FullDisk(store, action.host):
+                store.handlers.settle(context.site, fresh)
         return Outcome(status=Status.CHANGED if has_changed else Status.UNCHANGED, values=values,
                        reason=Reason.RUN if has_changed else Reason.NONE)  # fmt: skip
-    record_action(store, key, values, context, recorded_call(action, store.redactor, context.sensitive))
+    with _FullDisk(store, action.host):
+        record_action(store, key, values, context, recorded_call(action, store.redactor, context.sensitive))
     return Outcome(status=Status.CHANGED, reason=Reason.RUN, values=values)
+
+
+class _FullDisk(object):
+    """Lets an action go on when the state cannot be written, because it may be what frees the disk; for `with`."""
+
+    def __init__(self, store: "Store", host: "Host") -> "None":
+        self._store = store
+        self._host = host
+
+    def __enter__(self) -> "None":
+        pass
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> "bool":
+        if not isinstance(error, StoreError) or not error.unwritable:
+            return False
+        self._store.abandon()
+        self._host.warn(unrecorded(error))
+        return True
+
+
+def unrecorded(error: "StoreError") -> "str":
+    """Return the warning that an action is not in the history."""
+    return "this command is not recorded: %s" % error.message

@@ -44,11 +44,15 @@ class NotConverged(Failed):
 
 
 class StoreError(PayloadError):
-    """The state file cannot be used; `damaged` says that it is no sound database."""
+    """The state file cannot be used.
 
-    def __init__(self, message: "str", hint: "str" = "", damaged: "bool" = False) -> "None":
+    `damaged` means that it is no sound database, `unwritable` that its file system is full or read-only.
+    """
+
+    def __init__(self, message: "str", hint: "str" = "", damaged: "bool" = False, unwritable: "bool" = False) -> "None":
         PayloadError.__init__(self, message, hint)
         self.damaged = damaged
+        self.unwritable = unwritable
 
 
 class NotFound(StoreError):

@@ -75,6 +75,11 @@ class Redactor(object):
     def __bool__(self) -> "bool":
         return bool(self._values)
 
+    @property
+    def values(self) -> "set[str]":
+        """The secrets that are hidden."""
+        return self._values
+
     def text(self, text: "str") -> "str":
         """Return `text` without the secrets in it."""
         if text in self._values:

@@ -7,8 +7,9 @@ import stat
 import time
 
 from sloth.payload.kernel.resource import Failed
+from sloth.payload.lib import unfinished
 from sloth.payload.lib.attributes import copy_attributes
-from sloth.payload.lib.safe_path import Parent, open_directory
+from sloth.payload.lib.safe_path import Parent, open_directory, refuse_special, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,22 +25,43 @@ def replace(
     content: "bytes | Iterable[bytes]",
     mode: "int | str | None" = None,
     validate: "Callable[[str], object] | None" = None,
+    read: "os.stat_result | None" = None,
 ) -> "None":
     """Write `content` (bytes, or an iterable of bytes) to `path`, atomically.
 
     The owner, mode, POSIX ACLs, SELinux context and other extended attributes of an existing file are kept; a new file
     gets `mode` (int or "0644"; None: 0666 less the umask). validate(path of the temporary file) is called before the
     new file replaces the old one, and may raise to prevent that. A link at `path` is replaced, not followed: callers
-    that want its target pass os.path.realpath(path). On any error the old file is unchanged, and no temporary file is
-    left. Raises Failed, OSError, and what `content` or `validate` raise.
+    that want its target pass resolve(path). read: what fstat() reported of the file from which `content` was made;
+    Failed when another one is there by now. On any error the old file is unchanged, and no temporary file is left.
+    Raises Failed, OSError, and what `content` or `validate` raise.
     """
     name = os.path.dirname(path) or "."
     directory = open_directory(name)
+
+    def set_attributes(descriptor: "int") -> "None":
+        if read is not None:
+            _refuse_other(path, directory, read)
+        copy_attributes(path, descriptor, mode, directory=directory)
+
     try:
-        _sweep(name)
-        put(directory, path, content, lambda descriptor: copy_attributes(path, descriptor, mode), validate)
+        _sweep(name, directory)
+        put(directory, path, content, set_attributes, validate)
     finally:
         os.close(directory)
+
+
+def _refuse_other(path: "str", directory: "int", read: "os.stat_result") -> "None":
+    """Raise Failed unless the file that was read is the one that is there, with the same content."""
+    try:
+        now = os.stat(os.path.basename(path), dir_fd=directory, follow_symlinks=False)
+        is_same = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) == (
+            read.st_dev, read.st_ino, read.st_size, read.st_mtime_ns,
+        )  # fmt: skip
+    except FileNotFoundError:
+        is_same = False
+    if not is_same:
+        raise Failed("%s was changed by another program while it was edited" % path, hint="run the site again")
 
 
 def put(
@@ -54,7 +76,11 @@ def put(
     set_attributes(descriptor) gives the new file its owner and mode; the rest is as in replace().
     """
     base = os.path.basename(path)
-    temporary = _prefix(base) + "%d-%s" % (os.getpid(), os.urandom(6).hex())
+    try:
+        refuse_special(os.stat(base, dir_fd=directory, follow_symlinks=False), path)
+    except FileNotFoundError:
+        pass
+    temporary = unfinished.new_name(os.path.dirname(path), base)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
@@ -100,30 +126,43 @@ def sync_directories() -> "None":
 
 
 def back_up(path: "str") -> "str":
-    """Copy `path` with its attributes to PATH.PID.YYYY-mm-dd@HH:MM:SS~ (Ansible's name) and return that name."""
+    """Copy `path` with its attributes to PATH.PID.YYYY-mm-dd@HH:MM:SS~ (Ansible's name) and return that name.
+
+    Of a link its target is copied. Raises Failed when it is no regular file, OSError.
+    """
     when = time.time()
     while True:
-        name = "%s.%d.%s" % (path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S~", time.localtime(when)))
+        name = _backup_name(path, when)
         if not os.path.lexists(name):  # one payload may edit a file twice in a second: each edit has its own copy
             break
         when += 1
-    source = os.path.realpath(path)  # of a link, its target is kept
-    info = os.stat(source)
-    with Parent(name) as parent:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(parent.base, flags, 0o600, dir_fd=parent.descriptor)
+    source = resolve(path)
+    with Parent(source) as parent:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        old = os.open(parent.base, flags, dir_fd=parent.descriptor)
         try:
-            with open(source, "rb", buffering=0) as old:
-                for data in iter(lambda: old.read(1024 * 1024), b""):
-                    _write(descriptor, data)
-            copy_attributes(source, descriptor, keep_owner=False)
-            os.utime(descriptor, ns=(info.st_atime_ns, info.st_mtime_ns))
-        except BaseException as error:
-            parent.unlink()
-            raise explain(error, name) or error
+            info = os.fstat(old)
+            if not stat.S_ISREG(info.st_mode):
+                raise Failed("%s is not a regular file, of which a backup could be made" % path)
+
+            def set_attributes(descriptor: "int") -> "None":
+                copy_attributes(source, descriptor, 0o600, keep_owner=False, directory=parent.descriptor)
+                if not os.path.samestat(os.stat(parent.base, dir_fd=parent.descriptor, follow_symlinks=False), info):
+                    raise Failed("%s was changed by another program while it was copied" % path)
+                os.utime(descriptor, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+            with Parent(name) as place:
+                put(place.descriptor, name, iter(lambda: os.read(old, 1024 * 1024), b""), set_attributes)
         finally:
-            os.close(descriptor)
+            os.close(old)
     return name
+
+
+def _backup_name(path: "str", when: "float") -> "str":
+    end = ".%d.%s" % (os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S~", time.localtime(when)))
+    directory, base = os.path.split(path)
+    base = os.fsdecode(os.fsencode(base)[: unfinished.LONGEST_NAME - len(end)])
+    return os.path.join(directory, base + end)
 
 
 def explain(error: "BaseException", path: "str") -> "Failed | None":
@@ -147,35 +186,45 @@ def _write(descriptor: "int", data: "bytes") -> "None":
         view = view[os.write(descriptor, view) :]
 
 
-def _prefix(base: "str") -> "str":
-    name = os.fsencode(base)[:200]  # a name may have 255 bytes
-    return ".%s.sloth-" % os.fsdecode(name)
+def _sweep(name: "str", directory: "int") -> "None":
+    """Remove the temporary files that killed writers have left in an open directory; each is searched once a session.
 
-
-def _sweep(directory: "str") -> "None":
-    """Remove the temporary files that killed writers have left in `directory`; each is searched once a session.
-
-    Only regular files of the current user with the name of such a file count, when their writer is dead.
+    This is for what the journal (lib/unfinished.py) does not know: files of other accounts' runs. Only files and links
+    with the name of such a file count, of the current user (for root: anybody's), when their writer is dead.
     """
-    if directory in _swept:
+    if name in _swept:
         return
-    _swept.add(directory)
+    _swept.add(name)
     try:
-        names = os.listdir(directory)
+        names = os.listdir(name)
     except OSError:
         return
-    for name in names:
-        found = name[0] == "." and re.match(r"^\..+\.sloth-([0-9]+)-[0-9a-f]{12}$", name, re.DOTALL)
+    for one in names:
+        found = one[0] == "." and re.match(r"^\..+\.sloth-([0-9]+)-[0-9a-f]{12}$", one, re.DOTALL)
         if not found:
             continue
-        path = os.path.join(directory, name)
         try:
-            info = os.lstat(path)
-            is_own = stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid()
+            info = os.stat(one, dir_fd=directory, follow_symlinks=False)
+            is_own = os.geteuid() in (0, info.st_uid) and stat.S_IFMT(info.st_mode) in (stat.S_IFREG, stat.S_IFLNK)
             if is_own and (time.time() - info.st_mtime > STALE or not _is_alive(int(found.group(1)))):
-                os.unlink(path)
+                os.unlink(one, dir_fd=directory)
         except OSError:
             pass
+
+
+def remove_unfinished(path: "str") -> "None":
+    """Remove a temporary file, link or directory that a killed process has noted. Raises OSError."""
+    try:
+        with Parent(path) as parent:
+            info = parent.stat()
+            if info is None:
+                return
+            if stat.S_ISDIR(info.st_mode):
+                parent.remove_tree()
+            else:
+                parent.unlink()
+    except Failed:  # the directory is behind a link now that is not to be trusted
+        pass
 
 
 def _is_alive(pid: "int") -> "bool":

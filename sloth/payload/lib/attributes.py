@@ -9,7 +9,7 @@ import stat
 from sloth.payload.kernel.resource import Failed, Field, Missing
 from sloth.payload.lib.modes import parse_mode, umask
 from sloth.payload.lib.names import group_name, user_name
-from sloth.payload.lib.safe_path import Parent, resolve
+from sloth.payload.lib.safe_path import Parent, refuse_foreign_link, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,15 +56,25 @@ def look(path: "str", follow: "bool" = True) -> "Attributes | None":
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
-    seen = {
+    seen = describe(info)
+    if seen["type"] == "link":
+        seen["target"] = os.readlink(path)
+    return seen
+
+
+def describe(info: "os.stat_result") -> "Attributes":
+    """Return the type, mode, owner and group of a file in the form of look()."""
+    return {
         "type": _TYPES.get(stat.S_IFMT(info.st_mode), "unknown"),
         "mode": "%04o" % stat.S_IMODE(info.st_mode),
         "owner": user_name(info.st_uid),
         "group": group_name(info.st_gid),
     }
-    if seen["type"] == "link":
-        seen["target"] = os.readlink(path)
-    return seen
+
+
+def rewritten(now: "Attributes | None") -> "Attributes | None":
+    """Return what look() returned, without the set-uid and set-gid bits: a new content does not inherit them."""
+    return None if now is None else dict(now, mode="%04o" % (int(now["mode"], 8) & 0o1777))
 
 
 def desired_attributes(host: "Host", args: "Args", now: "Attributes | None", kind: "str" = "file") -> "Attributes":
@@ -83,8 +93,14 @@ def desired_attributes(host: "Host", args: "Args", now: "Attributes | None", kin
         desired["group"] = args.group if is_planned else group_name(_gid(args.group))
     if args.mode is not None:
         old = int(now["mode"], 8) if now is not None else (0o777 if kind == "directory" else 0o666) & ~umask()
+        if now is not None and kind != "directory" and _has_new_owner(now, desired):
+            old &= 0o1777  # nobody's set-uid program becomes one of another account
         desired["mode"] = "%04o" % parse_mode(args.mode, old, kind == "directory")
     return desired
+
+
+def _has_new_owner(now: "Attributes", desired: "Attributes") -> "bool":
+    return any(name in desired and name in now and desired[name] != now[name] for name in ("owner", "group"))
 
 
 def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "None":
@@ -102,36 +118,63 @@ def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "Non
     if not has_new_owner and mode is None:
         return
     with Parent(resolve(path) if follow else path) as parent:
-        if has_new_owner:
-            os.chown(parent.base, uid, gid, dir_fd=parent.descriptor, follow_symlinks=False)
-        if mode is not None:
-            _set_mode(parent, mode)
+        _set(parent, path, uid, gid, mode)
 
 
-def _set_mode(parent: "Parent", mode: "int") -> "None":
-    """Set the mode of what is there, and of nothing that takes its place meanwhile; a link has none."""
-    if not hasattr(os, "O_PATH"):
-        os.chmod(parent.base, mode, dir_fd=parent.descriptor)
-        return
-    descriptor = os.open(parent.base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.descriptor)
+def _set(parent: "Parent", path: "str", uid: "int", gid: "int", mode: "int | None") -> "None":
+    """Set owner, group (-1: as it is) and mode of what is there, and of nothing that takes its place meanwhile."""
+    flags = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(parent.base, flags, dir_fd=parent.descriptor)
     try:
-        if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
-            os.chmod("/proc/self/fd/%d" % descriptor, mode)
+        info = os.fstat(descriptor)
+        refuse_foreign_link(info, os.fstat(parent.descriptor), path)
+        same = _name_of(descriptor, parent, info)
+        if uid != -1 or gid != -1:
+            os.chown(same, uid, gid)
+        if mode is not None and not stat.S_ISLNK(info.st_mode):  # a link has none
+            os.chmod(same, mode)
     finally:
         os.close(descriptor)
 
 
+def _name_of(descriptor: "int", parent: "Parent", info: "os.stat_result") -> "str | int":
+    """Return what chown() and chmod() take for an open file, which O_PATH has opened: a name below /proc.
+
+    Without /proc a file or directory is opened for reading. Raises OSError for anything else then.
+    """
+    name = "/proc/self/fd/%d" % descriptor
+    if os.path.lexists(name):
+        return name
+    if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+        raise OSError(errno.ENOENT, "/proc is not mounted, which is needed to set the owner of this", parent.base)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    other = os.open(parent.base, flags, dir_fd=parent.descriptor)
+    try:
+        if not os.path.samestat(os.fstat(other), info):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), parent.base)
+        os.dup2(other, descriptor, False)
+    finally:
+        os.close(other)
+    return descriptor
+
+
 def copy_attributes(
-    path: "str", descriptor: "int", mode: "int | str | None" = None, keep_owner: "bool" = True
+    path: "str",
+    descriptor: "int",
+    mode: "int | str | None" = None,
+    keep_owner: "bool" = True,
+    directory: "int | None" = None,
 ) -> "None":
     """Give a new, open file the owner, mode, ACLs, SELinux context and extended attributes of the file at `path`.
 
     Set-uid and set-gid bits are not given on: they were meant for another content. mode: for the new file when there is
     no regular file at `path`, of which a link is none (int or "0644"; None: 0666 less the umask). keep_owner: fail when
-    the owner cannot be kept; otherwise the new file belongs to the current user. Raises Failed, OSError.
+    the owner cannot be kept; otherwise the new file belongs to the current user. directory: the open directory that
+    `path` is in, by which it is looked for. Raises Failed, OSError.
     """
+    name = path if directory is None else os.path.basename(path)
     try:
-        old: "os.stat_result | None" = os.lstat(path)
+        old: "os.stat_result | None" = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -156,22 +199,39 @@ def copy_attributes(
                 % (path, user_name(old.st_uid), group_name(old.st_gid)),
                 hint="set become",
             )
-    _copy_xattrs(path, descriptor)
+    _copy_xattrs(path, name, directory, old, descriptor)
     os.fchmod(descriptor, old.st_mode & 0o1777)  # last: setting an owner or an ACL changes the mode
 
 
-def _copy_xattrs(source: "str", target: "int") -> "None":
+def _copy_xattrs(path: "str", name: "str", directory: "int | None", old: "os.stat_result", target: "int") -> "None":
+    """Copy the extended attributes of the file `old`, at `path` and as `name` in the open directory."""
     if not hasattr(os, "listxattr"):
         return
+    source: "int | str" = path
+    if directory is not None and os.geteuid() == 0:
+        try:
+            source = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:  # of some network file systems root may not read every file
+            return
     try:
-        names = os.listxattr(source, follow_symlinks=False)
+        if isinstance(source, str) or os.path.samestat(os.fstat(source), old):
+            _copy_xattrs_of(source, target)
+    finally:
+        if not isinstance(source, str):
+            os.close(source)
+
+
+def _copy_xattrs_of(source: "int | str", target: "int") -> "None":
+    follow = not isinstance(source, str)  # a descriptor cannot be combined with not following links
+    try:
+        names = os.listxattr(source, follow_symlinks=follow)
     except OSError:  # the filesystem has none
         return
     for name in names:
         if name in _BOUND_TO_CONTENT:
             continue
         try:
-            os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False))
+            os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=follow))
         except OSError as error:
             # Without privilege some namespaces can be read and not set. An ACL decides access, so it must be kept.
             if name.startswith("system.posix_acl") or error.errno not in _NOT_PERMITTED:

@@ -22,13 +22,15 @@ from sloth.payload.lib.atomic import STALE, back_up, put, replace, sync_director
 from sloth.payload.lib.attributes import (
     FIELDS,
     copy_attributes,
+    describe,
     desired_attributes,
     look,
+    rewritten,
     set_attributes,
 )
 from sloth.payload.lib.modes import parse_mode
 from sloth.payload.lib.names import group_name, user_name
-from sloth.payload.lib.safe_path import Parent, make_directories, resolve
+from sloth.payload.lib.safe_path import Parent, is_exposed, make_directories, open_directory, refuse_special, resolve
 from sloth.payload.lib.validation import BACKUP, VALIDATE, check_validate, validation
 
 __all__ = (
@@ -40,14 +42,19 @@ __all__ = (
     "back_up",
     "check_validate",
     "copy_attributes",
+    "describe",
     "desired_attributes",
     "group_name",
+    "is_exposed",
     "look",
     "make_directories",
+    "open_directory",
     "parse_mode",
     "put",
+    "refuse_special",
     "replace",
     "resolve",
+    "rewritten",
     "set_attributes",
     "sync_directories",
     "user_name",

@@ -1,9 +1,12 @@
 """Runs git: a working copy, what a version means at its remote, and the steps that bring one to the other."""
 
+import errno
 import os
 import re
 
 from sloth.payload.kernel.resource import Failed, Missing
+from sloth.payload.lib import files, unfinished
+from sloth.payload.lib.atomic import remove_unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +32,15 @@ class Git(object):
 
         Raises Failed for other exit codes, Missing when there is no git.
         """
-        return self._run(["-C", self.path], words, fine)
+        if os.geteuid() != 0:
+            return self._run(["-C", self.path], words, fine)
+        # By descriptor, so that nobody can exchange a directory on the way for a link meanwhile.
+        directory = files.open_directory(self.path)
+        try:
+            cwd = "/proc/self/fd/%d" % directory
+            return self._run([], words, fine, cwd if os.path.exists(cwd) else self.path)
+        finally:
+            os.close(directory)
 
     def anywhere(self, words: "list[str]") -> "str | None":
         """Run git outside of the working copy, as in inside()."""
@@ -43,10 +54,28 @@ class Git(object):
         """Return whether the working copy has a file such as .gitmodules or .git/index."""
         return os.path.exists(os.path.join(self.path, name))
 
-    def _run(self, options: "list[str]", words: "list[str]", fine: "tuple[int, ...]") -> "str | None":
+    def new_directory(self) -> "str":
+        """Return a new path in the directory of sloth-runner's own files; it is removed if this process is killed."""
+        path = os.path.join(self._host.directory, "clone-%s" % os.urandom(6).hex())
+        unfinished.note(path)
+        return path
+
+    def move(self, path: "str", parent: "files.Parent") -> "None":
+        """Copy what is in a directory to an empty one on another file system."""
+        target = os.open(parent.base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent.descriptor)
+        try:
+            done = self._host.run(["cp", "-a", path + "/.", "."], cwd="/proc/self/fd/%d" % target, timeout=DEADLINE)
+        finally:
+            os.close(target)
+        if done.exit_code:
+            raise Failed("the clone cannot be copied to %s" % self.path, detail=done.stderr.decode("utf-8", "replace"))
+
+    def _run(
+        self, options: "list[str]", words: "list[str]", fine: "tuple[int, ...]", cwd: "str | None" = None
+    ) -> "str | None":
         argv = ["git", "-c", "advice.detachedHead=false", *options, *words]
         try:
-            done = self._host.run(argv, env=self._environment, timeout=DEADLINE)
+            done = self._host.run(argv, env=self._environment, cwd=cwd, timeout=DEADLINE)
         except FileNotFoundError:
             raise Missing("this host has no command git", hint="install it with pkg.install")
         if done.ended == "timeout":
@@ -180,14 +209,37 @@ def has_commits_to_lose(git: "Git", branch: "str") -> "bool":
 
 def clone(git: "Git", repo: "str", version: "Version", remote: "str", depth: "int | None") -> "None":
     """Clone without checking anything out."""
-    os.makedirs(os.path.dirname(git.path), exist_ok=True)
+    files.make_directories(os.path.dirname(git.path))
+    if os.geteuid() == 0 and files.is_exposed(git.path):
+        return _clone_apart(git, repo, version, remote, depth)
+    _clone(git, repo, git.path, version, remote, depth)
+
+
+def _clone_apart(git: "Git", repo: "str", version: "Version", remote: "str", depth: "int | None") -> "None":
+    """Clone where only root can write, and move the result: git itself follows links that others put on the way."""
+    apart = git.new_directory()
+    try:
+        _clone(git, repo, apart, version, remote, depth)
+        with files.Parent(git.path) as parent:
+            try:
+                os.rename(apart, parent.base, dst_dir_fd=parent.descriptor)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                parent.mkdir()
+                git.move(apart, parent)
+    finally:
+        remove_unfinished(apart)
+
+
+def _clone(git: "Git", repo: "str", path: "str", version: "Version", remote: "str", depth: "int | None") -> "None":
     words = ["clone", "--no-checkout", "--origin", remote]
     if depth:
         words += ["--depth", str(depth)]
         kind, _, name = version.ref.partition("/")[2].partition("/")
         if kind in ("heads", "tags"):
             words += ["--branch", name]
-    git.anywhere([*words, "--", repo, git.path])
+    git.anywhere([*words, "--", repo, path])
 
 
 def fetch(git: "Git", version: "Version", remote: "str", depth: "int | None") -> "None":

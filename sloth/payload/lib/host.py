@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import stat
 
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.hashing import as_utf8, sha256_for
@@ -265,6 +266,18 @@ def _home(uid: "int") -> "str":
         return home or "/"
 
 
+def open_regular(path: "str") -> "int":
+    """Open a regular file, or a link to one, for reading. Raises Failed for anything else; OSError.
+
+    A FIFO that has taken the file's place meanwhile does not make it wait.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise Failed("%s is not a regular file" % path)
+
+
 def _hash_file(path: "str") -> "str":
     digest = sha256_for(os.path.getsize(path))
     for data in _read_file(path):
@@ -273,7 +286,7 @@ def _hash_file(path: "str") -> "str":
 
 
 def _read_file(path: "str") -> "Iterator[bytes]":
-    with open(path, "rb", buffering=0) as file:
+    with open(open_regular(path), "rb", buffering=0) as file:
         while True:
             data = file.read(READ)
             if not data:

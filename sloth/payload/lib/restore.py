@@ -1,6 +1,6 @@
 """Brings back one file, directory or link as the history describes it."""
 
-from sloth.payload.kernel.resource import Change
+from sloth.payload.kernel.resource import Change, Failed
 from sloth.payload.lib import files
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ def restore(path: "str", attributes: "Attributes | None") -> "None":
         return
     kind = attributes.get("type", "file")
     if now is not None and now["type"] != kind:
+        if now["type"] not in ("file", "link", "directory"):
+            raise Failed("%s is a %s now, and is not replaced" % (path, now["type"]))
         restore(path, None)
         now = None
     if kind == "link":
@@ -34,6 +36,8 @@ def restore(path: "str", attributes: "Attributes | None") -> "None":
         for inner, member in (attributes.get("inside") or {}).items():
             files.set_attributes(inner, _permissions(files.look(inner, False), member), False)
     elif "content" in attributes:
+        if files.is_exposed(path):  # whose file it was is not known for sure
+            attributes = files.rewritten(attributes) or attributes if "mode" in attributes else attributes
         files.replace(path, attributes["content"].chunks(), attributes.get("mode"))
     files.set_attributes(path, _permissions(files.look(path, False), attributes), False)
 

@@ -11,6 +11,7 @@ import os
 import stat
 
 from sloth.payload.kernel.resource import Failed
+from sloth.payload.lib import unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,21 @@ class Parent(object):
     ) -> "None":
         os.close(self.descriptor)
 
+    def stat(self) -> "os.stat_result | None":
+        """Return what is at the path, of a link the link itself; None when nothing is."""
+        try:
+            return os.stat(self.base, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
     def unlink(self) -> "None":
         os.unlink(self.base, dir_fd=self.descriptor)
+
+    def remove_tree(self) -> "None":
+        """Remove the directory with all that is in it. Raises OSError."""
+        from sloth.payload.lib.trees import remove
+
+        remove(self.descriptor, self.base)
 
     def rmdir(self) -> "None":
         os.rmdir(self.base, dir_fd=self.descriptor)
@@ -49,17 +63,26 @@ class Parent(object):
 
     def put_link(self, target: "str", hard: "bool" = False) -> "None":
         """Put a link in the place of what is there; a hard one leads to the file `target`."""
-        temporary = ".%s.%d-%s" % (self.base[:200], os.getpid(), os.urandom(4).hex())
-        if hard:
-            os.link(target, temporary, dst_dir_fd=self.descriptor)
-        else:
-            os.symlink(target, temporary, dir_fd=self.descriptor)
+        refuse_special(self.stat(), os.path.join(self._directory, self.base))
+        temporary = unfinished.new_name(self._directory, self.base)
         try:
+            if hard:
+                with Parent(resolve(target)) as source:
+                    os.link(
+                        source.base,
+                        temporary,
+                        src_dir_fd=source.descriptor,
+                        dst_dir_fd=self.descriptor,
+                        follow_symlinks=False,
+                    )
+            else:
+                os.symlink(target, temporary, dir_fd=self.descriptor)
             os.rename(temporary, self.base, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
             if hard and _exists(temporary, self.descriptor):  # a rename to another name of the same file does nothing
                 os.unlink(temporary, dir_fd=self.descriptor)
-        except OSError:
-            os.unlink(temporary, dir_fd=self.descriptor)
+        except BaseException:
+            if _exists(temporary, self.descriptor):
+                os.unlink(temporary, dir_fd=self.descriptor)
             raise
 
 
@@ -105,6 +128,57 @@ def make_directories(path: "str", mode: "int" = 0o777) -> "None":
             except FileExistsError:
                 if not os.path.isdir(one):
                     raise FileExistsError(errno.EEXIST, "a part of the path is no directory", one)
+
+
+def is_exposed(path: "str") -> "bool":
+    """Return whether another account than root may write a directory on the way to `path`."""
+    path = os.path.realpath(os.path.dirname(path) or ".")
+    while True:
+        info = os.lstat(path)
+        if info.st_uid != 0 or info.st_mode & 0o022:
+            return True
+        if path == "/":
+            return False
+        path = os.path.dirname(path)
+
+
+def refuse_special(info: "os.stat_result | None", path: "str") -> "None":
+    """Raise Failed for a device, FIFO or socket: nothing replaces it unless it is removed first."""
+    if info is not None and stat.S_IFMT(info.st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
+        raise Failed(
+            "%s is a device, a FIFO or a socket, and is not replaced" % path,
+            hint="remove it first, with file.absent, if it is not needed",
+        )
+
+
+def refuse_foreign_link(info: "os.stat_result", directory: "os.stat_result", path: "str") -> "None":
+    """Raise Failed for a hard link that another account may have made, to a file that it does not own.
+
+    info: of a file whose owner or mode root is about to set; directory: of the one it is in.
+    """
+    if os.geteuid() != 0 or info.st_nlink < 2 or not stat.S_ISREG(info.st_mode):
+        return
+    if directory.st_uid == 0 and not directory.st_mode & 0o022:
+        return  # only root can have put it there
+    is_own = directory.st_uid == info.st_uid
+    if is_own and info.st_uid != 0 and not directory.st_mode & 0o022:
+        return
+    if is_own and not directory.st_mode & 0o002 and _are_links_protected():
+        return
+    raise Failed(
+        "%s is a hard link to a file that the owner of its directory does not own: its owner and mode are not changed"
+        % path,
+        hint="replace it by a copy of its own",
+    )
+
+
+def _are_links_protected() -> "bool":
+    """Return whether the kernel lets accounts make hard links only to what they may write."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
 
 
 class _Walk(object):

@@ -155,7 +155,7 @@ class UserFile(object):
     def _open_directory(self) -> "int":
         """Open the file's directory; below another user's home no step may be a link or belong to anybody else."""
         if not self.is_guarded:
-            return os.open(self.directory, _DIRECTORY)
+            return files.open_directory(self.directory) if self.host.uid == 0 else os.open(self.directory, _DIRECTORY)
         descriptor = os.open(self.home, _DIRECTORY)
         for name in self._steps():
             try:
@@ -182,9 +182,10 @@ class UserFile(object):
             parent = os.path.dirname(self.directory)
             if not os.path.isdir(parent):
                 raise Missing("the directory %s does not exist" % parent, hint="create it with file.directory")
-            os.mkdir(self.directory, 0o700)
-            if self.host.uid == 0:
-                os.chown(self.directory, uid, gid)
+            with files.Parent(self.directory) as place:
+                place.mkdir(0o700)
+                if self.host.uid == 0:
+                    _give_new(place.base, place.descriptor, uid, gid)
             return
         try:
             descriptor = os.open(self.home, _DIRECTORY)
@@ -199,11 +200,11 @@ class UserFile(object):
                     os.mkdir(name, 0o700, dir_fd=descriptor)
                 except FileExistsError:
                     is_new = False
+                if is_new:
+                    _give_new(name, descriptor, uid, gid)
                 following = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = following
-                if is_new:
-                    os.fchown(descriptor, uid, gid)
         finally:
             os.close(descriptor)
 
@@ -213,6 +214,17 @@ class UserFile(object):
             "%s %s: as root, nothing that %s could have created is followed" % (path, why, name),
             hint="run the task as %s (become = %r), or give the real location as path" % (name, name),
         )
+
+
+def _give_new(name: "str", directory: "int", uid: "int", gid: "int") -> "None":
+    """Give an account a directory that was created a moment ago, and nothing that was moved in its place."""
+    descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        if os.listdir(descriptor):
+            raise Failed("%s was exchanged for another directory" % name)
+        os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
 
 
 class UserFileEdit(Resource):

@@ -177,6 +177,8 @@ end})"""
         if before is not None and before["type"] != member["type"]:
             if before["type"] == "directory":
                 raise Failed("%s is a directory, and in the archive it is a %s" % (path, member["type"]))
+            if before["type"] not in ("file", "link"):
+                raise Failed("%s is a %s, and in the archive it is a %s" % (path, before["type"], member["type"]))
             with files.Parent(path) as parent:
                 parent.unlink()
             before = None

@@ -7,6 +7,7 @@ from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Change, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.accounts import missing_user
+from sloth.payload.lib.host import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Job(Resource):
 
     name = "cron.job"
     partial = True
+    _read: "os.stat_result | None" = None  # of cron_file, when observe() read it
     fields = (
         Field("name", "str", REQUIRED, help="name of the job, in a comment above it; with env that of the variable"),
         Field("job", aliases=("value",), help="the command; with env the value of the variable"),
@@ -119,8 +121,9 @@ end})"""
             now: "Attributes | None" = files.look(self.file)
             if now is None:
                 return None
-            with open(self.file, "rb") as file:
-                return dict(now, content=Content.of_bytes(file.read()))
+            with open(open_regular(self.file), "rb") as file:
+                self._read = os.fstat(file.fileno())
+                return dict(files.describe(self._read), content=Content.of_bytes(file.read()))
         if self.args.user and self.host.account(self.args.user) is None:
             raise missing_user(self.args.user)
         done = self._crontab(["-l"])
@@ -197,7 +200,9 @@ end})"""
         if "content" in change:
             if change.before is not None and self.args.backup:
                 values["backup_file"] = files.back_up(self.file)
-            files.replace(self.file, [after["content"].data()], after.get("mode"))
+            read = self._read if change.before is not None else None
+            path = files.resolve(self.file)
+            files.replace(path, [after["content"].data()], after.get("mode"), read=read)
         if change.before is not None:
             files.set_attributes(self.file, Change(files.look(self.file), _permissions(after)))
         return values

@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
-from sloth.payload.lib import git
+from sloth.payload.lib import files, git
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +187,8 @@ end})"""
     def _remove_stale_lock(self) -> "None":
         # Nothing was ever checked out, so whoever held it was killed: the run lock keeps other runs away.
         try:
-            os.unlink(os.path.join(self.dest, ".git", "index.lock"))
+            with files.Parent(os.path.join(self.dest, ".git", "index.lock")) as parent:
+                parent.unlink()
         except OSError:
             pass
 

@@ -119,8 +119,10 @@ end})"""
         return now
 
     def desired(self, now: "Attributes | None") -> "Attributes | None":
-        desired = dict({"type": "file", "current": True}, **files.desired_attributes(self.host, self.args, now))
-        if now is not None and now["current"]:
+        is_current = now is not None and now["current"]
+        given = files.desired_attributes(self.host, self.args, now if is_current else files.rewritten(now))
+        desired = dict({"type": "file", "current": True}, **given)
+        if now is not None and is_current:
             desired["content"] = now["content"]
         return desired
 
@@ -207,14 +209,16 @@ end})"""
             response = self._get(self.args.url)
             digests = [hashlib.sha256()] + ([hashlib.new(wanted[0])] if wanted else [])
             mode = change.after.get("mode") if change.before is None else None
-            target = os.path.realpath(path)
+            target = files.resolve(path)
             files.replace(target, _hashing(read_chunks(response), digests), mode, lambda _: _verify(digests, wanted))
             self._fetched = digests[0].hexdigest()
             change.after["content"] = self.host.content(path)
             self._last_download().remember(response, self._fetched)
             modified = email.utils.parsedate_tz(response.headers.get("Last-Modified", ""))
             if modified:
-                os.utime(target, (time.time(), email.utils.mktime_tz(modified)))
+                times = (time.time(), email.utils.mktime_tz(modified))
+                with files.Parent(target) as place:
+                    os.utime(place.base, times, dir_fd=place.descriptor, follow_symlinks=False)
         files.set_attributes(path, change)
         return values
 

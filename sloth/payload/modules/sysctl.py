@@ -6,6 +6,7 @@ import re
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
+from sloth.payload.lib.host import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Set(Resource):
     """
 
     name = "sysctl.set"
+    _read: "os.stat_result | None" = None  # of sysctl_file, when it was read last
     fields = (
         Field("name", "str", REQUIRED, aliases=("key",), help="name of the parameter, such as net.ipv4.ip_forward"),
         Field("value", "any", aliases=("val",), help="a string, a number, or true and false for 1 and 0"),
@@ -83,7 +85,8 @@ end})"""
 
     def _lines(self) -> "list[bytes]":
         try:
-            with open(self.args.sysctl_file, "rb") as file:
+            with open(open_regular(self.args.sysctl_file), "rb") as file:
+                self._read = os.fstat(file.fileno())
                 return file.read().splitlines(True)
         except FileNotFoundError:
             return []
@@ -166,9 +169,9 @@ end})"""
             if kept and not kept[-1].endswith(b"\n"):
                 kept[-1] += b"\n"
             kept.append(wanted)
-        path = os.path.realpath(self.args.sysctl_file)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        files.replace(path, kept, None if os.path.exists(path) else "0644")
+        path = files.resolve(self.args.sysctl_file)
+        files.make_directories(os.path.dirname(path))
+        files.replace(path, kept, "0644", read=self._read)
 
     def removal(self, before: "Attributes | None") -> "tuple[str, Arguments] | None":
         if before is None or before.get("line") is None:

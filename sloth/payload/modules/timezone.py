@@ -73,11 +73,8 @@ class Set(Resource):
     def apply(self, change: "Change") -> "Attributes | None":
         after = change.after or {}
         if "zone" in change:
-            temporary = "%s.sloth-%d" % (self.link, os.getpid())
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
-            os.symlink(os.path.join(self.zones, after["zone"]), temporary)
-            os.rename(temporary, self.link)
+            with files.Parent(self.link) as parent:
+                parent.put_link(os.path.join(self.zones, after["zone"]))
         if "text" in change:
             files.replace(self.text, [(after["text"] + "\n").encode("utf-8")])
         return None

@@ -4,12 +4,13 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import time
 
 from sloth.payload.kernel.errors import Locked, StoreError
 from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session.messages import LockHolder
-from sloth.payload.state.database import make_private_directory
+from sloth.payload.state.database import make_private_directory, unusable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,10 +47,7 @@ class RunLock(object):
         on_wait(other) is called once when another run has the lock; is_cancelled() ends the waiting. If this same run
         has it (in another session, on this account), it need not be taken.
         """
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StoreError("the lock file %s cannot be opened: %s" % (self.path, error.strerror))
+        file = self._open()
         end = time.monotonic() + wait
         is_reported = False
         while not self._try(file):
@@ -66,8 +64,31 @@ class RunLock(object):
             time.sleep(POLL)
         self._file = file
         note = json.dumps(holder.replace(pid=os.getpid(), since=int(time.time())).plain()).encode("ascii")
-        os.ftruncate(file, 0)
-        os.pwrite(file, note, 0)
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, note, 0)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreError("the lock file %s cannot be written: %s" % (self.path, error.strerror))
+            # The lock holds all the same; others are not shown who has it.
+
+    def _open(self) -> "int":
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise self._other_than_file()
+            raise unusable("the lock file %s cannot be opened" % self.path, error)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise self._other_than_file()
+        return file
+
+    def _other_than_file(self) -> "StoreError":
+        return StoreError(
+            "the lock file %s is not a regular file" % self.path, hint="look at what it is, and remove it on the host"
+        )
 
     def _try(self, file: "int") -> "bool":
         try:
@@ -79,12 +100,19 @@ class RunLock(object):
             os.close(file)
             raise StoreError("the lock file %s cannot be locked: %s" % (self.path, error.strerror))
 
+    @property
+    def is_held(self) -> "bool":
+        """Whether this session has the lock itself, and not another one of its run."""
+        return self._file is not None
+
     def release(self) -> "None":
         """Give the lock back, if it was taken."""
         if self._file is not None:
-            os.ftruncate(self._file, 0)
-            os.close(self._file)
-            self._file = None
+            try:
+                os.ftruncate(self._file, 0)
+            finally:
+                os.close(self._file)
+                self._file = None
 
 
 def _read(file: "int") -> "LockHolder":

@@ -2,19 +2,18 @@
 
 import os
 import sys
-import time
 
-from sloth.payload.kernel.converge import timed
+from sloth.payload.kernel.converge import timed, unrecorded
 from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, NotFound, StoreError
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.lib.host import Host, refresh, state_directory
+from sloth.payload.lib.host import Host, refresh
 from sloth.payload.session import messages, wire
-from sloth.payload.session.run_lock import RunLock
-from sloth.payload.state.database import set_aside
+from sloth.payload.session.memory import Memory
+from sloth.payload.session.replies import Replies
 from sloth.payload.state.store import Store
 
 TYPE_CHECKING = False
@@ -25,49 +24,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Rows
     from sloth.payload.session.channel import Channel
 
-HOLD = 0.05  # seconds that a reply may wait for others to share its commit
 ORPHANS = 500  # orphans that are reported at once
-
-
-class Replies(object):
-    """Replies that wait for the commit of what they report: a commit is expensive, so they share one."""
-
-    def __init__(self, store: "Store", channel: "Channel") -> "None":
-        self._store = store
-        self._channel = channel
-        self._frames: "list[bytes]" = []
-        self._since = 0.0
-
-    def __bool__(self) -> "bool":
-        return bool(self._frames)
-
-    def add(self, reply: "messages.Reply") -> "None":
-        """Let a reply wait for the next flush()."""
-        if not self._frames:
-            self._since = time.monotonic()
-        try:
-            frame = wire.pack(reply)
-        except wire.WireError as error:  # what a module returns has no limits
-            text = "it was done, but its result cannot be sent: %s" % error.message
-            frame = wire.pack(messages.Reply(id=reply.id, status=Status.FAILED, error=text))
-        self._frames.append(frame)
-
-    def is_due(self) -> "bool":
-        """Return whether the oldest has waited long enough."""
-        return bool(self._frames) and time.monotonic() - self._since > HOLD
-
-    def flush(self) -> "None":
-        """Commit, then send what waited for it. Raises StoreError, Disconnected."""
-        self._store.commit()
-        if self._frames:
-            data, self._frames = b"".join(self._frames), []
-            self._channel.write(data)
-
-
-def _sync_directories() -> "None":
-    from sloth.payload.lib.atomic import sync_directories  # loaded by what writes files, not by every session
-
-    sync_directories()
 
 
 class Server(object):
@@ -80,19 +37,19 @@ class Server(object):
         self._before_end = before_end
         self._channel = channel
         self._hello = hello
-        self._is_damaged = False  # the state file turned out to be no sound database
         self._named: "set[str]" = set()  # keys of the resources that this run has named
         self._failed_epoch = -1
+        self._epoch = -1  # of the call that ran last
         self._has_skipped = False  # a call: then it is not known what all of the site names
-        self._lock: "RunLock | None" = None
         self._host = Host(channel)
-        path = os.path.join(state_directory(self._host.directory), "%s.db" % hello.agent)
-        self._store = Store(path, readonly=hello.check or hello.readonly)
-        self._store.before_commit = _sync_directories
-        self._replies = Replies(self._store, channel)
+        self._memory = Memory(self._host, channel, hello)
+        self._replies = Replies(channel)
         self._context = Context(run=hello.run, site=hello.site, who=hello.who, origin=hello.origin, adopt=hello.adopt)
-        self._host.signatures = self._store.signatures
         self._host.upcoming = self._upcoming
+
+    @property
+    def _store(self) -> "Store":
+        return self._memory.store
 
     def _upcoming(self) -> "list[tuple[str, Arguments]]":
         return [(call.name, call.args) for call in self._channel.upcoming_calls()]
@@ -101,16 +58,7 @@ class Server(object):
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
         hello = self._hello
         refresh(self._host.directory)
-        if not self._store.readonly:
-            self._lock = RunLock(self._host.directory)
-            self._lock.acquire(
-                messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin),
-                hello.lock_wait,
-                lambda other: self._channel.send(messages.Waiting(holder=other)),
-                self._channel.cancelled,
-            )
-            if hello.site:
-                self._store.runs.begin(hello.run, hello.site, hello.who, hello.origin)
+        self._memory.begin()
         self._channel.send(
             messages.Ready(
                 v=messages.VERSION,
@@ -123,12 +71,24 @@ class Server(object):
             )
         )
 
+    def _flush(self) -> "None":
+        """Commit, then send what waited for it. Raises StoreError, Disconnected."""
+        try:
+            self._replies.flush(self._store)
+        except StoreError as error:
+            if not error.unwritable:
+                raise
+            self._has_skipped = True  # what the site names is not known from here on
+            self._memory.go_without(error)
+            if self._replies.send_unrecorded(error):
+                self._failed_epoch = max(self._failed_epoch, self._epoch)
+
     def serve(self) -> "None":
         """Answer messages until Close. Raises Disconnected, WireError, StoreError."""
         while True:
             message = self._channel.receive(wait=not self._replies)
             if message is None or self._replies.is_due():
-                self._replies.flush()
+                self._flush()
             if isinstance(message, messages.Call):
                 self._call(message)
             elif isinstance(message, messages.Secrets):
@@ -140,8 +100,6 @@ class Server(object):
             elif message is not None:
                 raise wire.WireError("a message of type %r was not expected" % message.TYPE)
 
-    # Calls
-
     def _call(self, message: "messages.Call") -> "None":
         """Run a call, unless an earlier one of its epoch failed or it was cancelled, and let its reply wait."""
         if message.epoch <= self._failed_epoch or self._channel.cancelled(message.epoch):
@@ -150,10 +108,12 @@ class Server(object):
             self._replies.add(messages.Reply(id=message.id, status=Status.SKIPPED))
             return
         self._channel.begin(message.id, message.epoch)
+        self._epoch = message.epoch
         reply = messages.Reply(id=message.id, status=Status.FAILED)
         redactor = self._store.redactor
+        is_action = False
         try:
-            self._run(message, reply)
+            is_action = self._run(message, reply)
         except (Disconnected, StoreError):
             raise
         except Exception as error:
@@ -168,17 +128,25 @@ class Server(object):
             reply.warnings = [redactor.text(str(text)) for text in self._host.warnings]
             self._host.warnings = []
         self._channel.finish(message.id)
-        self._replies.add(reply)
+        self._replies.add(reply, is_action)
 
-    def _run(self, message: "messages.Call", reply: "messages.Reply") -> "None":
-        """Run a call and fill in what became of it. Raises whatever the call raises."""
+    def _run(self, message: "messages.Call", reply: "messages.Reply") -> "bool":
+        """Run a call and fill in what became of it; return whether it is an action. Raises whatever the call raises."""
         cls = find(message.name)
         call = cls(Args(cls.check(message.args)), self._host, message.assets)
         reply.key = self._store.redactor.key(call.key())
         if isinstance(call, Resource):
             self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
-        if isinstance(call, Action):
-            self._replies.flush()  # it may take long, or take the host down
+        is_action = isinstance(call, Action)
+        if is_action:
+            self._flush()  # it may take long, or take the host down
+        self._memory.return_to_file()
+        unwritable = self._memory.fails_resources
+        if unwritable is not None and isinstance(call, Resource):
+            self._has_skipped = True
+            raise Failed(unwritable.message, hint="%s; exec.run works" % unwritable.hint)
+        if unwritable is not None and is_action:
+            self._host.warn(unrecorded(unwritable))
         context = self._context.replace(
             task=message.task, where=message.where, notify=message.notify, sensitive=message.sensitive
         )
@@ -192,8 +160,7 @@ class Server(object):
         reply.after = outcome.after or None
         reply.unknown = outcome.unknown
         reply.seconds = round(seconds, 4)
-
-    # State
+        return is_action and unwritable is None
 
     def _query(self, message: "messages.StateQuery") -> "None":
         """Answer a query of the state, page by page."""
@@ -201,8 +168,10 @@ class Server(object):
 
         is_alone = message.op not in OPEN
         if is_alone:
-            self._replies.flush()
+            self._flush()
         try:
+            if self._memory.fails_resources is not None:
+                raise self._memory.fails_resources
             if message.op == "orphans":  # only this session knows what its run has named
                 orphans = self._orphans(messages.Evaluation.read(message.args))
                 rows = [orphan.shown() for orphan in orphans]
@@ -219,17 +188,16 @@ class Server(object):
 
     def _say_bye(self, message: "messages.Close") -> "None":
         """Commit everything, and send what the controller needs to know at the end."""
-        self._replies.flush()
+        self._flush()
         bye = messages.Bye(orphans=self._orphans(message.evaluation) if message.evaluation is not None else [])
-        if self._lock is not None and self._hello.site:
-            self._store.runs.end(self._hello.run)
-            self._store.commit()
-        if message.replica and not self._store.readonly:
+        self._memory.end_run()
+        self._flush()
+        if message.replica and not self._store.readonly and self._memory.unwritable is None:
             change = self._store.changes_since(self._hello.replica)
             self._send_pages(change.rows, lambda page: messages.ReplicaPage(rows=page))
             bye.replica = change.replace(rows=[])
         self._before_end()
-        self._store.close()  # before the controller may end this process: then the state file is whole
+        self._memory.save()  # before the controller may end this process: then the state file is whole
         self._channel.send(bye)
 
     def _send_pages(self, rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":
@@ -255,13 +223,4 @@ class Server(object):
 
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
-        self._is_damaged = isinstance(error, StoreError) and error.damaged
-        try:
-            self._store.close()
-        except StoreError as found:
-            self._is_damaged = self._is_damaged or found.damaged
-        finally:
-            if self._is_damaged and not self._store.readonly and self._store.path:
-                set_aside(self._store.path)
-            if self._lock is not None:
-                self._lock.release()
+        self._memory.close(error)

@@ -2,11 +2,14 @@
 
 # Without the package, whose dates no state has: that is a millisecond of every start.
 import _sqlite3 as sqlite3
+import errno
 import os
+import stat
 import time
 
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.hashing import as_utf8
+from sloth.payload.state.migrations import MIGRATIONS, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,69 +17,8 @@ if TYPE_CHECKING:
 
     from sloth.payload.kernel.values import Column
 
-VERSION = 3  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1
-MIGRATIONS = (
-    (
-        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "CREATE TABLE resources (key TEXT PRIMARY KEY, module TEXT NOT NULL, type TEXT NOT NULL, id TEXT NOT NULL,"
-        " checksum TEXT NOT NULL, desired TEXT, observed TEXT, site TEXT, task TEXT, place TEXT,"
-        " created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
-        " run TEXT, seq INTEGER NOT NULL)",
-        "CREATE INDEX resources_by_type ON resources (module, type)",
-        "CREATE INDEX resources_by_seq ON resources (seq)",
-        "CREATE TABLE gone (key TEXT PRIMARY KEY, seq INTEGER NOT NULL)",
-        "CREATE TABLE history (id INTEGER PRIMARY KEY, key TEXT NOT NULL, at INTEGER NOT NULL, run TEXT,"
-        " reason TEXT NOT NULL, before TEXT, after TEXT, diff TEXT, site TEXT, task TEXT, who TEXT, origin TEXT)",
-        "CREATE INDEX history_by_key ON history (key, at)",
-        "CREATE INDEX history_by_run ON history (run)",
-        "CREATE TABLE runs (run TEXT PRIMARY KEY, site TEXT, who TEXT, origin TEXT, started INTEGER NOT NULL,"
-        " finished INTEGER)",
-        "CREATE TABLE signatures (path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER,"
-        " mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT NOT NULL)",
-    ),
-    (
-        # calls: what was asked, so that it can be looked at, removed and restored without the site.
-        # made: what was there before our first change, JSON; SQL NULL when we changed nothing yet.
-        "ALTER TABLE resources ADD COLUMN calls TEXT",
-        "ALTER TABLE resources ADD COLUMN made TEXT",
-        "ALTER TABLE resources ADD COLUMN orphaned INTEGER",
-        "ALTER TABLE history ADD COLUMN call TEXT",
-        "ALTER TABLE history ADD COLUMN was TEXT",  # the record as it was before the change
-        "CREATE TABLE handlers (site TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, run TEXT, task TEXT,"
-        " key TEXT, PRIMARY KEY (site, name))",
-        "CREATE TABLE contents (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, stored INTEGER NOT NULL,"
-        " kept_at INTEGER NOT NULL)",
-        "CREATE INDEX contents_by_age ON contents (kept_at)",
-        "CREATE TABLE pieces (sha256 TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,"
-        " PRIMARY KEY (sha256, number))",
-    ),
-    (
-        # Plainer names: `gone` are tombstones, `contents` blobs, `made` is before_first_change. SQLite renames
-        # columns since 3.25 only, so the table is copied.
-        "ALTER TABLE gone RENAME TO tombstones",
-        "ALTER TABLE contents RENAME TO blobs",
-        "DROP INDEX contents_by_age",
-        "CREATE INDEX blobs_by_age ON blobs (kept_at)",
-        "ALTER TABLE resources RENAME TO resources_2",
-        "DROP INDEX resources_by_type",
-        "DROP INDEX resources_by_seq",
-        "CREATE TABLE resources (key TEXT PRIMARY KEY, module TEXT NOT NULL, type TEXT NOT NULL, id TEXT NOT NULL,"
-        " checksum TEXT NOT NULL, desired TEXT, observed TEXT, site TEXT, task TEXT, place TEXT,"
-        " created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
-        " run TEXT, seq INTEGER NOT NULL, calls TEXT, before_first_change TEXT, orphaned INTEGER,"
-        " superseded_by TEXT, other_sites TEXT)",
-        "INSERT INTO resources SELECT key, module, type, id, checksum, desired, observed, site, task, place,"
-        " created_at, changed_at, checked_at, run, seq, calls, made, orphaned, NULL, NULL FROM resources_2",
-        "DROP TABLE resources_2",
-        "CREATE INDEX resources_by_type ON resources (module, type)",
-        "CREATE INDEX resources_by_seq ON resources (seq)",
-        # Which things on the host a record manages (need 0), and which it cannot do without (need 1).
-        "CREATE TABLE claims (thing TEXT NOT NULL, key TEXT NOT NULL, need INTEGER NOT NULL,"
-        " PRIMARY KEY (thing, key, need))",
-        "CREATE INDEX claims_by_key ON claims (key)",
-    ),
-)
 BUSY_SECONDS = 30
+SMALLEST = 65536  # bytes; with less, SQLite cannot begin its log
 
 
 class Database(object):
@@ -121,9 +63,15 @@ class Database(object):
         if not readonly:
             make_private_directory(os.path.dirname(path))
             try:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+                file = os.open(path, flags, 0o600)
+                try:
+                    if not stat.S_ISREG(os.fstat(file).st_mode):
+                        raise OSError(errno.ENXIO, "it is not a regular file")
+                finally:
+                    os.close(file)
             except OSError as error:
-                raise StoreError("the state file %s cannot be opened: %s" % (path, error.strerror))
+                raise unusable("the state file %s cannot be opened" % path, error)
         db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             if readonly:
@@ -180,8 +128,10 @@ class Database(object):
                 hint="the next run sets it aside and adopts what it finds; or bring back an export",
                 damaged=True,
             )
-        if "full" in text:
-            return StoreError("no space left for the state file %s" % self.path, hint="free some space on the host")
+        # Of a full disk SQLite reports many things: its log cannot be created, or cannot be mapped.
+        if "full" in text or (self.path and ("I/O" in text or "unable to open" in text) and _is_full(self.path)):
+            what = "no space left for the state file %s" % self.path
+            return StoreError(what, hint="free some space on the host", unwritable=True)
         if "readonly" in text:
             return StoreError("the state file %s may not be written" % self.path, hint="look at its owner and mode")
         return StoreError("the state file %s cannot be used: %s" % (self.path, text))
@@ -281,6 +231,8 @@ def _sync_log(path: "str") -> "bool":
         return False
     try:
         os.fsync(log)
+    except OSError as error:
+        raise unusable("the state's log %s cannot be written" % path, error)
     finally:
         os.close(log)
     return True
@@ -313,7 +265,30 @@ def make_private_directory(path: "str") -> "None":
         os.makedirs(path, mode=0o700)
     except OSError as error:
         if not os.path.isdir(path):
-            raise StoreError("the directory %s cannot be made: %s" % (path, error.strerror or error))
+            raise unusable("the directory %s cannot be made" % path, error)
+
+
+def unusable(what: "str", error: "OSError") -> "StoreError":
+    """Return the error that `what` failed because of an OSError, and what helps."""
+    hint = ""
+    is_unwritable = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    if is_unwritable:
+        hint = "free some space on the host" if error.errno != errno.EROFS else "its file system is read-only"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        hint = "look at its owner and mode"
+    elif error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR):
+        hint = "look at what it is, and remove it on the host"
+    return StoreError("%s: %s" % (what, error.strerror or error), hint=hint, unwritable=is_unwritable)
+
+
+def _is_full(path: "str") -> "bool":
+    """Return whether the file system of a file has no blocks or no inodes left."""
+    try:
+        info = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    free = info.f_bfree if os.geteuid() == 0 else info.f_bavail
+    return free * info.f_frsize < SMALLEST or (info.f_files > 0 and info.f_ffree == 0)
 
 
 def _random() -> "str":

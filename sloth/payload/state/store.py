@@ -9,8 +9,9 @@ from sloth.payload.kernel.record import Record, ReplicaChange
 from sloth.payload.kernel.redact import Redactor
 from sloth.payload.state.blobs import Blobs
 from sloth.payload.state.claims import Claims
-from sloth.payload.state.database import VERSION, Database
+from sloth.payload.state.database import Database
 from sloth.payload.state.history import History
+from sloth.payload.state.migrations import VERSION
 from sloth.payload.state.records import Records
 from sloth.payload.state.runs import Handlers, Runs
 from sloth.payload.state.signatures import Signatures

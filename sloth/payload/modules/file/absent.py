@@ -1,6 +1,8 @@
 """file.absent: nothing exists at a path."""
 
-from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
+import re
+
+from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
 
 TYPE_CHECKING = False
@@ -14,6 +16,8 @@ PROTECTED = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/
 
 class Absent(Resource):
     """Make sure that nothing exists at a path: removes a file, a link (never its target) or a whole tree.
+
+    Other than Ansible: nothing is removed when a file system is mounted below the path.
 
     Other than Ansible: directories that every system needs, such as /etc, and the home of the account are not removed.
     """
@@ -52,7 +56,18 @@ end})"""
             if change.before["type"] != "directory":
                 parent.unlink()
                 return
-            import shutil
+            self._refuse_mounts()
+            parent.remove_tree()
 
-            # It follows no link in the tree; the tree's own directory cannot be exchanged either, by this name.
-            shutil.rmtree("/proc/self/fd/%d/%s" % (parent.descriptor, parent.base))
+    def _refuse_mounts(self) -> "None":
+        """Raise Failed when a file system is mounted below the path: what is in it would be removed, too."""
+        below = self.host.canonical(self.path) + "/"
+        try:
+            with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                points = [line.split()[4] for line in file]
+        except OSError:
+            return
+        for point in points:
+            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), point)
+            if (point + "/").startswith(below):
+                raise Failed("a file system is mounted on %s" % point, hint="unmount it first, with mount.absent")

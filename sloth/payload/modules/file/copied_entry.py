@@ -49,7 +49,15 @@ class EntryCopy(Resource):
             return self.desired_directory(now, entry)
         if now is not None and now["type"] == "directory":
             raise Failed("%s is a directory" % entry.path)
-        desired: "Attributes" = {"type": "file", "content": self.content(entry)}
+        if now is not None and now["type"] not in ("file", "link"):
+            raise Failed(
+                "%s exists and is not a file but a %s" % (entry.path, now["type"]),
+                hint="remove it first, with file.absent, if it is not needed",
+            )
+        content = self.content(entry)
+        desired: "Attributes" = {"type": "file", "content": content}
+        if now is not None and not (now["type"] == "file" and now["content"].sha256 == content.sha256):
+            now = files.rewritten(now)
         mode = self.args.mode
         if mode == "preserve":
             mode = entry.mode if entry.index is not None else mode_of(entry.source)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Attributes
 
 
+OWNERS = ("owner", "group")
+
+
 class Directory(Resource):
     """Make sure that a directory exists; missing parents are created.
 
@@ -63,14 +66,18 @@ end})"""
     def _member(self, seen: "Attributes | None") -> "Attributes | None":
         if seen is None or seen["type"] == "link":
             return seen
-        return dict(seen, **files.desired_attributes(self.host, self.args, seen, seen["type"]))
+        desired = files.desired_attributes(self.host, self.args, seen, seen["type"])
+        if seen["type"] != "directory" and any(desired.get(name, seen[name]) != seen[name] for name in OWNERS):
+            desired.setdefault("mode", (files.rewritten(seen) or seen)["mode"])  # as the kernel does it
+        return dict(seen, **desired)
 
     def apply(self, change: "Change") -> "None":
         assert change.after is not None
         if change.before is None:
             files.make_directories(self.path)
-        files.set_attributes(self.path, change)
-        for path, desired in change.after.get("inside", {}).items():
+        # What is below first: when a directory becomes another account's, that account can change what is in it.
+        for path, desired in sorted(change.after.get("inside", {}).items(), reverse=True):
             one = Change((change.before or {})["inside"][path], desired)
             if one.names:
                 files.set_attributes(path, one, False)
+        files.set_attributes(self.path, change)

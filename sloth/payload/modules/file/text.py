@@ -1,5 +1,6 @@
 """The base of the modules that edit a part of a text file: they read it, compute the new text, and write it whole."""
 
+import errno
 import os
 
 from sloth.payload.kernel.content import Content
@@ -35,6 +36,7 @@ class TextEdit(Resource):
     partial = True
     missing = "Path %s does not exist !"  # Ansible's words
     keeps_crlf = True  # the lines that are written to a file with CR LF get CR LF, too
+    _read: "os.stat_result | None" = None  # of the file, when observe() read it
     is_crlf = False  # during edit(): the lines of the file end with CR LF
 
     def edit(self, data: "bytes", is_new: "bool") -> "tuple[bytes, str]":
@@ -77,15 +79,22 @@ class TextEdit(Resource):
         return "%s~%s" % (text[: LONGEST_IDENTITY - 14], digest)
 
     def observe(self) -> "Attributes | None":
-        path = self.host.resolve(self.path)
-        seen = files.look(path)
-        if seen is None:
-            return None
-        if seen["type"] == "directory":
-            raise Failed("Path %s is a directory !" % self.path)
-        if seen["type"] != "file":
-            raise Failed("Path %s is not a regular file but a %s" % (self.path, seen["type"]))
-        with open(path, "rb") as file:
+        try:
+            # Without blocking: it may be a FIFO.
+            descriptor = os.open(self.host.resolve(self.path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            if error.errno == errno.ENXIO:
+                raise Failed("Path %s is not a regular file but a socket" % self.path)
+            raise
+        with open(descriptor, "rb") as file:
+            self._read = os.fstat(descriptor)
+            seen = files.describe(self._read)
+            if seen["type"] == "directory":
+                raise Failed("Path %s is a directory !" % self.path)
+            if seen["type"] != "file":
+                raise Failed("Path %s is not a regular file but a %s" % (self.path, seen["type"]))
             content = Content.of_bytes(file.read())
         return {"content": content, "mode": seen["mode"], "owner": seen["owner"], "group": seen["group"]}
 
@@ -107,7 +116,7 @@ class TextEdit(Resource):
                     "%s of %s is not idempotent: applied to its own result it changes the file again, so every run will"
                     % (self.name, self.path)
                 )
-        desired = files.desired_attributes(self.host, self.args, now)
+        desired = files.desired_attributes(self.host, self.args, now if text == old else files.rewritten(now))
         # An edit that changes nothing keeps the content that was read, so that its hash is not computed again.
         desired["content"] = now["content"] if now is not None and text == old else Content.of_bytes(text)
         return desired
@@ -126,7 +135,9 @@ class TextEdit(Resource):
                 mode = change.after.get("mode")
             elif self.args.backup:
                 values["backup_file"] = files.back_up(self.path)  # beside a link, not beside its target
-            files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))
+            # What was read through a link that leads elsewhere by now must not be written here.
+            read = None if change.before is None else self._read
+            files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host), read)
         files.set_attributes(path, change)
         if self._attributes_differ(change):
             msg += (" and " if msg else "") + "ownership, perms or SE linux context changed"

@@ -5,6 +5,7 @@ import re
 
 from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
+from sloth.payload.lib.host import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Mount(Resource):
     """Base of both: one mount point or swap area, its entry in fstab and its mount."""
 
     merged = True
+    _read: "os.stat_result | None" = None  # of fstab, when it was read last
 
     @classmethod
     def check_together(cls, values: "Arguments") -> "None":
@@ -69,7 +71,8 @@ class Mount(Resource):
 
     def read_lines(self) -> "list[str]":
         try:
-            with open(self.args.fstab, "rb") as file:
+            with open(open_regular(self.args.fstab), "rb") as file:
+                self._read = os.fstat(file.fileno())
                 return [line.decode("utf-8", "surrogateescape") for line in file.read().splitlines(True)]
         except FileNotFoundError:
             return []
@@ -143,8 +146,9 @@ class Mount(Resource):
         self.write_lines(kept, None if lines else "0644")
 
     def write_lines(self, lines: "list[str]", mode: "str | None" = None) -> "None":
-        path = os.path.realpath(self.args.fstab)
-        files.replace(path, ["".join(lines).encode("utf-8", "surrogateescape")], mode)
+        path = files.resolve(self.args.fstab)
+        files.replace(path, ["".join(lines).encode("utf-8", "surrogateescape")], mode, read=self._read)
+        self._read = None
 
 
 def split_comment(line: "str") -> "tuple[list[str], str]":

@@ -3,6 +3,7 @@
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing
+from sloth.payload.lib import files
 from sloth.payload.modules.mount import entry
 
 TYPE_CHECKING = False
@@ -177,7 +178,9 @@ end})"""
             self.host.tool(["umount", self.mount_point])
             mounted = self.read_mounted()
         if mounted is None:
-            os.makedirs(self.mount_point, exist_ok=True)
+            files.make_directories(self.mount_point)
+            # mount(8) follows links: one that another account has put on the way would decide what is covered.
+            os.close(files.open_directory(self.path))
             self.host.tool(mount + [self.path])
         elif is_changed or not self._is_restricted():
             self._remount(mount)

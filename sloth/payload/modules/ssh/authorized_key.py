@@ -5,6 +5,7 @@ import os
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Missing
 from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.host import open_regular
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.keys import Key, abbreviate, defect, split_options
 
@@ -95,7 +96,7 @@ end})"""
                 continue
             path = self.host.expand(line[len("file://") :])
             try:
-                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                with open(open_regular(path), encoding="utf-8", errors="surrogateescape") as file:
                     for inner in _key_lines([file.read()]):
                         yield inner
             except FileNotFoundError:

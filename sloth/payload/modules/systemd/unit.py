@@ -152,15 +152,16 @@ end})"""
     def _apply_file(self, change: "Change") -> "None":
         path = self.path
         if change.after is None:
-            os.unlink(path)
+            with files.Parent(path) as parent:
+                parent.unlink()
             if self.args.dropin and not os.listdir(os.path.dirname(path)):
-                os.rmdir(os.path.dirname(path))
+                with files.Parent(os.path.dirname(path)) as parent:
+                    parent.rmdir()
             return
         if "content" in change:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            files.make_directories(os.path.dirname(path))
             files.replace(path, change.after["content"].chunks(), change.after["mode"])
-        if "mode" in change:
-            os.chmod(path, int(change.after["mode"], 8))
+        files.set_attributes(path, change, False)
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"path": self.path}

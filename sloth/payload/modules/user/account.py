@@ -263,7 +263,10 @@ class Present(User):
                 "cannot move the home of %s: %s already exists" % (self.args.name, new),
                 hint="remove it, or leave out move_home to use it as it is",
             )
-        os.makedirs(os.path.dirname(new), exist_ok=True)
+        files.make_directories(os.path.dirname(new))
+        for path in (new, old):  # usermod follows links: another account's would lead it elsewhere
+            with files.Parent(os.path.normpath(path)):
+                pass
 
     def _modify_busybox(self, change: "Change") -> "None":
         """Change memberships of groups: Busybox has no tools for the rest."""

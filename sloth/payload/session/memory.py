@@ -1,0 +1,152 @@
+"""What a session remembers: the state file and the run lock, or a state in memory while the disk is full or read-only.
+
+A command of the site may be what frees the disk. So actions run without a record then, with a warning; resources fail.
+"""
+
+import os
+
+from sloth.payload.kernel.errors import Locked, StoreError
+from sloth.payload.lib import unfinished
+from sloth.payload.lib.host import state_directory
+from sloth.payload.session import messages
+from sloth.payload.session.run_lock import RunLock
+from sloth.payload.state.database import set_aside
+from sloth.payload.state.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sloth.payload.lib.host import Host
+    from sloth.payload.session.channel import Channel
+
+
+class Memory(object):
+    """The state and the lock of one session: `store`, and in `unwritable` why that is in memory, if it is."""
+
+    def __init__(self, host: "Host", channel: "Channel", hello: "messages.Hello") -> "None":
+        """Open the state file. Raises StoreError when it cannot be used."""
+        self._host = host
+        self._channel = channel
+        self._hello = hello
+        self._is_damaged = False  # the state file turned out to be no sound database
+        self._path = os.path.join(state_directory(host.directory), "%s.db" % hello.agent)
+        self._lock: "RunLock | None" = None
+        self.unwritable: "StoreError | None" = None
+        try:
+            self._use(Store(self._path, readonly=hello.check or hello.readonly))
+        except StoreError as error:
+            if not error.unwritable:
+                raise
+            self.unwritable = error
+            self._use(Store(None))
+
+    def _use(self, store: "Store") -> "None":
+        self.store = store
+        store.before_commit = _sync_directories
+        self._host.signatures = store.signatures
+
+    @property
+    def fails_resources(self) -> "StoreError | None":
+        """Why a resource cannot be recorded, or None when it can be, or when nothing is to be recorded."""
+        return None if self._hello.check else self.unwritable
+
+    def begin(self) -> "None":
+        """Take the run lock, unless nothing will be written, and record the run. Raises Locked, StoreError."""
+        if self.store.readonly:
+            return
+        try:
+            self._take_lock(self._hello.lock_wait)
+        except StoreError as error:
+            if not error.unwritable:
+                raise
+            self.go_without(error)
+        self._begin_run()
+
+    def _begin_run(self) -> "None":
+        hello = self._hello
+        if hello.site:
+            self.store.runs.begin(hello.run, hello.site, hello.who, hello.origin)
+
+    def _take_lock(self, wait: "float") -> "None":
+        hello = self._hello
+        lock = RunLock(self._host.directory)
+        lock.acquire(
+            messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin),
+            wait,
+            lambda other: self._channel.send(messages.Waiting(holder=other)),
+            self._channel.cancelled,
+        )
+        self._lock = lock
+        unfinished.use(self._host.directory)
+        if lock.is_held:
+            unfinished.clean(_remove_unfinished)
+
+    def go_without(self, error: "StoreError") -> "None":
+        """Go on with a state in memory; what was not committed is lost."""
+        self.store.abandon()
+        self.unwritable = error
+        self._replace(Store(None))
+
+    def return_to_file(self) -> "None":
+        """Use the state file again, if it can be written by now."""
+        if self.unwritable is None:
+            return
+        try:
+            if self._lock is None:
+                self._take_lock(0)
+            former = self.store
+            self._replace(Store(self._path))
+            try:
+                self._begin_run()
+                self.store.set_meta("seq", self.store.meta("seq") or "0")
+                self.store.commit()
+            except StoreError:
+                self.store.abandon()
+                self.store.close()
+                self._use(former)
+                raise
+        except StoreError as error:
+            self.unwritable = error
+        except Locked:
+            pass
+        else:
+            self.unwritable = None
+
+    def _replace(self, store: "Store") -> "None":
+        store.redactor.add(self.store.redactor.values)
+        self._use(store)
+
+    def end_run(self) -> "None":
+        """Record the end of the run."""
+        if self._lock is not None and self._hello.site:
+            self.store.runs.end(self._hello.run)
+
+    def save(self) -> "None":
+        """Commit and close the state file. Raises StoreError."""
+        self.store.close()
+        unfinished.close()
+
+    def close(self, error: "Exception | None" = None) -> "None":
+        """Keep what was recorded, and release the host; `error` is what ended the session."""
+        self._is_damaged = isinstance(error, StoreError) and error.damaged
+        try:
+            self.store.close()
+        except StoreError as found:
+            self._is_damaged = self._is_damaged or found.damaged
+        finally:
+            if self._is_damaged and not self.store.readonly and self.store.path:
+                set_aside(self.store.path)
+            unfinished.close()
+            if self._lock is not None:
+                self._lock.release()
+
+
+def _sync_directories() -> "None":
+    from sloth.payload.lib.atomic import sync_directories  # loaded by what writes files, not by every session
+
+    sync_directories()
+
+
+def _remove_unfinished(path: "str") -> "None":
+    from sloth.payload.lib.atomic import remove_unfinished  # only after a killed session
+
+    remove_unfinished(path)

@@ -139,6 +139,34 @@ def test_a_file_that_leaves_a_copied_tree_is_pruned(home: Home) -> None:
     assert list((home.files / "t").rglob("*")) == []
 
 
+def test_each_path_of_a_tree_that_is_on_the_host_is_a_thing_of_its_own(home: Home) -> None:
+    source = home.path / "there"
+    (source / "sub/deep").mkdir(parents=True)
+    for name in ("a", "sub/b", "sub/deep/c"):
+        (source / name).write_text(name)
+    (source / "a").chmod(0o755)
+    tree = f'file.copy({{src = "{source}/", dest = "FILES/t", remote_src = true}})'
+    settle(home, tree)
+    keys = [f"file:copy:{home.files}/t/{name}" for name in ("a", "sub", "sub/b", "sub/deep", "sub/deep/c")]
+    assert [key for key in home.recorded() if "/t" in key] == keys
+    (source / "sub/deep/c").unlink()
+    (source / "sub/deep").rmdir()
+    settle(home, tree)
+    assert not (home.files / "t/sub/deep").exists()
+    (home.files / "t/a").write_text("by hand")
+    (home.files / "t/sub").chmod(0o700)
+    found = home("drift", "--limit", "web1", "--exit-code", status=3)
+    assert "t/a" in found
+    assert "t/sub/b" not in found
+    home.run()
+    home("rollback", home.last_run(), "--yes", "--limit", "web1")
+    assert home.text("t/a") == "by hand"
+    settle(home, tree)
+    settle(home, 'file.copy({content = "x", dest = "FILES/t/sub/b"})')
+    assert home.text("t/sub/b") == "x", "what another call claims stays"
+    assert not (home.files / "t/a").exists()
+
+
 def test_a_tree_s_changes_are_rolled_back_path_by_path(home: Home) -> None:
     source = home.path / "big"
     (source / "sub").mkdir(parents=True)

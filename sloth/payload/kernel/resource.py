@@ -13,19 +13,19 @@ What a subclass must define raises NotImplementedError here: abc's check would c
 from sloth.payload.kernel.errors import ArgumentError, Failed, Missing, did_you_mean
 from sloth.payload.kernel.field import REQUIRED, Field
 from sloth.payload.kernel.hashing import as_utf8
+from sloth.payload.kernel.record import Asset
 from sloth.payload.kernel.status import DriftBy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Mapping, Sequence
 
-    from sloth.payload.kernel.record import Asset
     from sloth.payload.kernel.values import Arguments, Attributes, Json
     from sloth.payload.lib.host import Host
 
 __all__ = (
-    "REQUIRED", "Action", "Args", "ArgumentError", "Call", "Change", "DriftBy", "Failed", "Field", "Missing", "Query",
-    "Resource", "did_you_mean", "difference",
+    "REQUIRED", "Action", "Args", "ArgumentError", "Asset", "Call", "Change", "DriftBy", "Failed", "Field", "Missing",
+    "Query", "Resource", "did_you_mean", "difference",
 )  # fmt: skip
 
 

@@ -25,11 +25,11 @@ class UserFile(object):
 
     strict: it is one of the account's own files below ~/.ssh, so the directory is 0700 and the file 0600; otherwise
     only write permission for group and others is removed. manage: the directory is created and its attributes are
-    kept, too.
+    kept, too; False: it is created; None: it must exist.
     """
 
     def __init__(
-        self, host: "Host", account: "struct_passwd", path: "str", strict: "bool" = True, manage: "bool" = True
+        self, host: "Host", account: "struct_passwd", path: "str", strict: "bool" = True, manage: "bool | None" = True
     ) -> "None":
         """account: as host.account() returns it; path: absolute and normalized."""
         self.host = host
@@ -117,7 +117,7 @@ class UserFile(object):
         """Write the file and set the attributes in which the Change differs; raise Failed, OSError."""
         uid, gid = self.account.pw_uid, self.account.pw_gid
         after = change.after or {}
-        if self.manage and not os.path.isdir(self.directory):
+        if self.manage is not None and not os.path.isdir(self.directory):
             self._make_directory(uid, gid)
         try:
             directory = self._open_directory()
@@ -178,6 +178,8 @@ class UserFile(object):
         return [] if relative == "." else relative.split("/")
 
     def _make_directory(self, uid: "int", gid: "int") -> "None":
+        if not self.is_guarded and not self.manage:
+            return files.make_directories(self.directory)
         if not self.is_guarded:
             parent = os.path.dirname(self.directory)
             if not os.path.isdir(parent):
@@ -259,7 +261,7 @@ class UserFileEdit(Resource):
             return now
         old = b"" if content is None else content.data()
         new = self.edit(old)
-        if new == old and self.args.state == "absent":
+        if new == old and (content is None or self.args.state == "absent"):
             return now
         return self.user_file.desired(now, new)
 

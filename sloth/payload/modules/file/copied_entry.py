@@ -61,8 +61,9 @@ class EntryCopy(Resource):
         mode = self.args.mode
         if mode == "preserve":
             mode = entry.mode if entry.index is not None else mode_of(entry.source)
-        elif mode is None and now is None and entry.index is None and entry.mode:
-            mode = entry.mode  # of a tree on the host, as with Ansible: programs stay programs
+        elif mode is None and entry.index is None and entry.mode:
+            if now is None or now.get("content") != desired["content"]:
+                mode = entry.mode  # of a tree on the host, as with Ansible: programs stay programs
         given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode})
         desired.update(files.desired_attributes(self.host, given, now))
         return desired
@@ -117,6 +118,19 @@ class EntryCopy(Resource):
             files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))
         files.set_attributes(path, change, self.args.follow)
         return values
+
+
+def remote_entries(src: "str", dest: "str", is_content: "bool") -> "list[Entry]":
+    """Return the entries of a tree that is on the host; is_content: what is in `src` is copied, not `src` itself."""
+    root = dest if is_content else os.path.join(dest, os.path.basename(src))
+    if (os.path.realpath(root) + "/").startswith(os.path.realpath(src) + "/"):
+        raise Failed("%s is in the directory that is to be copied, %s" % (root, src))
+    entries = [Entry(root, None, "", True, "" if is_content else src)]
+    for name, is_directory in walk(src):
+        source = os.path.join(src, name)
+        mode = "" if is_directory else mode_of(source) or ""
+        entries.append(Entry(os.path.join(root, name), None, mode, is_directory, source))
+    return entries
 
 
 def walk(directory: "str") -> "Iterator[tuple[str, bool]]":

@@ -2,16 +2,15 @@
 
 import os
 
-from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Resource
+from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Asset, Change, Failed, Field, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.modes import parse_mode
-from sloth.payload.modules.file.copied_entry import Entry, EntryCopy, mode_of, walk
+from sloth.payload.modules.file.copied_entry import Entry, EntryCopy, mode_of, remote_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar, Sequence
 
-    from sloth.payload.kernel.record import Asset
     from sloth.payload.kernel.values import Arguments, Attributes
     from sloth.payload.lib.host import Host
 
@@ -27,8 +26,8 @@ class Copy(EntryCopy):
     with / the contents are copied, otherwise the directory itself; links in it are followed. Only what differs is
     written, and each file is replaced atomically. With `mode = "preserve"` a file gets the mode of its source.
 
-    With `remote_src` src is a file or directory on the host; the new files of a directory get the modes of their
-    sources unless `mode` is given.
+    With `remote_src` src is a file or directory on the host; the files of a directory that are written get the modes of
+    their sources unless `mode` is given. If `force` is false, nothing is copied to a directory that exists.
 
     Other than Ansible: with `remote_src`, too, `mode` is that of the files of a tree and `directory_mode` that of its
     directories.
@@ -125,7 +124,7 @@ end})"""
             source = self.host.expand(self.args.src) if self.args.remote_src and self.args.src else ""
             return [Entry(self._target(), index, mode, self._is_directory(), source)]
         if self.args.remote_src:
-            return self._remote_entries()
+            return remote_entries(self.host.expand(self.args.src), self.dest, self.args.src.endswith("/"))
         entries = [] if self.assets else [Entry(self.dest, None, "", True)]  # an empty tree is dest itself
         for index, asset in enumerate(self.assets):
             if asset.name.startswith("/") or ".." in asset.name.split("/"):
@@ -133,25 +132,16 @@ end})"""
             entries.append(Entry(os.path.join(self.dest, asset.name), index, asset.mode, asset.dir))
         return entries
 
-    def _remote_entries(self) -> "list[Entry]":
-        src = self.host.expand(self.args.src)
-        is_content = self.args.src.endswith("/")
-        root = self.dest if is_content else os.path.join(self.dest, os.path.basename(src))
-        if (os.path.realpath(root) + "/").startswith(os.path.realpath(src) + "/"):
-            raise Failed("%s is in the directory that is to be copied, %s" % (root, src))
-        entries = [Entry(root, None, "", True, "" if is_content else src)]
-        for name, is_directory in walk(src):
-            source = os.path.join(src, name)
-            mode = "" if is_directory else mode_of(source) or ""
-            entries.append(Entry(os.path.join(root, name), None, mode, is_directory, source))
-        return entries
-
     def place(self) -> "str | None":
         return None if self._is_tree() else self._target()
 
     def parts(self) -> "list[Resource]":
         """Return a copy for each file and directory of a tree: each is a thing of its own."""
-        if not self._is_tree() or not self.assets:
+        if not self._is_tree():
+            return [self]
+        if self.args.remote_src:
+            return [self._remote_part(entry) for entry in self._entries() if entry.source] or [self]
+        if not self.assets:
             return [self]
         src = self.args.src or ""
         base = src if src.endswith("/") else os.path.dirname(src)
@@ -161,6 +151,13 @@ end})"""
             name = "" if asset.dir else os.path.basename(asset.name)
             found.append(type(self)(Args(args), self.host, [asset.replace(name=name)]))
         return found
+
+    def _remote_part(self, entry: "Entry") -> "Resource":
+        """Return the copy of one file of a tree that is on the host, or of one of its directories."""
+        args = dict(self.args.__dict__, dest=entry.path, src=entry.source)
+        if not entry.is_directory:
+            return type(self)(Args(args), self.host)
+        return type(self)(Args(dict(args, src=None, remote_src=False)), self.host, [Asset(dir=True)])
 
     def part_change(self, part: "Resource", change: "Change") -> "Change":
         path = part.args.dest
@@ -192,8 +189,10 @@ end})"""
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         if not self._is_tree():
             return self.desired_entry(now, self._entries()[0])
-        desired = {}
+        desired: "Attributes" = {}
         seen = self._by_path(now)
+        if self.args.remote_src and not self.args.force and self._entries()[0].path in seen:
+            return now
         for entry in self._entries():
             desired.update(_with_path(entry.path, self.desired_entry(seen.get(entry.path), entry)))
         return desired

@@ -7,7 +7,7 @@ from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change,
 from sloth.payload.lib.accounts import get_account
 from sloth.payload.lib.host import open_regular
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
-from sloth.payload.modules.ssh.keys import Key, abbreviate, defect, split_options
+from sloth.payload.modules.ssh.keys import Key, abbreviate, defect, respace, split_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ class AuthorizedKey(UserFileEdit):
     """Make sure that public keys are, or are not, in a user's authorized_keys file.
 
     The semantics are those of Ansible's authorized_key. A key is identified by its data: with other options or another
-    comment it is written again at the end. Other lines are kept byte for byte, unless `exclusive` removes them. If one
-    line of `key` is not a key, the call fails before anything is written.
+    comment it is written again at the end. Other lines stay, unless `exclusive` removes them. If one line of `key` is not
+    a key, the call fails before anything is written.
 
     Other than Ansible, lines are read as sshd reads them: tabs may separate the words, so a key that can log in is
     found and removed whatever its line looks like.
@@ -30,8 +30,9 @@ class AuthorizedKey(UserFileEdit):
     Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run. A file
     at a `path` of your own keeps its mode, but for write permission of group and others.
 
-    Other than Ansible, lines that are not about the keys of the call keep their blanks and their repetitions: Ansible
-    writes all lines of keys anew, and empty lines and comments that are equal only once.
+    Like Ansible, a call that writes the file separates the words of all keys in it by single blanks. Other than Ansible,
+    lines that are no keys keep their repetitions (Ansible writes equal comments and empty lines only once), and what is
+    quoted keeps its blanks.
 
     Other than Ansible, a key that is in the file several times is reduced to one line, and with `state = "absent"` all
     of its lines are removed. Lines of other keys are never removed without `exclusive`, even when they are duplicates.
@@ -42,8 +43,8 @@ class AuthorizedKey(UserFileEdit):
     Other than Ansible, root follows no link and touches no other user's file below the user's home.
 
     Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL. A `key` without any
-    key in it is an error (with `exclusive`, Ansible removes all keys). With `manage_dir = false` the directory must
-    exist.
+    key in it is an error (with `exclusive`, Ansible removes all keys, otherwise it does nothing), lines with nothing but
+    blanks are skipped, and a blank after a comma between options, which sshd would refuse, is not written.
     """
 
     name = "ssh.authorized_key"
@@ -56,7 +57,7 @@ class AuthorizedKey(UserFileEdit):
         Field("comment", help="comment for all the keys, instead of those on their lines"),
         Field("exclusive", "bool", False, help="with state = present: remove all other keys, and all other lines"),
         Field("path", "path", help="the file, when it is not ~/.ssh/authorized_keys; %u and %h as for sshd"),
-        Field("manage_dir", "bool", True, how=True, help="create the directory, and keep its mode and owner"),
+        Field("manage_dir", "bool", True, how=True, help="keep the directory's mode and owner; it is created anyway"),
         Field("follow", "bool", False, how=True, help="follow path when it is a link"),
     )  # fmt: skip
     example = """task({name = "keys", become = true, run = function()
@@ -161,9 +162,11 @@ end})"""
                 found.add(key.data)
                 kept.append(line)
         missing = [key for key in wanted.values() if key.data not in found and is_present]
+        if not missing and join_lines(kept) == data:
+            return data
         if missing and kept and not kept[-1].endswith("\n"):
             kept[-1] += "\n"
-        return join_lines(kept + [key.line() + "\n" for key in missing])
+        return join_lines([respace(line) for line in kept] + [key.line() + "\n" for key in missing])
 
     def apply(self, change: "Change") -> "Attributes | None":
         for key in self.keys() if self.args.state == "present" else ():

@@ -113,7 +113,7 @@ end})"""
     def user_file(self) -> "UserFile":
         account = get_account(self.host, self.args.user)
         if self.args.path:
-            return UserFile(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
+            return UserFile(self.host, account, self.host.expand(self.args.path), strict=False, manage=None)
         return UserFile(self.host, account, os.path.join(account.pw_dir, ".ssh", "config"))
 
     def edit(self, data: "bytes") -> "bytes":

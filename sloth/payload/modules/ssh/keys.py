@@ -117,3 +117,16 @@ class Key(object):
         """Return the line, without its end; as Ansible writes it, with a blank after a key without a comment."""
         options = ",".join(self.options)
         return "%s%s %s %s" % (options + " " if options else "", self.kind, self.data, self.comment)
+
+
+def respace(line: "str") -> "str":
+    """Return the line of a key with single blanks between its words, as Ansible writes it; any other line as it is.
+
+    What is quoted stays as it is, and so does a line whose words sshd and Ansible would not separate at the same places.
+    """
+    key = Key.parse(line)
+    text = line.strip(" \t\r\n")
+    options, rest = ("", text) if key is None or not key.options else first_word(text)
+    if key is None or "\r" in line or re.search(r"\s\s|[^\S ]", options) or re.search(r"[^\S \t]", rest):
+        return line
+    return "%s%s %s %s\n" % (options + " " if options else "", key.kind, key.data, key.comment)

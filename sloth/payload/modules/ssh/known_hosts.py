@@ -94,7 +94,7 @@ end})"""
         account = get_account(self.host, self.args.user)
         if not self.args.path:
             return UserFile(self.host, account, os.path.join(account.pw_dir, ".ssh", "known_hosts"))
-        return UserFile(self.host, account, self.host.expand(self.args.path), strict=False, manage=False)
+        return UserFile(self.host, account, self.host.expand(self.args.path), strict=False, manage=None)
 
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         desired = UserFileEdit.desired(self, now)

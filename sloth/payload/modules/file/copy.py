@@ -5,7 +5,7 @@ import os
 from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Asset, Change, Failed, Field, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.modes import parse_mode
-from sloth.payload.modules.file.copied_entry import Entry, EntryCopy, mode_of, remote_entries
+from sloth.payload.modules.file.copied_entry import Entry, EntryCopy, remote_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ class AuthorizedKey(UserFileEdit):
     """Make sure that public keys are, or are not, in a user's authorized_keys file.
 
     The semantics are those of Ansible's authorized_key. A key is identified by its data: with other options or another
-    comment it is written again at the end. Other lines stay, unless `exclusive` removes them. If one line of `key` is not
-    a key, the call fails before anything is written.
+    comment it is written again at the end. Other lines stay, unless `exclusive` removes them. If one line of `key` is
+    not a key, the call fails before anything is written.
 
     Other than Ansible, lines are read as sshd reads them: tabs may separate the words, so a key that can log in is
     found and removed whatever its line looks like.
@@ -30,9 +30,9 @@ class AuthorizedKey(UserFileEdit):
     Other than Ansible, ~/.ssh is kept at mode 0700 and the file at 0600, both owned by the user, on every run. A file
     at a `path` of your own keeps its mode, but for write permission of group and others.
 
-    Like Ansible, a call that writes the file separates the words of all keys in it by single blanks. Other than Ansible,
-    lines that are no keys keep their repetitions (Ansible writes equal comments and empty lines only once), and what is
-    quoted keeps its blanks.
+    As with Ansible, a call that writes the file separates the words of all keys in it by single blanks. Other than
+    Ansible, lines that are no keys keep their repetitions (Ansible writes equal comments and empty lines only once), and
+    what is quoted keeps its blanks.
 
     Other than Ansible, a key that is in the file several times is reduced to one line, and with `state = "absent"` all
     of its lines are removed. Lines of other keys are never removed without `exclusive`, even when they are duplicates.
@@ -43,8 +43,8 @@ class AuthorizedKey(UserFileEdit):
     Other than Ansible, root follows no link and touches no other user's file below the user's home.
 
     Other than Ansible, a warning names a key that sshd could not read, and `key` cannot be a URL. A `key` without any
-    key in it is an error (with `exclusive`, Ansible removes all keys, otherwise it does nothing), lines with nothing but
-    blanks are skipped, and a blank after a comma between options, which sshd would refuse, is not written.
+    key in it is an error (with `exclusive`, Ansible removes all keys, otherwise it does nothing), lines with nothing
+    but blanks are skipped, and a blank after a comma between options, which sshd would refuse, is not written.
     """
 
     name = "ssh.authorized_key"

@@ -122,7 +122,7 @@ class Key(object):
 def respace(line: "str") -> "str":
     """Return the line of a key with single blanks between its words, as Ansible writes it; any other line as it is.
 
-    What is quoted stays as it is, and so does a line whose words sshd and Ansible would not separate at the same places.
+    What is quoted stays as it is, and so does a line whose words sshd and Ansible would separate at other places.
     """
     key = Key.parse(line)
     text = line.strip(" \t\r\n")

@@ -6,7 +6,7 @@ import re
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Offer
-from sloth.payload.modules.pkg.dpkg import EXTENDED, STATUS, Status, parse_automatic
+from sloth.payload.modules.pkg.dpkg import EXTENDED, STATUS, Status, newer, parse_automatic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,6 +185,9 @@ class Apt(Backend):
         found = parse_policy(self.query(["apt-cache", *self.options, *options, "policy", "--", *names], True))
         # Only of a package that exists apt does not take these ends for its own syntax: "remove", "install".
         return dict((name, offer) for name, offer in found.items() if offer.versions or name[-1] not in "+-")
+
+    def newer(self, one: "str", other: "str") -> "bool":
+        return newer(one, other)
 
     def names_like(self, prefix: "str") -> "Iterable[str]":
         return self.query(["apt-cache", *self.options, "pkgnames", *([prefix] if prefix else [])]).split()

@@ -5,7 +5,7 @@ import re
 from sloth.payload.kernel.resource import ArgumentError, Failed, Missing
 from sloth.payload.modules.pkg import execution, index, locks
 from sloth.payload.modules.pkg.database import Database, Installed, Offer
-from sloth.payload.modules.pkg.names import Wanted, file_kind, is_pattern, literal_prefix, upcoming_names
+from sloth.payload.modules.pkg.names import AT_LEAST, Wanted, file_kind, is_pattern, literal_prefix, upcoming_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +110,12 @@ class Tool(object):
 
         return version == wanted or fnmatchcase(version, wanted)
 
+    def meets(self, version: "str", wanted: "str") -> "bool":
+        """Return whether `version` is what a call gives: a version, a pattern, or ">=" and the earliest version."""
+        if wanted.startswith(AT_LEAST):
+            return not self.newer(wanted[len(AT_LEAST) :], version)
+        return self.fits(version, wanted)
+
     def newer(self, one: "str", other: "str") -> "bool":
         """Return whether version `one` is later than `other`; False where only the tool itself can tell."""
         return False
@@ -198,7 +204,7 @@ class Backend(Tool):
         found = self.entries(package.name)
         whole = [entry.version for entry in found if not entry.state]
         for version in whole:
-            if package.version and self.fits(version, package.version):
+            if package.version and self.meets(version, package.version):
                 return version
         if whole:
             best = whole[0]
@@ -298,7 +304,8 @@ class Backend(Tool):
     def best(self, package: "Wanted", offer: "Offer") -> "str":
         """Return the latest version of an offer that fits the version of `package`, or ""."""
         wanted = package.version
-        return next((version for version in offer.versions if wanted and self.fits(version, wanted)), "")
+        versions = [offer.version, *offer.versions] if wanted.startswith(AT_LEAST) else offer.versions
+        return next((version for version in versions if version and wanted and self.meets(version, wanted)), "")
 
     def expand(self, pattern: "str", is_installed: "bool") -> "list[str]":
         """Return the names that match `pattern`, of the index or (is_installed) of the database."""

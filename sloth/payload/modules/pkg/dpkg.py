@@ -1,5 +1,8 @@
 """The files in which dpkg and apt keep what is installed."""
 
+import re
+from itertools import zip_longest
+
 from sloth.payload.modules.pkg.database import Database, Installed, Packages
 
 TYPE_CHECKING = False
@@ -8,6 +11,8 @@ if TYPE_CHECKING:
 
 STATUS = "/var/lib/dpkg/status"
 EXTENDED = "/var/lib/apt/extended_states"
+_PARTS = re.compile(r"([^0-9]*)([0-9]*)")
+_END = ([0], 0)
 _INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
 
 
@@ -112,3 +117,28 @@ def parse_automatic(text: "str") -> "set[str]":
         if _field(paragraph, "\nAuto-Installed: ") == "1":
             found.add(_field(paragraph, "\nPackage: "))
     return found
+
+
+def newer(one: "str", other: "str") -> "bool":
+    """Return whether "[epoch:]version[-revision]" `one` is later than `other`, as dpkg compares them."""
+    for a, b in zip(_split(one), _split(other)):
+        for part, against in zip_longest(_parts(a), _parts(b), fillvalue=_END):
+            if part != against:
+                return part > against
+    return False
+
+
+def _split(text: "str") -> "tuple[str, str, str]":
+    """Return the epoch, the version and the revision."""
+    epoch, colon, rest = text.partition(":")
+    version, dash, revision = (rest if colon else text).rpartition("-")
+    return epoch if colon else "", version if dash else revision, revision if dash else ""
+
+
+def _parts(text: "str") -> "list[tuple[list[int], int]]":
+    """Return pairs of what is no digit, as ranks, and a number: "~" is before the end, the end before letters."""
+    parts = []
+    for letters, digits in _PARTS.findall(text):
+        ranks = [-1 if char == "~" else ord(char) if char.isalpha() else ord(char) + 256 for char in letters]
+        parts.append((ranks + [0], int(digits or 0)))
+    return parts

@@ -24,8 +24,8 @@ AUTOMATIC = " (dependency)"  # follows the version of a package that nobody has 
 class Install(Resource):
     """Ensure that packages are installed; all that are missing are installed in one transaction.
 
-    Each may be "name", "name=version" (also a pattern of versions, "name=1.2*", of which the latest counts), a pattern
-    of names ("php8.2-*": all that the index has), or the path of a package file on the host. With apt, a name may end
+    Each may be "name", "name=version" (also a pattern of versions, "name=1.2*", of which the latest counts),
+    "name>=version" (any later version counts, too; with `state = "latest"` the latest), a pattern of names ("php8.2-*": all that the index has), or the path of a package file on the host. With apt, a name may end
     with an architecture ("libc6:i386", ":native" and ":any"), with dnf and zypper too ("glibc.i686"). A name that only
     other packages provide counts as installed when one of them is.
 
@@ -38,10 +38,10 @@ class Install(Resource):
     A refresh alone is not a change.
 
     Other than Ansible: a version is always "name=version", with every package manager; dnf's "name-version" is not.
-    Other than Ansible: groups ("@web"), modules, releases ("name/sid"), version ranges and URLs are not names.
+    Other than Ansible: groups ("@web"), modules, releases ("name/sid"), other version ranges and URLs are not names.
     Other than Ansible: a name is looked up in the index first, so apt's "name-" never removes a package.
     Other than Ansible: an index that was refreshed before one of its sources changed is never fresh.
-    Other than Ansible: with only_upgrade, a pattern that matches nothing is not a failure.
+    Other than Ansible: with only_upgrade, a pattern that matches no installed package is not a failure.
     Other than Ansible: a package that waits for a trigger is installed; one that is half configured is installed again.
     Other than Ansible: a package that was there as a dependency only is marked as wanted, so that nothing removes it
     with the package that needed it; that is a change (apt, apk, pacman).
@@ -165,7 +165,8 @@ end})"""
             return [given]
         is_installed = self.args.only_upgrade or given.name == "*" or self.host.offline
         found = self.backend.expand(given.name, is_installed)
-        if not found and not is_installed:
+        is_known = found or given.name == "*" or self.host.offline
+        if not is_known and not (is_installed and self.backend.expand(given.name, False)):
             raise self.backend.unknown([given.name])
         explicit = [package.name for package in self._given]
         return [Wanted(name) for name in found if name not in explicit]
@@ -242,12 +243,13 @@ end})"""
         """Return whether the installed `version` is one that `package` asks for."""
         if version is None or not _is_whole(version) or not package.version:
             return _is_whole(version)
-        return self.backend.fits(version, package.version) and not self._is_outdone(package, version)
+        return self.backend.meets(version, package.version) and not self._is_outdone(package, version)
 
     def _is_outdone(self, package: "Wanted", version: "str") -> "bool":
-        """Return whether the index has a later version that fits a pattern, too: with Ansible that one counts."""
+        """Return whether the index has a later version that fits, too: with Ansible that one counts for a pattern."""
         offer = self._offers.get(package.name)
-        if not offer or not is_pattern(package.version):
+        is_open = package.version.startswith(names.AT_LEAST) and self._is_latest_wanted
+        if not offer or not (is_open or is_pattern(package.version)):
             return False
         best = self.backend.best(package, offer)
         return bool(best) and best != version and not self.backend.newer(version, best)

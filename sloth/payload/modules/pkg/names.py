@@ -38,13 +38,14 @@ TRANSACTION = Field(
 # are syntax to one of them (= < > ~ ! @ * ? and blanks) are not among these, nor is a leading - or +.
 _NAME = r"^[A-Za-z0-9_/][A-Za-z0-9+._:()/-]*$"
 _PATTERN = r"^[A-Za-z0-9_*?\[][A-Za-z0-9+._:*?!\[\]-]*$"
+AT_LEAST = ">="  # before a version: this one or a later one
 _VERSION = r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$"
 
 
 class Wanted(object):
     """One package that a call asks for.
 
-    version: the version or pattern of versions that was given, or ""; path: the local file that holds it, or "";
+    version: the version or pattern of versions that was given, or ""; with ">=" before it, the earliest one; path: the local file that holds it, or "";
     target: the exact version to install, or "" when the package manager may choose.
     """
 
@@ -87,19 +88,25 @@ def split_list(values: "Iterable[str]") -> "list[str]":
 
 
 def parse(text: "str") -> "Wanted":
-    """Return what is meant by "name", "name=version", "pattern*" or "/a/file.deb"; raise ArgumentError."""
+    """Return what is meant by "name", "name=1", "name>=1", "pattern*" or "/a/file.deb"; raise ArgumentError."""
     if text.startswith(("/", "~")) and file_kind(text):
         return Wanted("", "", text)
-    name, equals, version = text.partition("=")
+    name, relation, version = split_version(text)
     if is_pattern(name):
-        if equals:
+        if relation:
             raise ArgumentError("a pattern of names cannot have a version: %r" % text)
         check_pattern(name)
         return Wanted(name)
     check_name(name, text)
-    if equals and not re.match(_VERSION, version):
+    if relation and (not re.match(_VERSION, version) or (relation == AT_LEAST and is_pattern(version))):
         raise ArgumentError("%r cannot be a version (in %r)" % (version, text), hint='write "name=version"')
-    return Wanted(name, version)
+    return Wanted(name, relation + version if relation == AT_LEAST else version)
+
+
+def split_version(text: "str") -> "tuple[str, str, str]":
+    """Return ("name", "=" or ">=", "version") of what a call names; ("name", "", "") without a version."""
+    name, relation, version = text.partition("=")
+    return (name[:-1], AT_LEAST, version) if relation and name.endswith(">") else (name, relation, version)
 
 
 def check_name(name: "str", text: "str" = "") -> "None":

@@ -19,7 +19,7 @@ class Remove(Resource):
     that of packages that were removed before included (apt, pacman, apk; rpm's packages have no such state).
     `autoremove` alone, without a name, removes all packages that were dependencies and are not needed any more.
 
-    A "name=version" (also a pattern of versions) is removed if that version is installed.
+    A "name=version" (also a pattern of versions, or "name>=version") is removed if such a version is installed.
 
     Other than Ansible: a virtual name does not remove the packages that provide it.
     Other than Ansible: without purge, packages that left their configuration are unchanged, also with autoremove.
@@ -70,7 +70,11 @@ end})"""
         return "(unneeded)" if self.args.name is None else names.identity(names.split_list(self.args.name))
 
     def _names(self) -> "list[str]":
-        return [] if self.args.name is None else [name.partition("=")[0] for name in names.split_list(self.args.name)]
+        return (
+            []
+            if self.args.name is None
+            else [names.split_version(name)[0] for name in names.split_list(self.args.name)]
+        )
 
     def claims(self) -> "list[str]":
         return ["package:" + self._canonical(name) for name in self._names()]
@@ -97,9 +101,9 @@ end})"""
             return self.backend.present(self.backend.unneeded(), False) or None
         present = {}
         for text in names.split_list(self.args.name):
-            name, _, version = text.partition("=")
-            for label, installed in self.backend.present([name], self.args.purge).items():
-                if not version or self.backend.fits(installed.partition(" ")[0], version):
+            package = names.parse(text)
+            for label, installed in self.backend.present([package.name], self.args.purge).items():
+                if not package.version or self.backend.meets(installed.partition(" ")[0], package.version):
                     present[label] = installed
         return present or None
 

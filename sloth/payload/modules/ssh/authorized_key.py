@@ -31,8 +31,8 @@ class AuthorizedKey(UserFileEdit):
     at a `path` of your own keeps its mode, but for write permission of group and others.
 
     As with Ansible, a call that writes the file separates the words of all keys in it by single blanks. Other than
-    Ansible, lines that are no keys keep their repetitions (Ansible writes equal comments and empty lines once), and what
-    is quoted keeps its blanks.
+    Ansible, lines that are no keys keep their repetitions (Ansible writes equal comments and empty lines once), and
+    what is quoted keeps its blanks.
 
     Other than Ansible, a key that is in the file several times is reduced to one line, and with `state = "absent"` all
     of its lines are removed. Lines of other keys are never removed without `exclusive`, even when they are duplicates.

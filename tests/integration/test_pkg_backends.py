@@ -208,9 +208,10 @@ def test_what_is_not_there(world: World) -> None:
 
 HOSTILE = (
     "one-", "one+", "one/stable", "one:i386-", "one:all-", "o.e", "on.*", "^one$", "one^", "?installed", "~i", "!one",
-    "~one", "-one", "+one", "--purge", "@one", "one@edge", "one>0", "one<9", "one>=1", "one~1", "repository/one",
-    "one=1.0-", "one=1.0+", "one=~i", "patch:one", "package:one", "pattern:one", "one-1.0", "one-0:1.0-1.noarch",
-    "one.rpm", "one.deb", "https://one.example/one.rpm", "one one", "two-", "two+", "/one/", "(one)", "one()",
+    "~one", "-one", "+one", "--purge", "@one", "one@edge", "one>0", "one<9", "one>=1*", "one<=1", "one~1",
+    "repository/one", "one=1.0-", "one=1.0+", "one=~i", "patch:one", "package:one", "pattern:one", "one-1.0",
+    "one-0:1.0-1.noarch", "one.rpm", "one.deb", "https://one.example/one.rpm", "one one", "two-",
+    "two+", "/one/", "(one)", "one()",
 )  # fmt: skip
 
 
@@ -248,10 +249,30 @@ def test_only_installed_packages_are_upgraded(world: World) -> None:
     done = world.call("install", name="on*", only_upgrade=True, **latest)
     assert done.values["packages"] == world.changes("one 1.5 -> 1.6")
     assert world.call("install", name="tw*", only_upgrade=True, state="latest").status == "unchanged"
+    with pytest.raises(Missing, match=r"knows no package nope\*"):
+        world.call("install", name="nope*", only_upgrade=True)
     world.publish(("one", "1.7"))
     done = world.call("install", name="*", **latest)
     assert done.values["packages"] == world.changes("one 1.6 -> 1.7")
     assert world.call("install", name="*", state="latest").status == "unchanged"
+
+
+def test_at_least_a_version(world: World) -> None:
+    with pytest.raises(Missing, match="one"):
+        world.call("install", name="one>=99", update_cache=True)
+    done = world.call("install", name="one>=0.5")
+    assert (done.status, done.values["packages"]) == ("changed", world.changes("one 1.0"))
+    world.publish(("one", "1.5"))
+    assert world.call("install", name="one>=1.0", update_cache=True).status == "unchanged"
+    assert world.call("remove", name="one>=1.5").status == "unchanged"
+    done = world.call("install", name="one>=1.2", update_cache=True)
+    assert done.values["packages"] == world.changes("one 1.0 -> 1.5")
+    world.publish(("one", "1.6"))
+    done = world.call("install", name="one>=1.2", state="latest", update_cache=True)
+    assert done.values["packages"] == world.changes("one 1.5 -> 1.6")
+    assert world.call("install", name="one>=1.2", state="latest").status == "unchanged"
+    world.call("install", name="library")  # zypper fails when it removes the last package of a root
+    assert world.call("remove", name="one>=1.5").status == "changed"
 
 
 def test_a_pattern_means_all_that_the_index_has(world: World) -> None:

@@ -144,6 +144,26 @@ def test_order_of_rpm_versions(older: str, newer: str) -> None:
     assert not rpm.newer(older, older)
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("1.0-1", "1.0-2"), ("1.9", "1.10"), ("1.0~rc1-1", "1.0-1"), ("1.0", "1.0.1"), ("9.0-1", "1:1.0-1"),
+        ("1.0a", "1.0.1"), ("1.0", "1.0a"), ("1.0~~", "1.0~"), ("1.0", "1.0-0+b1"), ("0:1.0-1", "1.0+b-1"),
+        ("1-2-3", "1-10-1"),
+    ],
+)  # fmt: skip
+def test_order_of_dpkg_versions(older: str, newer: str) -> None:
+    assert dpkg.newer(newer, older)
+    assert not dpkg.newer(older, newer)
+    assert not dpkg.newer(older, older)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1.0", "1.0-0"), ("0:1.0", "1.0"), ("1.00", "1.0"), ("1", "01")])
+def test_dpkg_versions_that_are_equal(one: str, other: str) -> None:
+    assert not dpkg.newer(one, other)
+    assert not dpkg.newer(other, one)
+
+
 def test_what_fits_a_wish() -> None:
     for wish in ("1.2", "1.2-3", "4:1.2-3", "4:1.2", "1.*"):
         assert rpm.fits("4:1.2-3", wish), wish
@@ -210,6 +230,7 @@ def test_remove_commands(tmp_path: Path, name: str, given: dict[str, Any], expec
         ("install", {"name": "--purge"}, "cannot be the name"),
         ("install", {"name": ["a=1", "a=2"]}, "twice"),
         ("install", {"name": "a=;b"}, "cannot be a version"),
+        ("install", {"name": "a>=1*"}, "cannot be a version"),
         ("install", {"name": "a", "use": "pkgsrc"}, "must be one of"),
         ("remove", {"name": "a*=1"}, "pattern of names cannot have a version"),
         ("update", {"upgrade": "maybe"}, "upgrade must be"),

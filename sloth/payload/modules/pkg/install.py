@@ -25,9 +25,10 @@ class Install(Resource):
     """Ensure that packages are installed; all that are missing are installed in one transaction.
 
     Each may be "name", "name=version" (also a pattern of versions, "name=1.2*", of which the latest counts),
-    "name>=version" (any later version counts, too; with `state = "latest"` the latest), a pattern of names ("php8.2-*": all that the index has), or the path of a package file on the host. With apt, a name may end
-    with an architecture ("libc6:i386", ":native" and ":any"), with dnf and zypper too ("glibc.i686"). A name that only
-    other packages provide counts as installed when one of them is.
+    "name>=version" (any later version counts, too; with `state = "latest"` the latest), a pattern of names ("php8.2-*":
+    all that the index has), or the path of a package file on the host. With apt, a name may end with an architecture
+    ("libc6:i386", ":native" and ":any"), with dnf and zypper too ("glibc.i686"). A name that only other packages
+    provide counts as installed when one of them is.
 
     With `state = "latest"` the latest version that the index has is desired; "name=version" still means that version.
     With `only_upgrade` a package that is not installed is left alone, and a pattern means installed packages: `{name =

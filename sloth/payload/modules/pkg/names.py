@@ -45,7 +45,8 @@ _VERSION = r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$"
 class Wanted(object):
     """One package that a call asks for.
 
-    version: the version or pattern of versions that was given, or ""; with ">=" before it, the earliest one; path: the local file that holds it, or "";
+    version: the version or pattern of versions that was given, with ">=" before the earliest one, or ""; path: the
+    local file that holds the package, or "";
     target: the exact version to install, or "" when the package manager may choose.
     """
 

@@ -112,9 +112,8 @@ class Tool(object):
 
     def meets(self, version: "str", wanted: "str") -> "bool":
         """Return whether `version` is what a call gives: a version, a pattern, or ">=" and the earliest version."""
-        if wanted.startswith(AT_LEAST):
-            return not self.newer(wanted[len(AT_LEAST) :], version)
-        return self.fits(version, wanted)
+        is_earliest = wanted.startswith(AT_LEAST)
+        return not self.newer(wanted[len(AT_LEAST) :], version) if is_earliest else self.fits(version, wanted)
 
     def newer(self, one: "str", other: "str") -> "bool":
         """Return whether version `one` is later than `other`; False where only the tool itself can tell."""

@@ -45,12 +45,14 @@ from sloth.playbook import (
     Secret,
     Shared,
     Sync,
+    Turn,
 )
 from sloth.transport import Asset, Session
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Json, JsonObject
 
+TURN = 0.02  # seconds that one host may take while others wait
 SITE = "(site)"  # the task that calls at the top level of a site belong to
 
 
@@ -80,8 +82,15 @@ class Interpreter:
         self._secrets: set[str] = set()  # what this host's program has read; no other host's
 
     async def drive(self, program: Program, request: Request) -> Done | Error:
-        """Answer the program's requests until it is done. Raises Unreachable."""
+        """Answer the program's requests until it is done. Raises Unreachable.
+
+        Requests that are answered at once never suspend, so other hosts, and signals, get their turn by the clock.
+        """
+        turn = time.monotonic()
         while not isinstance(request, (Done, Error)):
+            if isinstance(request, Turn) or time.monotonic() - turn > TURN:
+                await asyncio.sleep(0)
+                turn = time.monotonic()
             try:
                 answer: object = await self._answer(request)
             except Unreachable:
@@ -141,6 +150,8 @@ class Interpreter:
                 return await self._invoke(request)
             case Fetch():
                 return await self._calls.result(request.call, request.field)
+            case Turn():
+                pass
             case Sync():
                 await self.sync()
             case Output():

@@ -33,6 +33,7 @@ from sloth.playbook import (
     Site,
     Sync,
     Task,
+    Turn,
     check_syntax,
 )
 from sloth.playbook.template import Renderer
@@ -243,7 +244,7 @@ class _Walk:
             except CallError as error:
                 error.where = error.where or request.where
                 return Raise(error)
-        self.guessed = self.guessed or not isinstance(request, (Sync, Output))
+        self.guessed = self.guessed or not isinstance(request, (Sync, Output, Turn))
         return _invented(request)
 
     def _invoke(self, request: Invoke) -> object:

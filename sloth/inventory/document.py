@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
 from sloth.inventory.toml_lines import locate
+from sloth.reading import read_file
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -24,13 +25,15 @@ class Document:
         """Read the file. Raises InventoryError when it cannot be read or is not TOML."""
         self.path = path
         try:
-            source = path.read_bytes().decode("utf-8")
+            source = read_file(path, pipes=True).decode("utf-8")
         except OSError as error:
             raise InventoryError(f"cannot read the inventory {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise InventoryError(f"the inventory {path} is not UTF-8 (byte {error.start})") from error
         try:
             self.data: JsonObject = tomllib.loads(source)
+        except RecursionError:
+            raise InventoryError("tables or arrays are nested too deeply", where=str(path)) from None
         except tomllib.TOMLDecodeError as error:
             # Up to Python 3.13 the message is the only thing that has the position.
             position = _POSITION.search(str(error))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 
-_HEADER = re.compile(r"\s*\[{1,2}(?P<name>[^\]#]*(?:\"[^\"]*\"|'[^']*'|[^\]#])*)\]")
 _PART = re.compile(r"""\s*(?:"((?:\\.|[^"\\])*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(\.|$)""")
 _KEY = re.compile(r"""\s*((?:"(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_.\s-])+?)\s*=""")
+
+
+LONGEST = 1000  # characters of a key; a longer beginning of a line is a value
 
 
 def locate(source: str) -> dict[tuple[str, ...], int]:
@@ -23,13 +25,12 @@ def locate(source: str) -> dict[tuple[str, ...], int]:
         if closing:  # inside a multi-line string
             closing = "" if closing in line else closing
             continue
-        header = _HEADER.match(line) if line.lstrip().startswith("[") else None
-        path = _header_path(line) if header else None
+        path = _header_path(line) if line.lstrip().startswith("[") else None
         if path is not None:
             table = path
             _record(lines, table, number)
             continue
-        key = _KEY.match(line)
+        key = _KEY.match(line, 0, LONGEST)
         if key and not line.lstrip().startswith("#"):
             path = _path(key[1])
             if path is not None:

@@ -18,6 +18,7 @@ from sloth.playbook.requests import (
     Shared,
     SharedOp,
     Sync,
+    Turn,
 )
 from sloth.playbook.runtime import Limits, check_syntax
 from sloth.playbook.site import Site
@@ -44,6 +45,7 @@ __all__ = [
     "Site",
     "Sync",
     "Task",
+    "Turn",
     "arguments",
     "check_syntax",
     "one_call",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -207,21 +207,24 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     return Task(name=name, where=where, index=index, handler=what == "handler", hooks=frozenset(hooks), **values)
 
 
-def notified(task: Task, handlers: Sequence[Task]) -> Task:
-    """Return a task that notifies handlers by their own names only, in the order in which they are declared.
+def notified(tasks: Sequence[Task], handlers: Sequence[Task]) -> Iterator[Task]:
+    """Yield tasks that notify handlers by their own names only, in the order in which they are declared.
 
-    Raises SiteError when one of its names is neither a handler's nor one that a handler listens to.
+    Raises SiteError when one of a task's names is neither a handler's nor one that a handler listens to.
     """
-    known = {name for handler in handlers for name in (handler.name, *handler.listen)}
-    _check_names(task, "notify", task.notify, "handler", known)
-    wanted = set(task.notify)
-    names = (handler.name for handler in handlers if not wanted.isdisjoint((handler.name, *handler.listen)))
-    return replace(task, notify=tuple(names))
+    listeners: dict[str, list[int]] = {}  # name -> the numbers of the handlers that it notifies
+    for number, handler in enumerate(handlers):
+        for name in dict.fromkeys((handler.name, *handler.listen)):
+            listeners.setdefault(name, []).append(number)
+    for task in tasks:
+        _check_names(task, "notify", task.notify, "handler", listeners)
+        numbers = sorted({number for name in task.notify for number in listeners[name]})
+        yield replace(task, notify=tuple(handlers[number].name for number in numbers)) if numbers else task
 
 
 def check_dependencies(tasks: Sequence[Task]) -> None:
     """Raise SiteError when a task depends on a task that is not declared."""
-    known = [task.name for task in tasks]
+    known = {task.name for task in tasks}
     for task in tasks:
         _check_names(task, "depends_on", task.depends_on, "task", known)
 
@@ -231,6 +234,6 @@ def _check_names(task: Task, option: str, names: Sequence[str], what: str, known
         if name not in known:
             raise SiteError(
                 f"task {task.name}: {option} names the {what} {name}, which is not declared",
-                hint=did_you_mean_or_list(name, known, f"{what}s"),
+                hint=did_you_mean_or_list(name, sorted(known), f"{what}s"),
                 where=task.where,
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from sloth.playbook.requests import (
     Shared,
     SharedOp,
     Sync,
+    Turn,
 )
 from sloth.playbook.runtime import (
     Limits,
@@ -39,6 +42,7 @@ from sloth.playbook.runtime import (
     without_own_frames,
 )
 from sloth.playbook.site import Site, lua_source
+from sloth.reading import read_file
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
 _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL)
 # Only the message of Lua's error has the name of an undefined variable. Nothing but the hint depends on it.
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
+DEEPEST = 50  # files that include one another
+TURN = 0.05  # seconds after which other hosts get their turn
 _GLOBALS = ("file", "exec", "state", "task", "handler", "host", "groups", "vars", "facts", "log")
 
 
@@ -73,6 +79,7 @@ class Program:
         self.tasks: tuple[Task, ...] = ()
         self.handlers: tuple[Task, ...] = ()
         self._declared: list[Task] = []
+        self._names: dict[tuple[str, bool], Task] = {}  # by name and whether it is a handler
         self._root = site  # the file of the site that is being loaded, or that has declared the running task
         self._task: Task | None = None  # the task that was started last
         self._roots: list[Site] = []  # of the declared tasks
@@ -81,6 +88,7 @@ class Program:
         self._including: list[Path] = []  # the file that is being loaded, after those that include it
         self._thread: LuaObject = None
         self._request: Request | None = None  # what resume() answers
+        self._due: tuple[bool, object] | None = None  # the answer that follows a Turn
         self._raised: SlothError | None = None  # the error that Lua was last resumed with
         self._facts: Collection[str] = ()  # the names of all facts, once they are gathered
         self._loading = False
@@ -88,7 +96,7 @@ class Program:
         self._limits = limits or Limits()
         self._runtime = new_runtime(self._limits.memory)
         instructions = self._limits.instructions
-        period = min(100_000, instructions)
+        period = min(1000, instructions)
         config = {
             "host": host,
             "host_names": dict.fromkeys(host, True),
@@ -98,6 +106,10 @@ class Program:
             "modules": {namespace: dict.fromkeys(verbs, True) for namespace, verbs in modules.items()},
             "period": period,
             "periods": instructions // period,
+            "requests": self._limits.requests,
+            "seconds": self._limits.seconds,
+            "memory": self._limits.memory,
+            "too_large": self._out_of_memory().message,
             "limit": f"{instructions // 1_000_000} million" if instructions >= 1_000_000 else str(instructions),
         }
         if not has_room(self._runtime, self._limits.memory, [config, *(file.source for file in site.files)]):
@@ -131,6 +143,8 @@ class Program:
 
     def resume(self, answer: object) -> Request:
         """Answer the last request with plain data or with Raise(error); return the next one."""
+        if isinstance(self._request, Turn):
+            return self._step(self._due)
         if isinstance(answer, Raise):
             return self._step(self._refuse(answer.error))
         if isinstance(self._request, Facts) and isinstance(answer, Mapping):
@@ -149,7 +163,8 @@ class Program:
         return self._step(None)
 
     def _step(self, answer: tuple[bool, object] | None) -> Request:
-        """Let Lua run until it requests something of the engine, or ends."""
+        """Let Lua run until it requests something of the engine, or ends, or it is the turn of other hosts."""
+        begun = time.monotonic()
         while True:
             yielded = self._send(answer)
             if isinstance(yielded, Error):
@@ -158,6 +173,9 @@ class Program:
             if self._request is not None:
                 return self._request
             answer = self._answer(yielded)
+            if time.monotonic() - begun > TURN:
+                self._request, self._due = Turn(), answer
+                return self._request
 
     def _send(self, answer: tuple[bool, object] | None) -> tuple[LuaObject, ...] | Error:
         """Resume the coroutine; return what it yields or, at its end, returns."""
@@ -208,7 +226,7 @@ class Program:
             case b"error":
                 return self._error(*map(to_text, rest))
             case b"memory":
-                return self._out_of_memory()
+                return self._out_of_memory(to_text(rest[0]))
         return None
 
     def _directory(self, where: str) -> Path:
@@ -252,9 +270,9 @@ class Program:
             raise SiteError(f"{kind} takes a table with names", where=where)
         index = len(self._declared) + 1
         task = declare(kind, values, from_json(functions), where, index)
-        for other in self._declared:
-            if (other.name, other.handler) == (task.name, task.handler):
-                raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", where=where)
+        other = self._names.setdefault((task.name, task.handler), task)
+        if other is not task:
+            raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", where=where)
         self._declared.append(task)
         self._roots.append(self._root)
         return index
@@ -262,12 +280,15 @@ class Program:
     def _include(self, path: str, where: str) -> list[bytes]:
         current = Path(where.rpartition(":")[0] or self._root.path)
         target = current.parent / path
-        if any(target.resolve() == other.resolve() for other in self._including):
-            raise SiteError(f"{target} includes itself", where=where)
         try:
-            source = target.read_bytes()
+            source = read_file(target)
+            is_circle = any(os.path.samefile(target, other) for other in self._including)
         except OSError as error:
             raise SiteError(f"cannot include {target}: {error.strerror}", where=where) from error
+        if is_circle:
+            raise SiteError(f"{target} includes itself", where=where)
+        if len(self._including) > DEEPEST:
+            raise SiteError(f"cannot include {target}: files include one another too deeply", where=where)
         source = lua_source(source, str(target), where)
         self._including.append(target)
         return [to_bytes(str(target)), source]
@@ -281,7 +302,8 @@ class Program:
             self._loading = False
             self.handlers = tuple(task for task in self._declared if task.handler)
             try:
-                self.tasks = tuple(notified(task, self.handlers) for task in self._declared if not task.handler)
+                tasks = [task for task in self._declared if not task.handler]
+                self.tasks = tuple(notified(tasks, self.handlers))
                 check_dependencies(self.tasks)
             except SiteError as error:
                 return Error(error.message, error.where, "", error, error.hint)
@@ -306,9 +328,9 @@ class Program:
         hint = did_you_mean(undefined[1], self._globals) if undefined else ""
         return Error(message, where, without_own_frames(traceback), hint=hint)
 
-    def _out_of_memory(self) -> Error:
+    def _out_of_memory(self, near: str = "") -> Error:
         self._loading = False
-        return Error(f"the site uses more than {self._limits.memory // (1024 * 1024)} MB", self._root.path, "")
+        return Error(f"the site uses more than {self._limits.memory // (1024 * 1024)} MB", near or self._root.path, "")
 
 
 def _unknown(prefix: str, name: str, known: Collection[str], where: str) -> SiteError:

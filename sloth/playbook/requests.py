@@ -123,6 +123,13 @@ class Secret:
 
 
 @frozen(eq=False)
+class Turn:
+    """Let other hosts run, and then go on; there is no answer. where: "" """
+
+    where: str = ""
+
+
+@frozen(eq=False)
 class Done:
     """The program came to its end. `value`: whether what it returned is true in Lua."""
 
@@ -150,4 +157,4 @@ class Raise:
     error: SlothError
 
 
-Request = Invoke | Fetch | Sync | Output | Facts | Shared | Render | Secret | Done | Error
+Request = Invoke | Fetch | Sync | Output | Facts | Shared | Render | Secret | Turn | Done | Error

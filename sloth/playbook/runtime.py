@@ -18,18 +18,28 @@ if TYPE_CHECKING:
 LuaObject = Any  # a runtime, table, function or thread of lupa, which has no types; or a plain value
 
 HEADROOM = 64 * 1024  # bytes that Lua itself needs to go on
-CHUNKS = ("sandbox", "encode", "stubs", "driver")  # lua/*.lua, in the order in which they build on one another
+CHUNKS = (
+    "sandbox",
+    "limits",
+    "encode",
+    "stubs",
+    "driver",
+)  # lua/*.lua, in the order in which they build on one another
+LATER = ("patterns",)  # what a runtime loads when it needs it
 
 
 @frozen
 class Limits:
     """What one site may use on one host.
 
-    memory: in bytes. instructions: of Lua's virtual machine, between two requests.
+    memory: in bytes. The others are limits between two calls to the host: instructions of Lua's virtual machine;
+    requests that are answered at once; and seconds of the processor, between two requests of any kind.
     """
 
     memory: int = 64 * 1024 * 1024
     instructions: int = 50_000_000
+    requests: int = 250_000
+    seconds: int = 3
 
 
 def new_runtime(memory: int) -> LuaObject:
@@ -56,12 +66,14 @@ def new_runtime(memory: int) -> LuaObject:
 
 def new_driver(runtime: LuaObject, config: JsonObject) -> LuaObject:
     """Run the chunks of this package in `runtime`; return the table of functions that the last one returns."""
-    room = runtime.table_from({b"config": to_lua(runtime, config)})
     if not _bytecode:
         _bytecode.extend(_compile(runtime))
+    later = {to_bytes(name): code for name, code in _bytecode if name in LATER}
+    room = runtime.table_from({b"config": to_lua(runtime, config), b"later": runtime.table_from(later)})
     driver = None
     for name, code in _bytecode:
-        driver = runtime.execute(code, room, name=name, mode="b")
+        if name not in LATER:
+            driver = runtime.execute(code, room, name=_shown(name), mode="b")
     return driver
 
 
@@ -71,11 +83,16 @@ _bytecode: list[tuple[str, bytes]] = []
 
 def _compile(runtime: LuaObject) -> Iterator[tuple[str, bytes]]:
     load, dump = runtime.globals()[b"load"], runtime.globals()[b"string"][b"dump"]
-    for chunk in CHUNKS:
-        # The "=" makes Lua show the name as it is, and distinguishes these chunks from a site's: see sandbox.lua.
-        name = f"=(sloth/{chunk}.lua)"
+    for chunk in (*CHUNKS, *LATER):
         source = (Path(__file__).parent / "lua" / f"{chunk}.lua").read_bytes()
-        yield name, dump(load(source, to_bytes(name), b"t"))
+        loaded = load(source, to_bytes(_shown(chunk)), b"t")
+        assert not isinstance(loaded, tuple), loaded
+        yield chunk, dump(loaded)
+
+
+def _shown(chunk: str) -> str:
+    """Return a chunk's name in positions. "=" makes Lua show it as it is, and no chunk of a site begins so."""
+    return f"=(sloth/{chunk}.lua)"
 
 
 def without_own_frames(traceback: str) -> str:

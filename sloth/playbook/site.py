@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sloth.errors import SiteError
 from sloth.frozen import frozen
+from sloth.reading import read_file
 
 
 @frozen
@@ -45,7 +46,7 @@ class Site:
     @classmethod
     def _read_file(cls, path: str) -> Site:
         try:
-            source = Path(path).read_bytes()
+            source = read_file(path, pipes=True)
         except FileNotFoundError:
             raise SiteError(f"site {path} not found") from None
         except OSError as error:

@@ -82,9 +82,10 @@ def test_a_call_does_not_wait_until_its_result_is_read() -> None:
 
 
 def test_inside_pcall_calls_are_protected() -> None:
-    asked, _ = drive(task('pcall(function() file.copy({dest = "/a"}) end)\nfile.copy({dest = "/b"})'))
-    assert isinstance(asked[0], Sync)
-    assert [request.protected for request in asked if isinstance(request, Invoke)] == [True, False]
+    protected = 'pcall(function() file.copy({dest = "/a"}) end)\n'
+    asked, _ = drive(task(f'{protected}file.copy({{dest = "/b"}})\n{protected}'))
+    assert [type(request) for request in asked] == [Invoke, Invoke, Sync, Invoke]  # nothing to wait for at first
+    assert [request.protected for request in asked if isinstance(request, Invoke)] == [True, False, True]
 
 
 def test_a_raised_error_comes_back_as_itself_and_pcall_sees_its_text() -> None:
@@ -111,10 +112,10 @@ def test_a_raised_error_comes_back_as_itself_and_pcall_sees_its_text() -> None:
         ("error({code = 3})", '{"code":3}', None),
         ("while true do end", "endless loop", 2),
         ("while true do pcall(function() while true do end end) end", "endless loop", 2),
-        ('string.rep("x", 1e9)', "uses more than", None),
+        ('string.rep("x", 1e9)', "uses more than", 2),
         ("local t = {} while true do t[#t + 1] = {} end", "", None),
         ("local function f() return 1 + f() end f()", "", None),
-        ('string.gsub("a", "a", function() file.copy({dest = "/a"}) end)', "inside a callback", 2),
+        ('table.sort({1, 2}, function() file.copy({dest = "/a"}) end)', "inside a callback", 2),
         ("file.copy({dest = file.copy({dest = '/a'})})", "is the result of a call", 2),
         ("file.copy({dest = print})", "is a function", 2),
         ("file.copy({1, x = 2})", "takes a table with names", 2),
@@ -258,7 +259,7 @@ def output(source: str, answer: Any = None) -> list[str]:
 )
 def test_memory_is_exhausted_when_lua_says_so_and_not_when_a_text_does(body: str, memory: bool) -> None:
     end = error(task(body), limits=Limits(memory=16 * 1024 * 1024))
-    assert (end.message == "the site uses more than 16 MB") == memory, end
+    assert end.message.startswith("the site uses more than 16 MB") == memory, end
     if "not enough memory" in body:
         assert end.message == "not enough memory"
 

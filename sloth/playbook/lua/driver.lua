@@ -3,20 +3,41 @@
 local room = ...
 
 local getinfo, sethook, traceback = debug.getinfo, debug.sethook, debug.traceback
-local sub = string.sub
-local type, tostring, xpcall = type, tostring, xpcall
+local sub, clock, count_memory = string.sub, os.clock, collectgarbage
+local type, tostring, xpcall, error, min = type, tostring, xpcall, error, math.min
 local caller, config = room.caller, room.config
 
--- Called after every `config.period` instructions. A hook is the only way to stop `while true do end`: Lua hands
--- control to nobody. It counts periods and not time, so that a slow machine gets no other result.
+-- The hook is called after every `config.period` instructions. It is the only way to stop `while true do end`: Lua hands
+-- control to nobody. It counts instructions, so that a slow machine gets no other result; the time is a second limit,
+-- for instructions on long strings, and where there can be such strings it looks more often.
+local function period_for(kilobytes)
+    return kilobytes < 4096 and config.period or kilobytes < 20480 and min(250, config.period) or min(100, config.period)
+end
+local period, near_at, run = config.period, 0, nil
+
 local function hook()
-    room.periods = room.periods + 1
-    if room.periods > config.periods then
-        local where = caller()
-        local message = "more than " .. config.limit .. " instructions without a call: an endless loop?"
-        room.tripped = where .. ": " .. message -- if pcall catches the error, guard in sandbox.lua raises it again
-        room.fail(where, message)
+    if room.tripped then
+        if getinfo(2, "f").func == run then return end
+        error(room.tripped, 0)
     end
+    room.periods = room.periods + period / config.period
+    if room.periods > config.periods then
+        room.trip("more than " .. config.limit .. " instructions without a call: an endless loop?")
+    end
+    room.check_time()
+    local used = count_memory("count")
+    if used > near_at then -- seldom: what this allocates is collected again, at great cost where memory is short
+        room.near, near_at = caller(), used + config.memory / 20480
+    end
+    local wanted = period_for(used)
+    if wanted ~= period then
+        period = wanted
+        sethook(hook, "", period)
+    end
+end
+
+function room.stop()
+    sethook(hook, "", 1)
 end
 
 -- Return the parts of an error's text: where, message. "" for `where` when they are not known.
@@ -40,17 +61,21 @@ end
 -- Run a function of the site to its end; kind: "site", "task" or "hook". Return "done" and whether its value is true;
 -- "refused" and a message when a task returns false, or nil with a message; "error", the text, where, message and
 -- traceback; or "memory". What it returns is kept as `value` in the table `keep`.
-local function run(f, kind, argument, keep)
+function run(f, kind, argument, keep)
     local info = getinfo(f, "S")
     room.fallback = sub(info.source, 1, 1) == "@" and sub(info.source, 2) .. ":" .. info.linedefined or ""
-    sethook(hook, "", config.period)
-    room.depth, room.rescues, room.periods, room.tripped, room.running = 0, 0, 0, nil, kind ~= "site"
-    local handled = false
+    period, near_at = config.period, config.memory / 4096
+    sethook(hook, "", period)
+    room.depth, room.rescues, room.tripped, room.running = 0, 0, nil, kind ~= "site"
+    room.periods, room.requests, room.since, room.near, room.unanswered = 0, 0, clock(), nil, false
+    local handled, report = false, nil
     local ok, value, reason = xpcall(f, function(problem)
         handled = true
-        local text = room.message_of(problem)
+        if room.tripped and report then return report end -- what is closed on the way out fails as well, perhaps often
+        local text = room.message_of(room.relocate(problem))
         local where, message = parts_of(text)
-        return { text, where, message, traceback("", 2) }
+        report = { text, where, message, traceback("", 2) }
+        return report
     end, argument)
     sethook()
     room.running = false
@@ -65,7 +90,7 @@ local function run(f, kind, argument, keep)
     -- Lua calls the message handler for every error but two: when memory is exhausted, and when the handler fails
     -- itself, as it may after a stack overflow. (And error("not enough memory", 0), with Lua's own text and no position,
     -- is no error but exhausted memory to Lua itself: see lua_error in its lapi.c.)
-    if not handled then return "memory" end
+    if not handled then return "memory", room.near or room.fallback end
     return "error", tostring(value), "", tostring(value), ""
 end
 

@@ -5,11 +5,13 @@ local room = ...
 local format, gsub, byte, find, match = string.format, string.gsub, string.byte, string.find, string.match
 local concat, pack, sort = table.concat, table.pack, table.sort
 local type, tostring, pairs, next, select = type, tostring, pairs, next, select
-local setmetatable, getmetatable, pcall, error = setmetatable, getmetatable, pcall, error
+local setmetatable, getmetatable, pcall, error, rawlen = setmetatable, getmetatable, pcall, error, rawlen
 local math_type, huge = math.type, math.huge
 local caller, fail = room.caller, room.fail
 
 local DEEPEST = 60 -- levels of tables; far below what would overflow the C stack of either side
+local MOST = 1000000 -- values in one request: each takes far more memory in Python
+local UNIT = 2000 -- bytes of a request that weigh as much as a further one
 
 -- Result proxy -> {id, name, where, fields}. Weak: a site that makes a million calls keeps only the results it uses.
 local results = setmetatable({}, { __mode = "k" })
@@ -31,8 +33,10 @@ local function encode_table(value, path, seen)
     if #seen > DEEPEST then error(path .. " is nested too deeply", 0) end
     seen[value] = true
     seen[#seen + 1] = value
-    local parts, count, length = {}, 0, #value
+    local parts, count, length = {}, 0, rawlen(value)
     for _ in next, value do count = count + 1 end
+    seen.values = (seen.values or 0) + count
+    if seen.values > MOST then error(path .. " has more than " .. MOST .. " values", 0) end
     if count == length then -- a list; an empty table, which could be both, too
         for index = 1, length do parts[index] = encode(value[index], path .. "[" .. index .. "]", seen) end
     else
@@ -78,6 +82,7 @@ end
 function room.data(what, value)
     local ok, text = pcall(encode, value, what, {})
     if not ok then fail(caller(), text) end
+    room.count_request(#text / UNIT)
     return text
 end
 local data = room.data
@@ -110,7 +115,7 @@ local function literal_table(value, seen)
     if #seen > DEEPEST then return "{...}" end
     seen[value] = true
     seen[#seen + 1] = value
-    local parts, named, length = {}, {}, #value
+    local parts, named, length = {}, {}, rawlen(value)
     for index = 1, length do parts[index] = literal(value[index], seen) end
     for key, item in pairs(value) do -- pairs: `facts` has its fields by __pairs only
         if not (math_type(key) == "integer" and key >= 1 and key <= length) then
@@ -144,7 +149,9 @@ function room.text_of(...)
         local value = parts[index]
         parts[index] = type(value) == "table" and literal(value, {}) or tostring(value)
     end
-    return concat(parts, "\t")
+    local text = concat(parts, "\t")
+    room.count_request(#text / UNIT)
+    return text
 end
 
 -- Return what to show of an error value: any value can be thrown.

@@ -1,6 +1,6 @@
 -- The sandbox: what a site may use of Lua, how it suspends until Python has answered, and how its errors are raised.
 --
--- sandbox, encode, stubs and driver run in this order, once in every fresh runtime, each with the same table `room`.
+-- sandbox, limits, encode, stubs and driver run in this order, once in every fresh runtime, each with the same table `room`.
 -- Through it they share what a site must never get hold of; whatever a site may use is in `room.env`, its globals.
 -- Their chunks are named "=(sloth/FILE.lua)", those of a site "@PATH": the first character shows whether a stack frame
 -- is the site's.
@@ -10,15 +10,21 @@ local room = ...
 local yield, isyieldable = coroutine.yield, coroutine.isyieldable
 local getinfo, getlocal, getupvalue = debug.getinfo, debug.getlocal, debug.getupvalue
 local format, sub, match = string.format, string.sub, string.match
+local clock = os.clock
 local pack, unpack = table.pack, table.unpack
 local type, pairs, ipairs, rawget, rawequal = type, pairs, ipairs, rawget, rawequal
 local setmetatable, getmetatable = setmetatable, getmetatable
-local raw_pcall, raw_xpcall, error, load = pcall, xpcall, error, load
+local raw_xpcall, error, load = xpcall, error, load
+room.load = load
 
 room.depth = 0      -- how many pcall and xpcall the running code is inside of
 room.rescues = 0    -- those of them that a site has written itself: a failure in them is rescued
-room.periods = 0    -- periods of the instruction hook since Python last answered
-room.tripped = nil  -- the text of the error of the instruction limit, once it was reached
+room.unanswered = false -- whether calls were made whose replies nobody has waited for
+room.periods = 0    -- periods of the instruction hook since the last call
+room.requests = 0   -- requests since the last call
+room.since = 0      -- the processor's time when Python last answered
+room.tripped = nil  -- the text of the error of a limit, once it was reached
+room.near = nil     -- a position at which the site used much memory
 room.fallback = ""  -- the position of the running function, for a tail call: it leaves no frame of the site
 
 -- Return the position "site.sloth:4" of the innermost frame of the site.
@@ -46,17 +52,40 @@ local fail = room.fail
 
 -- Suspend the site with a request, until Python resumes it with true and the answer, or false and an error's text.
 -- `what` names the request for people. Lua cannot suspend a function that C code called: a callback, a metamethod.
-function room.ask(what, ...)
+function room.ask(what, kind, ...)
     if not isyieldable() then
-        fail(caller(), what .. " cannot be used inside a callback of string.gsub, table.sort or a metamethod; "
+        fail(caller(), what .. " cannot be used inside a callback of table.sort or a metamethod; "
             .. "collect the values first")
     end
-    local ok, value = yield(...)
-    room.periods = 0 -- the limit is for loops that never ask: a long site that makes calls may run for hours
+    local ok, value = yield(kind, ...)
+    room.since = clock()
+    if kind == "invoke" or kind == "fetch" then
+        room.periods, room.requests, room.near = 0, 0, nil -- a long site that makes calls may run for hours
+    else
+        room.count_request(1)
+    end
     if not ok then error(value, 0) end
     return value
 end
 local ask = room.ask
+
+-- Count requests: those that are answered at once can be repeated without end. A large one counts more than once.
+function room.count_request(weight)
+    room.requests = room.requests + weight
+    if room.requests > room.config.requests then
+        room.trip("more than " .. room.config.requests .. " requests without a call: an endless loop?")
+    end
+end
+
+-- Stop the site for good. The hook is called before every instruction from now on, so that nothing that the site has
+-- prepared for its end (a pcall, __close, a message handler) goes on.
+function room.trip(message)
+    local where = caller()
+    room.tripped = where .. ": " .. message
+    raised.text, raised.where, raised.message = room.tripped, where, message
+    room.stop()
+    error(room.tripped, 0)
+end
 
 -- Refuse `owner:name(...)`, which passes the owner as first argument: it comes from languages that have methods.
 function room.refuse_colon(owner, first, namespace, name)
@@ -96,9 +125,6 @@ env.setmetatable = function(object, meta)
     -- A finalizer runs whenever memory is collected, outside of any task.
     if type(meta) == "table" and rawget(meta, "__gc") ~= nil then error("__gc is not available to a site", 2) end
     return setmetatable(object, meta)
-end
-env.load = function(chunk, name, _, scope)
-    return load(chunk, name or "=(load)", "t", scope == nil and env or scope) -- "t": bytecode could crash the VM
 end
 for _, name in ipairs({ "coroutine", "io", "debug", "package" }) do
     env[name] = setmetatable({}, {
@@ -147,24 +173,40 @@ string_meta.__metatable = "string" -- all strings share this metatable, the cont
 -- failure. Calls before the pcall must not fail inside it, so their replies are awaited first; those inside have been
 -- answered when it ends.
 local function guard(run, rescues)
-    ask("pcall", "sync", caller())
+    if room.unanswered then ask("pcall", "sync", caller()) end
+    room.unanswered = false
     room.depth, room.rescues = room.depth + 1, room.rescues + rescues
     local outcome = pack(run())
     room.depth, room.rescues = room.depth - 1, room.rescues - rescues
-    if room.tripped then error(room.tripped, 0) end -- or `while true do pcall(...) end` would never end
     return unpack(outcome, 1, outcome.n)
 end
 
+-- Return an error that a function of C has raised, called by these files, with the position of the site instead.
+function room.relocate(problem)
+    if type(problem) ~= "string" or sub(problem, 1, 7) ~= "(sloth/" then return problem end
+    local message = match(problem, "^%(sloth/%w+%.lua%):%d+: (.*)$")
+    if not message then return problem end
+    local where = caller()
+    raised.text, raised.where, raised.message = where .. ": " .. message, where, message
+    return raised.text
+end
+local relocate = room.relocate
+
 -- Run f, and return what pcall returns; the caller raises the error again.
 function room.finally(f)
-    return guard(function() return raw_pcall(f) end, 0)
+    return guard(function() return raw_xpcall(f, relocate) end, 0)
 end
 
 env.pcall = function(f, ...)
     local args = pack(...)
-    return guard(function() return raw_pcall(f, unpack(args, 1, args.n)) end, 1)
+    return guard(function() return raw_xpcall(f, relocate, unpack(args, 1, args.n)) end, 1)
 end
 env.xpcall = function(f, handler, ...)
     local args = pack(...)
-    return guard(function() return raw_xpcall(f, handler, unpack(args, 1, args.n)) end, 1)
+    -- The hook raises its error with the hook off: a handler of the site would have no limit there.
+    local function handle(problem)
+        if room.tripped then return problem end
+        return handler(relocate(problem))
+    end
+    return guard(function() return raw_xpcall(f, handle, unpack(args, 1, args.n)) end, 1)
 end

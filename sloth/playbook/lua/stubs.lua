@@ -76,6 +76,7 @@ local function stub(space, verb, owner)
             fail(where, name .. " takes a table, not a " .. type(args))
         end
         if select("#", ...) > 0 then fail(where, name .. " takes one table") end
+        room.unanswered = room.unanswered or room.depth == 0
         local id = ask(name, "invoke", name, data(name, args), where, room.depth > 0, room.rescues > 0)
         local proxy = setmetatable({}, result_meta)
         results[proxy] = { id = id, name = name, where = where }
@@ -187,7 +188,7 @@ room.functions = {}
 
 local function declare(what)
     return function(options)
-        local where = caller()
+        local where, periods = caller(), room.periods
         if room.running then fail(where, what .. " must stand at the top level, not inside a task") end
         if type(options) ~= "table" then fail(where, what .. " takes a table") end
         local plain, names, functions = {}, {}, { when = options.when }
@@ -199,6 +200,7 @@ local function declare(what)
             end
         end
         room.functions[ask(what, "declare", what, data(what, plain), data(what, names), where)] = functions
+        room.periods = periods -- a site may declare many: their number is limited, not what it costs here
     end
 end
 env.task, env.handler = declare("task"), declare("handler")

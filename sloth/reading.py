@@ -1,0 +1,40 @@
+"""Reading files that a person or a site names: bounded in size and time, with an OSError for whatever is wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
+
+
+def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = False) -> bytes:
+    """Return the contents of a regular file; pipes: those of a pipe, too, such as <(command) of a shell.
+
+    Raises OSError, whose `strerror` says what is wrong: also for a directory, a device, a name that no file can have,
+    and more than `limit` bytes. A device, a FIFO and some files of /proc would never come to an end.
+    """
+    name = os.fspath(path)
+    if "\0" in name:
+        raise OSError(errno.EINVAL, "the name has a NUL character in it")
+    try:
+        is_pipe = pipes and stat.S_ISFIFO(os.stat(name).st_mode)
+        # A pipe is waited for; nothing else is.
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if is_pipe else os.O_NONBLOCK))
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EINVAL, "the name cannot be the name of a file") from error
+    with open(descriptor, "rb", buffering=0) as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, "it is a directory")
+        if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        parts: list[bytes] = []
+        left = limit + 1
+        while left > 0 and (data := file.read(min(left, 1024 * 1024))):
+            parts.append(data)
+            left -= len(data)
+        if left <= 0:
+            raise OSError(errno.EFBIG, f"it is larger than {limit // (1024 * 1024)} MB")
+        return b"".join(parts)

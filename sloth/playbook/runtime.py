@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 LuaObject = Any  # a runtime, table, function or thread of lupa, which has no types; or a plain value
 
 HEADROOM = 64 * 1024  # bytes that Lua itself needs to go on
-CHUNKS = (
-    "sandbox",
-    "limits",
-    "encode",
-    "stubs",
-    "driver",
-)  # lua/*.lua, in the order in which they build on one another
+# lua/*.lua, in the order in which they build on one another
+CHUNKS = ("sandbox", "limits", "encode", "stubs", "driver")
 LATER = ("patterns",)  # what a runtime loads when it needs it
 
 

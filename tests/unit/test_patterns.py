@@ -70,7 +70,8 @@ class Both:
 
 
 BOTHS = {name: Both(name) for name in ("find", "match", "gmatch", "gsub")}
-CLASSES = "a b . %a %d %s %S %. [ab] [^a] [%a_] [a-c] []] [^]x] - ^ $ %-".split()
+CLASSES = ["a", "b", ".", "%a", "%d", "%s", "%S", "%.", "[ab]", "[^a]", "[%a_]", "[a-c]", "[]]", "[^]x]"]
+CLASSES += ["-", "^", "$", "%-"]
 ITEMS = st.one_of(
     st.builds("{}{}".format, st.sampled_from(CLASSES), st.sampled_from(["", "*", "+", "-", "?"])),
     st.sampled_from(["()", "(", ")", "%bab", "%f[%a]", "%1", "%2", "(a*)", "(.-)", "%f[^a]", "%b()"]),

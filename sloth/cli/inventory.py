@@ -80,9 +80,15 @@ def _show_table(everything: Inventory, hosts: Sequence[Host]) -> None:
     rows = []
     for host in hosts:
         address = host.address + (f":{host.port}" if host.port else "")
-        where = "(this machine)" if host.connection is ConnectionType.LOCAL else address
+        match host.connection:
+            case ConnectionType.LOCAL:
+                address = "(this machine)"
+            case ConnectionType.SSH:
+                pass
+            case engine:
+                address = f"{engine}:{host.address}"
         origin = host.origins["name"]
-        rows.append((host.name, where, host.user or "", host.become or "", ", ".join(host.groups), origin))
+        rows.append((host.name, address, host.user or "", host.become or "", ", ".join(host.groups), origin))
     write_table(("HOST", "ADDRESS", "USER", "BECOME", "GROUPS", "DEFINED"), rows)
     if everything.groups:
         click.echo()

@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
-from sloth.inventory import Host
+from sloth.inventory import ConnectionType, Host
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
 from sloth.state.memory import Known, Memory
@@ -26,6 +26,7 @@ from sloth.transport import (
     NoFurtherSession,
     Session,
     bundle,
+    engine_connection,
 )
 
 if TYPE_CHECKING:
@@ -120,8 +121,10 @@ class Sessions:
         return session
 
     async def _connect(self, host: Host) -> Connection:
-        if host.connection == "local":
+        if host.connection is ConnectionType.LOCAL:
             return LocalConnection()
+        if host.connection is not ConnectionType.SSH:
+            return await engine_connection(host)
         return await self._connector.connect(host)
 
     async def disconnect(self, host: Host) -> None:

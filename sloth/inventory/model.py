@@ -31,6 +31,11 @@ class ConnectionType(StrEnum):
 
     SSH = "ssh"
     LOCAL = "local"  # it is this machine
+    # A container that runs on this machine:
+    DOCKER = "docker"
+    PODMAN = "podman"
+    CHROOT = "chroot"  # a directory with a system in it
+    NSPAWN = "nspawn"  # such a directory, or the name of a running machine
 
 
 @frozen(eq=False)

@@ -118,6 +118,11 @@ def _one_of(choices: type[StrEnum]) -> Check:
     return lambda value, _: words.get(value) if isinstance(value, str) else None
 
 
+def _words(choices: type[StrEnum]) -> str:
+    *most, last = (f'"{choice.value}"' for choice in choices)
+    return f"{', '.join(most)} or {last}"
+
+
 HOST_SETTINGS: Mapping[str, Setting] = {
     "address": Setting("address", _string, "a host name or address"),
     "port": Setting("port", _port, "a port number"),
@@ -132,7 +137,7 @@ HOST_SETTINGS: Mapping[str, Setting] = {
     "proxy_jump": Setting("proxy_jump", _string, '"user@host:port", or several with commas'),
     "ssh_config": Setting("ssh_config", _config, "a file name, or false"),
     "connect_timeout": Setting("connect_timeout", _seconds, "a number of seconds"),
-    "connection": Setting("connection", _one_of(ConnectionType), '"ssh" or "local"'),
+    "connection": Setting("connection", _one_of(ConnectionType), _words(ConnectionType)),
     "password_env": Setting("password_env", _string, "the name of an environment variable"),
 }
 

@@ -6,6 +6,7 @@ import os
 
 from sloth.payload import loader
 from sloth.payload.kernel.errors import Disconnected
+from sloth.payload.lib.host import home_of
 from sloth.payload.session import messages, wire
 from sloth.payload.session.channel import Channel
 from sloth.payload.session.server import Server
@@ -21,6 +22,8 @@ def main() -> "int":
     _leave_foreign_directory()
     path = [directory for directory in os.environ.get("PATH", "").split(os.pathsep) if directory]
     os.environ["PATH"] = os.pathsep.join(path + [directory for directory in PATH if directory not in path])
+    if not os.environ.get("HOME"):  # chroot and services come without
+        os.environ["HOME"] = home_of(os.geteuid())
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: channel.end("ended by signal %d" % number))
     channel.start()

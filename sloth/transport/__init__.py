@@ -1,5 +1,6 @@
 """SSH and local transport: the only package that imports asyncssh, and only once a host is to be reached by it."""
 
+from sloth.inventory import Host
 from sloth.transport import bundle
 from sloth.transport.assets import Asset
 from sloth.transport.bootstrap import Become, Bootstrap
@@ -22,4 +23,14 @@ __all__ = [
     "Session",
     "Sink",
     "bundle",
+    "engine_connection",
 ]
+
+
+async def engine_connection(host: Host) -> Connection:
+    """Return a connection to a container or a directory of this machine. Raises ConnectError."""
+    from sloth.transport.engines import EngineConnection  # few runs need it
+
+    connection = EngineConnection(host)
+    await connection.open()
+    return connection

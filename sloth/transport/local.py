@@ -75,15 +75,17 @@ class LocalConnection:
     """Starts commands on this machine."""
 
     def __init__(self) -> None:
-        self.python = sys.executable if PLAIN_PATH.match(sys.executable or "") else None
+        self.python: str | None = sys.executable if PLAIN_PATH.match(sys.executable or "") else None
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, command: str) -> LocalProcess:
-        """Start `command` by /bin/sh, in a session of its own: Ctrl-C on our terminal must not reach it."""
+        """Start `command` by /bin/sh."""
+        return await self._start("/bin/sh", "-c", command)
+
+    async def _start(self, *argv: str) -> LocalProcess:
+        """Start a command in a session of its own: Ctrl-C on our terminal must not reach it."""
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            command,
+            *argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -59,7 +59,7 @@ class Host(object):
         self.link = link
         self.signatures = signatures
         self.uid = os.geteuid()
-        self.home = home or _home(self.uid)
+        self.home = home or home_of(self.uid)
         self.directory = find_directory(self.home, self.uid)
         self.warnings: "list[str]" = []  # the session takes them after each call
         # In a check: what earlier calls would leave at a place (see Resource.place); None: nothing.
@@ -249,7 +249,7 @@ class Host(object):
         raise Failed(lines[-1] if lines else "%s: exit code %d" % (argv[0], done.exit_code), hint, output)
 
 
-def _home(uid: "int") -> "str":
+def home_of(uid: "int") -> "str":
     """Return $HOME if the account `uid` owns it, else its home in the account database.
 
     sudo without -H leaves the home of the user who called it.
@@ -301,7 +301,7 @@ def find_directory(home: "str | None" = None, uid: "int | None" = None) -> "str"
     looks for it by the same rule (sloth/transport/stage1.py).
     """
     uid = os.geteuid() if uid is None else uid
-    home = _home(uid) if home is None else home
+    home = home_of(uid) if home is None else home
     usual = os.path.join(home, ".sloth-runner")
     try:
         entry = pwd.getpwuid(uid)

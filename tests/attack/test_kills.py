@@ -1,9 +1,9 @@
 """Runs that are killed at any moment: payload, controller, link, sshd; and what must be true afterwards.
 
-A round changes what the site describes, starts a run, and kills something in it. Then, file by file and record by record: every file is the old
-one or the new one, and the next run converges, runs the handlers that are owed, leaves no temporary file, and reports no
-drift, because nobody changed the host by hand. 60 rounds with a fixed seed; SLOTH_ATTACK_ROUNDS=500 for the long form,
-SLOTH_ATTACK_SEED=1 for other moments.
+A round changes what the site describes, starts a run, and kills something in it. Then, file by file and record by
+record: every file is the old one or the new one, and the next run converges, runs the handlers that are owed, leaves no
+temporary file, and reports no drift, because nobody changed the host by hand. 60 rounds with a fixed seed;
+SLOTH_ATTACK_ROUNDS=500 for the long form, SLOTH_ATTACK_SEED=1 for other moments.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ task({{ name = "action", run = function()
     exec.run({{ cmd = "echo {word} >> ~/done; sleep 0.02" }})
     file.template({{ src = "t.j2", dest = "~/tree/template" }})
 end }})
-handler({{ name = "reload", run = function() exec.run("cat ~/tree/conf > ~/running.new && mv ~/running.new ~/running") end }})
+handler({{ name = "reload", run = function()
+    exec.run("cat ~/tree/conf > ~/running.new && mv ~/running.new ~/running")
+end }})
 """
 
 
@@ -84,9 +86,8 @@ class Victim:
         (self.directory / "t.j2").write_text(word + " {{ host.name }}\n")
         big = (word * 1000).encode() * 60  # about half a megabyte: it is sent in several pieces
         (self.directory / "big").write_bytes(big)
-        described = {
-            "conf": f"{word}\n".encode(), "n" * 240: f"{word}\n".encode(), "big": big, "template": f"{word} web1\n".encode(),
-        }  # fmt: skip
+        line = f"{word}\n".encode()
+        described = {"conf": line, "n" * 240: line, "big": big, "template": f"{word} web1\n".encode()}
         for number in range(4):
             data = f"{word} {number}\n".encode()
             (self.directory / "small" / str(number)).write_bytes(data)
@@ -193,7 +194,7 @@ class Victim:
             cwd=self.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         end = time.monotonic() + PATIENCE
-        while not self.payloads() and process.returncode is None and time.monotonic() < end:
+        while not self.payloads() and process.returncode is None and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         await asyncio.sleep(delay)
         with contextlib.suppress(ProcessLookupError):

@@ -37,11 +37,11 @@ from sloth.transport.loopback import LoopbackFleet
 from tests.support.paths import ROOT
 from tests.support.running import finished_hosts, results
 
-pytestmark = pytest.mark.attack
 ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
 SEED = int(os.environ.get("SLOTH_ATTACK_SEED", "20261126"))
 # What is killed. "frozen": the payload stops, then the link breaks, as with a host that hangs and is reset.
 FAULTS = ("payload", "payload", "payload", "link", "link", "sshd", "frozen", "ended", "controller", "group")
+pytestmark = [pytest.mark.attack, pytest.mark.timeout(120 + 10 * ROUNDS)]
 PATIENCE = 60.0  # seconds until what was killed must be dead: the machine may be slow
 
 SITE = """

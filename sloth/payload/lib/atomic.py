@@ -9,7 +9,7 @@ import time
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib import unfinished
 from sloth.payload.lib.attributes import copy_attributes
-from sloth.payload.lib.safe_path import Parent, open_directory, refuse_special, resolve
+from sloth.payload.lib.safe_path import Parent, open_directory, refuse_foreign_link, refuse_special, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def _refuse_other(path: "str", directory: "int", read: "os.stat_result") -> "Non
         is_same = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) == (
             read.st_dev, read.st_ino, read.st_size, read.st_mtime_ns,
         )  # fmt: skip
+        # What root read would become readable by the new file's mode.
+        refuse_foreign_link(now, os.fstat(directory), path)
     except FileNotFoundError:
         is_same = False
     if not is_same:

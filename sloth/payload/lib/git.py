@@ -210,6 +210,8 @@ def has_commits_to_lose(git: "Git", branch: "str") -> "bool":
 def clone(git: "Git", repo: "str", version: "Version", remote: "str", depth: "int | None") -> "None":
     """Clone without checking anything out."""
     files.make_directories(os.path.dirname(git.path))
+    with files.Parent(git.path):  # refuses a link on the way that is not to be trusted
+        pass
     if os.geteuid() == 0 and files.is_exposed(git.path):
         return _clone_apart(git, repo, version, remote, depth)
     _clone(git, repo, git.path, version, remote, depth)

@@ -131,15 +131,22 @@ def make_directories(path: "str", mode: "int" = 0o777) -> "None":
 
 
 def is_exposed(path: "str") -> "bool":
-    """Return whether another account than root may write a directory on the way to `path`."""
-    path = os.path.realpath(os.path.dirname(path) or ".")
+    """Return whether another account than root may put something else at `path`, or in its way."""
+    directory = os.path.abspath(os.path.dirname(path) or ".")
+    return any(_is_exposed(one) for one in {directory, os.path.realpath(directory)})
+
+
+def _is_exposed(path: "str") -> "bool":
+    allowed = 0
     while True:
         info = os.lstat(path)
-        if info.st_uid != 0 or info.st_mode & 0o022:
+        is_writable = info.st_mode & 0o022 and not info.st_mode & allowed and not stat.S_ISLNK(info.st_mode)
+        if info.st_uid != 0 or is_writable:
             return True
         if path == "/":
             return False
         path = os.path.dirname(path)
+        allowed = stat.S_ISVTX  # in such a directory nobody can replace what is root's
 
 
 def refuse_special(info: "os.stat_result | None", path: "str") -> "None":
@@ -166,8 +173,7 @@ def refuse_foreign_link(info: "os.stat_result", directory: "os.stat_result", pat
     if is_own and not directory.st_mode & 0o002 and _are_links_protected():
         return
     raise Failed(
-        "%s is a hard link to a file that the owner of its directory does not own: its owner and mode are not changed"
-        % path,
+        "%s is a hard link to a file that the owner of its directory does not own, and is left as it is" % path,
         hint="replace it by a copy of its own",
     )
 

@@ -106,6 +106,10 @@ end})"""
 
     def _target(self) -> "str":
         """Return the path of the one file: below dest when that is a directory, the target of a link with `follow`."""
+        path = self._path()
+        return self.host.resolve(path) if self.args.follow and not self._is_directory() else path
+
+    def _path(self) -> "str":
         path = self.dest
         if self._is_directory():
             return path
@@ -114,7 +118,7 @@ end})"""
             if not name:
                 raise Failed("%s is a directory" % path, hint="name the file in dest")
             path = os.path.join(path, name)
-        return self.host.resolve(path) if self.args.follow else path
+        return path
 
     def _entries(self) -> "list[Entry]":
         """Return every file and directory that the copy consists of."""
@@ -204,6 +208,8 @@ end})"""
         return dict((entry.path, seen.get(entry.path)) for entry in self._entries())
 
     def apply(self, change: "Change") -> "Attributes":
+        if self.args.follow and not self._is_tree():
+            files.resolve(self._path())  # refuses a link that is not to be trusted
         if not self._is_tree():
             return self.apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
         values = {}

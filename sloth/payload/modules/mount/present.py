@@ -178,8 +178,8 @@ end})"""
             self.host.tool(["umount", self.mount_point])
             mounted = self.read_mounted()
         if mounted is None:
-            files.make_directories(self.mount_point)
             # mount(8) follows links: one that another account has put on the way would decide what is covered.
+            files.make_directories(self.path)
             os.close(files.open_directory(self.path))
             self.host.tool(mount + [self.path])
         elif is_changed or not self._is_restricted():

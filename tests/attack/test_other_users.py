@@ -1,0 +1,375 @@
+"""What another account of a host can plant before root comes: links, hard links, FIFOs, devices, set-uid programs.
+
+Root then does with every module what sites do. Nothing outside of the account's directory may change, nothing of root's
+may become readable, and no program may become one that runs as root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.resource import Call, Failed
+from sloth.payload.lib import files
+from sloth.payload.lib.host import Host
+from sloth.payload.lib.restore import restore
+from tests.support.calls import NoController, execute_call
+
+pytestmark = [pytest.mark.attack, pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")]
+USER = 12345
+SECRET = "of root, a secret"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A user's directory `home` with a tree, and root's `root` with a secret file, a program and a directory."""
+    tmp_path.chmod(0o755)
+    for name, owner in (("home", USER), ("home/tree", USER), ("root", 0), ("root/sub", 0)):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, owner, owner)
+    (tmp_path / "root/private").write_text(SECRET)
+    (tmp_path / "root/private").chmod(0o600)
+    (tmp_path / "root/su").write_text("#!/bin/sh\n")
+    (tmp_path / "root/su").chmod(0o4755)
+    (tmp_path / "root/sub/file").write_text("x")
+    return tmp_path
+
+
+def own(path: Path, content: str = "of the user", mode: int = 0o644) -> Path:
+    path.write_text(content)
+    os.chown(path, USER, USER)
+    path.chmod(mode)
+    return path
+
+
+def link(path: Path, target: Path | str) -> None:
+    path.symlink_to(target)
+    os.chown(path, USER, USER, follow_symlinks=False)
+
+
+def state(directory: Path) -> list[tuple[str, int, int, bytes]]:
+    return [
+        (str(each), each.lstat().st_uid, each.lstat().st_mode, each.read_bytes() if each.is_file() else b"")
+        for each in [directory, *sorted(directory.rglob("*"))]
+    ]
+
+
+class Sender(Host):
+    """This machine, with a controller that sends `data` for every asset."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(NoController())
+        self.data = data
+
+    def asset(self, call: Call, index: int) -> Content:
+        return Content.of_bytes(self.data)
+
+
+def copy(dest: str, text: str, **arguments: object) -> object:
+    """Run file.copy with a text from the site."""
+    data = text.encode()
+    asset = Asset(name="", sha256=hashlib.sha256(data).hexdigest(), size=len(data), mode="", dir=False, pushed=False)
+    return execute_call("file.copy", on=Sender(data), assets=[asset], dest=dest, content=text, **arguments)
+
+
+def refused(call: Callable[[], object]) -> None:
+    """Run a call of root's; it may fail, or do its work where it harms nobody."""
+    try:
+        call()
+    except (Failed, OSError):
+        pass
+
+
+# Hard links to files of root's, in a directory of the user's
+
+
+@pytest.mark.parametrize("arguments", [{"owner": str(USER)}, {"mode": "0666"}, {"group": str(USER), "mode": "a+r"}])
+def test_a_hard_link_is_not_given_away_by_a_recursion(place: Path, arguments: dict[str, str]) -> None:
+    os.link(place / "root/private", place / "home/tree/mine")
+    before = state(place / "root")
+    with pytest.raises(Failed, match="is a hard link to a file that the owner of its directory does not own"):
+        execute_call("file.directory", path=str(place / "home/tree"), recurse=True, **arguments)
+    assert state(place / "root") == before
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_nor_by_a_call_for_it(place: Path, mode: int) -> None:
+    os.chown(place / "home/tree", 0 if mode == 0o1777 else USER, 0)
+    (place / "home/tree").chmod(mode)
+    os.link(place / "root/private", place / "home/tree/mine")
+    before = state(place / "root")
+    path = str(place / "home/tree/mine")
+    with pytest.raises(Failed, match="hard link"):
+        copy(path, SECRET, mode="0644", owner=str(USER))
+    with pytest.raises(Failed, match="hard link"):
+        execute_call("file.lineinfile", path=path, line=SECRET, mode="0644")
+    assert state(place / "root") == before
+
+
+def test_hard_links_of_root_s_own_and_of_the_user_are_as_before(place: Path) -> None:
+    own(place / "home/tree/one")
+    os.link(place / "home/tree/one", place / "home/tree/two")
+    execute_call("file.directory", path=str(place / "home/tree"), recurse=True, mode="u=rwX,go=")
+    assert stat.S_IMODE((place / "home/tree/two").stat().st_mode) == 0o600
+    os.link(place / "root/private", place / "root/sub/other")
+    execute_call("file.directory", path=str(place / "root/sub"), recurse=True, owner=str(USER))
+    assert (place / "root/private").stat().st_uid == USER
+
+
+# Set-uid programs
+
+
+@pytest.mark.parametrize("arguments", [{}, {"mode": "a+r"}, {"mode": "u+rwX,go+r"}])
+def test_a_user_s_program_does_not_become_one_of_root(place: Path, arguments: dict[str, str]) -> None:
+    own(place / "home/tree/tool", mode=0o4755)
+    own(place / "home/tree/group", mode=0o2755)
+    execute_call("file.directory", path=str(place / "home/tree"), recurse=True, owner="root", group="root", **arguments)
+    for name in ("tool", "group"):
+        assert (place / "home/tree" / name).stat().st_uid == 0
+        assert not (place / "home/tree" / name).stat().st_mode & 0o6000
+
+
+@pytest.mark.parametrize("mode", [None, "a+r", "u+x", "0755"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "own"])
+def test_a_new_content_does_not_inherit_set_uid(place: Path, kind: str, mode: str | None) -> None:
+    path = place / "home/tree/tool"
+    if kind == "link":
+        link(path, place / "root/su")
+    elif kind == "hard link":
+        os.link(place / "root/su", path)
+    else:
+        own(path, mode=0o6755)
+    arguments = {} if mode is None else {"mode": mode}
+    for call in (
+        lambda: copy(str(path), "of the site", **arguments),
+        lambda: execute_call("file.lineinfile", path=str(path), line="of the site", **arguments),
+        lambda: copy(str(path), "again", follow=True, **arguments),
+    ):
+        refused(call)
+        info = path.stat()
+        assert not info.st_mode & 0o6000 or "of the site" not in path.read_text()
+    assert stat.S_IMODE((place / "root/su").stat().st_mode) == 0o4755
+    assert (place / "root/su").read_text() == "#!/bin/sh\n"
+
+
+def test_a_rollback_does_not_bring_back_set_uid_where_others_write(place: Path) -> None:
+    path = place / "home/tree/tool"
+    content = Content.of_bytes(b"of the user")
+    refused(
+        lambda: restore(
+            str(path), {"type": "file", "content": content, "mode": "4755", "owner": "root", "group": "root"}
+        )
+    )
+    assert not path.exists() or not path.stat().st_mode & 0o6000
+    restore(str(place / "root/tool"), {"type": "file", "content": content, "mode": "4755", "owner": "root"})
+    assert stat.S_IMODE((place / "root/tool").stat().st_mode) == 0o4755
+
+
+# Devices, FIFOs, sockets
+
+
+def special(path: Path, kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            here = os.getcwd()
+            os.chdir(path.parent)
+            try:
+                listener.bind(path.name)
+            finally:
+                os.chdir(here)
+    else:
+        os.mknod(path, (stat.S_IFCHR if kind == "char" else stat.S_IFBLK) | 0o600, os.makedev(1, 7))
+
+
+CALLS: dict[str, Callable[[str, Path], object]] = {
+    "copy": lambda path, place: copy(path, "x"),
+    "copy, follow": lambda path, place: copy(path, "x", follow=True),
+    "copy, backup": lambda path, place: copy(path, "x", backup=True),
+    "lineinfile": lambda path, place: execute_call("file.lineinfile", path=path, line="x", create=True),
+    "blockinfile": lambda path, place: execute_call("file.blockinfile", path=path, block="x", create=True),
+    "replace": lambda path, place: execute_call("file.replace", path=path, regexp="a", replace="b"),
+    "link": lambda path, place: execute_call("file.link", path=path, src="/x", force=True),
+    "hard link": lambda path, place: execute_call(
+        "file.link", path=path, src=str(place / "root/private"), hard=True, force=True
+    ),
+    "directory": lambda path, place: execute_call("file.directory", path=path),
+    "archive": lambda path, place: execute_call(
+        "archive.unpack", src=archive(place, "mine"), remote_src=True, dest=os.path.dirname(path)
+    ),
+    "cron": lambda path, place: execute_call("cron.job", name="x", job="true", cron_file=path, user="root"),
+    "sysctl": lambda path, place: execute_call(
+        "sysctl.set", name="kernel.sloth", value=1, sysctl_file=path, sysctl_set=False, ignoreerrors=True
+    ),
+    "rollback": lambda path, place: restore(path, {"type": "file", "content": Content.of_bytes(b"x"), "mode": "0644"}),
+    "replace()": lambda path, place: files.replace(path, b"x"),
+    "remote copy": lambda path, place: execute_call(
+        "file.copy", remote_src=True, src=path, dest=str(place / "root/copied")
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "char", "block"])
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.timeout(60)
+def test_special_files_are_refused(place: Path, name: str, kind: str) -> None:
+    path = place / "home/tree/mine"
+    special(path, kind)
+    before = path.lstat()
+    with pytest.raises((Failed, OSError)):
+        CALLS[name](str(path), place)
+    now = path.lstat()
+    assert (now.st_ino, now.st_mode, now.st_rdev) == (before.st_ino, before.st_mode, before.st_rdev)
+
+
+def archive(place: Path, name: str, linkname: str = "") -> str:
+    path = place / "root/archive.tar"
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo(name)
+        if linkname:
+            info.type, info.linkname = tarfile.SYMTYPE, linkname
+            tar.addfile(info)
+        else:
+            info.size = 3
+            tar.addfile(info, io.BytesIO(b"new"))
+    return str(path)
+
+
+def test_absence_removes_them_because_it_names_them(place: Path) -> None:
+    special(place / "home/tree/mine", "fifo")
+    execute_call("file.absent", path=str(place / "home/tree/mine"))
+    assert not (place / "home/tree/mine").exists()
+
+
+# Links
+
+
+def clone(path: Path, place: Path) -> object:
+    source = place / "root/repository"
+    if not source.exists():
+        environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(place / "root")}
+        words = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "init", "-q", "-b", "main", str(source)], check=True, env=environment)
+        (source / "file").write_text("x")
+        subprocess.run(["git", "-C", str(source), "add", "file"], check=True, env=environment)
+        subprocess.run(["git", "-C", str(source), *words, "commit", "-qm", "1"], check=True, env=environment)
+    return execute_call("git.clone", repo=str(source), dest=str(path))
+
+
+BELOW: dict[str, Callable[[Path, Path], object]] = {
+    "copy": lambda path, place: copy(str(path / "private"), "x"),
+    "copy /": lambda path, place: copy(f"{path}/new", "x"),
+    "archive": lambda path, place: execute_call(
+        "archive.unpack", src=archive(place, "private"), remote_src=True, dest=str(path)
+    ),
+    "git": lambda path, place: clone(path / "new", place),
+    "cron": lambda path, place: execute_call(
+        "cron.job", name="x", job="true", cron_file=str(path / "private"), user="root"
+    ),
+    "sysctl": lambda path, place: execute_call(
+        "sysctl.set",
+        name="kernel.sloth",
+        value=1,
+        sysctl_file=str(path / "private"),
+        sysctl_set=False,
+        ignoreerrors=True,
+    ),
+    "fstab": lambda path, place: execute_call(
+        "mount.present",
+        path="/nowhere",
+        src="/dev/null",
+        fstype="ext4",
+        state="configured",
+        fstab=str(path / "private"),
+    ),
+    "mount point": lambda path, place: execute_call(
+        "mount.present", path=str(path / "new"), src="tmpfs", fstype="tmpfs", fstab=str(place / "root/fstab")
+    ),
+    "rollback": lambda path, place: restore(
+        str(path / "private"), {"type": "file", "content": Content.of_bytes(b"x"), "mode": "0644"}
+    ),
+    "prune": lambda path, place: restore(str(path / "private"), None),
+    "absent": lambda path, place: execute_call("file.absent", path=str(path / "sub")),
+}
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_a_user_s_link_on_the_way_leads_nowhere(place: Path, name: str) -> None:
+    link(place / "home/link", place / "root")
+    if name == "git":
+        clone(place / "elsewhere", place)
+    if name == "archive":
+        archive(place, "private")
+    before = state(place / "root")
+    refused(lambda: BELOW[name](place / "home/link", place))
+    now = [entry for entry in state(place / "root") if not entry[0].endswith("/fstab")]
+    assert now == before
+
+
+AT_THE_END: dict[str, Callable[[str, Path], object]] = {
+    "cron": CALLS["cron"],
+    "sysctl": CALLS["sysctl"],
+    "lineinfile": CALLS["lineinfile"],
+    "copy, follow": CALLS["copy, follow"],
+    "copy": CALLS["copy"],
+    "backup": CALLS["copy, backup"],
+    "archive": CALLS["archive"],
+    "fstab": lambda path, place: execute_call(
+        "mount.present", path="/nowhere", src="/dev/null", fstype="ext4", state="configured", fstab=path
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_END)
+def test_a_user_s_link_at_the_end_leads_nowhere(place: Path, name: str) -> None:
+    path = place / "home/tree/mine"
+    link(path, place / "root/private")
+    archive(place, "mine")
+    before = state(place / "root")
+    refused(lambda: AT_THE_END[name](str(path), place))
+    assert state(place / "root") == before
+    for each in (place / "home").rglob("*"):
+        if each.is_file() and not each.is_symlink() and SECRET in each.read_text():
+            info = each.stat()
+            assert (info.st_uid, info.st_mode & 0o044) == (0, 0), f"{each} shows root's secret"
+
+
+def test_what_is_mounted_below_is_not_removed(place: Path) -> None:
+    (place / "home/tree/mounted").mkdir()
+    mount = subprocess.run(["mount", "--bind", str(place / "root"), str(place / "home/tree/mounted")], check=False)
+    if mount.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        with pytest.raises(Failed, match="a file system is mounted on"):
+            execute_call("file.absent", path=str(place / "home/tree"))
+        assert (place / "root/private").read_text() == SECRET
+    finally:
+        subprocess.run(["umount", str(place / "home/tree/mounted")], check=True)
+
+
+def test_a_tree_of_any_depth_is_removed(place: Path) -> None:
+    here = os.open(place / "home/tree", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    link(place / "home/tree/link", place / "root")
+    before = state(place / "root")
+    execute_call("file.absent", path=str(place / "home/tree"))
+    assert not (place / "home/tree").exists()
+    assert state(place / "root") == before

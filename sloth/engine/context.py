@@ -19,6 +19,7 @@ from sloth.state.shared import Shared
 if TYPE_CHECKING:
     from sloth.engine.assets import Shipper
     from sloth.engine.events import Event
+    from sloth.engine.other_hosts import OtherHosts
     from sloth.engine.sessions import Sessions
     from sloth.payload.kernel.values import JsonObject
 
@@ -44,6 +45,7 @@ class RunContext:
     shipper: Shipper
     sessions: Sessions
     tags: dict[str, frozenset[str]]
+    others: OtherHosts
 
     @property
     def groups(self) -> dict[str, list[str]]:

@@ -36,6 +36,8 @@ from sloth.playbook import (
     Error,
     Facts,
     Fetch,
+    HostFacts,
+    HostVars,
     Invoke,
     Output,
     Program,
@@ -44,6 +46,7 @@ from sloth.playbook import (
     Request,
     Secret,
     Shared,
+    Sleep,
     Sync,
     Turn,
 )
@@ -161,6 +164,16 @@ class Interpreter:
                 )
             case Facts():
                 return await self._gather()
+            case Sleep():
+                await self.sync()
+                if not self._context.options.check:
+                    await asyncio.sleep(request.seconds)
+            case HostVars():
+                return self._context.others.variables(self._context, request.host)
+            case HostFacts() if request.host == self._host.name:
+                return await self._gather()
+            case HostFacts():
+                return await self._context.others.facts(self._context, request.host)
             case Shared():
                 await self.sync()
                 return await self._shared(request)

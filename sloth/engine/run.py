@@ -27,6 +27,7 @@ from sloth.engine.events import (
 from sloth.engine.host import GRACE, HostRun
 from sloth.engine.modules import module_names
 from sloth.engine.options import Options
+from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.patience import patiently
 from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.secrets import Secrets
@@ -105,6 +106,7 @@ class Run:
             shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
             tags={},
+            others=OtherHosts({host.name for host in hosts}),
         )
 
     # The course of the run
@@ -134,6 +136,7 @@ class Run:
                 self.emit(HostFinished(time.time(), host.name, FAILED, time.monotonic() - begun, text))
             else:
                 self.emit(Log(time.time(), host.name, "", LogLevel.ERROR, f"{type(end).__name__}: {end}"))
+        await self._context.others.close()
         await self._context.sessions.close()
         for text in _unknown_tags(self._context.tags, self._hosts, self._options):
             self._has_unknown_tag = True

@@ -22,6 +22,8 @@ from sloth.playbook import (
     Facts,
     Fetch,
     Hook,
+    HostFacts,
+    HostVars,
     Invoke,
     Output,
     Program,
@@ -31,6 +33,7 @@ from sloth.playbook import (
     Secret,
     Shared,
     Site,
+    Sleep,
     Sync,
     Task,
     Turn,
@@ -244,7 +247,7 @@ class _Walk:
             except CallError as error:
                 error.where = error.where or request.where
                 return Raise(error)
-        self.guessed = self.guessed or not isinstance(request, (Sync, Output, Turn))
+        self.guessed = self.guessed or not isinstance(request, (Sync, Output, Turn, Sleep))
         return _invented(request)
 
     def _invoke(self, request: Invoke) -> object:
@@ -266,7 +269,7 @@ def _invented(request: Request) -> object:
                 "changed": True, "failed": False, "status": "changed", "msg": "", "stdout": "", "stderr": "",
                 "exit_code": 0, "success": True, "exists": True,
             }  # fmt: skip
-        case Facts():
+        case Facts() | HostVars() | HostFacts():
             return {}
         case Render() | Secret():
             return ""

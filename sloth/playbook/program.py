@@ -16,6 +16,8 @@ from sloth.playbook.requests import (
     Error,
     Facts,
     Fetch,
+    HostFacts,
+    HostVars,
     Invoke,
     LogLevel,
     Output,
@@ -25,12 +27,14 @@ from sloth.playbook.requests import (
     Secret,
     Shared,
     SharedOp,
+    Sleep,
     Sync,
     Turn,
 )
 from sloth.playbook.runtime import (
     Limits,
     LuaObject,
+    decoded,
     from_json,
     has_room,
     new_driver,
@@ -54,7 +58,7 @@ _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
 DEEPEST = 50  # files that include one another
 TURN = 0.05  # seconds after which other hosts get their turn
-_GLOBALS = ("file", "exec", "state", "task", "handler", "host", "groups", "vars", "facts", "log")
+_GLOBALS = ("task", "handler", "host", "hostvars", "groups", "vars", "facts", "log", "state", "json", "sleep", "fail")
 
 
 class Program:
@@ -211,6 +215,12 @@ class Program:
                 return Output(LogLevel(to_text(rest[0])), to_text(rest[1]), to_text(rest[2]))
             case b"facts":
                 return Facts(to_text(rest[0]))
+            case b"sleep":
+                return Sleep(float(rest[0]), to_text(rest[1]))
+            case b"hostvars":
+                return HostVars(to_text(rest[0]), to_text(rest[1]))
+            case b"hostfacts":
+                return HostFacts(to_text(rest[0]), to_text(rest[1]))
             case b"shared":
                 return Shared(SharedOp(to_text(rest[0])), from_json(rest[1]), to_text(rest[2]))
             case b"render":
@@ -246,6 +256,8 @@ class Program:
                 case b"included":
                     self._including.pop()
                     return True, None
+                case b"json":
+                    return True, decoded(to_text(rest[0]), to_text(rest[1]))
                 case b"unknown":
                     namespace, name, names, where = rest
                     raise _unknown(f"{to_text(namespace)}.", to_text(name), from_json(names), to_text(where))

@@ -92,6 +92,30 @@ class Facts:
 
 
 @frozen(eq=False)
+class Sleep:
+    """Wait for some seconds, after all calls so far; a check does not wait."""
+
+    seconds: float
+    where: str
+
+
+@frozen(eq=False)
+class HostVars:
+    """Return what another host of the inventory is and has; the answer is a dict of its variables, and `host`."""
+
+    host: str
+    where: str
+
+
+@frozen(eq=False)
+class HostFacts:
+    """Gather the facts of another host of the run; the answer is a dict."""
+
+    host: str
+    where: str
+
+
+@frozen(eq=False)
 class Shared:
     """Do state.OP(...); the answer is plain data."""
 
@@ -157,4 +181,19 @@ class Raise:
     error: SlothError
 
 
-Request = Invoke | Fetch | Sync | Output | Facts | Shared | Render | Secret | Turn | Done | Error
+Request = (
+    Invoke
+    | Fetch
+    | Sync
+    | Output
+    | Facts
+    | Sleep
+    | HostVars
+    | HostFacts
+    | Shared
+    | Render
+    | Secret
+    | Turn
+    | Done
+    | Error
+)

@@ -163,6 +163,22 @@ def from_json(data: bytes) -> Json:
     return json.loads(to_text(data))
 
 
+def decoded(text: str, where: str) -> Json:
+    """Return the value of a JSON text that a site has got from anywhere. Raises SiteError."""
+    try:
+        value: Json = json.loads(text, parse_constant=_refuse_constant)
+        return value
+    except json.JSONDecodeError as error:
+        text = f"this is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise SiteError(text, where=where) from None
+    except (ValueError, RecursionError) as error:
+        raise SiteError(f"this is not JSON that can be used: {error}", where=where) from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
 def object_from_json(data: bytes) -> JsonObject:
     """Return a table with names; an empty one, which encode.lua cannot tell from an empty list, too."""
     value = from_json(data)

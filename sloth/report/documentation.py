@@ -286,6 +286,24 @@ function secret(name) end
 ---@return string
 function template(path, variables) end
 
+---@type table<string, any> by name: the variables of each host, its `host` and its `facts`
+hostvars = {}
+
+---Waits; a check does not.
+---@param seconds number
+function sleep(seconds) end
+
+---@param what string|{ msg: string } why the task fails
+function fail(what) end
+
+json = {}
+---@param value any plain data
+---@return string
+function json.encode(value) end
+---@param text string
+---@return any
+function json.decode(text) end
+
 ---@param path string another site file, beside this one
 function include(path) end
 

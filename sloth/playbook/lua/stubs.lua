@@ -152,6 +152,66 @@ env.include = function(path, ...)
     return unpack(outcome, 1, outcome.n)
 end
 
+-- Other hosts
+
+local others = {}
+env.hostvars = setmetatable({}, {
+    __index = function(_, name)
+        name = tostring(name)
+        if others[name] == nil then
+            others[name] = setmetatable(ask("hostvars", "hostvars", name, caller()), {
+                __index = function(variables, key)
+                    if key ~= "facts" then return nil end
+                    local gathered = ask("hostvars", "hostfacts", name, caller())
+                    variables.facts = gathered
+                    return gathered
+                end,
+                __metatable = "hostvars",
+            })
+        end
+        return others[name]
+    end,
+    __newindex = function() error("hostvars cannot be changed", 2) end,
+    __metatable = "hostvars",
+})
+
+-- Time, failures and JSON
+
+env.sleep = function(seconds)
+    if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e7) then
+        fail(caller(), "sleep takes a number of seconds")
+    end
+    ask("sleep", "sleep", seconds, caller())
+end
+
+env.fail = function(what)
+    local message = type(what) == "table" and what.msg or what
+    fail(caller(), message == nil and "failed" or type(message) == "string" and message or text_of(message))
+end
+
+-- assert(value, message), as in Lua, with the position; assert{that = value or list, msg = ...}, as in Ansible.
+env.assert = function(value, ...)
+    local message = (...)
+    local holds = value
+    if type(value) == "table" and not results[value] and next(value) ~= nil and value.that ~= nil then
+        message, holds = value.msg or value.fail_msg, value.that
+        if type(holds) == "table" and not results[holds] then
+            for _, one in next, value.that do holds = holds and one end
+        end
+    end
+    if holds then return value, ... end
+    if type(message) == "table" then error(message, 0) end
+    fail(caller(), message == nil and "assertion failed!" or tostring(message))
+end
+
+local json = {}
+json.encode = function(value) return data("json.encode", value) end
+json.decode = function(text)
+    if type(text) ~= "string" then fail(caller(), "json.decode takes a string, not a " .. type(text)) end
+    return ask("json.decode", "json", text, caller())
+end
+env.json = namespace("json", json)
+
 -- Shared values and locks
 
 local state = {}

@@ -1,0 +1,68 @@
+"""What a host's program learns about the other hosts: `hostvars`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from sloth.engine.context import RunContext, lua_host
+from sloth.errors import CallError, SlothError
+from sloth.inventory import Host
+from sloth.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
+
+
+class OtherHosts:
+    """Answers for all hosts of a run; each host's facts are gathered once, by a session that only looks."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        """names: the hosts of the run."""
+        self._names = names
+        self._facts: dict[str, asyncio.Task[JsonObject]] = {}
+
+    def variables(self, context: RunContext, name: str) -> JsonObject:
+        """Return a host's variables, and as `host` what that global is for it. Raises CallError."""
+        host = self._find(context, name)
+        return {**host.vars, **context.options.extra, "host": lua_host(host)}
+
+    async def facts(self, context: RunContext, name: str) -> JsonObject:
+        """Return a host's facts. Raises CallError when it is not in the run, or does not answer."""
+        host = self._find(context, name)
+        if name not in self._names:
+            raise CallError(
+                f"the facts of {name} are not known: it is not among the hosts of this run",
+                hint="hostvars has the facts of hosts that --limit and the site select",
+            )
+        if name not in self._facts:
+            self._facts[name] = asyncio.create_task(_gather(context, host))
+        try:
+            return await asyncio.shield(self._facts[name])
+        except SlothError as error:
+            raise CallError(f"the facts of {name} cannot be gathered: {error.message}", hint=error.hint) from error
+
+    async def close(self) -> None:
+        """End what is still under way."""
+        for task in self._facts.values():
+            task.cancel()
+        await asyncio.gather(*self._facts.values(), return_exceptions=True)
+
+    def _find(self, context: RunContext, name: str) -> Host:
+        host = context.inventory.hosts.get(name)
+        if host is None:
+            hint = did_you_mean(name, context.inventory.hosts) or "`groups` has the names of all hosts"
+            raise CallError(f"the inventory has no host {name}", hint=hint)
+        return host
+
+
+async def _gather(context: RunContext, host: Host) -> JsonObject:
+    from sloth.engine.query import Agent, Query  # few sites ask for other hosts
+
+    options = context.options
+    query = Query(become_password=options.become_password, custom=options.custom)
+    (answer,) = (await query.calls([Agent(host)], "facts.gather")).values()
+    if isinstance(answer, SlothError):
+        raise answer
+    return answer

@@ -1,9 +1,9 @@
 """Paths that root writes to, walked so that nobody else decides where they lead.
 
 Whoever may write a directory can put a link into it, also between two looks at it. So root opens each directory on the
-way by itself, without following links, and follows only those that it may trust: a link of root's own, one in a
-directory that only root can write, and one that leads to what its owner owns. Other accounts can be led only to what
-they may write anyway, so for them a path is a path.
+way by itself, without following links, and follows only those that it may trust: a link of root's own, and one that
+leads to what its owner owns. (The directory of a link does not tell who made it: it may have been another account's.)
+Other accounts can be led only to what they may write anyway, so for them a path is a path.
 """
 
 import errno
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+NOBODY = -1  # owns nothing
 LINKS = 40  # that a path may lead through, as in Linux
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -107,7 +108,7 @@ def resolve(path: "str") -> "str":
                 link = _read_link(parent.base, parent.descriptor) if parent.base else None
                 if link is None:
                     break
-                if not _is_trusted(link[1], os.fstat(parent.descriptor)) and os.geteuid() == 0:
+                if link[1] != 0 and os.geteuid() == 0:
                     _check_target(path, link[1])
                 path = os.path.normpath(os.path.join(os.path.dirname(path), link[0]))
         except FileNotFoundError:
@@ -219,7 +220,7 @@ class _Walk(object):
         self._count += 1
         if self._count > LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
-        end = [] if _is_trusted(owner, os.fstat(self.here)) else [(owner, name)]
+        end = [] if owner == 0 else [(owner, name)]
         self._steps[:0] = [*(part for part in target.split("/") if part not in ("", ".")), *end]
         if target.startswith("/"):
             root = os.open("/", _DIRECTORY)
@@ -228,7 +229,7 @@ class _Walk(object):
 
 
 def _read_link(name: "str", directory: "int") -> "tuple[str, int] | None":
-    """Return the target and the owner of a link; None when it is none."""
+    """Return the target of a link, and who decides where it leads; None when it is none."""
     if not hasattr(os, "O_PATH"):
         return None
     try:
@@ -237,14 +238,12 @@ def _read_link(name: "str", directory: "int") -> "tuple[str, int] | None":
         return None
     try:
         info = os.fstat(descriptor)
-        return (os.readlink("", dir_fd=descriptor), info.st_uid) if stat.S_ISLNK(info.st_mode) else None
+        if not stat.S_ISLNK(info.st_mode):
+            return None
+        # A link of root's with several names may have been given one here by anybody.
+        return os.readlink("", dir_fd=descriptor), info.st_uid if info.st_nlink == 1 else NOBODY
     finally:
         os.close(descriptor)
-
-
-def _is_trusted(owner: "int", directory: "os.stat_result") -> "bool":
-    """Return whether a link of `owner` in a directory is one that only root can have put there."""
-    return owner == 0 or (directory.st_uid == 0 and not directory.st_mode & 0o022)
 
 
 def _check_target(path: "str", owner: "int") -> "None":

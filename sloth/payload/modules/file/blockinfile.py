@@ -32,8 +32,10 @@ class BlockInFile(TextEdit):
     Other than Ansible: a marker without `{mark}` is the line before and after the block, which is found again (Ansible
     adds it at every run); a marker that is empty or has several lines is an error.
 
-    Other than Ansible: an END at the end of a file without a final newline is found, and `state = "absent"` changes
-    nothing in a file without the block.
+    Other than Ansible: an END at the end of a file without a final newline is found. Without a block to remove,
+    `state = "absent"` and an empty `block` change nothing (Ansible adds newlines, some in every run).
+
+    Other than Ansible: `mode`, `owner` and `group` are those of the file that a link leads to, not of the link.
 
     Other than Ansible: in a file whose lines all end with CR LF, the lines that are written do, too.
     """

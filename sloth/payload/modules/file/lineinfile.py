@@ -29,6 +29,12 @@ class LineInFile(TextEdit):
     Other than Ansible: in a file whose lines all end with CR LF, the lines that are written do, too, and `$` matches
     before the CR.
 
+    Other than Ansible: a line that is inserted after the last one, where that has no newline, is a line of its own
+    (Ansible adds it to the end of that line).
+
+    Other than Ansible: directories are created only together with the file, `mode`, `owner` and `group` are those of
+    the file that a link leads to, not of the link, and `backrefs = false` excludes nothing.
+
     Other than Ansible: with `firstmatch` a line that equals `line` anywhere in the file counts, not only one before the
     first match of `insertafter` or `insertbefore` (Ansible adds it a second time).
     """

@@ -22,7 +22,8 @@ class Replace(TextEdit):
 
     Other than Ansible: a replacement that regexp matches again, so that every run changes the file, causes a warning.
 
-    Other than Ansible: owner, group and mode are set even when the section is not found.
+    Other than Ansible: owner, group and mode are set even when the section is not found, and are those of the file that
+    a link leads to; an invalid `regexp` is an error even then.
 
     Other than Ansible: `after` and `before` may be alternatives such as `A|B` (Ansible splits its whole pattern there).
 

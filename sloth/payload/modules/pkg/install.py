@@ -38,6 +38,8 @@ class Install(Resource):
     has all the names; with "latest" or a pattern it does so before comparing, in a check, too (no package is touched).
     A refresh alone is not a change.
 
+    Other than Ansible: "name>=version" fails when the index has no such version (Ansible installs an earlier one), and
+    two packages that conflict fail (Ansible installs each in turn, run by run).
     Other than Ansible: a version is always "name=version", with every package manager; dnf's "name-version" is not.
     Other than Ansible: groups ("@web"), modules, releases ("name/sid"), other version ranges and URLs are not names.
     Other than Ansible: a name is looked up in the index first, so apt's "name-" never removes a package.

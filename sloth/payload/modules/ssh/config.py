@@ -52,7 +52,8 @@ class Config(UserFileEdit):
     Other than Ansible, a value or keyword that OpenSSH would not accept is refused, since ssh connects nowhere while
     its configuration has one. List a keyword that only a patched ssh has in the option IgnoreUnknown of the same call.
 
-    Other than Ansible, options that the block has and the call does not give are no change.
+    Other than Ansible, options that the block has and the call does not give are no change, and keywords in
+    `other_options` may have capitals.
 
     Other than Ansible, of several blocks with the same host `state = "absent"` removes all. The first one is edited;
     what is removed from it, or set to a list, is removed from the others, too.

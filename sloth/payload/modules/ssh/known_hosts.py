@@ -39,7 +39,8 @@ class KnownHosts(UserFileEdit):
 
     Other than Ansible, a last line without a newline is ended first; Ansible appends the key to that line.
 
-    Other than Ansible, `port` adds the port to the name, and a warning names a key that ssh could not read.
+    Other than Ansible, `port` adds the port to the name, the key must be one of the host with `hash_host`, too, and a
+    warning names a key that ssh could not read.
     """
 
     name = "ssh.known_hosts"
@@ -80,7 +81,10 @@ end})"""
         if entry is None:
             raise ArgumentError("%s: invalid key: %s" % (cls.name, values["key"].strip()))
         if not entry.covers(_full_name(values)):
-            raise ArgumentError("Host parameter does not match hashed host field in supplied key")
+            raise ArgumentError(
+                "Host parameter does not match hashed host field in supplied key",
+                hint="the key is one of %s: set name, and port, so that they mean that host" % entry.names,
+            )
 
     def identity(self) -> "str":
         path = self.args.path or self.args.user

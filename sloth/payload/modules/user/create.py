@@ -37,6 +37,8 @@ class Create(Present):
         NAME,
         *ATTRIBUTES,
         Field("create_home", "bool", True, aliases=("createhome",), help="create the home directory if it is missing"),
+        Field("uid_min", "int", how=True, help="the first uid to choose from for a new account, instead of UID_MIN"),
+        Field("uid_max", "int", how=True, help="the last uid to choose from for a new account, instead of UID_MAX"),
     )
     returns = RETURNS
     example = """task({name = "users", become = true, run = function()
@@ -63,6 +65,9 @@ end})"""
             argv += ["-k", self.host.expand(args.skeleton)]
         if args.umask:
             argv += ["-K", "UMASK=" + args.umask]
+        for name in ("uid_min", "uid_max"):
+            if getattr(args, name) is not None:
+                argv += ["-K", "%s=%d" % (name.upper(), getattr(args, name))]
         if "group" not in after and self.host.has_group(args.name):
             argv.append("-N")  # useradd would try to create the user's own group, and fail
         for name, option in (("uid", "-u"), ("group", "-g"), ("comment", "-c"), ("home", "-d"), ("shell", "-s")):

@@ -144,7 +144,7 @@ end})"""
         if not self._is_tree():
             return [self]
         if self.args.remote_src:
-            return [self._remote_part(entry) for entry in self._entries() if entry.source] or [self]
+            return [_remote_part(self, entry) for entry in self._entries() if entry.source] or [self]
         if not self.assets:
             return [self]
         src = self.args.src or ""
@@ -155,13 +155,6 @@ end})"""
             name = "" if asset.dir else os.path.basename(asset.name)
             found.append(type(self)(Args(args), self.host, [asset.replace(name=name)]))
         return found
-
-    def _remote_part(self, entry: "Entry") -> "Resource":
-        """Return the copy of one file of a tree that is on the host, or of one of its directories."""
-        args = dict(self.args.__dict__, dest=entry.path, src=entry.source)
-        if not entry.is_directory:
-            return type(self)(Args(args), self.host)
-        return type(self)(Args(dict(args, src=None, remote_src=False)), self.host, [Asset(dir=True)])
 
     def part_change(self, part: "Resource", change: "Change") -> "Change":
         path = part.args.dest
@@ -227,3 +220,11 @@ end})"""
 def _with_path(path: "str", attributes: "Attributes | None") -> "Attributes":
     """Return the attributes of one path of a tree, each under a name that contains the path."""
     return dict(("%s %s" % (name, path), value) for name, value in (attributes or {}).items())
+
+
+def _remote_part(call: "Copy", entry: "Entry") -> "Copy":
+    """Return the copy of one file of a tree that is on the host, or of one of its directories."""
+    args = dict(call.args.__dict__, dest=entry.path, src=entry.source)
+    if not entry.is_directory:
+        return type(call)(Args(args), call.host)
+    return type(call)(Args(dict(args, src=None, remote_src=False)), call.host, [Asset(dir=True)])

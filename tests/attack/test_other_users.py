@@ -31,7 +31,7 @@ SECRET = "of root, a secret"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def ground(tmp_path: Path) -> Path:
     """A user's directory `home` with a tree, and root's `root` with a secret file, a program and a directory."""
     tmp_path.chmod(0o755)
     for name, owner in (("home", USER), ("home/tree", USER), ("root", 0), ("root/sub", 0)):
@@ -94,59 +94,61 @@ def refused(call: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"owner": str(USER)}, {"mode": "0666"}, {"group": str(USER), "mode": "a+r"}])
-def test_a_hard_link_is_not_given_away_by_a_recursion(place: Path, arguments: dict[str, str]) -> None:
-    os.link(place / "root/private", place / "home/tree/mine")
-    before = state(place / "root")
+def test_a_hard_link_is_not_given_away_by_a_recursion(ground: Path, arguments: dict[str, str]) -> None:
+    os.link(ground / "root/private", ground / "home/tree/mine")
+    before = state(ground / "root")
     with pytest.raises(Failed, match="is a hard link to a file that the owner of its directory does not own"):
-        execute_call("file.directory", path=str(place / "home/tree"), recurse=True, **arguments)
-    assert state(place / "root") == before
+        execute_call("file.directory", path=str(ground / "home/tree"), recurse=True, **arguments)
+    assert state(ground / "root") == before
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o1777])
-def test_nor_by_a_call_for_it(place: Path, mode: int) -> None:
-    os.chown(place / "home/tree", 0 if mode == 0o1777 else USER, 0)
-    (place / "home/tree").chmod(mode)
-    os.link(place / "root/private", place / "home/tree/mine")
-    before = state(place / "root")
-    path = str(place / "home/tree/mine")
+def test_nor_by_a_call_for_it(ground: Path, mode: int) -> None:
+    os.chown(ground / "home/tree", 0 if mode == 0o1777 else USER, 0)
+    (ground / "home/tree").chmod(mode)
+    os.link(ground / "root/private", ground / "home/tree/mine")
+    before = state(ground / "root")
+    path = str(ground / "home/tree/mine")
     with pytest.raises(Failed, match="hard link"):
         copy(path, SECRET, mode="0644", owner=str(USER))
     with pytest.raises(Failed, match="hard link"):
         execute_call("file.lineinfile", path=path, line=SECRET, mode="0644")
-    assert state(place / "root") == before
+    assert state(ground / "root") == before
 
 
-def test_hard_links_of_root_s_own_and_of_the_user_are_as_before(place: Path) -> None:
-    own(place / "home/tree/one")
-    os.link(place / "home/tree/one", place / "home/tree/two")
-    execute_call("file.directory", path=str(place / "home/tree"), recurse=True, mode="u=rwX,go=")
-    assert stat.S_IMODE((place / "home/tree/two").stat().st_mode) == 0o600
-    os.link(place / "root/private", place / "root/sub/other")
-    execute_call("file.directory", path=str(place / "root/sub"), recurse=True, owner=str(USER))
-    assert (place / "root/private").stat().st_uid == USER
+def test_hard_links_of_root_s_own_and_of_the_user_are_as_before(ground: Path) -> None:
+    own(ground / "home/tree/one")
+    os.link(ground / "home/tree/one", ground / "home/tree/two")
+    execute_call("file.directory", path=str(ground / "home/tree"), recurse=True, mode="u=rwX,go=")
+    assert stat.S_IMODE((ground / "home/tree/two").stat().st_mode) == 0o600
+    os.link(ground / "root/private", ground / "root/sub/other")
+    execute_call("file.directory", path=str(ground / "root/sub"), recurse=True, owner=str(USER))
+    assert (ground / "root/private").stat().st_uid == USER
 
 
 # Set-uid programs
 
 
 @pytest.mark.parametrize("arguments", [{}, {"mode": "a+r"}, {"mode": "u+rwX,go+r"}])
-def test_a_user_s_program_does_not_become_one_of_root(place: Path, arguments: dict[str, str]) -> None:
-    own(place / "home/tree/tool", mode=0o4755)
-    own(place / "home/tree/group", mode=0o2755)
-    execute_call("file.directory", path=str(place / "home/tree"), recurse=True, owner="root", group="root", **arguments)
+def test_a_user_s_program_does_not_become_one_of_root(ground: Path, arguments: dict[str, str]) -> None:
+    own(ground / "home/tree/tool", mode=0o4755)
+    own(ground / "home/tree/group", mode=0o2755)
+    execute_call(
+        "file.directory", path=str(ground / "home/tree"), recurse=True, owner="root", group="root", **arguments
+    )
     for name in ("tool", "group"):
-        assert (place / "home/tree" / name).stat().st_uid == 0
-        assert not (place / "home/tree" / name).stat().st_mode & 0o6000
+        assert (ground / "home/tree" / name).stat().st_uid == 0
+        assert not (ground / "home/tree" / name).stat().st_mode & 0o6000
 
 
 @pytest.mark.parametrize("mode", [None, "a+r", "u+x", "0755"])
 @pytest.mark.parametrize("kind", ["link", "hard link", "own"])
-def test_a_new_content_does_not_inherit_set_uid(place: Path, kind: str, mode: str | None) -> None:
-    path = place / "home/tree/tool"
+def test_a_new_content_does_not_inherit_set_uid(ground: Path, kind: str, mode: str | None) -> None:
+    path = ground / "home/tree/tool"
     if kind == "link":
-        link(path, place / "root/su")
+        link(path, ground / "root/su")
     elif kind == "hard link":
-        os.link(place / "root/su", path)
+        os.link(ground / "root/su", path)
     else:
         own(path, mode=0o6755)
     arguments = {} if mode is None else {"mode": mode}
@@ -158,12 +160,12 @@ def test_a_new_content_does_not_inherit_set_uid(place: Path, kind: str, mode: st
         refused(call)
         info = path.stat()
         assert not info.st_mode & 0o6000 or "of the site" not in path.read_text()
-    assert stat.S_IMODE((place / "root/su").stat().st_mode) == 0o4755
-    assert (place / "root/su").read_text() == "#!/bin/sh\n"
+    assert stat.S_IMODE((ground / "root/su").stat().st_mode) == 0o4755
+    assert (ground / "root/su").read_text() == "#!/bin/sh\n"
 
 
-def test_a_rollback_does_not_bring_back_set_uid_where_others_write(place: Path) -> None:
-    path = place / "home/tree/tool"
+def test_a_rollback_does_not_bring_back_set_uid_where_others_write(ground: Path) -> None:
+    path = ground / "home/tree/tool"
     content = Content.of_bytes(b"of the user")
     refused(
         lambda: restore(
@@ -171,8 +173,8 @@ def test_a_rollback_does_not_bring_back_set_uid_where_others_write(place: Path) 
         )
     )
     assert not path.exists() or not path.stat().st_mode & 0o6000
-    restore(str(place / "root/tool"), {"type": "file", "content": content, "mode": "4755", "owner": "root"})
-    assert stat.S_IMODE((place / "root/tool").stat().st_mode) == 0o4755
+    restore(str(ground / "root/tool"), {"type": "file", "content": content, "mode": "4755", "owner": "root"})
+    assert stat.S_IMODE((ground / "root/tool").stat().st_mode) == 0o4755
 
 
 # Devices, FIFOs, sockets
@@ -196,28 +198,28 @@ def special(path: Path, kind: str) -> None:
 
 
 CALLS: dict[str, Callable[[str, Path], object]] = {
-    "copy": lambda path, place: copy(path, "x"),
-    "copy, follow": lambda path, place: copy(path, "x", follow=True),
-    "copy, backup": lambda path, place: copy(path, "x", backup=True),
-    "lineinfile": lambda path, place: execute_call("file.lineinfile", path=path, line="x", create=True),
-    "blockinfile": lambda path, place: execute_call("file.blockinfile", path=path, block="x", create=True),
-    "replace": lambda path, place: execute_call("file.replace", path=path, regexp="a", replace="b"),
-    "link": lambda path, place: execute_call("file.link", path=path, src="/x", force=True),
-    "hard link": lambda path, place: execute_call(
-        "file.link", path=path, src=str(place / "root/private"), hard=True, force=True
+    "copy": lambda path, ground: copy(path, "x"),
+    "copy, follow": lambda path, ground: copy(path, "x", follow=True),
+    "copy, backup": lambda path, ground: copy(path, "x", backup=True),
+    "lineinfile": lambda path, ground: execute_call("file.lineinfile", path=path, line="x", create=True),
+    "blockinfile": lambda path, ground: execute_call("file.blockinfile", path=path, block="x", create=True),
+    "replace": lambda path, ground: execute_call("file.replace", path=path, regexp="a", replace="b"),
+    "link": lambda path, ground: execute_call("file.link", path=path, src="/x", force=True),
+    "hard link": lambda path, ground: execute_call(
+        "file.link", path=path, src=str(ground / "root/private"), hard=True, force=True
     ),
-    "directory": lambda path, place: execute_call("file.directory", path=path),
-    "archive": lambda path, place: execute_call(
-        "archive.unpack", src=archive(place, "mine"), remote_src=True, dest=os.path.dirname(path)
+    "directory": lambda path, ground: execute_call("file.directory", path=path),
+    "archive": lambda path, ground: execute_call(
+        "archive.unpack", src=archive(ground, "mine"), remote_src=True, dest=os.path.dirname(path)
     ),
-    "cron": lambda path, place: execute_call("cron.job", name="x", job="true", cron_file=path, user="root"),
-    "sysctl": lambda path, place: execute_call(
+    "cron": lambda path, ground: execute_call("cron.job", name="x", job="true", cron_file=path, user="root"),
+    "sysctl": lambda path, ground: execute_call(
         "sysctl.set", name="kernel.sloth", value=1, sysctl_file=path, sysctl_set=False, ignoreerrors=True
     ),
-    "rollback": lambda path, place: restore(path, {"type": "file", "content": Content.of_bytes(b"x"), "mode": "0644"}),
-    "replace()": lambda path, place: files.replace(path, b"x"),
-    "remote copy": lambda path, place: execute_call(
-        "file.copy", remote_src=True, src=path, dest=str(place / "root/copied")
+    "rollback": lambda path, ground: restore(path, {"type": "file", "content": Content.of_bytes(b"x"), "mode": "0644"}),
+    "replace()": lambda path, ground: files.replace(path, b"x"),
+    "remote copy": lambda path, ground: execute_call(
+        "file.copy", remote_src=True, src=path, dest=str(ground / "root/copied")
     ),
 }
 
@@ -225,18 +227,18 @@ CALLS: dict[str, Callable[[str, Path], object]] = {
 @pytest.mark.parametrize("kind", ["fifo", "socket", "char", "block"])
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.timeout(60)
-def test_special_files_are_refused(place: Path, name: str, kind: str) -> None:
-    path = place / "home/tree/mine"
+def test_special_files_are_refused(ground: Path, name: str, kind: str) -> None:
+    path = ground / "home/tree/mine"
     special(path, kind)
     before = path.lstat()
     with pytest.raises((Failed, OSError)):
-        CALLS[name](str(path), place)
+        CALLS[name](str(path), ground)
     now = path.lstat()
     assert (now.st_ino, now.st_mode, now.st_rdev) == (before.st_ino, before.st_mode, before.st_rdev)
 
 
-def archive(place: Path, name: str, linkname: str = "") -> str:
-    path = place / "root/archive.tar"
+def archive(ground: Path, name: str, linkname: str = "") -> str:
+    path = ground / "root/archive.tar"
     with tarfile.open(path, "w") as tar:
         info = tarfile.TarInfo(name)
         if linkname:
@@ -248,19 +250,19 @@ def archive(place: Path, name: str, linkname: str = "") -> str:
     return str(path)
 
 
-def test_absence_removes_them_because_it_names_them(place: Path) -> None:
-    special(place / "home/tree/mine", "fifo")
-    execute_call("file.absent", path=str(place / "home/tree/mine"))
-    assert not (place / "home/tree/mine").exists()
+def test_absence_removes_them_because_it_names_them(ground: Path) -> None:
+    special(ground / "home/tree/mine", "fifo")
+    execute_call("file.absent", path=str(ground / "home/tree/mine"))
+    assert not (ground / "home/tree/mine").exists()
 
 
 # Links
 
 
-def clone(path: Path, place: Path) -> object:
-    source = place / "root/repository"
+def clone(path: Path, ground: Path) -> object:
+    source = ground / "root/repository"
     if not source.exists():
-        environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(place / "root")}
+        environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(ground / "root")}
         words = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", "init", "-q", "-b", "main", str(source)], check=True, env=environment)
         (source / "file").write_text("x")
@@ -270,16 +272,16 @@ def clone(path: Path, place: Path) -> object:
 
 
 BELOW: dict[str, Callable[[Path, Path], object]] = {
-    "copy": lambda path, place: copy(str(path / "private"), "x"),
-    "copy /": lambda path, place: copy(f"{path}/new", "x"),
-    "archive": lambda path, place: execute_call(
-        "archive.unpack", src=archive(place, "private"), remote_src=True, dest=str(path)
+    "copy": lambda path, ground: copy(str(path / "private"), "x"),
+    "copy /": lambda path, ground: copy(f"{path}/new", "x"),
+    "archive": lambda path, ground: execute_call(
+        "archive.unpack", src=archive(ground, "private"), remote_src=True, dest=str(path)
     ),
-    "git": lambda path, place: clone(path / "new", place),
-    "cron": lambda path, place: execute_call(
+    "git": lambda path, ground: clone(path / "new", ground),
+    "cron": lambda path, ground: execute_call(
         "cron.job", name="x", job="true", cron_file=str(path / "private"), user="root"
     ),
-    "sysctl": lambda path, place: execute_call(
+    "sysctl": lambda path, ground: execute_call(
         "sysctl.set",
         name="kernel.sloth",
         value=1,
@@ -287,7 +289,7 @@ BELOW: dict[str, Callable[[Path, Path], object]] = {
         sysctl_set=False,
         ignoreerrors=True,
     ),
-    "fstab": lambda path, place: execute_call(
+    "fstab": lambda path, ground: execute_call(
         "mount.present",
         path="/nowhere",
         src="/dev/null",
@@ -295,27 +297,27 @@ BELOW: dict[str, Callable[[Path, Path], object]] = {
         state="configured",
         fstab=str(path / "private"),
     ),
-    "mount point": lambda path, place: execute_call(
-        "mount.present", path=str(path / "new"), src="tmpfs", fstype="tmpfs", fstab=str(place / "root/fstab")
+    "mount point": lambda path, ground: execute_call(
+        "mount.present", path=str(path / "new"), src="tmpfs", fstype="tmpfs", fstab=str(ground / "root/fstab")
     ),
-    "rollback": lambda path, place: restore(
+    "rollback": lambda path, ground: restore(
         str(path / "private"), {"type": "file", "content": Content.of_bytes(b"x"), "mode": "0644"}
     ),
-    "prune": lambda path, place: restore(str(path / "private"), None),
-    "absent": lambda path, place: execute_call("file.absent", path=str(path / "sub")),
+    "prune": lambda path, ground: restore(str(path / "private"), None),
+    "absent": lambda path, ground: execute_call("file.absent", path=str(path / "sub")),
 }
 
 
 @pytest.mark.parametrize("name", BELOW)
-def test_a_user_s_link_on_the_way_leads_nowhere(place: Path, name: str) -> None:
-    link(place / "home/link", place / "root")
+def test_a_user_s_link_on_the_way_leads_nowhere(ground: Path, name: str) -> None:
+    link(ground / "home/link", ground / "root")
     if name == "git":
-        clone(place / "elsewhere", place)
+        clone(ground / "elsewhere", ground)
     if name == "archive":
-        archive(place, "private")
-    before = state(place / "root")
-    refused(lambda: BELOW[name](place / "home/link", place))
-    now = [entry for entry in state(place / "root") if not entry[0].endswith("/fstab")]
+        archive(ground, "private")
+    before = state(ground / "root")
+    refused(lambda: BELOW[name](ground / "home/link", ground))
+    now = [entry for entry in state(ground / "root") if not entry[0].endswith("/fstab")]
     assert now == before
 
 
@@ -327,49 +329,49 @@ AT_THE_END: dict[str, Callable[[str, Path], object]] = {
     "copy": CALLS["copy"],
     "backup": CALLS["copy, backup"],
     "archive": CALLS["archive"],
-    "fstab": lambda path, place: execute_call(
+    "fstab": lambda path, ground: execute_call(
         "mount.present", path="/nowhere", src="/dev/null", fstype="ext4", state="configured", fstab=path
     ),
 }
 
 
 @pytest.mark.parametrize("name", AT_THE_END)
-def test_a_user_s_link_at_the_end_leads_nowhere(place: Path, name: str) -> None:
-    path = place / "home/tree/mine"
-    link(path, place / "root/private")
-    archive(place, "mine")
-    before = state(place / "root")
-    refused(lambda: AT_THE_END[name](str(path), place))
-    assert state(place / "root") == before
-    for each in (place / "home").rglob("*"):
+def test_a_user_s_link_at_the_end_leads_nowhere(ground: Path, name: str) -> None:
+    path = ground / "home/tree/mine"
+    link(path, ground / "root/private")
+    archive(ground, "mine")
+    before = state(ground / "root")
+    refused(lambda: AT_THE_END[name](str(path), ground))
+    assert state(ground / "root") == before
+    for each in (ground / "home").rglob("*"):
         if each.is_file() and not each.is_symlink() and SECRET in each.read_text():
             info = each.stat()
             assert (info.st_uid, info.st_mode & 0o044) == (0, 0), f"{each} shows root's secret"
 
 
-def test_what_is_mounted_below_is_not_removed(place: Path) -> None:
-    (place / "home/tree/mounted").mkdir()
-    mount = subprocess.run(["mount", "--bind", str(place / "root"), str(place / "home/tree/mounted")], check=False)
+def test_what_is_mounted_below_is_not_removed(ground: Path) -> None:
+    (ground / "home/tree/mounted").mkdir()
+    mount = subprocess.run(["mount", "--bind", str(ground / "root"), str(ground / "home/tree/mounted")], check=False)
     if mount.returncode:
         pytest.skip("nothing can be mounted here")
     try:
         with pytest.raises(Failed, match="a file system is mounted on"):
-            execute_call("file.absent", path=str(place / "home/tree"))
-        assert (place / "root/private").read_text() == SECRET
+            execute_call("file.absent", path=str(ground / "home/tree"))
+        assert (ground / "root/private").read_text() == SECRET
     finally:
-        subprocess.run(["umount", str(place / "home/tree/mounted")], check=True)
+        subprocess.run(["umount", str(ground / "home/tree/mounted")], check=True)
 
 
-def test_a_tree_of_any_depth_is_removed(place: Path) -> None:
-    here = os.open(place / "home/tree", os.O_RDONLY)
+def test_a_tree_of_any_depth_is_removed(ground: Path) -> None:
+    here = os.open(ground / "home/tree", os.O_RDONLY)
     for _ in range(1500):
         os.mkdir("d", dir_fd=here)
         inner = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     os.close(here)
-    link(place / "home/tree/link", place / "root")
-    before = state(place / "root")
-    execute_call("file.absent", path=str(place / "home/tree"))
-    assert not (place / "home/tree").exists()
-    assert state(place / "root") == before
+    link(ground / "home/tree/link", ground / "root")
+    before = state(ground / "root")
+    execute_call("file.absent", path=str(ground / "home/tree"))
+    assert not (ground / "home/tree").exists()
+    assert state(ground / "root") == before

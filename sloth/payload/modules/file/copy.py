@@ -106,19 +106,16 @@ end})"""
 
     def _target(self) -> "str":
         """Return the path of the one file: below dest when that is a directory, the target of a link with `follow`."""
-        path = self._path()
-        return self.host.resolve(path) if self.args.follow and not self._is_directory() else path
+        return self.host.resolve(self._path()) if self.args.follow and not self._is_directory() else self._path()
 
     def _path(self) -> "str":
         path = self.dest
-        if self._is_directory():
+        if self._is_directory() or not (self.args.dest.endswith("/") or os.path.isdir(path)):
             return path
-        if self.args.dest.endswith("/") or os.path.isdir(path):
-            name = self._source_name()
-            if not name:
-                raise Failed("%s is a directory" % path, hint="name the file in dest")
-            path = os.path.join(path, name)
-        return path
+        name = self._source_name()
+        if not name:
+            raise Failed("%s is a directory" % path, hint="name the file in dest")
+        return os.path.join(path, name)
 
     def _entries(self) -> "list[Entry]":
         """Return every file and directory that the copy consists of."""
@@ -201,9 +198,9 @@ end})"""
         return dict((entry.path, seen.get(entry.path)) for entry in self._entries())
 
     def apply(self, change: "Change") -> "Attributes":
-        if self.args.follow and not self._is_tree():
-            files.resolve(self._path())  # refuses a link that is not to be trusted
         if not self._is_tree():
+            if self.args.follow:
+                files.resolve(self._path())  # refuses a link that is not to be trusted
             return self.apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
         values = {}
         before, after = self._by_path(change.before), self._by_path(change.after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import pwd
 import shutil
 import stat
@@ -39,6 +40,28 @@ def edited(tmp_path: Path, before: bytes, module: str, /, **args: Any) -> bytes:
 def test_other_lines_of_authorized_keys_stay_byte_for_byte(tmp_path: Path, rest: bytes) -> None:
     assert edited(tmp_path, rest, "ssh.authorized_key", user=ME, key=KEY) == rest + KEY.encode() + b"\n"
     assert edited(tmp_path, rest + KEY.encode() + b"\n", "ssh.authorized_key", user=ME, key=KEY, state="absent") == rest
+
+
+@pytest.mark.parametrize("manage_dir", [True, False])
+def test_a_missing_directory_of_authorized_keys_is_created(tmp_path: Path, manage_dir: bool) -> None:
+    os.umask(0o022)
+    path = tmp_path / "keys" / "file"
+    given = {"path": str(path), "user": ME, "key": KEY, "manage_dir": manage_dir}
+    for status in ("changed", "unchanged"):
+        assert execute_call("ssh.authorized_key", **given).status == status
+    assert stat.S_IMODE(path.parent.stat().st_mode) == (0o700 if manage_dir else 0o755)
+    path.parent.chmod(0o777)
+    assert execute_call("ssh.authorized_key", **given).status == ("changed" if manage_dir else "unchanged")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == (0o755 if manage_dir else 0o777)
+
+
+def test_a_rewritten_file_has_single_blanks_between_the_words_of_keys(tmp_path: Path) -> None:
+    """As Ansible writes it; what is quoted, and what is no key, stays as it is."""
+    before = b'ssh-rsa AAAA\nno-pty,command="a  b"  ssh-rsa\tBBBB two  words\n#  a  comment\n  nonsense  \n'
+    after = b'ssh-rsa AAAA \nno-pty,command="a  b"  ssh-rsa\tBBBB two  words\n#  a  comment\n  nonsense  \n'
+    assert edited(tmp_path, before, "ssh.authorized_key", user=ME, key=KEY) == after + KEY.encode() + b"\n"
+    line = b"ssh-rsa\tCCCC  two  words\n"
+    assert edited(tmp_path, line, "ssh.authorized_key", user=ME, key="ssh-rsa DDDD", state="absent") == line
 
 
 def test_a_missing_final_newline_is_added_before_the_key(tmp_path: Path) -> None:

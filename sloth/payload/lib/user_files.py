@@ -155,7 +155,7 @@ class UserFile(object):
     def _open_directory(self) -> "int":
         """Open the file's directory; below another user's home no step may be a link or belong to anybody else."""
         if not self.is_guarded:
-            return files.open_directory(self.directory) if self.host.uid == 0 else os.open(self.directory, _DIRECTORY)
+            return _open(self.directory) if self.host.uid == 0 else os.open(self.directory, _DIRECTORY)
         descriptor = os.open(self.home, _DIRECTORY)
         for name in self._steps():
             try:
@@ -216,6 +216,15 @@ class UserFile(object):
             "%s %s: as root, nothing that %s could have created is followed" % (path, why, name),
             hint="run the task as %s (become = %r), or give the real location as path" % (name, name),
         )
+
+
+def _open(path: "str") -> "int":
+    """Open a directory as root, by way of trusted links only, so that its owner and mode can be set."""
+    walked = files.open_directory(path)  # a descriptor by which only names can be looked up
+    try:
+        return os.open(".", _DIRECTORY, dir_fd=walked)
+    finally:
+        os.close(walked)
 
 
 def _give_new(name: "str", directory: "int", uid: "int", gid: "int") -> "None":

@@ -86,7 +86,8 @@ end})"""
                 key.options = split_options(self.args.key_options)
             if self.args.comment is not None:
                 key.comment = self.args.comment
-            keys.pop(key.data, None)
+            if key.data in keys and not keys[key.data].same(key):
+                del keys[key.data]  # the last one counts, at its place
             keys[key.data] = key
         return list(keys.values())
 

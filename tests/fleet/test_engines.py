@@ -26,7 +26,7 @@ end })
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The root of a Debian system that does not run."""
     if cannot():
         pytest.skip(cannot())
@@ -41,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def container(root: Path) -> Iterator[str]:
+def container(system: Path) -> Iterator[str]:
     """The name of a container that podman runs."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed")
@@ -49,7 +49,7 @@ def container(root: Path) -> Iterator[str]:
     # What a container may use is limited on purpose, since this machine may be a container, too, and have little.
     limits = ["--ulimit=nofile=1000:1000", "--ulimit=nproc=1000:1000", "--security-opt=seccomp=unconfined"]
     command = ["podman", "--runtime=runc", "run", "--detach", f"--name={name}", "--network=host", *limits]
-    started = subprocess.run([*command, "--rootfs", str(root), "sleep", "1000"], capture_output=True, text=True)
+    started = subprocess.run([*command, "--rootfs", str(system), "sleep", "1000"], capture_output=True, text=True)
     if started.returncode:
         pytest.skip(f"podman cannot run a container here: {started.stderr.strip()}")
     yield name
@@ -77,14 +77,14 @@ async def converges(tmp_path: Path, host: str, account: str, home: str) -> None:
     [('user = "ops"', "ops", "/home/ops"), ("", "root", "/root"), ('user = "deploy"\nbecome = true', "root", "/root")],
 )
 async def test_a_directory_with_a_system_in_it(
-    root: Path, tmp_path: Path, connection: str, settings: str, account: str, home: str
+    system: Path, tmp_path: Path, connection: str, settings: str, account: str, home: str
 ) -> None:
-    shutil.rmtree(root / "root/.sloth-runner", ignore_errors=True)
-    shutil.rmtree(root / "home/ops/.sloth-runner", ignore_errors=True)
+    shutil.rmtree(system / "root/.sloth-runner", ignore_errors=True)
+    shutil.rmtree(system / "home/ops/.sloth-runner", ignore_errors=True)
     for file in ("root/hello", "home/ops/hello"):
-        (root / file).unlink(missing_ok=True)
-    await converges(tmp_path, f'connection = "{connection}"\naddress = "{root}"\n{settings}\n', account, home)
-    assert (root / home[1:] / "hello").read_text() == "hello\n"
+        (system / file).unlink(missing_ok=True)
+    await converges(tmp_path, f'connection = "{connection}"\naddress = "{system}"\n{settings}\n', account, home)
+    assert (system / home[1:] / "hello").read_text() == "hello\n"
 
 
 @pytest.mark.parametrize(("settings", "account", "home"), [("", "root", "/root"), ('user = "ops"', "ops", "/home/ops")])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import CallError
 from sloth.payload.kernel.resource import Call
-from sloth.playbook.template import Renderer
+from sloth.playbook import Site
+from sloth.playbook.rendering import Templates, Worker
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
@@ -30,14 +31,27 @@ class Shipper:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._renderers: dict[Path, Renderer] = {}
+        self._templates: dict[Path, Templates] = {}
+        self._worker = Worker()
+        self._start: asyncio.Task[None] | None = None
         self._hashes: dict[tuple[str, int, int, int], str] = {}
 
-    def renderer(self, directory: Path) -> Renderer:
+    def templates(self, directory: Path) -> Templates:
         """Return what renders the templates of a site's file in `directory`."""
-        if directory not in self._renderers:
-            self._renderers[directory] = Renderer([directory, directory / "templates"])
-        return self._renderers[directory]
+        if directory not in self._templates:
+            self._templates[directory] = Templates([directory, directory / "templates"], self._worker)
+        return self._templates[directory]
+
+    def warm_up(self, site: Site) -> None:
+        """Start what renders templates, if the site seems to have some: hosts are being connected meanwhile."""
+        if any(b"template" in file.source for file in site.files):
+            self._start = asyncio.create_task(self._worker.start())
+
+    async def close(self) -> None:
+        """End what renders templates."""
+        if self._start is not None:
+            await asyncio.wait([self._start])
+        await self._worker.close()
 
     async def prepare(
         self, cls: type[Call], args: Arguments, variables: Variables, directory: Path
@@ -49,7 +63,7 @@ class Shipper:
         or does not render.
         """
         if cls.ships == "template":
-            return args, [await self._template(cls, args, variables, self.renderer(directory))]
+            return args, [await self._template(cls, args, variables, self.templates(directory))]
         if cls.ships != "file" or args.get("remote_src"):
             return args, []
         if args.get("content") is not None:
@@ -62,13 +76,13 @@ class Shipper:
             return args, await self._tree(source, args["src"].endswith("/"))
         return args, [await self._file(source, source.name)]
 
-    async def _template(self, cls: type[Call], args: Arguments, variables: Variables, renderer: Renderer) -> Asset:
+    async def _template(self, cls: type[Call], args: Arguments, variables: Variables, templates: Templates) -> Asset:
         src = str(args["src"])
-        seen = dict(await variables(renderer.needs_facts(src)))
+        seen = dict(await variables(await templates.needs_facts(src)))
         seen.update(args.get("vars") or {})
         options = {name: args[name] for name in cls.render_options if args.get(name) is not None}
-        text = renderer.render(src, seen, options)
-        mode = _mode(renderer.file(src).stat())
+        text = await templates.render(src, seen, options)
+        mode = _mode(templates.file(src).stat())
         return of_bytes(Path(src).name, _encode(text, str(args.get("output_encoding") or "utf-8")), mode)
 
     async def _file(self, path: Path, name: str) -> Asset:

@@ -178,10 +178,10 @@ class Interpreter:
                 await self.sync()
                 return await self._shared(request)
             case Render():
-                renderer = self._context.shipper.renderer(request.directory)
-                facts = renderer.needs_facts(request.source)
+                templates = self._context.shipper.templates(request.directory)
+                facts = await templates.needs_facts(request.source)
                 variables = {**await self._variables(request.directory, facts), **request.args}
-                return renderer.render(request.source, variables)
+                return await templates.render(request.source, variables)
             case Secret():
                 return self._secret(request.name, request.directory)
             case _:

@@ -122,6 +122,7 @@ class Run:
         if not check:
             begin = partial(self._memory.runs.begin, self.run_id, self._site.title, who(), len(names))
             await patiently(begin, lambda: self.interrupted)
+        self._context.shipper.warm_up(self._site)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
         watch = asyncio.create_task(self._watch())
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,6 +139,7 @@ class Run:
                 self.emit(Log(time.time(), host.name, "", LogLevel.ERROR, f"{type(end).__name__}: {end}"))
         await self._context.others.close()
         await self._context.sessions.close()
+        await self._context.shipper.close()
         for text in _unknown_tags(self._context.tags, self._hosts, self._options):
             self._has_unknown_tag = True
             self.emit(Log(time.time(), "", "", LogLevel.ERROR, text))
@@ -150,14 +152,8 @@ class Run:
 
     async def _record(self, seconds: float, counts: RunCounts) -> None:
         """Record how the run ended; that this cannot be done is a warning."""
-        end = partial(
-            self._memory.runs.end,
-            self.run_id,
-            counts=counts,
-            seconds=seconds,
-            status=self.exit_status(),
-            results=self._results.rows,
-        )
+        runs, status, rows = self._memory.runs, self.exit_status(), self._results.rows
+        end = partial(runs.end, self.run_id, counts=counts, seconds=seconds, status=status, results=rows)
         try:
             await patiently(end, lambda: self.interrupted)
         except StateError as error:

@@ -39,7 +39,7 @@ from sloth.playbook import (
     Turn,
     check_syntax,
 )
-from sloth.playbook.template import Renderer
+from sloth.playbook.template import find_template
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def missing_sources(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterato
         for literal in literal_sources(file.source.decode("utf-8", "surrogateescape"), file.path, modules):
             try:
                 if literal.is_template:
-                    Renderer([file.directory, file.directory / "templates"]).file(literal.src)
+                    find_template(literal.src, [file.directory, file.directory / "templates"])
                 else:
                     find_file(literal.src, file.directory)
             except CallError as error:
@@ -243,7 +243,7 @@ class _Walk:
             return self._invoke(request)
         if isinstance(request, Render) and not self.guessed:
             try:
-                Renderer([request.directory, request.directory / "templates"]).file(request.source)
+                find_template(request.source, [request.directory, request.directory / "templates"])
             except CallError as error:
                 error.where = error.where or request.where
                 return Raise(error)

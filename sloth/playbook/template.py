@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
 from sloth.playbook.filters import FILTERS, TESTS, undefined_error
+from sloth.reading import read_file
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
     from sloth.payload.kernel.values import Json, JsonObject
 
+MOST_BITS = 100_000  # of an integer
+MOST_REPEATED = 16_000_000
+_BEGINNINGS = (
+    ("block_start_string", "{%"),
+    ("variable_start_string", "{{"),
+    ("comment_start_string", "{#"),
+)
 _MAY_NEED_FACTS = re.compile(r"facts|include|import|extends")
 
 
@@ -42,12 +50,7 @@ class Renderer:
 
     def file(self, name: str) -> Path:
         """Return the path of a template. Raises CallError when it is not found."""
-        path = Path(name).expanduser()
-        candidates = [path] if path.is_absolute() else [directory / path for directory in self._directories]
-        for candidate in candidates:
-            if os.path.isfile(candidate):  # False also for a name that cannot be one
-                return candidate
-        raise CallError(f"template {name} not found", hint="searched " + " and ".join(map(str, candidates)))
+        return find_template(name, self._directories)
 
     def needs_facts(self, name: str) -> bool:
         """Return whether the template, or one that it includes, may read `facts`: gathering them costs a round trip."""
@@ -64,11 +67,10 @@ class Renderer:
             return False
         seen.add(path)
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            if not _MAY_NEED_FACTS.search(text):
+            if not may_need_facts(path):
                 return False  # most templates: no need to parse them
-            tree = self._environment({}).parse(text)
-        except (TemplateError, OSError, UnicodeDecodeError):
+            tree = self._environment({}).parse(read_text(path))
+        except (TemplateError, CallError, RecursionError, MemoryError):
             return False  # render() raises the error
         if "facts" in meta.find_undeclared_variables(tree):
             return True
@@ -92,31 +94,25 @@ class Renderer:
         options: Jinja2's settings, by the names that Ansible has for them. As in Ansible, the text ends with at least
         as many newlines as the template does: Jinja2 removes the last one, trim_blocks one after a block.
         """
-        from jinja2.exceptions import TemplateError, TemplateSyntaxError
+        from jinja2.exceptions import TemplateSyntaxError
 
         path = str(self.file(name))
         environment = self._environment({**(options or {}), **read_header(path)})
         try:
-            plain = self._plain_text(path, environment)
+            plain = plain_text(path, {**(options or {}), **read_header(path)})
             if plain is not None:
                 return plain
             text = environment.get_template(path).render(variables)
         except TemplateSyntaxError as error:
             raise CallError(error.message or "bad syntax", where=_place(error.filename or path, error.lineno)) from None
-        except UnicodeDecodeError as error:
-            raise CallError(f"the template is not UTF-8 (byte {error.start})", where=path) from None
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        except CallError as error:
+            error.where = error.where or place_of(error, path)
+            raise
+        except Exception as error:  # whatever a template leads to is the template's error
             raise _explain(error, path, variables) from None
         newline = environment.newline_sequence
         missing = self._final_newlines[path] - _count_final(text, newline)
         return text + newline * max(0, missing)
-
-    def _plain_text(self, path: str, environment: SandboxedEnvironment) -> str | None:
-        """Return the text of a file that nothing in it makes a template: it is written as it is, with its line ends."""
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            text = _without_header(file.read())
-        begins = (environment.block_start_string, environment.variable_start_string, environment.comment_start_string)
-        return None if any(begin in text for begin in begins) else text
 
     def _environment(self, options: Mapping[str, Json]) -> SandboxedEnvironment:
         """Return the environment for these options."""
@@ -133,6 +129,12 @@ class Renderer:
 
         class Environment(SandboxedEnvironment):
             """Looks for an included template beside the one that includes it first."""
+
+            intercepted_binops = frozenset(("*", "**"))
+
+            def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+                check_operation(operator, left, right)
+                return super().call_binop(context, operator, left, right)
 
             def join_path(self, template: str, parent: str) -> str:
                 return renderer._resolve(template, parent)
@@ -151,10 +153,9 @@ class Renderer:
                     self._undefined_exception = partial(undefined_error, self._undefined_name, known=list(of))  # type: ignore[assignment]
 
         def load(name: str) -> tuple[str, str, Callable[[], bool]]:
-            path = Path(name)
-            if not path.is_file():
+            if not os.path.isfile(name):
                 raise jinja2.TemplateNotFound(name)
-            source = _without_header(path.read_text(encoding="utf-8"))
+            source = _without_header(read_text(name))
             self._final_newlines[name] = _count_final(source, "\n")
             return source, name, lambda: True
 
@@ -167,10 +168,62 @@ class Renderer:
         return environment
 
 
+def find_template(name: str, directories: Sequence[Path]) -> Path:
+    """Return the path of a template. Raises CallError when it is not found."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        path = Path(name)  # a "~user" that does not exist
+    candidates = [path] if path.is_absolute() else [directory / path for directory in directories]
+    for candidate in candidates:
+        if os.path.isfile(candidate):  # False also for a name that cannot be one
+            return candidate
+    raise CallError(f"template {name} not found", hint="searched " + " and ".join(map(str, candidates)))
+
+
+def read_text(path: str) -> str:
+    """Return the text of a template, its line ends as they are. Raises CallError."""
+    try:
+        return read_file(path).decode("utf-8")
+    except OSError as error:
+        raise CallError(f"the template cannot be read: {error.strerror}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise CallError(f"the template is not UTF-8 (byte {error.start})", where=path) from None
+
+
+def may_need_facts(path: str) -> bool:
+    """Return whether the text of a template has a word that may lead to facts."""
+    return _MAY_NEED_FACTS.search(read_text(path)) is not None
+
+
+def plain_text(path: str, settings: Mapping[str, Json]) -> str | None:
+    """Return the text of a file that nothing in it makes a template: it is written as it is, with its line ends."""
+    text = _without_header(read_text(path))
+    if settings.get("line_statement_prefix"):
+        return None
+    return None if any(str(settings.get(name, usual)) in text for name, usual in _BEGINNINGS) else text
+
+
+def check_operation(operator: str, left: Any, right: Any) -> None:
+    """Raise ValueError for a repetition or a power of a size that nobody needs: no signal interrupts these."""
+    if isinstance(left, int) and isinstance(right, int):
+        if operator == "*":
+            bits = left.bit_length() + right.bit_length()
+        else:
+            bits = left.bit_length() * max(0, right) if abs(left) > 1 else 0
+        if bits > MOST_BITS:
+            raise ValueError(f"{operator}: the result would have more than {MOST_BITS} bits")
+        return
+    for one, times in ((left, right), (right, left)):
+        if operator == "*" and isinstance(times, int) and isinstance(one, (str, bytes, list, tuple)):
+            if len(one) * times > MOST_REPEATED:
+                raise ValueError(f"*: the result would have more than {MOST_REPEATED} elements or characters")
+            return
+
+
 def read_header(path: str) -> dict[str, Json]:
     """Return the settings in the first line of a template, as Ansible reads them: `#jinja2: trim_blocks: False`."""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
-        line = file.readline()
+    line = read_text(path).partition("\n")[0]
     if not line.startswith(HEADER):
         return {}
     found: dict[str, Json] = {}
@@ -199,6 +252,20 @@ def _place(path: str, line: int) -> str:
     return f"{path}:{line}"
 
 
+def place_of(error: BaseException, path: str) -> str:
+    """Return the innermost line of an error that lies in a template."""
+    where, trace = path, error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        template = trace.tb_frame.f_globals.get("__jinja_template__")
+        if template is not None and hasattr(template, "get_corresponding_lineno"):
+            where = _place(str(template.filename), template.get_corresponding_lineno(trace.tb_lineno))
+        elif os.path.isfile(code.co_filename) and not code.co_filename.endswith(".py"):
+            where = _place(code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return where
+
+
 def _finalize(value: Json) -> Json:
     """Return what an expression writes: nothing for null, as with Ansible."""
     return "" if value is None else value
@@ -214,16 +281,27 @@ def _count_final(text: str, newline: str) -> int:
 
 def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> CallError:
     """Return the error with the innermost line that lies in a template."""
-    where, trace = path, error.__traceback__
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if os.path.isfile(name) and not name.endswith(".py"):
-            where = _place(name, trace.tb_lineno)
-        trace = trace.tb_next
+    where = place_of(error, path)
     hint = ""
     variable, known = getattr(error, "variable", None), getattr(error, "known", None)
     if isinstance(variable, str) and known is not None:
         hint = did_you_mean(variable, map(str, known))
     elif variable is not None:
         hint = did_you_mean(variable, variables) or "set it in the inventory's vars, or with -e"
-    return CallError(str(error) or type(error).__name__, hint=hint, where=where)
+    return CallError(_sentence(error), hint=hint, where=where)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what went wrong, also where Python's own text names the thing alone."""
+    from jinja2.exceptions import TemplateNotFound
+
+    match error:
+        case TemplateNotFound():
+            return f"template {error.name} not found"
+        case RecursionError():
+            return "templates, macros or blocks call one another too deeply"
+        case MemoryError():
+            return "rendering needs too much memory"
+        case re.error():
+            return f"the regular expression is not valid: {error}"
+    return str(error) or type(error).__name__

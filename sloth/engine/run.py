@@ -64,8 +64,7 @@ class Run:
         tasks: the names of the tasks that are known before the run, for RunStarted.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
-        self.interrupted = False
-        self.failed = False
+        self.interrupted = self.failed = False
         self._is_sink_broken = False
         self._options = options
         self._site = site

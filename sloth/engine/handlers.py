@@ -41,8 +41,12 @@ class PostTasks:
 
     # Handlers
 
+    def shown(self, name: str) -> str:
+        """Return the name of a task or handler as hosts know it: without secrets."""
+        return self._context.secrets.redact(name)
+
     async def pending(self) -> set[str]:
-        """Return the handlers that a run which did not come to its end has left to us."""
+        """Return the handlers that a run which did not come to its end has left to us, by the names hosts know."""
         for session in self._sessions.values():
             ready = await session.ready
             if ready.set_aside:
@@ -52,16 +56,17 @@ class PostTasks:
 
     async def settle(self, names: Iterable[str]) -> None:
         """Let the hosts forget handlers that need no longer run. (After a check they must: it ran none.)"""
-        settled = sorted(names)
+        settled = sorted({self.shown(name) for name in names})
         if settled and not self._context.options.check:
             for session in self._sessions.values():
                 await session.query("settle", {"site": self._context.site.identity, "names": settled})
 
     async def forget(self, known: set[str]) -> None:
         """Report pending handlers that the site no longer has: they cannot run."""
-        for name in sorted(self._pending - known):
+        left = self._pending - {self.shown(name) for name in known}
+        for name in sorted(left):
             self._warn(f"the handler {name} was still to run after an earlier run, and the site no longer has it")
-        await self.settle(self._pending - known)
+        await self.settle(left)
 
     def _warn(self, text: str) -> None:
         self._context.emit(Log(time.time(), self._host, "", LogLevel.WARN, text))
@@ -75,13 +80,14 @@ class PostTasks:
         """
         left = False
         for session in self._sessions.values():
-            for row in await session.query("rollback", {"run": self._context.run_id, "task": task.name}):
+            for row in await session.query("rollback", {"run": self._context.run_id, "task": self.shown(task.name)}):
                 restored = self._restored(row)
                 left = left or restored.status is not RestoreStatus.DONE
                 result = rollback_result(restored, Reason.ROLLBACK)
                 self._context.emit(CallFinished(time.time(), self._host, task.name, result))
         if not left:
-            await self.settle(set(task.notify) - notified - self._pending)
+            wanted = {self.shown(name) for name in notified} | self._pending
+            await self.settle({self.shown(name) for name in task.notify} - wanted)
         return left
 
     def _restored(self, row: JsonObject) -> Restored:
@@ -94,7 +100,11 @@ class PostTasks:
 
     def evaluation(self) -> Evaluation | None:
         """Return what Session.close() takes: given when all of the site was evaluated."""
-        return None if self.partial or self._context.site.adhoc else Evaluation(spared=sorted(self.spared))
+        return (
+            None
+            if self.partial or self._context.site.adhoc
+            else Evaluation(spared=sorted({self.shown(name) for name in self.spared}))
+        )
 
     def report(self, orphans: Iterable[Restored]) -> None:
         """Report what the site no longer names."""

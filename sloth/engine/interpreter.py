@@ -223,6 +223,8 @@ class Interpreter:
         await session.send_secrets(self._secrets | secrets)
         known = self._context.sessions.known(self._host.name).assets
         epoch, sensitive = self._calls.epoch, bool(secrets)
+        # Words of the site's own, which the host keeps. It does not know which of the secrets are in them.
+        task, where, notify = self._context.secrets.redact((work.task, request.where, work.notify))
         is_repeatable = not issubclass(cls, Action) or bool(args.get("read_only"))
         if session.end is not None:
             raise session.end  # before anything of this call is written
@@ -233,9 +235,9 @@ class Interpreter:
                 epoch=epoch,
                 name=request.name,
                 args=given,
-                task=work.task,
-                where=request.where,
-                notify=list(work.notify),
+                task=task,
+                where=where,
+                notify=list(notify),
                 sensitive=sensitive,
             ),
             assets,
@@ -271,9 +273,9 @@ class Interpreter:
         """Return the host's facts, which are queried once."""
         if self._facts is None:
             session = await self._session()
-            epoch = self._calls.epoch
+            epoch, task = self._calls.epoch, self._context.secrets.redact(self.work.task)
             _, reply = await session.submit(
-                lambda number: Call(id=number, epoch=epoch, name="facts.gather", args={}, task=self.work.task)
+                lambda number: Call(id=number, epoch=epoch, name="facts.gather", args={}, task=task)
             )
             answer = await reply
             if answer.status is SKIPPED:

@@ -82,9 +82,9 @@ class Tasks:
 
     async def run_handlers(self, program: Program) -> None:
         """Run the handlers that this run, or one that did not come to its end, has notified."""
-        wanted = self.notified | await self._post_tasks.pending()
+        pending = await self._post_tasks.pending()
         for handler in program.handlers:
-            if handler.name not in wanted:
+            if handler.name not in self.notified and self._post_tasks.shown(handler.name) not in pending:
                 self._post_tasks.spared.add(handler.name)
             elif await self._attempt(program, handler):
                 await self._post_tasks.settle([handler.name])

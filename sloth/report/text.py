@@ -76,8 +76,8 @@ def diff_lines(diff: Diff) -> Iterator[tuple[str, str]]:
 def _short(value: Json) -> str:
     if value is None:
         return "nothing"
-    if isinstance(value, dict) and "sha256" in value:
-        return f"{value.get('size')} bytes ({str(value['sha256'])[:12]})"
+    if isinstance(value, dict) and set(value) == {"sha256", "size"}:
+        return f"{value['size']} bytes ({str(value['sha256'])[:12]})"
     if isinstance(value, dict) and "secret" in value:
         return "(secret)"
     text = value if isinstance(value, str) else json.dumps(value, default=str)

@@ -108,6 +108,63 @@ def test_drift_of_what_has_secrets_in_it(secret_site: Path) -> None:
     assert leaks(done.stdout) == []
 
 
+def test_what_a_secret_names_is_taken_for_nothing_else(tmp_path: Path) -> None:
+    """Of a secret only a hash is kept, so a record that it names cannot be compared, restored or removed."""
+    (tmp_path / "site.sloth").write_text(
+        'task({name = "name " .. secret("s"), run = function()\n'
+        'file.link({path = "~/link", src = "/nowhere/" .. secret("s"), force = true})\n'
+        'file.copy({content = "x", dest = "~/" .. secret("s")})\n'
+        'exec.run({cmd = "true", unless = "true", env = {A = secret("s")}})\nend})'
+    )
+    value = "an-unknown-name"
+    with mock.patch.dict("os.environ", {"SLOTH_SECRET_S": value}):
+        assert sloth(tmp_path, "run", "-f", "site.sloth").returncode == 0
+    drift = sloth(tmp_path, "drift")
+    assert drift.stdout.count("it was made with a secret; a check of its site can tell") == 2, drift.stdout
+    (tmp_path / "site.sloth").write_text(
+        'task({name = "t", run = function() file.link({path = "~/link", src = "/etc/hosts", force = true}) end})'
+    )
+    pruned = sloth(tmp_path, "run", "-f", "site.sloth", "--prune", "--yes")
+    assert "what it is about was a secret, which is not kept" in pruned.stdout
+    back = sloth(tmp_path, "rollback", "last", "--yes", "--force")
+    assert "its former target is a secret, and was not kept" in back.stdout, back.stdout
+    assert (tmp_path / "link").readlink() == Path("/etc/hosts")
+    assert (tmp_path / value).read_text() == "x"
+    for text in (drift.stdout, pruned.stdout, back.stdout, stored(tmp_path)):
+        assert value not in text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'file.lineinfile({path = "~/f", line = "other"})',
+        'file.blockinfile({path = "~/f", block = "other"})',
+        'file.replace({path = "~/f", regexp = "begin", replace = "start"})',
+        'file.copy({content = "begin\\nnothing of it\\nend\\n", dest = "~/f"})',
+        'file.template({src = "t.j2", dest = "~/f"})',
+        'file.link({src = "/etc/hosts", path = "~/f", force = true})',
+        'file.absent("~/f")',
+    ],
+)
+def test_what_others_wrote_of_a_secret_stays_hidden(tmp_path: Path, other: str) -> None:
+    """A call that reads no secret, in a later run, shows and keeps the file that another one has put a secret in."""
+    (tmp_path / "t.j2").write_text("begin\nnothing of it\n")
+    first = 'file.copy({content = "begin\\n", dest = "~/f"}) file.lineinfile({path = "~/f", line = secret("s")})'
+    (tmp_path / "a.sloth").write_text(f'task({{name = "t", run = function() {first} end}})')
+    (tmp_path / "b.sloth").write_text(f'task({{name = "t", run = function() {other} end}})')
+    with mock.patch.dict("os.environ", {"SLOTH_SECRET_S": "yesterday-s-value"}):
+        assert sloth(tmp_path, "run", "-f", "a.sloth").returncode == 0
+    shown = [
+        sloth(tmp_path, "run", "-f", "b.sloth", "--diff", *words)
+        for words in (["--check"], ["-vv"], ["-o", "json", "-vv"])
+    ]
+    shown += [sloth(tmp_path, "state", "history", "--diff"), sloth(tmp_path, "rollback", "last", "--yes", "--diff")]
+    assert "changed" in shown[1].stdout
+    (tmp_path / "f").unlink(missing_ok=True)
+    for text in (*(done.stdout + done.stderr for done in shown), stored(tmp_path)):
+        assert "yesterday-s-value" not in text
+
+
 def test_a_secret_that_is_not_there(secret_site: Path) -> None:
     done = sloth(secret_site, "run", "-f", "site.sloth")
     assert done.returncode == 1

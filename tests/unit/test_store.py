@@ -173,7 +173,7 @@ for number in range(100000):
 
 def test_a_changed_file_is_never_taken_for_unchanged(tmp_path: Path) -> None:
     store = Store(None)
-    host = Host(None, Signatures(store))
+    host = Host(None, Signatures(store, store.redactor))
     path = tmp_path / "f"
     for number in range(200):
         path.write_text(f"{number:04d}")

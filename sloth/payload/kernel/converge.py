@@ -82,7 +82,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         reason=step.reason(),
         diff=step.view.diff(diff).data,
         values=resource.result(desired),
-        before=step.view.attributes(before).data,
+        before=step.view.former(before).data,
         after=step.view.attributes(desired).data,
     )
 

@@ -3,8 +3,8 @@
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import Failed, Missing, StoreError
 from sloth.payload.kernel.findings import Drift, DriftStatus
-from sloth.payload.kernel.redact import View, is_keyed_hash
-from sloth.payload.kernel.replay import replay, revive
+from sloth.payload.kernel.redact import View, holds_mask, is_keyed_hash
+from sloth.payload.kernel.replay import Sealed, replay, revive
 from sloth.payload.kernel.resource import Change, Resource, difference
 from sloth.payload.kernel.status import DriftBy
 
@@ -45,7 +45,7 @@ def _compare(record: "Record", store: "Store", host: "Host") -> "Drift":
     calls: "list[RecordedCall | None]" = [*(record.calls or ())] or [None]
     try:
         for call in calls:
-            resource, is_known = replay(call, host, store)
+            resource, is_known = replay(call, host, store, record.key)
             if not isinstance(resource, Resource) or resource.drift_by is DriftBy.NOTHING:
                 continue
             view = View(resource, store.redactor, call is not None and call.sensitive)
@@ -55,12 +55,15 @@ def _compare(record: "Record", store: "Store", host: "Host") -> "Drift":
                     found.update(_applied_and_found(resource.desired(now), now, view))
                 elif not resource.partial:
                     found.update(_against_record(record, now, view, store))
+                    is_comparable = is_comparable and not _is_hidden(record, now)
                 else:
                     is_comparable = False
             except Missing as error:
                 return Drift(status=DriftStatus.DRIFT, msg=error.message)
     except StoreError:
         raise
+    except Sealed:
+        is_comparable = False
     except Failed as error:
         return Drift(status=DriftStatus.UNKNOWN, msg=error.message)
     except OSError as error:
@@ -76,7 +79,7 @@ def _against_record(record: "Record", now: "Attributes | None", view: "View", st
     """Return what differs from the attributes that were recorded, as far as this call observes them."""
     applied, seen = record.desired, view.attributes(now).data
     if applied is not None and seen is not None:
-        applied = dict((name, value) for name, value in applied.items() if name in seen)
+        applied = dict((name, applied[name]) for name in applied if name in seen and not holds_mask(applied[name]))
     names = difference(seen, applied)
     if not names:
         return {}
@@ -88,6 +91,11 @@ def _against_record(record: "Record", now: "Attributes | None", view: "View", st
         if name and name not in diff and applied is not None:
             diff[name] = {"applied": applied[name], "found": None if seen is None else seen.get(name)}
     return diff
+
+
+def _is_hidden(record: "Record", now: "Attributes | None") -> "bool":
+    """Return whether a secret was hidden in what would have to be compared."""
+    return any(name in (now or {}) and holds_mask(value) for name, value in (record.desired or {}).items())
 
 
 def _applied_and_found(applied: "Attributes | None", now: "Attributes | None", view: "View") -> "Diff":

@@ -65,7 +65,7 @@ class Ownership(object):
         calls: "list[RecordedCall]" = [] if claims else record.calls or []
         for call in calls:
             try:
-                resource, _ = replay(call, self._host, self._store)
+                resource, _ = replay(call, self._host, self._store, record.key)
                 if isinstance(resource, Resource):
                     things = [thing for part in resource.parts() for thing in part.claims()]
                     claims += [self._store.redactor.key(as_utf8(thing)) for thing in things]

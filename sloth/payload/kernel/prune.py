@@ -53,7 +53,7 @@ class Prune(TakeBack):
         owners = self._check_needs(record)
         calls: "list[RecordedCall | None]" = [*(record.calls or ())] or [None]
         for call in calls:
-            resource = self._replayed(call)
+            resource = self._replayed(call, record.key)
             target = Target(record.key, record.task, call)
             back = resource.removal(first)
             if back is not None and owners:
@@ -99,7 +99,7 @@ class Prune(TakeBack):
         record = self.store.records.get(key)
         for call in (record.calls if record is not None else None) or ():
             try:
-                other = self._replayed(call)
+                other = self._replayed(call, key)
                 if other.place() != resource.place():
                     continue
                 if not difference(change.before, other.desired(change.before)) and difference(

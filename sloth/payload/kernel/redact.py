@@ -10,7 +10,7 @@ from sloth.payload.kernel.resource import secrets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Pattern
+    from typing import Callable, Iterable, Iterator, Pattern
 
     from sloth.payload.kernel.resource import Resource
     from sloth.payload.kernel.values import Attributes, Diff, Json
@@ -50,13 +50,14 @@ NOTHING = Redacted(None)
 
 
 class Redactor(object):
-    """Knows the values of secrets. Also finds them in base64, quoted for JSON or a URL, and line by line."""
+    """Knows the values of secrets. Finds them quoted for JSON, XML, a shell or a URL, in base64, and by line, too."""
 
     def __init__(self, values: "Iterable[str]" = (), key: "Callable[[], bytes] | None" = None) -> "None":
         """key: returns the key of keyed hashes, which never leaves the state file."""
         self._values: "set[str]" = set()
-        self._pattern: "Pattern[str] | None" = None
-        self._forms: "list[str]" = []
+        self._found: "set[str]" = set()  # the forms of all values
+        self._forms: "list[str]" = []  # the same, once they are needed: the longest first
+        self._compiled: "Pattern[str] | None" = None
         self._key = key
         self.add(values)
 
@@ -64,13 +65,20 @@ class Redactor(object):
         """Hide these values, too; an empty one hides nothing."""
         fresh = set(value for value in values if value) - self._values
         if fresh:
+            self._values |= fresh
+            self._found.update(form for value in fresh for form in _forms(value) if len(form) >= SHORTEST)
+            self._compiled = None
+
+    @property
+    def _pattern(self) -> "Pattern[str] | None":
+        # A site may read hundreds of secrets one by one, so it is made when something has to be redacted.
+        if self._compiled is None and self._found:
             import re
 
-            self._values |= fresh
-            forms = set(form for value in self._values for form in _forms(value) if len(form) >= SHORTEST)
-            self._forms = sorted(forms, key=lambda form: (-len(form), form))
             # The longest first, since the first alternative that fits wins.
-            self._pattern = re.compile("|".join(re.escape(form) for form in self._forms)) if forms else None
+            self._forms = sorted(self._found, key=lambda form: (-len(form), form))
+            self._compiled = re.compile(_alternatives(self._forms, re.escape))
+        return self._compiled
 
     def __bool__(self) -> "bool":
         return bool(self._values)
@@ -84,12 +92,13 @@ class Redactor(object):
         """Return `text` without the secrets in it."""
         if text in self._values:
             return MASK
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        pattern = self._pattern
+        return pattern.sub(MASK, text) if pattern else text
 
     def partial(self, text: "str") -> "int":
         """Return how many characters at the end of `text` may be the beginning of a secret that goes on."""
         longest = 0
-        for form in self._forms:
+        for form in self._forms if self._pattern else ():
             at = max(0, len(text) - len(form) + 1)
             while True:
                 at = text.find(form[0], at)
@@ -107,7 +116,8 @@ class Redactor(object):
         The end is returned as it came: were a line of a longer secret hidden already, the rest would not be recognised.
         """
         at = len(text) - self.partial(text)
-        for match in self._pattern.finditer(text) if self._pattern else ():
+        pattern = self._pattern
+        for match in pattern.finditer(text) if pattern else ():
             if match.end() > at:
                 at = min(at, match.start())
                 break
@@ -163,20 +173,34 @@ class View(object):
     """How one resource may be seen: its attributes and their differences without secrets.
 
     sensitive: its contents hold secrets, perhaps such as we do not know (yesterday's). They are not kept, and of their
-    texts only those lines are shown that the site itself adds.
+    texts only those lines are shown that the site itself adds. Of attributes in which a secret was recorded, what they
+    are before a change is hidden (see hide()).
     """
 
     def __init__(self, resource: "Resource", redactor: "Redactor", sensitive: "bool" = False) -> "None":
         self._secrets = secrets_of(type(resource))
         self._redactor = redactor
         self._partial = resource.partial
+        self._hidden: "set[str]" = set()
         self.sensitive = sensitive
+
+    def hide(self, recorded: "Attributes | None") -> "None":
+        """Hide what the attributes were in which a secret was `recorded`: we may no longer know its value."""
+        self._hidden.update(name for name, value in (recorded or {}).items() if holds_mask(value))
 
     def attributes(self, attributes: "Attributes | None") -> "Redacted":
         """Return attributes (None: absent) as they may be stored and shown."""
         if attributes is None:
             return NOTHING
         return Redacted(dict((str(name), self.value(name, value)) for name, value in attributes.items()))
+
+    def former(self, attributes: "Attributes | None") -> "Redacted":
+        """Return attributes as they were before a change, as they may be stored and shown."""
+        shown = self.attributes(attributes)
+        return Redacted(self._former(shown.data)) if self._hidden and shown.data is not None else shown
+
+    def _former(self, shown: "Attributes") -> "Attributes":
+        return dict((name, MASK if name in self._hidden else value) for name, value in shown.items())
 
     def value(self, name: "str", value: "object") -> "Json":
         """Return the value of one attribute as it may be stored and shown."""
@@ -189,6 +213,8 @@ class View(object):
         shown = {}
         for name, entry in diff.items():
             shown[name] = dict((side, self.value(name, value)) for side, value in entry.items() if side != "unified")
+            if name in self._hidden and shown[name].get("before") is not None:
+                shown[name]["before"] = MASK
             if "unified" in entry:
                 shown[name]["unified"] = self._unified(entry["unified"])
         return Redacted(shown)
@@ -212,6 +238,15 @@ def is_keyed_hash(value: "Json") -> "bool":
     return isinstance(value, dict) and list(value) == ["secret"]
 
 
+def holds_mask(value: "Json") -> "bool":
+    """Return whether a secret was hidden somewhere in plain data, so that it cannot be compared with another."""
+    if isinstance(value, str):
+        return MASK in value
+    if isinstance(value, dict):
+        return any(holds_mask(key) or holds_mask(item) for key, item in value.items())
+    return isinstance(value, (list, tuple)) and any(holds_mask(item) for item in value)
+
+
 def _before_cut(key: "str") -> "tuple[str, str]":
     """Return what comes before the mark and the digest of a shortened key, and the mark; "" when it is not one."""
     head, digest = key[:-12], key[-12:]
@@ -222,19 +257,79 @@ def _before_cut(key: "str") -> "tuple[str, str]":
     return key, ""
 
 
-def _forms(value: "str") -> "list[str]":
-    """Return the ways in which `value` may stand in a text."""
-    import base64
+def _alternatives(forms: "list[str]", escape: "Callable[[str], str]", shared: "int" = 0) -> "str":
+    """Return a pattern of these forms, of which the first `shared` characters are the same and are left out.
+
+    Those with the same beginning are tried together: a long secret has hundreds of forms, for each of its lines.
+    """
+    if len(forms) <= 8 or shared == SHORTEST:
+        return "|".join(escape(form[shared:]) for form in forms)
+    groups: "dict[str, list[str]]" = {}
+    for form in forms:
+        groups.setdefault(form[shared], []).append(form)
+    return "|".join(
+        "%s(?:%s)" % (escape(char), _alternatives(groups[char], escape, shared + 1)) for char in sorted(groups)
+    )
+
+
+def _forms(value: "str") -> "Iterator[str]":
+    """Yield the ways in which `value` may stand in a text."""
+    for form in _quoted(value):
+        yield form
+    raw = value.encode("utf-8", "surrogateescape")
+    for form in _base64(raw):
+        yield form
+        if "+" in form or "/" in form:
+            yield form.replace("+", "-").replace("/", "_")
+    for safe in ("-._~", "-._~/"):
+        plain_bytes = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + safe.encode("ascii")
+        quoted = "".join(chr(byte) if byte in plain_bytes else "%%%02X" % byte for byte in raw)
+        yield quoted
+        yield quoted.replace("%20", "+")
+    if len(value) >= LINE:  # names of hosts and of headers are written anew
+        yield value.lower()
+        yield value.upper()
+    if "\n" in value:
+        for line in value.splitlines():
+            if len(line.strip()) >= LINE:
+                for form in _quoted(line.strip()):
+                    yield form
+
+
+def _quoted(value: "str") -> "Iterator[str]":
+    """Yield `value` as it is, and as error messages and configurations quote it."""
     import json
 
-    raw = value.encode("utf-8", "surrogateescape")
-    quoted = "".join(chr(byte) if chr(byte).isalnum() or chr(byte) in "-._~" else "%%%02X" % byte for byte in raw)
-    forms = [value, value.strip(), base64.b64encode(raw).decode("ascii"), quoted]
-    forms += [json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
-    # As error messages quote it: repr() picks its quotes by the whole text, a shell closes and opens them, Lua has %q.
+    yield value
+    yield value.strip()
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    # repr() picks its quotes by the whole text, a shell closes and opens them, Lua has %q.
     shown = repr("'\"" + value)[4:-1]
-    forms += [shown, shown.replace("\\'", "'"), value.replace("'", "'\"'\"'")]
-    forms.append(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\\n").replace("\r", "\\13"))
-    if "\n" in value:
-        forms += [line.strip() for line in value.splitlines() if len(line.strip()) >= LINE]
-    return forms
+    yield shown
+    yield shown.replace("\\'", "'")
+    yield value.replace("'", "'\"'\"'")
+    yield value.replace("'", "'\\''")
+    yield value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\\n").replace("\r", "\\13")
+    markup = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    yield markup
+    yield markup.replace('"', "&quot;")
+    yield markup.replace('"', "&quot;").replace("'", "&#x27;")
+
+
+def _base64(raw: "bytes") -> "Iterator[str]":
+    """Yield the base64 of a value: alone, in lines as tools write it, and within something longer."""
+    import base64
+
+    whole = base64.b64encode(raw).decode("ascii")
+    yield whole
+    for width in (76, 64):
+        if len(whole) > width:
+            for start in range(0, len(whole), width):
+                if len(whole) - start >= LINE:
+                    yield whole[start : start + width]
+    for before in range(3):  # bytes of something else in the first group
+        size = before + len(raw)
+        found = base64.b64encode(b"\0" * before + raw).decode("ascii")[(0, 2, 3)[before] : size * 8 // 6]
+        if len(found) >= LINE:
+            yield found

@@ -2,9 +2,9 @@
 
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.errors import ArgumentError, Failed
-from sloth.payload.kernel.redact import is_keyed_hash
+from sloth.payload.kernel.redact import holds_mask, is_keyed_hash
 from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import Args
+from sloth.payload.kernel.resource import Args, Field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,17 +12,29 @@ if TYPE_CHECKING:
 
     from sloth.payload.kernel.record import RecordedCall
     from sloth.payload.kernel.resource import Call
-    from sloth.payload.kernel.values import Attributes, Json
+    from sloth.payload.kernel.values import Arguments, Attributes, Json
     from sloth.payload.lib.host import Host
     from sloth.payload.state.store import Store
 
-UNKNOWN = "sealed"  # stands for an argument of which only a keyed hash was kept
+
+class Unknown(str):
+    """Stands for an argument of which only a keyed hash was kept."""
 
 
-def replay(call: "RecordedCall | None", host: "Host", store: "Store") -> "tuple[Call, bool]":
-    """Return (the Call that a record describes, whether all of its arguments are known). Raises Failed.
+class Sealed(Failed):
+    """It is not known which thing a record describes: that was a secret."""
 
-    The contents that the controller shipped are those that the state file keeps.
+
+UNKNOWN = Unknown("sealed")
+LOST = "what it is about was a secret, which is not kept"
+RUN = "a run of its site knows it"
+
+
+def replay(call: "RecordedCall | None", host: "Host", store: "Store", key: "str") -> "tuple[Call, bool]":
+    """Return (the Call that a record describes, whether all of its arguments are known). Raises Failed, Sealed.
+
+    The contents that the controller shipped are those that the state file keeps. key: that of the record. When it is
+    not the replayed call's, what the call is about was a secret, and it would concern something else.
     """
     if call is None:
         raise Failed("how it was made is not recorded", hint="a run of its site records it")
@@ -35,12 +47,33 @@ def replay(call: "RecordedCall | None", host: "Host", store: "Store") -> "tuple[
     for field in cls.fields:
         value = call.args.get(field.name, field.default)
         if is_keyed_hash(value):
+            if field.type == "path" and not field.how:
+                raise Sealed(LOST, hint=RUN)
             is_known = False
-            value = UNKNOWN if field.type in ("str", "any") else field.default
+            value = _stand_in(field)
         args[field.name] = value
     made = cls(Args(args), host, call.assets)
+    if not is_known and store.redactor.key(made.key()) != key:
+        raise Sealed(LOST, hint=RUN)
     host.asset = lambda call, index: _kept_asset(store, call, index)  # type: ignore[method-assign]  # no controller here
     return made, is_known
+
+
+def without_unknown(args: "Arguments") -> "Arguments":
+    """Return the arguments of a call without those that stand for secrets."""
+    return dict((name, value) for name, value in args.items() if not _is_unknown(value))
+
+
+def _is_unknown(value: "Json") -> "bool":
+    return isinstance(value, Unknown) or (isinstance(value, list) and any(isinstance(one, Unknown) for one in value))
+
+
+def _stand_in(field: "Field") -> "Json":
+    if field.type in ("str", "any", "file"):
+        return UNKNOWN
+    if not field.required:
+        return field.default
+    return [UNKNOWN]
 
 
 def revive(attributes: "Attributes | None", store: "Store") -> "Attributes | None":
@@ -51,7 +84,7 @@ def revive(attributes: "Attributes | None", store: "Store") -> "Attributes | Non
 
 
 def _revived(name: "str", value: "Json", store: "Store") -> "Json":
-    if is_keyed_hash(value):
+    if is_keyed_hash(value) or holds_mask(value):
         raise Failed("its former %s is a secret, and was not kept" % name)
     if isinstance(value, dict) and sorted(value) == ["sha256", "size"]:
         return _kept(store, value["sha256"], value["size"], "it")

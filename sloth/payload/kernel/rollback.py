@@ -4,7 +4,7 @@ from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged
 from sloth.payload.kernel.findings import Restored, RestoreStatus
-from sloth.payload.kernel.redact import NOTHING, View, is_keyed_hash
+from sloth.payload.kernel.redact import NOTHING, View, holds_mask, is_keyed_hash
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, revive
 from sloth.payload.kernel.resource import Action, Change, Resource, difference
@@ -52,9 +52,10 @@ class Rollback(TakeBack):
         return restored.replace(handler=entry.task or "")
 
     def _act(self, target: "Target") -> "Done":
-        action, is_known = replay(target.call, self.host, self.store)
-        if not is_known or not isinstance(action, Action):
+        if target.call is None or any(map(is_keyed_hash, target.call.args.values())):
             raise Failed("what the handler did had secrets in it, which are not kept", hint="run it yourself")
+        action, _ = replay(target.call, self.host, self.store, target.key)
+        assert isinstance(action, Action)
         needless = action.guard()
         if self.check or needless:
             return Done(NOTHING, needless)
@@ -74,7 +75,7 @@ class Rollback(TakeBack):
     def _restore(self, target: "Target", entry: "HistoryEntry") -> "Done":
         if entry.reason is Reason.RUN or self._is_action(entry.key):
             raise Failed("an action was done, and cannot be undone")
-        resource = self._replayed(target.call)
+        resource = self._replayed(target.call, target.key)
         view = self._view(resource, target.call)
         place = resource.place() or entry.key
         now: "Attributes | None" = None
@@ -87,11 +88,19 @@ class Rollback(TakeBack):
             now = resource.observe()
             seen = view.attributes(now).data
         changed = difference(seen, expected)
+        hidden = [name for name in changed if name and holds_mask((expected or {}).get(name))]
+        if hidden and not self.force:
+            raise Failed(
+                "whether it has changed since is not known: a secret was in its %s" % ", ".join(hidden),
+                hint="--force restores it all the same",
+            )
         if changed and not self.force:
             how = ", ".join(changed)
             if "" in changed:
                 how = "it no longer exists" if seen is None else "it exists again"
             raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")
+        view.hide(entry.after)
+        view.hide(entry.before)
         if now is None:  # or in a check: what would be there after what comes before
             now = revive(_without_secrets(seen, seen), self.store)
         if resource.files(entry.before):
@@ -115,7 +124,7 @@ class Rollback(TakeBack):
             return Done(diff)
         keep_contents(self.store, view, now)
         apply_and_verify(resource, change, view, self.store, self.context, lambda change: self._put_files(former))
-        self._remember(target, Reason.ROLLBACK, view.attributes(now), entry.before, diff, target.call, entry.was)
+        self._remember(target, Reason.ROLLBACK, view.former(now), entry.before, diff, target.call, entry.was)
         return Done(diff)
 
     def _put_files(self, former: "dict[str, Attributes | None]") -> "None":
@@ -142,7 +151,7 @@ class Rollback(TakeBack):
             return Done(diff)
         keep_contents(self.store, view, now)
         apply_and_verify(resource, change, view, self.store, self.context)
-        self._remember(target, Reason.ROLLBACK, view.attributes(now), entry.before, diff, target.call, entry.was)
+        self._remember(target, Reason.ROLLBACK, view.former(now), entry.before, diff, target.call, entry.was)
         return Done(diff)
 
     def _is_action(self, key: "str") -> "bool":
@@ -168,5 +177,7 @@ def _without_secrets(attributes: "Attributes | None", others: "Attributes | None
     if attributes is None or others is None:
         return attributes
     return dict(
-        (name, value) for name, value in attributes.items() if not (is_keyed_hash(value) and others.get(name) == value)
+        (name, value)
+        for name, value in attributes.items()
+        if not ((is_keyed_hash(value) or holds_mask(value)) and others.get(name) == value)
     )

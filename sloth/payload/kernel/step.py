@@ -43,8 +43,19 @@ class Step(object):
         self.change = change
         self.parts = [Part(part, store, context) for part in resource.parts()]
         self.view = View(resource, store.redactor, any(part.is_sensitive for part in self.parts))
+        if change.names or any(part.record is None for part in self.parts):
+            self._hide_secrets_of_others()
         for part in self.parts:
             part.look(change if part.resource is resource else resource.part_change(part.resource, change), self.view)
+
+    def _hide_secrets_of_others(self) -> "None":
+        """Hide what other calls about the same things or files knew to be secret, and this one may not."""
+        for key in self.store.claims.neighbours(thing for part in self.parts for thing in part.things):
+            record = self.store.records.get(key)
+            if record is not None and record.is_sensitive:
+                self.view.sensitive = True
+                self.view.hide(record.desired)
+                self.view.hide(record.observed)
 
     def unchanged(self, check: "bool") -> "Outcome":
         """It is as desired: record that it is."""
@@ -84,7 +95,7 @@ class Step(object):
         )  # fmt: skip
 
     def _whole(self, attributes: "Attributes | None") -> "Redacted":
-        return self.parts[0].before if self._is_one() else self.view.attributes(attributes)
+        return self.parts[0].before if self._is_one() else self.view.former(attributes)
 
     def _is_one(self) -> "bool":
         """Return whether the call is itself what has the record; the only part of a tree with one file is not."""
@@ -120,6 +131,7 @@ class Part(object):
         self.call = recorded_call(resource, store.redactor, context.sensitive)
         self.calls = [self.call]
         self.checksum = _checksum(resource, store.redactor)
+        self.things = [store.redactor.key(as_utf8(thing)) for thing in resource.claims()]
         # Whether the site's wish is that of the record: then what differs was changed on the host.
         self.same_wish = self.record is not None and self.record.checksum == self.checksum
 
@@ -130,9 +142,8 @@ class Part(object):
     def look(self, change: "Change", view: "View") -> "None":
         """Take note of the part's change, and of what it claims."""
         self.change = change
-        self.before = view.attributes(change.before)
+        self.before = view.former(change.before)
         self.desired = view.attributes(change.after)
-        self.things = [self.store.redactor.key(as_utf8(thing)) for thing in self.resource.claims()]
         for thing in self.things:
             self.store.claims.session[thing] = self.key
         if self.resource.merged:

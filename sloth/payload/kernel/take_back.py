@@ -7,7 +7,7 @@ from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, Sto
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.redact import NOTHING, View
 from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.replay import replay
+from sloth.payload.kernel.replay import replay, without_unknown
 from sloth.payload.kernel.resource import Args, Change, Resource
 from sloth.payload.kernel.status import Reason
 from sloth.payload.kernel.step import apply_and_verify, keep_contents, recorded_call
@@ -72,7 +72,7 @@ class TakeBack(object):
         cls = find(name)
         assert issubclass(cls, Resource)
         try:
-            other = cls(Args(cls.check(args)), self.host)
+            other = cls(Args(cls.check(without_unknown(args))), self.host)
         except ArgumentError as error:
             raise Failed("it cannot be taken back: %s" % error.message)
         place = other.place()
@@ -97,8 +97,8 @@ class TakeBack(object):
     def _check_company(self, resource: "Resource", change: "Change") -> "None":
         """Hook: raise Failed when `change` of `resource` would remove what must stay."""
 
-    def _replayed(self, call: "RecordedCall | None") -> "Resource":
-        resource, _ = replay(call, self.host, self.store)
+    def _replayed(self, call: "RecordedCall | None", key: "str") -> "Resource":
+        resource, _ = replay(call, self.host, self.store, key)
         assert isinstance(resource, Resource)
         return resource
 

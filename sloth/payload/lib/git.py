@@ -10,7 +10,7 @@ from sloth.payload.lib.atomic import remove_unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Mapping
+    from typing import Mapping, Sequence
 
     from sloth.payload.lib.host import Host
 
@@ -19,12 +19,47 @@ DEPLOYED = "refs/sloth-runner/"  # holds the commits that were checked out, so t
 _COMMIT = re.compile(r"^[0-9a-f]{7,64}$")
 
 
+_HTTP = re.compile(r"^(https?://)([^/@\s]+)@([^/@\s]+)(.*)$", re.DOTALL)
+# What git runs for a user name and password. They are in the environment, which other accounts cannot read.
+_HELPER = (
+    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLOTH_GIT_USER" "$SLOTH_GIT_PASSWORD"; }; f'
+)
+
+
+class Login(object):
+    """A repository's URL without the user name and password in it, and how git gets them all the same.
+
+    In a URL they would be in the arguments of git and its children, which every account of the host can read, and in
+    the configuration of the working copy.
+    """
+
+    __slots__ = ("environment", "options", "url")
+
+    def __init__(self, url: "str") -> "None":
+        self.url = url
+        self.options: "list[str]" = []
+        self.environment: "dict[str, str]" = {}
+        found = _HTTP.match(url)
+        if found is None:
+            return
+        from urllib.parse import unquote
+
+        scheme, login, host, rest = found.groups()
+        user, _, password = login.partition(":")
+        self.url = scheme + host + rest
+        self.options = ["-c", "credential.helper=", "-c", "credential.%s%s.helper=%s" % (scheme, host, _HELPER)]
+        self.environment = {"SLOTH_GIT_USER": unquote(user), "SLOTH_GIT_PASSWORD": unquote(password)}
+
+
 class Git(object):
     """The git command for one working copy, which need not exist yet; without a terminal."""
 
-    def __init__(self, host: "Host", path: "str", environment: "Mapping[str, str]") -> "None":
+    def __init__(
+        self, host: "Host", path: "str", environment: "Mapping[str, str]", options: "Sequence[str]" = ()
+    ) -> "None":
         self._host = host
         self.path = path
+        self._options = options
         self._environment = dict(environment, GIT_TERMINAL_PROMPT="0", LC_ALL="C")
 
     def inside(self, words: "list[str]", fine: "tuple[int, ...]" = ()) -> "str | None":
@@ -73,7 +108,7 @@ class Git(object):
     def _run(
         self, options: "list[str]", words: "list[str]", fine: "tuple[int, ...]", cwd: "str | None" = None
     ) -> "str | None":
-        argv = ["git", "-c", "advice.detachedHead=false", *options, *words]
+        argv = ["git", "-c", "advice.detachedHead=false", *self._options, *options, *words]
         try:
             done = self._host.run(argv, env=self._environment, cwd=cwd, timeout=DEADLINE)
         except FileNotFoundError:

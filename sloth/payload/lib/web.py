@@ -87,7 +87,7 @@ def open_url(
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Failed("%s cannot be reached: %s" % (public_url(url), _reason(error, timeout)))
     except http.client.HTTPException as error:
-        why = repr(str(error)[:200])  # what the server sent: it may be anything
+        why = repr(str(error))  # what the server sent: it may be anything
         raise Failed("%s did not answer with valid HTTP: %s %s" % (public_url(url), type(error).__name__, why))
 
 

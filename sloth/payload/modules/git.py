@@ -26,6 +26,9 @@ class Clone(Resource):
     Other than Ansible: commits that only the working copy has, and untracked files in the way, are discarded only with
     `force`.
 
+    Other than Ansible: git gets the user name and password of an http(s) URL, and neither its arguments nor the
+    configuration of the working copy do.
+
     Other than Ansible: a version may be any ref of the remote, such as refs/pull/7/head, with `depth`, too.
 
     Other than Ansible: there is no `bare`, `archive`, `separate_git_dir`, `reference`, `refspec`, `track_submodules`,
@@ -66,6 +69,7 @@ end})"""
 
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         Resource.__init__(self, args, host, assets)
+        self._login = git.Login(args.repo)
         self._version = git.Version("")  # what `version` means, as soon as it was looked up
         self._has_local_commits = False
         self._submodules_with_commits: "list[str]" = []
@@ -85,9 +89,8 @@ end})"""
         if args.accept_newhostkey:
             ssh += ["-o", "StrictHostKeyChecking=accept-new"]
         command = " ".join("'%s'" % word.replace("'", "'\\''") for word in ssh)
-        return git.Git(
-            self.host, self.dest, {"GIT_SSH_COMMAND": command + (" " + args.ssh_opts if args.ssh_opts else "")}
-        )
+        environment = {"GIT_SSH_COMMAND": command + (" " + args.ssh_opts if args.ssh_opts else "")}
+        return git.Git(self.host, self.dest, dict(environment, **self._login.environment), self._login.options)
 
     def observe(self) -> "Attributes | None":
         here = self._git()
@@ -121,10 +124,10 @@ end})"""
         if commit and not args.update:
             self._version = git.Version(commit)
         else:
-            self._version = git.look_up(here, args.repo, args.version, args.remote)
+            self._version = git.look_up(here, self._login.url, args.version, args.remote)
 
     def desired(self, now: "Attributes | None") -> "Attributes | None":
-        desired: "Attributes" = {"commit": self._version.commit, "remote": git.without_passwords(self.args.repo)}
+        desired: "Attributes" = {"commit": self._version.commit, "remote": git.without_passwords(self._login.url)}
         if now is not None and now["commit"]:
             if self._version.is_at(now["commit"]):
                 desired["commit"] = now["commit"]
@@ -168,10 +171,10 @@ end})"""
         before = (change.before or {}).get("commit") or ""
         force = args.force or not before  # what a killed clone has left is nobody's work
         if change.before is None:
-            git.clone(here, args.repo, self._version, args.remote, args.depth)
+            git.clone(here, self._login.url, self._version, args.remote, args.depth)
         elif "remote" in change:
             known = (here.inside(["remote"]) or "").split()
-            here.inside(["remote", "set-url" if args.remote in known else "add", args.remote, args.repo])
+            here.inside(["remote", "set-url" if args.remote in known else "add", args.remote, self._login.url])
         if not before:
             self._remove_stale_lock()
         if change.before is None or "commit" in change or "modified" in change:

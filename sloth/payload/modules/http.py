@@ -82,7 +82,7 @@ end})"""
             raise ArgumentError("%s: url contains a control character" % cls.name, hint="such as a newline at its end")
         for name, value in (values.get("headers") or {}).items():
             if re.search(r"[\x00-\x1f\x7f]", "%s%s" % (name, value)):
-                raise ArgumentError("%s: the header %r contains a control character" % (cls.name, name[:40]))
+                raise ArgumentError("%s: the header %r contains a control character" % (cls.name, name))
         if values.get("checksum") is not None:
             name, colon, rest = values["checksum"].partition(":")
             if not colon or name not in hashlib.algorithms_guaranteed or name.startswith("shake") or not rest:

@@ -54,6 +54,18 @@ class Claims(object):
                 found += self._db.execute(statement + "thing>=? AND thing<?", bounds).fetchall()
         return sorted(set(row[0] for row in found))
 
+    def neighbours(self, things: "Iterable[str]") -> "list[str]":
+        """Return the keys of all records that claim one of these things, or anything of the same file."""
+        found = []
+        statement = "SELECT key FROM claims WHERE need=0 AND "
+        for thing in things:
+            if thing.startswith("path:"):
+                thing = thing.partition(PART)[0]
+                bounds = (thing + PART, thing + chr(ord(PART) + 1))
+                found += self._db.execute(statement + "thing>=? AND thing<?", bounds).fetchall()
+            found += self._db.execute(statement + "thing=?", (thing,)).fetchall()
+        return sorted(set(row[0] for row in found))
+
     def live(self, without: "Collection[str]") -> "tuple[dict[str, str], dict[str, str]]":
         """Return what records other than `without` claim and need: (thing -> key, thing -> key).
 

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
+    from sloth.payload.kernel.redact import Redactor
     from sloth.payload.state.database import Database
 
 SETTLED_NS = 50 * 1000 * 1000  # a file younger than this may change again without a new timestamp
@@ -15,13 +16,15 @@ LARGE = 1024 * 1024  # bytes
 class Signatures(object):
     """The table `signatures`."""
 
-    def __init__(self, database: "Database") -> "None":
+    def __init__(self, database: "Database", redactor: "Redactor") -> "None":
         self._db = database
+        self._redactor = redactor
 
     def get(self, path: "str", info: "os.stat_result") -> "str | None":
         """Return the SHA-256 that `path`, whose os.stat() is `info`, had when it was last hashed."""
         row = self._db.execute(
-            "SELECT sha256, device, inode, size, mtime_ns, ctime_ns FROM signatures WHERE path=?", (path,)
+            "SELECT sha256, device, inode, size, mtime_ns, ctime_ns FROM signatures WHERE path=?",
+            (self._redactor.key(path),),
         ).fetchone()
         return str(row[0]) if row and tuple(row[1:]) == _signature(info) else None
 
@@ -35,7 +38,7 @@ class Signatures(object):
         if self._db.readonly or (fresh and not (ours and info.st_size > LARGE)):
             return
         statement = "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?, ?, ?)"
-        self._db.write(statement, (path, *_signature(info), sha256), changed=False)
+        self._db.write(statement, (self._redactor.key(path), *_signature(info), sha256), changed=False)
 
 
 def _signature(info: "os.stat_result") -> "tuple[int, ...]":

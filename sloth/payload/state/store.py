@@ -40,7 +40,7 @@ class Store(Database):
         self.history = History(self, self.runs)
         self.handlers = Handlers(self)
         self.blobs = Blobs(self)
-        self.signatures = Signatures(self)
+        self.signatures = Signatures(self, self.redactor)
 
     def stats(self) -> "JsonObject":
         """Return counts (resources, by module and type, history, runs), times and the file's size in bytes."""

@@ -90,7 +90,7 @@ class EntryCopy(Resource):
         else:
             content = self.host.asset(self, entry.index)
         if self.args.checksum:
-            _refuse_other(content, self.args.checksum.lower())
+            _refuse_other(content, self.args.checksum)
         return content
 
     def apply_entry(self, entry: "Entry", change: "Change", creates_parent: "bool") -> "Attributes":
@@ -161,7 +161,7 @@ def _refuse_other(content: "Content", checksum: "str") -> "None":
         for chunk in content.chunks():
             sha1.update(chunk)
         name, digest = "SHA-1", sha1.hexdigest()
-    if digest != checksum:
+    if digest != checksum.lower():
         raise Failed("the %s of the content is %s, not %s" % (name, digest, checksum))
 
 

@@ -30,6 +30,7 @@ from sloth.engine.options import Options
 from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.patience import patiently
 from sloth.engine.prune import Orphans, Pruning
+from sloth.engine.sealing import SecretSealer
 from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
 from sloth.errors import StateError
@@ -80,6 +81,8 @@ class Run:
         self._ended: set[str] = set()
         self._has_unknown_tag = False
         self._secrets = Secrets(site.directories, options.keys)
+        shared = shared or Shared()
+        shared.sealer = SecretSealer(self._secrets, options.keys)
         redact = self._secrets.redact
         purpose = Purpose(
             run=self.run_id,
@@ -101,7 +104,7 @@ class Run:
             barriers=Barriers(host.name for host in hosts),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
             secrets=self._secrets,
-            shared=shared or Shared(),
+            shared=shared,
             shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
             tags={},

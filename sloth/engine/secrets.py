@@ -22,7 +22,7 @@ from sloth.state.vault import FILE, Vault
 from sloth.transport import Asset
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Arguments
+    from sloth.payload.kernel.values import Arguments, Json
 
 T = TypeVar("T")
 # Bytes that are not UTF-8 by themselves; at the end of a piece they may be the beginning of a character.
@@ -63,6 +63,20 @@ class Secrets:
                 return Vault(path, self._keys).get(name)
         hint = f"sloth-runner secret set {name}, or set the environment variable {variable}"
         raise CallError(f"there is no secret {name}", hint=hint)
+
+    def learn(self, values: Sequence[str]) -> None:
+        """Hide values from now on that came from elsewhere: another run has shared them."""
+        known = set(self._values.values())
+        for value in values:
+            if value not in known:
+                self._values[(Path(), value)] = value
+        self._redactor.add(values)
+
+    def held_by(self, value: Json) -> set[str]:
+        """Return the secrets that plain data has in it."""
+        if not self._values or not self._redactor.contains(value):
+            return set()
+        return {secret for secret in self._values.values() if Redactor([secret]).contains(value)}
 
     # What a call holds
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
+from sloth.payload.kernel.redact import MASK
 from sloth.state.database import BUSY_SECONDS, Database, Transaction, open_database, sloth_home
 
 if TYPE_CHECKING:
@@ -24,6 +25,22 @@ MIGRATIONS = (
     ),
 )
 TTL = 300.0  # seconds for which a lock is held unless its holder says otherwise
+
+
+SEALED = "sealed "  # what the text of an encrypted value begins with
+
+
+class Sealer(Protocol):
+    """Encrypts the values that need it."""
+
+    def seal(self, name: str, value: Json) -> str | None:
+        """Return the text to store, which begins with SEALED; None for a value that need not be encrypted."""
+
+    def open(self, name: str, text: str) -> Json:
+        """Return the value of such a text. Raises StateError."""
+
+    def check_name(self, name: str) -> None:
+        """Raise StateError when a name, or a lock's holder, may not be stored as it is."""
 
 
 class _Kind(StrEnum):
@@ -97,6 +114,7 @@ class Shared:
         """Open nothing yet: most runs share nothing."""
         self._path = path or sloth_home() / "shared.db"
         self._opened: Database | None = None
+        self.sealer: Sealer | None = None  # of a run; people are not shown what is sealed
         self._patience = BUSY_SECONDS
 
     @property
@@ -140,7 +158,17 @@ class Shared:
         row = self._database.execute(
             "SELECT value FROM shared WHERE name=? AND (expires IS NULL OR expires>?)", (name, time.time())
         ).fetchone()
-        return json.loads(row[0]) if row else default
+        return self._value(name, row[0]) if row else default
+
+    def _value(self, name: str, text: str) -> Json:
+        if not text.startswith(SEALED):
+            value: Json = json.loads(text)
+            return value
+        return MASK if self.sealer is None else self.sealer.open(name, text)
+
+    def _text(self, name: str, value: Json) -> str:
+        sealed = self.sealer.seal(name, value) if self.sealer is not None else None
+        return json.dumps(value) if sealed is None else sealed
 
     def set(self, name: str, value: Json, options: Json = None) -> Json:
         """Set a value and return it; None deletes it. options: {"ttl": seconds}."""
@@ -153,7 +181,9 @@ class Shared:
                 f"the ttl of {name} must be a number of seconds", hint='state.set("name", value, {ttl = 60})'
             )
         expires = None if ttl is None else time.time() + ttl
-        self._database.execute("INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, json.dumps(value), expires))
+        self._database.execute(
+            "INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, self._text(name, value), expires)
+        )
         return value
 
     def cas(self, name: str, expected: Json, value: Json, options: Json = None) -> bool:
@@ -189,6 +219,9 @@ class Shared:
 
     def try_lock(self, name: str, holder: str, ttl: float = TTL) -> bool:
         """Take or renew a lock for `ttl` seconds; return False if another holder has it."""
+        for text in (name, holder):
+            if self.sealer is not None:
+                self.sealer.check_name(text)
         now = time.time()
         with Transaction(self._database) as database:
             row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from sloth.state.keys import generate
 from tests.support.command import sloth
 
 SECRET = 'pa"ss/wörd-7'
@@ -203,7 +204,8 @@ def test_a_host_is_sent_no_secret_of_another_one(tmp_path: Path) -> None:
         'file.copy({content = state.get("passed"), dest = "~/passed"}) end})\n'
     )
     values = {"OF_ONE": "first-value-1", "OF_TWO": "second-value-2", "COMMON": "third-value-3"}
-    with mock.patch.dict("os.environ", {f"SLOTH_SECRET_{name}": value for name, value in values.items()}):
+    environment = {f"SLOTH_SECRET_{name}": value for name, value in values.items()}
+    with mock.patch.dict("os.environ", {**environment, "SLOTH_KEY": generate()}):
         done = sloth(tmp_path, "run", "-f", "site.sloth")
     assert done.returncode == 0, done.stdout + done.stderr
     sent = {host: (tmp_path / f"{host}.sent").read_bytes() for host in hosts}
@@ -212,6 +214,57 @@ def test_a_host_is_sent_no_secret_of_another_one(tmp_path: Path) -> None:
         assert {name for name, value in values.items() if value.encode() in sent[host]} == own[host]
     assert (tmp_path / "passed").read_text() == "third-value-3"
     assert "third-value-3" not in stored_values(tmp_path / ".sloth-runner/state/two.db")
+
+
+SHARING = """
+task({name = "share", hosts = "local", run = function()
+    state.set("plain", {a = 1})
+    state.set("token", {value = "token " .. secret("s"), n = 2})
+    assert(state.cas("token", {value = "token " .. secret("s"), n = 2}, {value = "new " .. secret("s")}))
+end})
+"""
+READING = """
+task({name = "read", run = function()
+    print("it is", state.get("token").value, state.get("plain").a)
+    file.copy({content = state.get("token").value, dest = "~/conf"})
+end})
+"""
+
+
+def test_a_shared_secret_is_encrypted_and_stays_one(tmp_path: Path) -> None:
+    """Another run, which has not read the secret, can use it and hides it."""
+    key, value = {"SLOTH_KEY": generate()}, "a-shared-secret-value"
+    (tmp_path / "a.sloth").write_text(SHARING)
+    (tmp_path / "b.sloth").write_text(READING)
+    with mock.patch.dict("os.environ", {**key, "SLOTH_SECRET_S": value}):
+        done = sloth(tmp_path, "run", "-f", "a.sloth")
+        assert done.returncode == 0, done.stdout
+    with mock.patch.dict("os.environ", key):
+        done = sloth(tmp_path, "run", "-f", "b.sloth", "--diff")
+    assert "it is\tnew ********\t1" in done.stdout
+    assert (tmp_path / "conf").read_text() == f"new {value}"
+    listed = sloth(tmp_path, "state", "list", "shared").stdout
+    assert "token" in listed
+    for text in (done.stdout, listed, stored(tmp_path)):
+        assert value not in text
+    done = sloth(tmp_path, "run", "-f", "b.sloth")
+    assert done.returncode == 1
+    assert "the shared value token is encrypted with the key" in done.stdout
+
+
+def test_a_secret_is_not_shared_without_a_key_or_as_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.sloth").write_text(SHARING)
+    named = 'task({name = "t", ignore_errors = true, run = function() CALL end})\n'
+    calls = ('state.set(secret("s"), 1)', 'state.lock(secret("s"), "me")', 'state.lock("l", secret("s"))')
+    (tmp_path / "b.sloth").write_text(
+        "".join(named.replace('"t"', f'"t{i}"').replace("CALL", call) for i, call in enumerate(calls))
+    )
+    with mock.patch.dict("os.environ", {"SLOTH_SECRET_S": "a-shared-secret-value"}):
+        done = sloth(tmp_path, "run", "-f", "a.sloth")
+        assert done.returncode == 1
+        assert "a.sloth:4: state.set token: the value has a secret in it, and there is no key" in done.stdout
+        assert sloth(tmp_path, "run", "-f", "b.sloth").stdout.count("a secret cannot be in the name of") == len(calls)
+    assert "a-shared-secret-value" not in stored(tmp_path)
 
 
 def stored_values(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Shared values with secrets in them, encrypted with the key of the site's secrets: so only who has it can read them."""
+"""Encryption of shared values that hold secrets, with the key of the site's secrets."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class SecretSealer:
             ring, header = self._keys.for_writing()
         except StateError as error:
             raise StateError(
-                f"state.set {name}: the value has a secret in it, and there is no key to encrypt it with",
+                f"state.set {name}: it has a secret in it, and there is no key to encrypt it with",
                 hint=error.hint,
             ) from None
         data = json.dumps({"name": name, "value": value, "secrets": held}).encode("ascii")
         return SEALED + json.dumps({"key": header.plain(), "token": ring.encrypt(data).decode("ascii")})
 
     def open(self, name: str, text: str) -> Json:
-        """Return the value of a stored text that begins with SEALED. Raises StateError: no key, a wrong one, damaged."""
+        """Return the value of a text that begins with SEALED. Raises StateError: no key, a wrong one, damaged."""
         about = f"the shared value {name}"
         try:
             stored = json.loads(text.removeprefix(SEALED))

@@ -262,7 +262,7 @@ def test_a_secret_is_not_shared_without_a_key_or_as_a_name(tmp_path: Path) -> No
     with mock.patch.dict("os.environ", {"SLOTH_SECRET_S": "a-shared-secret-value"}):
         done = sloth(tmp_path, "run", "-f", "a.sloth")
         assert done.returncode == 1
-        assert "a.sloth:4: state.set token: the value has a secret in it, and there is no key" in done.stdout
+        assert "a.sloth:4: state.set token: it has a secret in it, and there is no key" in done.stdout
         assert sloth(tmp_path, "run", "-f", "b.sloth").stdout.count("a secret cannot be in the name of") == len(calls)
     assert "a-shared-secret-value" not in stored(tmp_path)
 

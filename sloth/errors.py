@@ -16,7 +16,8 @@ SlothError
 │   ├── BootstrapError     the payload cannot be started: no usable Python, no space, ...
 │   ├── BecomeError        sudo refuses, or needs a password
 │   ├── LockedError        another run holds the host's lock
-│   └── ProtocolError      the other end sent an invalid message
+│   ├── ProtocolError      the other end sent an invalid message
+│   └── Unresponsive       the payload does not end a call that was cancelled
 └── CallError              one call failed on one host; Lua sees it as an error
 """
 
@@ -117,6 +118,10 @@ class LockedError(HostError):
 
 class ProtocolError(HostError):
     """The other end sent an invalid message."""
+
+
+class Unresponsive(HostError):
+    """The payload does not end a call that was cancelled."""
 
 
 class CallError(SlothError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Handled, Result
-from sloth.errors import BecomeError, CallError, HostError, SlothError, Unreachable
+from sloth.errors import BecomeError, CallError, HostError, ProtocolError, SlothError, Unreachable, Unresponsive
 from sloth.payload.session.messages import Reply
 from sloth.transport import Session
 
@@ -43,6 +43,7 @@ class Pending:
     destination: Path | None = None  # where a file that it fetches goes on the controller
     is_repeatable: bool = False  # it may run twice: it is no action
     because: str = ""  # why it was cancelled
+    is_cancelled: bool = False
     begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -121,7 +122,10 @@ class Calls:
                 self._end_with(error, call)
                 continue
             reply = call.reply.result()
+            if reply.status is SKIPPED and self._may_be_skipped(call):
+                continue
             if reply.status is SKIPPED:
+                self._end_with(ProtocolError(f"{self._host} skipped {call.title} for no reason"), call)
                 continue
             failure = self._call_error(call, reply) if reply.status is FAILED else None
             self.has_failed = self.has_failed or failure is not None
@@ -130,6 +134,10 @@ class Calls:
             if failure is not None and self._failure is None:
                 self._failure = failure
             self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
+
+    def _may_be_skipped(self, call: Pending) -> bool:
+        """Return whether the call was cancelled, or one of its epoch has failed."""
+        return call.is_cancelled or self._failure is not None or call.epoch < self.epoch
 
     def _end_with(self, error: BaseException, call: Pending) -> None:
         """Note that a call will not be answered: the host is lost, or just the call's session."""
@@ -204,13 +212,15 @@ class Calls:
         waiting = [call for call in self._order if not call.reply.done()]
         for call in waiting:
             call.because = because
+            call.is_cancelled = True
         if waiting:
             awaited: list[asyncio.Future[Any]] = [call.reply for call in waiting]
             awaited += [asyncio.ensure_future(_cancel(session, self.epoch)) for session in {c.session for c in waiting}]
             await asyncio.wait(awaited, timeout=grace)
         for call in waiting:
             if not call.reply.done():
-                call.session.end_now(HostError(f"{self._host} has not ended {call.title} within {grace:g} seconds"))
+                text = f"{self._host} has not ended {call.title} within {grace:g} seconds"
+                call.session.end_now(Unresponsive(text))
         self._settle()
         self.epoch += 1
         failure, self._failure = self._failure, None

@@ -8,7 +8,7 @@ from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
 from sloth.engine.events import CallOutput, HostPhase, Phase, PhaseKind
 from sloth.engine.fetch import FileSink
-from sloth.errors import HostError, Unreachable
+from sloth.errors import HostError, ProtocolError, Unreachable, Unresponsive
 from sloth.inventory import Host
 from sloth.transport import Listener, Session
 
@@ -31,6 +31,9 @@ class HostSessions:
         if account in self.open and self.open[account].end is not None:
             await self._calls.sync()
             await self.drop_ended()
+        ended = self.open[account].end if account in self.open else None
+        if ended is not None:
+            raise ended
         if account not in self.open:
             await self._calls.sync()  # calls as another account come after those before them
             opened: list[Session] = []
@@ -50,7 +53,7 @@ class HostSessions:
     async def drop_ended(self) -> None:
         """Forget sessions that could not start or broke; another is opened when one is needed."""
         for account, session in list(self.open.items()):
-            if session.end is not None and not isinstance(session.end, Unreachable):
+            if session.end is not None and _may_be_replaced(session, session.end):
                 del self.open[account]
                 await session.abort()
 
@@ -86,3 +89,10 @@ class HostSessions:
         if call is None or call.destination is None:
             raise HostError(f"{self._host.name} sends a file that was not requested")
         return FileSink(call.destination)
+
+
+def _may_be_replaced(session: Session, end: HostError) -> bool:
+    """Return whether another session may follow one that has ended: nothing that this one did is in doubt."""
+    if isinstance(end, (Unreachable, ProtocolError)):
+        return False
+    return isinstance(end, Unresponsive) or not session.has_been_ready

@@ -104,7 +104,7 @@ class CallsInFlight:
         self._answered += size
         if self._answered > REPLIES:
             raise ProtocolError(f"{self._host} sent more than {REPLIES} bytes of replies")
-        if reply.status is Status.UNREACHABLE:
+        if reply.status is Status.UNREACHABLE or (reply.status is Status.UNKNOWN and not reply.unknown):
             raise ProtocolError(f"{self._host} sent a reply with the status {reply.status}")
         sent = self._sent.pop(reply.id, None)
         if sent is None:

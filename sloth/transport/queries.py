@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
 
 
-ANSWER = 256 * 1024 * 1024  # bytes of the answer to one query
+ANSWER = 128 * 1024 * 1024  # bytes of the answer to one query
 
 
 class _Waiting:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sloth.transport.replica import ReplicaRows
 
 PING = 15.0  # seconds between signs of life
+SIGNS = 60  # signs of life that a host may send besides one a second
 SILENCE = 60.0  # seconds without one from the host, which sends them whatever it is busy with
 BYE = 60.0  # seconds for the payload to look for orphans, commit and answer
 CLOSE = 10.0  # seconds for the host to take what was sent before the session closes
@@ -65,6 +66,8 @@ class Session:
         self._calls = CallsInFlight(self._host, self._outbox, listener.fetch)
         self._queries = Queries(self._host, self._outbox)
         self._received = 0  # chunks that the host has sent
+        self._signs = 0  # signs of life among them
+        self._begun = asyncio.get_running_loop().time()
         self._is_closing = False
         self.replica_rows: ReplicaRows | None = None  # what came before Bye, if anything did
         self._secrets: set[str] = set()
@@ -78,6 +81,11 @@ class Session:
     def end(self) -> HostError | None:
         """Why it has ended; None while it has not."""
         return self._outbox.end
+
+    @property
+    def has_been_ready(self) -> bool:
+        """Whether the payload has opened the session, which may have ended since."""
+        return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
 
     # Life
 
@@ -214,7 +222,9 @@ class Session:
             case Reply():
                 self._calls.answer(frame, size)
             case messages.Alive():
-                pass  # it came, which is all that it says
+                self._signs += 1
+                if self._signs > SIGNS + asyncio.get_running_loop().time() - self._begun:
+                    raise ProtocolError(f"{self._host} sends signs of life all the time")
             case messages.Output():
                 self._listener.output(frame.id, frame.stream, frame.data)
             case messages.Need():

@@ -18,7 +18,7 @@ from sloth.payload.session import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator, Mapping
+    from typing import Iterator, Mapping, Match
 
     from sloth.payload.kernel.values import Json
     from sloth.payload.session.messages import Message
@@ -87,6 +87,23 @@ def _check_parts(body: "bytes") -> "None":
         raise WireError("a message of more than %d parts" % PARTS)
 
 
+def _without_halves(body: "bytes") -> "bytes":
+    """Return JSON in which halves of characters are replaced, but for those that stand for bytes.
+
+    Whatever encodes a text gives these their bytes back, and would fail of the others.
+    """
+    import re
+
+    def replace(match: "Match[bytes]") -> "bytes":
+        high, low, alone = match.groups()
+        if (high and not low) or (alone and not 0xDC80 <= int(alone, 16) <= 0xDCFF):
+            return b"\\ufffd"
+        return match.group()
+
+    first, second = b"u([dD][89abAB]..)", b"u([dD][c-fC-F]..)"
+    return re.sub(rb"\\(?:%s(?:\\%s)?|%s|.)" % (first, second, second), replace, body, flags=re.DOTALL)
+
+
 def _count_parts(body: "bytes") -> "int":
     return body.count(b",") + body.count(b"[") + body.count(b"{")
 
@@ -142,6 +159,8 @@ class Decoder(object):
 
     def _read_message(self, body: "bytes") -> "Message":
         _check_parts(body)
+        if b"\\ud" in body or b"\\uD" in body:
+            body = _without_halves(body)
         try:
             plain = _decode(body.decode("ascii"))
             if body.count(b"{") + body.count(b"[") > DEPTH:

@@ -12,7 +12,7 @@ from functools import partial
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
 from sloth.engine.context import RunContext
-from sloth.engine.counts import Counts, Results
+from sloth.engine.emitter import Emitter
 from sloth.engine.events import (
     CHANGED,
     FAILED,
@@ -20,7 +20,6 @@ from sloth.engine.events import (
     UNREACHABLE,
     Event,
     HostFinished,
-    Log,
     RunFinished,
     RunStarted,
 )
@@ -35,7 +34,7 @@ from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
 from sloth.errors import StateError
 from sloth.inventory import Host, Inventory
-from sloth.playbook import LogLevel, Site
+from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
@@ -65,25 +64,21 @@ class Run:
         tasks: the names of the tasks that are known before the run, for RunStarted.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
-        self.interrupted = self.failed = False
-        self._is_sink_broken = False
+        self.interrupted = False
         self._options = options
         self._site = site
         self._task_names = tuple(tasks)
         self._hosts = tuple(hosts)
-        self._sink = emit
         self._memory = memory
         self._slots = asyncio.Semaphore(options.forks)
         self._tasks: list[asyncio.Task[None]] = []
         self._active: dict[str, HostRun] = {}
-        self._counts = Counts()
-        self._results = Results()
-        self._ended: set[str] = set()
         self._has_unknown_tag = False
         self._secrets = Secrets(site.directories, options.keys)
         shared = shared or Shared()
         shared.sealer = SecretSealer(self._secrets, options.keys)
         redact = self._secrets.redact
+        self._out = Emitter(self._secrets, emit, options.check)
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -99,7 +94,7 @@ class Run:
             options=options,
             inventory=inventory,
             modules=module_names(),
-            emit=self.emit,
+            emit=self._out.emit,
             pause=self._pause,
             barriers=Barriers(host.name for host in hosts),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
@@ -118,49 +113,59 @@ class Run:
         begun = time.monotonic()
         names = tuple(host.name for host in self._hosts)
         check = self._options.check
-        self.emit(RunStarted(time.time(), self.run_id, self._site.title, check, names, self._task_names))
+        self._out.emit(RunStarted(time.time(), self.run_id, self._site.title, check, names, self._task_names))
         self._memory.do_not_block()
         self._context.shared.do_not_block()
         if not check:
-            begin = partial(self._memory.runs.begin, self.run_id, self._site.title, who(), len(names))
-            await patiently(begin, lambda: self.interrupted)
+            await self._begin()
         self._context.shipper.warm_up(self._site)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
+        if self.interrupted:
+            asyncio.get_running_loop().call_soon(self._cancel)  # when each has begun, so that it reports its end
         watch = asyncio.create_task(self._watch())
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         watch.cancel()
         for host, end in zip(self._hosts, ends, strict=True):
-            if not isinstance(end, Exception) and host.name in self._ended:
+            if not isinstance(end, Exception) and host.name in self._out.ended:
                 continue
             # Nobody foresaw this error, perhaps a reporter's: the exit status must not improve because of it.
-            self.failed = True
-            if host.name not in self._ended:
+            self._out.failed = True
+            if host.name not in self._out.ended:
                 text = f"{type(end).__name__}: {end}; hint: this is a defect of sloth-runner: please report it"
-                self.emit(HostFinished(time.time(), host.name, FAILED, time.monotonic() - begun, text))
+                self._out.emit(HostFinished(time.time(), host.name, FAILED, time.monotonic() - begun, text))
             else:
-                self.emit(Log(time.time(), host.name, "", LogLevel.ERROR, f"{type(end).__name__}: {end}"))
+                self._out.error(host.name, f"{type(end).__name__}: {end}")
         await self._context.others.close()
         await self._context.sessions.close()
         await self._context.shipper.close()
         for text in _unknown_tags(self._context.tags, self._hosts, self._options):
             self._has_unknown_tag = True
-            self.emit(Log(time.time(), "", "", LogLevel.ERROR, text))
+            self._out.error("", text)
         seconds = time.monotonic() - begun
-        summary = self._counts.summary(len(names))
+        summary = self._out.counts.summary(len(names))
         if not check:
             await self._record(seconds, summary)
-        self.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
+        self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         return self.exit_status()
+
+    async def _begin(self) -> None:
+        """Record that the run begins. Raises StateError."""
+        try:
+            begin = partial(self._memory.runs.begin, self.run_id, self._site.title, who(), len(self._hosts))
+            await patiently(begin, lambda: self.interrupted)
+        except StateError:
+            if not self.interrupted:
+                raise
 
     async def _record(self, seconds: float, counts: RunCounts) -> None:
         """Record how the run ended; that this cannot be done is a warning."""
-        runs, status, rows = self._memory.runs, self.exit_status(), self._results.rows
+        runs, status, rows = self._memory.runs, self.exit_status(), self._out.results.rows
         end = partial(runs.end, self.run_id, counts=counts, seconds=seconds, status=status, results=rows)
         try:
             await patiently(end, lambda: self.interrupted)
         except StateError as error:
             text = f"the controller cannot record how this run ended: {error}"
-            self.emit(Log(time.time(), "", "", LogLevel.WARN, text))
+            self._out.warn(text)
 
     async def _watch(self) -> None:
         """Report the calls that take long."""
@@ -175,7 +180,7 @@ class Run:
                 run = self._active[host.name] = HostRun(self._context, host)
                 await run.run()
         except asyncio.CancelledError:  # it had not begun
-            self.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
+            self._out.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
         finally:
             self._active.pop(host.name, None)
             self._context.barriers.ended(host.name)  # whatever happened: others may wait for it
@@ -185,53 +190,33 @@ class Run:
         """End the run: every host finishes or abandons what it does and is released. The second time, it is cut off."""
         if not self.interrupted:
             text = f"interrupted: hosts have up to {GRACE:g} seconds to end what they do"
-            self.emit(Log(time.time(), "", "", LogLevel.WARN, text))
+            self._out.warn(text)
             for run in self._active.values():
                 run.report_stop()
             self.interrupted = True
-            for task in self._tasks:
-                task.cancel()
+            self._cancel()
         else:
             for run in self._active.values():
                 run.abandon()
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     def exit_status(self) -> int:
         """Return the contract's exit status: 130, 1, 4, 2 or 0."""
         if self.interrupted:
             return 130
-        if self.failed:
+        if self._out.failed:
             return 1
-        if self._counts[UNREACHABLE.value]:
+        if self._out.counts[UNREACHABLE.value]:
             return 4
         return 2 if self._has_unknown_tag else 0
 
     @property
     def has_changed(self) -> bool:
         """Whether anything changed (or, in a check, would)."""
-        return self._counts[CHANGED.value] > 0
-
-    # Events
-
-    def emit(self, event: Event) -> None:
-        """Redact, count and pass on one event: nothing leaves the engine another way."""
-        for shown in self._secrets.events(event):
-            self._count(shown)
-            try:
-                self._sink(shown)
-            except Exception as error:  # hosts must be brought to their ends all the same
-                self.failed = True
-                if not self._is_sink_broken:
-                    self._is_sink_broken = True
-                    text = f"an event cannot be reported: {type(error).__name__}: {error}"
-                    self.emit(Log(time.time(), "", "", LogLevel.ERROR, text))
-
-    def _count(self, event: Event) -> None:
-        if isinstance(event, HostFinished):
-            self._ended.add(event.host)
-            self.failed = self.failed or event.status is FAILED
-        self._counts.add(event)
-        if not self._options.check:
-            self._results.add(event)
+        return self._out.counts[CHANGED.value] > 0
 
     @contextlib.asynccontextmanager
     async def _pause(self) -> AsyncIterator[None]:

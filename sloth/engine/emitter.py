@@ -1,0 +1,59 @@
+"""The one way by which events leave a run: redacted, counted, passed on; and what they make of the exit status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sloth.engine.counts import Counts, Results
+from sloth.engine.events import FAILED, Event, HostFinished, Log
+from sloth.engine.secrets import Secrets
+from sloth.playbook import LogLevel
+
+
+class Emitter:
+    """Passes events on to a sink.
+
+    Attributes:
+        counts, results: of what was emitted; a check has no results.
+        ended: the hosts that have their HostFinished.
+        failed: whether a host has failed, or an event could not be passed on.
+    """
+
+    def __init__(self, secrets: Secrets, sink: Callable[[Event], None], check: bool) -> None:
+        self._secrets = secrets
+        self._sink = sink
+        self._check = check
+        self._is_broken = False
+        self.counts = Counts()
+        self.results = Results()
+        self.ended: set[str] = set()
+        self.failed = False
+
+    def emit(self, event: Event) -> None:
+        """Redact, count and pass on one event. It does not raise: hosts must be brought to their ends."""
+        for shown in self._secrets.events(event):
+            self._count(shown)
+            try:
+                self._sink(shown)
+            except Exception as error:
+                self.failed = True
+                if not self._is_broken:
+                    self._is_broken = True
+                    self.error("", f"an event cannot be reported: {type(error).__name__}: {error}")
+
+    def error(self, host: str, text: str) -> None:
+        """Report an error, of a host or ("") of the run."""
+        self.emit(Log(time.time(), host, "", LogLevel.ERROR, text))
+
+    def warn(self, text: str) -> None:
+        """Report a warning of the run."""
+        self.emit(Log(time.time(), "", "", LogLevel.WARN, text))
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, HostFinished):
+            self.ended.add(event.host)
+            self.failed = self.failed or event.status is FAILED
+        self.counts.add(event)
+        if not self._check:
+            self.results.add(event)

@@ -133,7 +133,7 @@ class RunRecords:
 
     def newest(self, limit: int = 50) -> list[RunRecord]:
         """Return the newest runs, newest first; all of them when `limit` is negative."""
-        rows = self._database.execute(f"SELECT {_RECORD} FROM runs ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs ORDER BY rowid DESC LIMIT ?", (limit,))
         return [RunRecord(*row) for row in rows]
 
     def find(self, name: str) -> RunRecord:

@@ -92,8 +92,14 @@ def _keep(path: Path, data: bytes) -> None:
     """Keep the zip, and no other one. If that fails, the next start builds it again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for other in path.parent.glob("bundle-*.zip"):
+        for other in (*path.parent.glob("bundle-*.zip"), *path.parent.glob(".bundle-*.zip.*")):
             other.unlink(missing_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(hashlib.sha256(data).hexdigest().encode("ascii") + data)
-        temporary.replace(path)
+        # Whoever may write it decides what runs on the hosts: private, whatever the umask is.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(hashlib.sha256(data).hexdigest().encode("ascii") + data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -71,9 +71,9 @@ class History(object):
         """
         low, high = sorted(self._runs.position(run) for run in (first, last))
         rows = self._db.execute(
-            "SELECT key, before, after FROM history WHERE run IN (SELECT run FROM runs WHERE"
-            " (started>? OR (started=? AND rowid>?)) AND (started<? OR (started=? AND rowid<=?))) ORDER BY id",
-            (low[0], low[0], low[1], high[0], high[0], high[1]),
+            "SELECT key, before, after FROM history WHERE run IN (SELECT run FROM runs WHERE rowid>? AND rowid<=?)"
+            " ORDER BY id",
+            (low, high),
         )
         found: "dict[str, JsonObject]" = {}
         for key, before, after in rows:

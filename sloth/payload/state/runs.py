@@ -47,17 +47,16 @@ class Runs(object):
             raise StoreError("run %s is ambiguous: %s" % (name, ", ".join(matching[:5])), hint="use a longer prefix")
         raise NotFound("run %s not found" % name, hint="see sloth-runner runs list --agent NAME")
 
-    def position(self, name: "str") -> "tuple[int, int]":
-        """Return where a run stands in time: (when it started, its row). Raises StoreError."""
-        row = self._db.execute("SELECT started, rowid FROM runs WHERE run=?", (self.find(name),)).fetchone()
-        return row[0], row[1]
+    def position(self, name: "str") -> "int":
+        """Return where a run stands in the order of runs. Raises StoreError."""
+        return int(self._db.execute("SELECT rowid FROM runs WHERE run=?", (self.find(name),)).fetchone()[0])
 
     def newest(self, limit: "int" = 50) -> "list[RunEntry]":
-        """Return the newest runs, newest first."""
+        """Return the newest runs, newest first: in their order, since the host's clock may have been set back."""
         from sloth.payload.kernel.findings import RunEntry
 
         statement = "SELECT %s, (SELECT count(*) FROM history WHERE history.run=runs.run) FROM runs" % ",".join(RUN)
-        rows = self._db.execute(statement + " ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+        rows = self._db.execute(statement + " ORDER BY rowid DESC LIMIT ?", (limit,))
         return [RunEntry(**dict(zip((*RUN, "changes"), row))) for row in rows]
 
 

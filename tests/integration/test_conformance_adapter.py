@@ -75,10 +75,11 @@ def test_recorded_cases_of_ansible(tmp_path: Path) -> None:
         directory.mkdir()
         for name, text in case["files"].items():
             path = directory / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text.encode("latin-1"))
             path.chmod(int(case.get("modes", {}).get(name, "0644"), 8))
         for name, target in case.get("links", {}).items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).symlink_to(target)
         args = json.dumps(case["args"]).replace("{{dir}}", str(directory)).replace("{{user}}", account)
         requests.append({"module": case["module"], "args": json.loads(args), "dir": str(directory)})

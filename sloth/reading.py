@@ -10,7 +10,7 @@ LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
 
 
 def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = False) -> bytes:
-    """Return the contents of a regular file; pipes: those of a pipe, too, such as <(command) of a shell.
+    """Return the contents of a regular file; pipes: also those of a pipe or a device, as <(command) and /dev/stdin are.
 
     Raises OSError, whose `strerror` says what is wrong: also for a directory, a device, a name that no file can have,
     and more than `limit` bytes. A device, a FIFO and some files of /proc would never come to an end.
@@ -19,7 +19,7 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
     if "\0" in name:
         raise OSError(errno.EINVAL, "the name has a NUL character in it")
     try:
-        is_pipe = pipes and stat.S_ISFIFO(os.stat(name).st_mode)
+        is_pipe = pipes and _is_stream(os.stat(name).st_mode)
         # A pipe is waited for; nothing else is.
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if is_pipe else os.O_NONBLOCK))
     except UnicodeEncodeError as error:
@@ -28,7 +28,7 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise OSError(errno.EISDIR, "it is a directory")
-        if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
+        if not (stat.S_ISREG(mode) or (pipes and _is_stream(mode))):
             raise OSError(errno.EINVAL, "it is not a regular file")
         parts: list[bytes] = []
         left = limit + 1
@@ -38,3 +38,7 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
         if left <= 0:
             raise OSError(errno.EFBIG, f"it is larger than {limit // (1024 * 1024)} MB")
         return b"".join(parts)
+
+
+def _is_stream(mode: int) -> bool:
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)

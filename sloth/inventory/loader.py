@@ -31,7 +31,7 @@ def find_inventory(options: Sequence[str]) -> tuple[Path, ...]:
     """
     for named, origin in ((options, "--inventory"), (_from_environment(), "$SLOTH_INVENTORY")):
         for name in named:
-            if not Path(name).is_file():
+            if not os.path.exists(name):  # False also for a name that cannot be one
                 raise InventoryError(f"inventory {name} not found", hint=f"{origin} names it")
         if named:
             return tuple(map(Path, named))

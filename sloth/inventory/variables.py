@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
+from sloth.reading import read_file
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -41,18 +42,20 @@ def extra_vars(assignments: Iterable[str], files: Iterable[Path]) -> JsonObject:
 def _value(text: str) -> Json:
     try:
         return tomllib.loads(f"v = {text}")["v"] if "\n" not in text else text
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
 def _file(path: Path) -> JsonObject:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, pipes=True).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(f"cannot read --values {path}: {reason}") from error
     try:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{path}: tables or lists are nested too deeply") from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}", hint="--values takes TOML, or JSON in a file named *.json") from error
     if not isinstance(values, dict):

@@ -328,14 +328,14 @@ class Program:
         what = "handler" if task.handler else "task"
         return Error(message or f"{what} {task.name} returned false", task.where, "")
 
-    def _error(self, text: str, where: str, message: str, traceback: str) -> Error:
+    def _error(self, text: str, where: str, message: str, traceback: str, line: str) -> Error:
         self._loading = False
         cause = self._raised
         if cause is not None and str(cause) == text:
             return Error(cause.message, cause.where, "", cause, cause.hint)
         if not where:
             position = _POSITION.match(text)
-            where, message = (position["where"], position["message"]) if position else (self._root.path, text)
+            where, message = (position["where"], position["message"]) if position else (line or self._root.path, text)
         undefined = _UNDEFINED.search(message)
         hint = did_you_mean(undefined[1], self._globals) if undefined else ""
         return Error(message, where, without_own_frames(traceback), hint=hint)

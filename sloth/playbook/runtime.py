@@ -33,7 +33,7 @@ class Limits:
 
     memory: int = 64 * 1024 * 1024
     instructions: int = 50_000_000
-    requests: int = 250_000
+    requests: int = 100_000
     seconds: int = 3
 
 

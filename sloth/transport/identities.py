@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +101,11 @@ def _read(path: str) -> _Identity:
 
     found = _Identity(public=_public(path), certificate=_read_certificate(f"{path}-cert.pub"))
     try:
+        info = os.stat(path)
+        if info.st_uid == os.getuid() and info.st_mode & 0o077:  # as ssh does: the owner can mend it
+            found.problem = f"is open to others (mode {stat.S_IMODE(info.st_mode):04o}) and not used, as with ssh"
+            found.hint = f"chmod 600 {path}"
+            return found
         found.key = asyncssh.read_private_key(path)
         found.public = found.key.public_data
     except FileNotFoundError:

@@ -48,6 +48,18 @@ async def test_a_key_that_the_host_refuses(servers: LoopbackFleet, one_task: Pat
     assert str(other) in error
 
 
+async def test_a_key_that_others_can_read_is_not_used(servers: LoopbackFleet, one_task: Path, tmp_path: Path) -> None:
+    """As with ssh: it may be known to others, and its owner can mend it."""
+    servers.key_file.chmod(0o644)
+    status, error = await end_of(servers.inventory_toml(), one_task, tmp_path)
+    assert status == "unreachable"
+    assert f"{servers.key_file} is open to others (mode 0644)" in error
+    assert f"chmod 600 {servers.key_file}" in error
+    servers.key_file.chmod(0o400)
+    status, error = await end_of(servers.inventory_toml(), one_task, tmp_path)
+    assert status == "changed", error
+
+
 async def test_a_changed_host_key_is_refused_even_with_accept_new(
     servers: LoopbackFleet, one_task: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,8 @@ local room = ...
 
 local getinfo, sethook, traceback = debug.getinfo, debug.sethook, debug.traceback
 local sub, clock, count_memory = string.sub, os.clock, collectgarbage
-local type, tostring, xpcall, error, min = type, tostring, xpcall, error, math.min
+local type, tostring, xpcall, error, rawequal = type, tostring, xpcall, error, rawequal
+local min, unpack = math.min, table.unpack
 local caller, config = room.caller, room.config
 
 -- The hook is called after every `config.period` instructions. It is the only way to stop `while true do end`: Lua hands
@@ -59,8 +60,8 @@ local function parts_of(text)
 end
 
 -- Run a function of the site to its end; kind: "site", "task" or "hook". Return "done" and whether its value is true;
--- "refused" and a message when a task returns false, or nil with a message; "error", the text, where, message and
--- traceback; or "memory". What it returns is kept as `value` in the table `keep`.
+-- "refused" and a message when a task returns false, or nil with a message; "error", the text, where, message, traceback
+-- and the line that raised it; or "memory" and a line. What it returns is kept as `value` in the table `keep`.
 function run(f, kind, argument, keep)
     local info = getinfo(f, "S")
     room.fallback = sub(info.source, 1, 1) == "@" and sub(info.source, 2) .. ":" .. info.linedefined or ""
@@ -71,10 +72,11 @@ function run(f, kind, argument, keep)
     local handled, report = false, nil
     local ok, value, reason = xpcall(f, function(problem)
         handled = true
-        if room.tripped and report then return report end -- what is closed on the way out fails as well, perhaps often
+        -- What is closed on the way out fails as well, perhaps often; and this function itself where the stack is full.
+        if report and (room.tripped or rawequal(problem, report)) then return report end
         local text = room.message_of(room.relocate(problem))
         local where, message = parts_of(text)
-        report = { text, where, message, traceback("", 2) }
+        report = { text, where, message, traceback("", 2), caller() }
         return report
     end, argument)
     sethook()
@@ -86,12 +88,12 @@ function run(f, kind, argument, keep)
         if keep then keep.value = value end
         return "done", value and true or false
     end
-    if type(value) == "table" then return "error", value[1], value[2], value[3], value[4] end
+    if type(value) == "table" then return "error", unpack(value, 1, 5) end
     -- Lua calls the message handler for every error but two: when memory is exhausted, and when the handler fails
     -- itself, as it may after a stack overflow. (And error("not enough memory", 0), with Lua's own text and no position,
     -- is no error but exhausted memory to Lua itself: see lua_error in its lapi.c.)
     if not handled then return "memory", room.near or room.fallback end
-    return "error", tostring(value), "", tostring(value), ""
+    return "error", tostring(value), "", tostring(value), "", room.fallback
 end
 
 return {

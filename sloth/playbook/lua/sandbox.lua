@@ -61,7 +61,7 @@ function room.ask(what, kind, ...)
     room.since = clock()
     if kind == "invoke" or kind == "fetch" then
         room.periods, room.requests, room.near = 0, 0, nil -- a long site that makes calls may run for hours
-    else
+    elseif kind ~= "declare" then
         room.count_request(1)
     end
     if not ok then error(value, 0) end

@@ -108,7 +108,7 @@ class Sessions:
             self._bundle,
             known=known.payload == self._bundle.sha256,
             python=host.python,
-            become=Become(account, self._purpose.become_password) if account else None,
+            become=Become(account, self._purpose.become_password, host.become_method) if account else None,
             timeout=BOOTSTRAP,
         )
         position = ReplicaPosition(id=known.store_id, seq=known.seq)

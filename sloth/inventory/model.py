@@ -17,6 +17,8 @@ class BecomeMethod(StrEnum):
     """How a session becomes another account."""
 
     SUDO = "sudo"
+    SU = "su"
+    DOAS = "doas"
 
 
 class HostKeyPolicy(StrEnum):

@@ -131,7 +131,7 @@ HOST_SETTINGS: Mapping[str, Setting] = {
     "python": Setting("python", _string, "the path of a Python on the host"),
     "become": Setting("become", _become, "true, false, or an account's name"),
     "become_user": Setting("become_user", _string, "an account's name"),
-    "become_method": Setting("become_method", _one_of(BecomeMethod), '"sudo" (su and doas are not supported yet)'),
+    "become_method": Setting("become_method", _one_of(BecomeMethod), _words(BecomeMethod)),
     "host_keys": Setting("host_keys", _one_of(HostKeyPolicy), '"strict" or "accept-new"'),
     "known_hosts": Setting("known_hosts", _file, "a file name"),
     "proxy_jump": Setting("proxy_jump", _string, '"user@host:port", or several with commas'),

@@ -3,7 +3,8 @@
 from sloth.inventory import Host
 from sloth.transport import bundle
 from sloth.transport.assets import Asset
-from sloth.transport.bootstrap import Become, Bootstrap
+from sloth.transport.become import Become
+from sloth.transport.bootstrap import Bootstrap
 from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
 from sloth.transport.in_flight import Sink
 from sloth.transport.local import LocalConnection

@@ -1,4 +1,4 @@
-"""Starts the payload on a host: finds a Python, becomes another account by sudo, uploads the payload if it must.
+"""Starts the payload on a host: finds a Python, becomes another account, uploads the payload if it must.
 
 The start is one command, which runs stage 1 (stage1.py).
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Callable
-from dataclasses import field
 
 from sloth.errors import BecomeError, BootstrapError, HostError, ProtocolError
-from sloth.frozen import frozen
 from sloth.payload.session import wire
 from sloth.transport import exit_errors
+from sloth.transport.become import Become
 from sloth.transport.bundle import Bundle
 from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
 from sloth.transport.outbox import Outbox
@@ -24,16 +22,8 @@ NOISE = 64 * 1024  # bytes that a login shell may print before the payload start
 READ = 256 * 1024
 
 
-@frozen
-class Become:
-    """The account to become by sudo, and the password for that (None: sudo must not want one)."""
-
-    account: str
-    password: str | None = field(default=None, repr=False)
-
-
 class Bootstrap:
-    """Starts one payload: runs stage 1, answers sudo, sends the bundle if the host lacks it."""
+    """Starts one payload: runs stage 1, gives a password, sends the bundle if the host lacks it."""
 
     def __init__(
         self,
@@ -70,10 +60,8 @@ class Bootstrap:
         await self._start(connection, outbox, upload=not self._known)
 
     async def _start(self, connection: Connection, outbox: Outbox, upload: bool) -> None:
-        become = self._become
-        account = become.account if become else None
         self._process = await self._launch(
-            connection, lambda python, prompt: command(python, account, prompt, anywhere=self._anywhere)
+            connection, lambda python, prompt: command(python, self._become, prompt, anywhere=self._anywhere)
         )
         self.uploaded = upload
         data = self._bundle.data if upload else b""
@@ -81,14 +69,14 @@ class Bootstrap:
         await outbox.begin(self._process, header + data + self._greeting)
 
     async def _launch(self, connection: Connection, line: Callable[[str | None, str], str]) -> RemoteProcess:
-        """Start the command line(python, prompt), and give sudo the password if it wants one."""
+        """Start the command line(python, prompt), and give the password if one is wanted."""
         become = self._become
-        prompt = f"sloth-{secrets.token_hex(8)}:" if become and become.password is not None else ""
+        prompt = become.prompt() if become else ""
         python = self._python or (None if become else connection.python)
         process = await self._begin(connection, line(python, prompt))
         self._process = process
         if become and prompt:
-            self._first = await self._sudo(process, prompt, become.password or "")
+            self._first = await self._answer(process, prompt, become)
         return process
 
     async def _begin(self, connection: Connection, command_line: str) -> RemoteProcess:
@@ -106,19 +94,20 @@ class Bootstrap:
 
     async def _make_directory(self, connection: Connection) -> None:
         """Let root make a directory for the account's files; whether that worked, stage 1 finds out."""
-        account = self._become.account if self._become else None
         self._anywhere = True
         with contextlib.suppress(BecomeError):  # the login account need not be allowed to become root
-            process = await self._launch(connection, lambda python, prompt: make_directory(python, account, prompt))
+            process = await self._launch(
+                connection, lambda python, prompt: make_directory(python, self._become, prompt)
+            )
             while await process.read(READ):
                 pass
             await process.wait()
         self._first = b""
 
-    async def _sudo(self, process: RemoteProcess, prompt: str, password: str) -> bytes:
-        """Answer sudo's prompt, once; return what the process printed meanwhile.
+    async def _answer(self, process: RemoteProcess, prompt: str, become: Become) -> bytes:
+        """Answer the prompt, once; return what the process printed meanwhile.
 
-        If sudo needs no password it prints no prompt: then stage 1 writes first.
+        If no password is wanted no prompt is printed: then stage 1 writes first.
         """
         prompted = asyncio.ensure_future(process.stderr_contains(prompt, 0))
         written = asyncio.ensure_future(process.read(READ))
@@ -127,17 +116,17 @@ class Bootstrap:
             await asyncio.wait({prompted, written}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
             if prompted.done() and not written.done():
                 with contextlib.suppress(OSError):
-                    await process.write(password.encode() + b"\n")
+                    await process.write((become.password or "").encode() + b"\n")
                 again = asyncio.ensure_future(process.stderr_contains(prompt, prompted.result()))
                 await asyncio.wait({again, written}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
                 if again.done():
                     process.kill()
-                    raise exit_errors.wrong_password(self.host)
+                    raise exit_errors.wrong_password(self.host, become)
             if not written.done():
                 process.kill()
                 printed = process.stderr_tail().strip()[-200:]
                 raise BecomeError(
-                    f"{self.host}: no response from sudo within {self.timeout:g} seconds"
+                    f"{self.host}: no response from {become.method} within {self.timeout:g} seconds"
                     + (f"; it printed: {printed}" if printed else ""),
                     hint="if it asks for a password in its own words, remove passprompt_override from its sudoers",
                 )
@@ -199,8 +188,7 @@ class Bootstrap:
         with contextlib.suppress(TimeoutError):
             status = await asyncio.wait_for(self.process.wait(), 5)
         printed = self.process.stderr_tail() or noise.decode("utf-8", "replace")
-        account = self._become.account if self._become else ""
-        return exit_errors.explain(self.host, status, printed, begun, account)
+        return exit_errors.explain(self.host, status, printed, begun, self._become)
 
     def kill(self) -> None:
         """End the process, if there is one."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 from sloth.errors import UsageError
 from sloth.payload.session import wire
 from sloth.transport import exit_errors
+from sloth.transport.become import Become, check_account
 
 # What stage 1 prints on stdout after wire.MARK, a line each.
 OK = b"OK\n"
@@ -187,58 +189,55 @@ make(PARENT + "/" + account.pw_name, 0o700, account.pw_uid, account.pw_gid)
 """
 
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+\Z")
-_SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?\Z")  # with "@" for accounts of a domain
 
 
-def command(python: str | None, become: str | None = None, prompt: str = "", *, anywhere: bool = False) -> str:
+def command(python: str | None, become: Become | None = None, prompt: str = "", *, anywhere: bool = False) -> str:
     """Return the command line that starts stage 1 on a host.
 
-    python: the interpreter to use (None: look for one); become: the account to become by sudo (None: nobody);
-    prompt: what sudo prints to stderr when it wants the password (empty: it must not want one); anywhere: an account
-    without a directory of its own may make one in /var/tmp. The line is safe in every login shell: single quotes around
-    characters that no shell touches. Raises UsageError for other names.
+    python: the interpreter to use (None: look for one); become: the account to become (None: nobody); prompt: see
+    Become.prompt(); anywhere: an account without a directory of its own may make one in /var/tmp. The line is safe in
+    every login shell: single quotes around characters that no shell touches. Raises UsageError for odd names.
     """
     return _command(python, f"MARK = {wire.MARK!r}\n{SOURCE}", "-" if anywhere else "", become, prompt)
 
 
-def make_directory(python: str | None, account: str | None, prompt: str = "") -> str:
+def make_directory(python: str | None, become: Become | None, prompt: str = "") -> str:
     """Return the command line that makes a directory for an account that has none in its home.
 
-    account: root makes it for this account, by sudo; None: the login account, which may be root, tries it for itself.
-    Raises UsageError.
+    become: root makes it for its account; None: the login account, which may be root, tries it for itself. Raises
+    UsageError.
     """
-    if account is not None:
-        _check_account(account)
+    if become is not None:
+        check_account(become.account)
     source = f"PARENT = {DATA!r}\n{MAKE_SOURCE}"
-    return _command(python, source, account or "", "root" if account else None, prompt)
+    root = replace(become, account="root") if become else None
+    return _command(python, source, become.account if become else "", root, prompt)
 
 
-def _command(python: str | None, source: str, argument: str, become: str | None, prompt: str) -> str:
+def _command(python: str | None, source: str, argument: str, become: Become | None, prompt: str) -> str:
     if python is not None and not PLAIN_PATH.match(python):
         raise UsageError(f"python = {python!r} is not the plain path of an interpreter")
-    candidates = python or " ".join(CANDIDATES)
-    start = "import sys,binascii,zlib;exec(zlib.decompress(binascii.a2b_base64(sys.argv[1])))"
-    arguments = f"{_packed(source)} {argument}".rstrip()
-    loop = (
-        f'for p in {candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
-        f'"$p" -I -S -E -c "{start}" {arguments}; r=$?; [ $r = {TRY_NEXT} ] || exit $r; t="$t $p"; done; '
-        f'echo "{NO_PYTHON}$t" >&2; exit 127'
-    )
+    loop = _loop(python, source, argument)
     if become is None:
         return f"sh -c '{loop}'"
-    _check_account(become)
-    how = f"-S -p {prompt}" if prompt else "-n"
-    # sudo is to speak English, since its refusals are told apart by their words; what it runs gets its own LC_ALL back.
-    sudo = f'LC_ALL=C sudo {how} -H -u {become} -- sh -c "$0" "$LC_ALL"'
+    switch = become.switch(prompt, partial(_loop, python))
+    # What switches has been told to speak English; what it runs gets its own LC_ALL back.
     restore = 'if [ "$LC_ALL" = C ]; then LC_ALL=$0; [ -n "$0" ] || unset LC_ALL; fi; '
-    return f"sh -c '{sudo}' '{restore}{loop}'"
+    return f"sh -c '{switch}' '{restore}{loop}'"
+
+
+def _loop(python: str | None, source: str, arguments: str) -> str:
+    """Return the shell command that runs `source` by `python`, or by the first interpreter that can be used."""
+    candidates = python or " ".join(CANDIDATES)
+    start = "import sys,binascii,zlib;exec(zlib.decompress(binascii.a2b_base64(sys.argv[1])))"
+    words = f"{_packed(source)} {arguments}".rstrip()
+    return (
+        f'for p in {candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
+        f'"$p" -I -S -E -c "{start}" {words}; r=$?; [ $r = {TRY_NEXT} ] || exit $r; t="$t $p"; done; '
+        f'echo "{NO_PYTHON}$t" >&2; exit 127'
+    )
 
 
 @cache
 def _packed(source: str) -> str:
     return base64.b64encode(zlib.compress(source.encode("ascii"), 9)).decode("ascii")
-
-
-def _check_account(name: str) -> None:
-    if not _SAFE_USER.match(name):
-        raise UsageError(f"become: {name!r} is not the name of an account")

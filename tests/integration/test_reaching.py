@@ -11,7 +11,7 @@ import pytest
 
 from sloth.errors import UsageError
 from sloth.inventory import Inventory
-from sloth.transport import bootstrap, bundle
+from sloth.transport import Become, bootstrap, bundle
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.command import sloth
 from tests.support.paths import PYTHONS
@@ -176,4 +176,4 @@ def test_names_that_a_shell_would_read_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
         bootstrap.command(name)
     with pytest.raises(UsageError):
-        bootstrap.command(None, name)
+        bootstrap.command(None, Become(name))

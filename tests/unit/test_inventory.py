@@ -69,7 +69,7 @@ def test_patterns(tmp_path: Path, pattern: str, names: list[str]) -> None:
     [
         ('[hosts.a]\nadress = "x"', 2, 'did you mean "address"?'),
         ('[hosts.a]\nport = "x"', 2, "port must be a port number"),
-        ("[hosts.a]\nbecome_method = 'su'", 2, "not supported yet"),
+        ("[hosts.a]\nbecome_method = 'pbrun'", 2, 'must be "sudo", "su" or "doas"'),
         ("[hosts\n", 1, "Expected"),
         ("[hosts.a]\nbecome = 'yes'", 2, "become must be true, false, or an account's name, not 'yes'"),
         ('[groups.x]\nhosts = ["nope"]\n[hosts]\nnope1 = "h"', 2, 'did you mean "nope1"?'),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sloth.inventory import BecomeMethod
 from sloth.payload.lib import host
 from sloth.transport import stage1
+from sloth.transport.become import Become
 
 
 class Ended(Exception):
@@ -105,4 +109,17 @@ def test_a_full_disk_is_an_error_and_no_reason_to_go_elsewhere(here: Machine, mo
 
 
 def test_the_line_is_short() -> None:
-    assert len(stage1.command(None, "www-data", "sloth-0123456789abcdef:")) < 2600
+    assert len(stage1.command(None, Become("www-data", "x"), "sloth-0123456789abcdef:")) < 2600
+    doas = Become("www-data", "x", BecomeMethod.DOAS)
+    assert len(stage1.command(None, doas, doas.prompt())) < 4000
+
+
+@pytest.mark.parametrize("method", BecomeMethod)
+@pytest.mark.parametrize("password", [None, "x"])
+def test_the_line_is_one_of_every_shell(method: BecomeMethod, password: str | None) -> None:
+    become = Become("www-data", password, method)
+    for line in (stage1.command(None, become, become.prompt()), stage1.make_directory(None, become, become.prompt())):
+        _, switch, _, inner, end = line.split("'")
+        assert (line.count("'"), end) == (4, "")
+        assert not re.search(r"[`\\!]", switch + inner)
+        assert subprocess.run(["sh", "-n", "-c", switch]).returncode == 0

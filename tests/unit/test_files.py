@@ -110,6 +110,26 @@ def test_tree_of_links_directories_and_absence(tmp_path: Path) -> None:
     assert execute_call("file.stat", path=str(tmp_path / "none")).values == {"exists": False}
 
 
+def test_a_directory_behind_a_link_that_leads_nowhere_is_created(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("there")
+    for status in ("changed", "unchanged"):
+        assert execute_call("file.directory", path=str(tmp_path / "link"), mode="0700").status == status
+    assert (tmp_path / "link").is_symlink()
+    assert stat.S_IMODE((tmp_path / "there").stat().st_mode) == 0o700
+
+
+def test_a_link_that_is_led_to_nothing_causes_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    path = str(tmp_path / "link")
+    for src, expected in (("a", 0), ("missing", 1), ("missing", 0), ("other", 1)):
+        host = Host(NoController(), home=str(tmp_path))
+        execute_call("file.link", on=host, path=path, src=src)
+        assert len(host.warnings) == expected, src
+    host = Host(NoController(), home=str(tmp_path))
+    execute_call("file.link", on=host, path=path, src="third", force=True)
+    assert host.warnings == []
+
+
 @pytest.mark.parametrize("cls", registry(), ids=lambda cls: cls.name)
 def test_every_module_is_documented(cls: type) -> None:
     assert cls.__doc__

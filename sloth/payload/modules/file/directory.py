@@ -16,7 +16,8 @@ OWNERS = ("owner", "group")
 class Directory(Resource):
     """Make sure that a directory exists; missing parents are created.
 
-    Other than Ansible: parents that are created get default attributes, not those of the directory.
+    Other than Ansible: parents that are created get default attributes, not those of the directory: a mode such as 1777
+    is not meant for them.
 
     Other than Ansible: `recurse` does not follow links in the directory.
     """
@@ -74,7 +75,8 @@ end})"""
     def apply(self, change: "Change") -> "None":
         assert change.after is not None
         if change.before is None:
-            files.make_directories(self.path)
+            # A link that leads nowhere yet leads to it afterwards.
+            files.make_directories(files.resolve(self.path) if self.args.follow else self.path)
         # What is below first: when a directory becomes another account's, that account can change what is in it.
         for path, desired in sorted(change.after.get("inside", {}).items(), reverse=True):
             one = Change((change.before or {})["inside"][path], desired)

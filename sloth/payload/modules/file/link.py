@@ -69,7 +69,8 @@ end})"""
         source = self._source()
         target = os.path.join(os.path.dirname(self.path), source)
         if not self.args.force:
-            if not self.args.hard and now is None and not self._exists(target):
+            is_other = now is None or now.get("target") != source
+            if not self.args.hard and is_other and not self._exists(target):
                 self.host.warn("%s points to %s, which does not exist" % (self.path, source))
             if now is not None and now["type"] != "link" and not self.args.hard:
                 raise Failed("%s exists and is not a link but a %s" % (self.path, now["type"]), hint="set force = true")

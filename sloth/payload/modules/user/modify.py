@@ -14,8 +14,8 @@ class Modify(Present):
     """Change attributes of an existing user; it is an error when the user does not exist.
 
     Other than Ansible, this is a call of its own: it never creates an account, so `system` has no effect. A missing
-    home is created only if `home` or `create_home` is given. What user.create's documentation says of passwords,
-    `expires` and `move_home` holds here, too.
+    home is created only if `home` or `create_home` is given, with `umask` (which Ansible ignores there). What
+    user.create's documentation says of passwords, `expires` and `move_home` holds here, too.
     """
 
     name = "user.modify"

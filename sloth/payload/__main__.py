@@ -72,6 +72,8 @@ def _greet(channel: "Channel") -> "messages.Hello":
     hello = channel.receive()
     if not isinstance(hello, messages.Hello):
         raise wire.WireError("the first message must be hello")
+    if "/" in hello.agent or "\0" in hello.agent:
+        raise wire.WireError("the agent's name %r is that of no file" % hello.agent)
     if hello.v != messages.VERSION:
         raise wire.WireError(
             "the controller uses version %d of the protocol, this payload %d" % (hello.v, messages.VERSION)

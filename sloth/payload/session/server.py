@@ -179,6 +179,10 @@ class Server(object):
                 rows = query(self._store, message.op, message.args, self._host, self._context)
             if is_alone:
                 self._store.commit()
+        except (KeyError, TypeError, ValueError) as error:  # of arguments that no controller sends
+            text = "the query %s cannot be answered: %s: %s" % (message.op, type(error).__name__, error)
+            self._channel.send(messages.Rows(id=message.id, error=text))
+            return
         except (StoreError, InvalidValue) as error:
             not_found = isinstance(error, NotFound)
             self._channel.send(messages.Rows(id=message.id, error=error.message, hint=error.hint, not_found=not_found))

@@ -101,19 +101,26 @@ def open_directory(path: "str") -> "int":
 
 
 def resolve(path: "str") -> "str":
-    """Return the path of what `path` means, without links. Raises Failed for a link that is not to be trusted."""
+    """Return the path of what `path` means: its last component is no link. Raises Failed for one not to be trusted.
+
+    As root, what is returned was never looked up as a whole, in which a link may have been exchanged meanwhile: each
+    link is read once, and its target is judged, whatever is at the link's own place by then.
+    """
+    if os.geteuid() != 0:
+        return os.path.realpath(path)
     for _ in range(LINKS):
         try:
             with Parent(path) as parent:
                 link = _read_link(parent.base, parent.descriptor) if parent.base else None
-                if link is None:
-                    break
-                if link[1] != 0 and os.geteuid() == 0:
-                    _check_target(path, link[1])
-                path = os.path.normpath(os.path.join(os.path.dirname(path), link[0]))
         except FileNotFoundError:
-            break
-    return os.path.realpath(path)
+            return path
+        if link is None:
+            return path
+        target = os.path.join(os.path.dirname(path), link[0].rstrip("/") or "/")
+        if link[1] != 0:
+            _check_target(path, target, link[1])
+        path = target
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def make_directories(path: "str", mode: "int" = 0o777) -> "None":
@@ -246,9 +253,9 @@ def _read_link(name: "str", directory: "int") -> "tuple[str, int] | None":
         os.close(descriptor)
 
 
-def _check_target(path: "str", owner: "int") -> "None":
-    """Raise Failed when a link leads to what its owner does not own; of a missing target the directory counts."""
-    real = os.path.realpath(path)
+def _check_target(path: "str", target: "str", owner: "int") -> "None":
+    """Raise Failed when the link at `path` leads to what its owner does not own; of what is missing, its directory."""
+    real = os.path.realpath(target)
     while not os.path.lexists(real):
         real = os.path.dirname(real)
     if os.lstat(real).st_uid != owner:

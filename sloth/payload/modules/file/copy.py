@@ -199,9 +199,10 @@ end})"""
 
     def apply(self, change: "Change") -> "Attributes":
         if not self._is_tree():
-            if self.args.follow:
-                files.resolve(self._path())  # refuses a link that is not to be trusted
-            return self.apply_entry(self._entries()[0], change, self.args.dest.endswith("/"))
+            entry = self._entries()[0]
+            if self.args.follow and not entry.is_directory:
+                entry.path = files.resolve(self._path())  # refuses a link that is not to be trusted
+            return self.apply_entry(entry, change, self.args.dest.endswith("/"))
         values = {}
         before, after = self._by_path(change.before), self._by_path(change.after)
         for entry in self._entries():

@@ -63,7 +63,7 @@ class HostSessions:
         self.open.clear()
         for session in sessions:
             await session.abort()
-        await self._context.sessions.disconnect(self._host)
+        await self._context.sessions.reconnect(self._host)
         self._calls.forget_lost()
 
     def _account(self, become: bool | str | None) -> str:

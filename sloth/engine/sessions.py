@@ -66,6 +66,7 @@ class Sessions:
         self._known = memory.known([host.name for host in hosts])
         self._connector = Connector()
         self._connections: dict[str, asyncio.Task[Connection]] = {}
+        self._lost_links: dict[str, int] = {}
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
@@ -112,7 +113,12 @@ class Sessions:
             timeout=BOOTSTRAP,
         )
         position = ReplicaPosition(id=known.store_id, seq=known.seq)
-        session = Session(connection, bootstrap, self._hello.replace(agent=host.name, replica=position), listener)
+        session = Session(
+            connection,
+            bootstrap,
+            self._hello.replace(agent=host.name, replica=position, link=self._lost_links.get(host.name, 0)),
+            listener,
+        )
         try:
             await session.open()
         except BaseException:
@@ -126,6 +132,11 @@ class Sessions:
         if host.connection is not ConnectionType.SSH:
             return await engine_connection(host)
         return await self._connector.connect(host)
+
+    async def reconnect(self, host: Host) -> None:
+        """Close the connections to `host`, which were lost; the next session makes a new one."""
+        self._lost_links[host.name] = self._lost_links.get(host.name, 0) + 1
+        await self.disconnect(host)
 
     async def disconnect(self, host: Host) -> None:
         """Close the connections to `host`, if there are any."""

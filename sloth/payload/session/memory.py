@@ -70,7 +70,7 @@ class Memory(object):
         hello = self._hello
         lock = RunLock(self._host.directory)
         lock.acquire(
-            messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin),
+            messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin, link=hello.link),
             wait,
             lambda other: self._channel.send(messages.Waiting(holder=other)),
             self._channel.cancelled,

@@ -38,6 +38,7 @@ class Hello(Message):
     adopt: "bool" = False
     readonly: "bool" = False
     lock_wait: "float" = 0.0  # seconds
+    link: "int" = 0  # how many times this run has lost its connection to the host
     replica: "ReplicaPosition | None" = None
 
 
@@ -119,6 +120,7 @@ class LockHolder(Value):
     origin: "str" = ""
     pid: "int" = 0
     since: "int" = 0
+    link: "int" = 0  # that of its Hello
 
 
 class Ready(Message):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
 POLL = 0.1  # seconds between two attempts
+PREDECESSOR = 30.0  # seconds that a session of the same run has to end after its link was lost
 
 
 class HeldByOther(Locked):
@@ -34,6 +35,7 @@ class RunLock(object):
         make_private_directory(directory)
         self.path = os.path.join(directory, "run.lock")
         self._file: "int | None" = None
+        self._is_first = False
 
     def acquire(
         self,
@@ -44,17 +46,19 @@ class RunLock(object):
     ) -> "None":
         """Take the lock for `holder`, trying for `wait` seconds. Raises HeldByOther, StoreError.
 
-        on_wait(other) is called once when another run has the lock; is_cancelled() ends the waiting. If this same run
-        has it (in another session, on this account), it need not be taken.
+        on_wait(other) is called once when another run has the lock; is_cancelled() ends the waiting. Sessions of one
+        run on one account have it together. Those over a link that was lost meanwhile are asked to end, and waited for:
+        they may not have noticed, and still be at work.
         """
         file = self._open()
         end = time.monotonic() + wait
-        is_reported = False
-        while not self._try(file):
+        is_reported = is_asked = False
+        while not self._take(file, holder):
             other = _read(file)
-            if other.run and other.run == holder.run:
-                os.close(file)
-                return
+            if not is_asked and other.run and other.run == holder.run:
+                is_asked = True
+                end = max(end, time.monotonic() + PREDECESSOR)
+                _ask_to_end(other)
             if time.monotonic() >= end or is_cancelled():
                 os.close(file)
                 raise HeldByOther(other)
@@ -63,6 +67,22 @@ class RunLock(object):
                 on_wait(other)
             time.sleep(POLL)
         self._file = file
+
+    def _take(self, file: "int", holder: "LockHolder") -> "bool":
+        """Take the lock alone, or share it with other sessions of the run; return whether that worked."""
+        if self._try(file, fcntl.LOCK_EX):
+            self._write_note(file, holder)
+            # From now on it is shared, so that further sessions of this run can have it until the last of them ends.
+            self._is_first = self._try(file, fcntl.LOCK_SH)
+            return self._is_first
+        if not _is_sibling(_read(file), holder) or not self._try(file, fcntl.LOCK_SH):
+            return False
+        if _is_sibling(_read(file), holder):
+            return True
+        fcntl.flock(file, fcntl.LOCK_UN)  # it changed hands between the two looks
+        return False
+
+    def _write_note(self, file: "int", holder: "LockHolder") -> "None":
         note = json.dumps(holder.replace(pid=os.getpid(), since=int(time.time())).plain()).encode("ascii")
         try:
             os.ftruncate(file, 0)
@@ -90,9 +110,9 @@ class RunLock(object):
             "the lock file %s is not a regular file" % self.path, hint="look at what it is, and remove it on the host"
         )
 
-    def _try(self, file: "int") -> "bool":
+    def _try(self, file: "int", kind: "int") -> "bool":
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
@@ -103,16 +123,31 @@ class RunLock(object):
     @property
     def is_held(self) -> "bool":
         """Whether this session has the lock itself, and not another one of its run."""
-        return self._file is not None
+        return self._file is not None and self._is_first
 
     def release(self) -> "None":
         """Give the lock back, if it was taken."""
         if self._file is not None:
             try:
-                os.ftruncate(self._file, 0)
+                if self._try(self._file, fcntl.LOCK_EX):  # else another session of this run goes on
+                    os.ftruncate(self._file, 0)
             finally:
                 os.close(self._file)
                 self._file = None
+
+
+def _is_sibling(other: "LockHolder", holder: "LockHolder") -> "bool":
+    """Return whether both are sessions of one run over the same link."""
+    return bool(other.run) and (other.run, other.link) == (holder.run, holder.link)
+
+
+def _ask_to_end(other: "LockHolder") -> "None":
+    """Let a session end as it does when its controller is lost: it interrupts what it runs, and records what it did."""
+    try:
+        if other.pid > 1:
+            os.kill(other.pid, 15)
+    except OSError:  # it has ended, or it is another account's
+        pass
 
 
 def _read(file: "int") -> "LockHolder":

@@ -1,0 +1,58 @@
+"""Who may have the run lock at the same time: the sessions of one run over one link, and nobody else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sloth.payload.session.messages import LockHolder
+from sloth.payload.session.run_lock import HeldByOther, RunLock
+
+OURS = LockHolder(run="ours", who="me")
+OTHER = LockHolder(run="other", who="you")
+
+
+def acquire(directory: Path, holder: LockHolder, wait: float = 0) -> RunLock:
+    lock = RunLock(str(directory))
+    lock.acquire(holder, wait, lambda other: None, lambda: False)
+    return lock
+
+
+def test_the_last_session_of_a_run_gives_the_lock_back(tmp_path: Path) -> None:
+    first = acquire(tmp_path, OURS)
+    sibling = acquire(tmp_path, OURS)
+    assert (first.is_held, sibling.is_held) == (True, False)
+    for lock in (first, sibling):
+        with pytest.raises(HeldByOther) as error:
+            acquire(tmp_path, OTHER)
+        assert (error.value.holder.run, error.value.holder.who) == ("ours", "me")
+        lock.release()
+    other = acquire(tmp_path, OTHER)
+    assert other.is_held
+    other.release()
+    assert Path(other.path).read_bytes() == b""
+
+
+def test_a_session_over_a_lost_link_is_asked_to_end_and_waited_for(tmp_path: Path) -> None:
+    program = (
+        "import signal, sys, time\n"
+        "from sloth.payload.session.messages import LockHolder\n"
+        "from sloth.payload.session.run_lock import RunLock\n"
+        "lock = RunLock(sys.argv[1])\n"
+        "lock.acquire(LockHolder(run='ours'), 0, print, lambda: False)\n"
+        "print('held', flush=True)\n"
+        "signal.sigwait([signal.SIGTERM])\n"
+        "time.sleep(0.5)\n"
+        "open(sys.argv[1] + '/ended', 'w').close()\n"
+    )
+    blocked = f"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n{program}"
+    former = subprocess.Popen([sys.executable, "-c", blocked, str(tmp_path)], stdout=subprocess.PIPE)
+    assert former.stdout is not None
+    assert former.stdout.readline() == b"held\n"
+    lock = acquire(tmp_path, OURS.replace(link=1))
+    assert (tmp_path / "ended").exists()
+    assert lock.is_held
+    former.communicate(timeout=30)

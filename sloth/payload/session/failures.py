@@ -3,15 +3,16 @@
 import os
 import traceback
 
-from sloth.payload.kernel.errors import Failed, PayloadError, StoreError
+from sloth.payload.kernel.errors import Failed, NotFound, PayloadError, StoreError
 from sloth.payload.kernel.status import FailureKind
-from sloth.payload.session.messages import Fail
+from sloth.payload.session.messages import Fail, Rows
 from sloth.payload.session.run_lock import HeldByOther
 from sloth.payload.session.wire import WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sloth.payload.lib.host import Host
+    from sloth.payload.session.messages import StateQuery
 
 DETAIL = 8000  # characters of a traceback, from its end
 
@@ -39,6 +40,16 @@ def explain(error: "Exception", host: "Host") -> "tuple[str, str, str]":
         "this is a defect of sloth-runner or of a custom module",
         _traceback(error),
     )
+
+
+def explain_query(query: "StateQuery", error: "Exception") -> "Rows":
+    """Return the answer to a query that cannot be answered."""
+    if isinstance(error, PayloadError):
+        not_found = isinstance(error, NotFound)
+        return Rows(id=query.id, error=error.message, hint=error.hint, not_found=not_found)
+    # It has arguments that no controller sends.
+    text = "the query %s cannot be answered: %s: %s" % (query.op, type(error).__name__, error)
+    return Rows(id=query.id, error=text)
 
 
 def fail_message(error: "Exception") -> "Fail":

@@ -4,7 +4,7 @@ import os
 import sys
 
 from sloth.payload.kernel.converge import timed, unrecorded
-from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, NotFound, StoreError
+from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, StoreError
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
@@ -179,13 +179,10 @@ class Server(object):
                 rows = query(self._store, message.op, message.args, self._host, self._context)
             if is_alone:
                 self._store.commit()
-        except (KeyError, TypeError, ValueError) as error:  # of arguments that no controller sends
-            text = "the query %s cannot be answered: %s: %s" % (message.op, type(error).__name__, error)
-            self._channel.send(messages.Rows(id=message.id, error=text))
-            return
-        except (StoreError, InvalidValue) as error:
-            not_found = isinstance(error, NotFound)
-            self._channel.send(messages.Rows(id=message.id, error=error.message, hint=error.hint, not_found=not_found))
+        except (StoreError, InvalidValue, KeyError, TypeError, ValueError) as error:
+            from sloth.payload.session import failures
+
+            self._channel.send(failures.explain_query(message, error))
             return
         self._send_pages(rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))

@@ -58,7 +58,6 @@ def call(
     become_user: str | None,
     forks: int,
     modules: str | None,
-    ask_become_pass: bool,
     lock_wait: float,
 ) -> int:
     """Make one call on some hosts, and record it like one of a site.
@@ -81,7 +80,7 @@ def call(
         forks=forks,
         lock_wait=lock_wait,
         custom=files,
-        become_password=parameters.become_password(ask_become_pass),
+        passwords=parameters.passwords(),
     )
     return execute(
         site, everything, selected, options, tasks=(module,), output=output, diff=diff, verbose=verbose or 1,
@@ -109,7 +108,6 @@ def exec_(
     become: bool,
     become_user: str | None,
     forks: int,
-    ask_become_pass: bool,
     lock_wait: float,
 ) -> int:
     """Run a command on some hosts; hosts with the same output are shown together.
@@ -127,7 +125,7 @@ def exec_(
     site = one_call("exec.run", args, become_user or become or None)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, hosts, "HOSTS")
-    options = Options(forks=forks, lock_wait=lock_wait, become_password=parameters.become_password(ask_become_pass))
+    options = Options(forks=forks, lock_wait=lock_wait, passwords=parameters.passwords())
     reporter = GroupedDocument if output == "json" else Grouped
     return execute(
         site, everything, selected, options, tasks=("exec.run",), reporter=reporter(sys.stdout, sys.stderr)

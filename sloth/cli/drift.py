@@ -57,7 +57,7 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
 @click.option("-D", "--diff", is_flag=True, help="Show the differences: - as it was applied, + as it was found.")
 @click.option("--exit-code", is_flag=True, help="Exit with status 3 when there is drift.")
 @parameters.MODULES
-@parameters.ASK_PASSWORD
+@parameters.PASSWORDS
 @parameters.FORKS
 def drift(
     inventory: tuple[str, ...],
@@ -66,7 +66,6 @@ def drift(
     diff: bool,
     exit_code: bool,
     modules: str | None,
-    ask_become_pass: bool,
     forks: int,
 ) -> int:
     """Show what no longer matches what was last applied. No site is needed, and nothing is changed.
@@ -75,7 +74,7 @@ def drift(
     --exit-code); 4 when a host was unreachable.
     """
     query = Query(
-        become_password=parameters.become_password(ask_become_pass),
+        passwords=parameters.passwords(),
         forks=forks,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )

@@ -27,14 +27,13 @@ CALL = "facts.gather"
 @parameters.INVENTORY
 @parameters.LIMIT
 @parameters.TABLE_OR_JSON
-@parameters.ASK_PASSWORD
+@parameters.PASSWORDS
 @parameters.FORKS
 def facts(
     names: tuple[str, ...],
     inventory: tuple[str, ...],
     limit: tuple[str, ...],
     output: str,
-    ask_become_pass: bool,
     forks: int,
 ) -> int:
     """Show facts of hosts. A site finds them in the global `facts`.
@@ -43,7 +42,7 @@ def facts(
     failed, 4 when a host was unreachable.
     """
     hosts = parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")
-    query = Query(become_password=parameters.become_password(ask_become_pass), forks=forks)
+    query = Query(passwords=parameters.passwords(), forks=forks)
     answers = asyncio.run(query.calls([Agent(host) for host in hosts], CALL))
     errors = {host: answer for host, answer in answers.items() if isinstance(answer, SlothError)}
     found = {host: answer for host, answer in answers.items() if not isinstance(answer, SlothError)}

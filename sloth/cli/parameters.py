@@ -15,6 +15,7 @@ import click
 
 from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
+from sloth.passwords import Passwords
 from sloth.state.keys import Keys
 
 # A command's function. Its parameters are those that its decorators declare, which no type can say: hence Any here.
@@ -72,9 +73,6 @@ MODULES = click.option(
     type=click.Path(exists=True, file_okay=False),
     help="The directory of your own modules. Default: modules/ beside the site; without a site, ./modules.",
 )
-ASK_PASSWORD = click.option(
-    "-K", "--ask-become-pass", is_flag=True, help="Ask for the password of sudo, once for all hosts."
-)
 FORKS = click.option(
     "--forks", type=click.IntRange(1), default=50, show_default=True, help="How many hosts to work on at the same time."
 )
@@ -94,6 +92,13 @@ JUNIT = click.option("--junit", metavar="FILE", help="Also write the result to F
 CHECK = click.option("-C", "--check", is_flag=True, help="Show what would change, but change nothing.")
 DIFF = click.option("-D", "--diff", is_flag=True, help="Show the differences in files and attributes.")
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+
+
+_ASKED = "sloth.cli.asked"  # of the context: option -> whether it was given
+
+
+def _note(context: click.Context, option: click.Parameter, is_given: bool) -> None:
+    context.meta.setdefault(_ASKED, {})[option.name] = is_given
 
 
 def output(*kinds: str, default: str | None = "table", name: str = "output", short: bool = True) -> Decorator:
@@ -143,9 +148,27 @@ def collect(parameter: str, cls: Callable[..., object], *options: Decorator) -> 
     return decorate
 
 
+PASSWORDS = combine(
+    click.option(
+        "-k",
+        "--ask-pass",
+        is_flag=True,
+        expose_value=False,
+        callback=_note,
+        help="Ask for the SSH password, once for all hosts.",
+    ),
+    click.option(
+        "-K",
+        "--ask-become-pass",
+        is_flag=True,
+        expose_value=False,
+        callback=_note,
+        help="Ask for the password of sudo, su or doas, once for all hosts.",
+    ),
+)
 running = combine(
     FORKS,
-    ASK_PASSWORD,
+    PASSWORDS,
     click.option(
         "--lock-wait",
         type=click.FloatRange(0),
@@ -244,6 +267,22 @@ def _ask_passphrase(again: bool) -> str:
     return passphrase
 
 
-def become_password(ask: bool) -> str | None:
-    """Return the password of sudo, asked for on the terminal; None unless `ask`."""
-    return getpass.getpass("become password: ") if ask else None
+def passwords() -> Passwords:
+    """Return the passwords that the options of the running command want, asked for on the terminal."""
+    wanted = click.get_current_context().meta.get(_ASKED, {})
+    login = _ask_password("SSH password: ", "-k") if wanted.get("ask_pass") else None
+    if not wanted.get("ask_become_pass"):
+        return Passwords(login)
+    default = "" if login is None else " [that of SSH]"
+    return Passwords(login, _ask_password(f"become password{default}: ", "-K") or login)
+
+
+def _ask_password(prompt: str, option: str) -> str:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        raise UsageError(
+            f"there is no terminal to ask for the password of {option} on",
+            hint="set password_env or become_password_command in the inventory",
+        ) from None
+    return getpass.getpass(prompt)

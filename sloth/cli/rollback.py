@@ -53,7 +53,7 @@ HANDLER_WORDS = {
 @parameters.YES
 @parameters.TABLE_OR_JSON
 @parameters.MODULES
-@parameters.ASK_PASSWORD
+@parameters.PASSWORDS
 @parameters.FORKS
 def rollback(
     run: str,
@@ -65,7 +65,6 @@ def rollback(
     yes: bool,
     output: str,
     modules: str | None,
-    ask_become_pass: bool,
     forks: int,
 ) -> int:
     """Take back what a run has changed.
@@ -84,7 +83,7 @@ def rollback(
     if run == "last" or len(run) < RUN_ID:
         run = _find_run(run)
     query = Query(
-        become_password=parameters.become_password(ask_become_pass),
+        passwords=parameters.passwords(),
         forks=forks,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )
@@ -100,7 +99,7 @@ def rollback(
         new_run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         query = Query(
             write=True, run=new_run, site=f"rollback of {run}", forks=forks, custom=query.custom,
-            become_password=query.become_password, warn=warn,
+            passwords=query.passwords, warn=warn,
         )  # fmt: skip
         answers = {**answers, **_roll_back(able, query, run, force=force)}
     if output == "json":

@@ -38,7 +38,6 @@ class SiteOptions:
     extra: tuple[str, ...]
     values: tuple[str, ...]
     forks: int
-    ask_become_pass: bool
     lock_wait: float
     modules: str | None
     key_file: str | None
@@ -119,7 +118,7 @@ def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: 
         custom=custom.load(*parameters.modules_directories(given.modules, *program.directories)),
         prune=prune,
         keys=parameters.keys(given.key_file, given.passphrase),
-        become_password=parameters.become_password(given.ask_become_pass),
+        passwords=parameters.passwords(),
     )
     is_asking = prune and not yes
     return execute(

@@ -73,7 +73,7 @@ def rm(patterns: tuple[str, ...], untracked: bool, yes: bool, source: Source) ->
     confirm(f"Delete {count(total, 'state')}?", yes)
     deleted = 0
     for agent, keys in chosen.items():
-        one = Source(agent, inventory=source.inventory, become_password=source.become_password)
+        one = Source(agent, inventory=source.inventory, passwords=source.passwords)
         for key in keys:
             deleted += sum(sum(answer) for answer in one.query(queries.delete_record(key), write=True).values())
     return _finish(source, {"deleted": deleted}, f"deleted {count(deleted, 'state')}")
@@ -141,7 +141,7 @@ def check(source: Source) -> int:
     from sloth.cli.drift import find_drift
     from sloth.engine.query import Query
 
-    answers = find_drift(source.pattern, source.inventory, Query(become_password=source.become_password))
+    answers = find_drift(source.pattern, source.inventory, Query(passwords=source.passwords))
     different = [
         (agent, row)
         for agent, answer in answers.items()

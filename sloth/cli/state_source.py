@@ -13,6 +13,7 @@ import click
 from sloth.cli import parameters
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.errors import SlothError, StateError, UsageError
+from sloth.passwords import Passwords
 from sloth.state import queries
 from sloth.state.local import LOCAL, LocalState, query_replica
 from sloth.state.queries import StateQuery
@@ -48,13 +49,11 @@ def state_options(command: parameters.Command) -> parameters.Command:
     @click.option("--cached", is_flag=True, help="Use the controller's copy as of the last run; do not connect.")
     @parameters.AGENT_INVENTORY
     @parameters.TABLE_OR_JSON
-    @parameters.ASK_PASSWORD
+    @parameters.PASSWORDS
     @functools.wraps(command)
-    def with_source(
-        agent: str, cached: bool, inventory: tuple[str, ...], output: str, ask_become_pass: bool, **others: Any
-    ) -> Any:
-        password = parameters.become_password(ask_become_pass)
-        return command(source=Source(agent, cached, inventory, output == "json", password), **others)
+    def with_source(agent: str, cached: bool, inventory: tuple[str, ...], output: str, **others: Any) -> Any:
+        passwords = parameters.passwords()
+        return command(source=Source(agent, cached, inventory, output == "json", passwords), **others)
 
     options: parameters.Command = with_source
     return options
@@ -76,7 +75,7 @@ class Source:
     cached: bool = False
     inventory: tuple[str, ...] = ()
     json: bool = False
-    become_password: str | None = field(default=None, repr=False)
+    passwords: Passwords = field(default_factory=Passwords)
     errors: dict[str, SlothError] = field(default_factory=dict)
 
     def refuse_replica(self) -> None:
@@ -121,7 +120,7 @@ class Source:
     def _query_hosts(self, query: StateQuery[T], write: bool) -> Mapping[str, list[T] | SlothError]:
         from sloth.engine.query import Query
 
-        settings = Query(write=write, warn=warn, become_password=self.become_password)
+        settings = Query(write=write, warn=warn, passwords=self.passwords)
         return asyncio.run(settings.states(self.agents(), query))
 
     def _query_replicas(self, query: StateQuery[T]) -> Mapping[str, list[T] | SlothError]:

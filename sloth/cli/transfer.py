@@ -18,6 +18,7 @@ from sloth.cli.state_source import AGENT, Source
 from sloth.engine.query import Agent, Query, query_state
 from sloth.engine.sessions import who
 from sloth.errors import SlothError, UsageError
+from sloth.passwords import Passwords
 from sloth.state import queries
 from sloth.state.export import TABLES, Reader, Writer, pages, writing
 from sloth.state.export import rekey as rekey_file
@@ -34,7 +35,7 @@ class Ask(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def _open(agent: Agent | None, write: bool, password: str | None) -> AsyncIterator[Ask]:
+async def _open(agent: Agent | None, write: bool, passwords: Passwords) -> AsyncIterator[Ask]:
     """Open the state of an agent (None: of this machine) for queries."""
     if agent is None:
         with LocalState(write, warn) as state:
@@ -44,7 +45,7 @@ async def _open(agent: Agent | None, write: bool, password: str | None) -> Async
 
             yield ask_local
         return
-    async with Query(write=write, warn=warn, become_password=password).session(agent) as session:
+    async with Query(write=write, warn=warn, passwords=passwords).session(agent) as session:
 
         async def ask_host(query: StateQuery[T]) -> list[T]:
             return await query_state(session, query)
@@ -65,10 +66,9 @@ def _agents(pattern: str, inventory: tuple[str, ...]) -> dict[str, Agent | None]
 @click.option("--encrypt", is_flag=True, help="Encrypt it with your key, or a passphrase.")
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
-@parameters.ASK_PASSWORD
+@parameters.PASSWORDS
 def export(
     agent: str, inventory: tuple[str, ...], path: str, encrypt: bool, key_file: str | None, passphrase: bool,
-    ask_become_pass: bool,
 ) -> None:  # fmt: skip
     """Write whole states (records, history, runs, pending handlers) to one file.
 
@@ -77,22 +77,22 @@ def export(
     """
     keys = parameters.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
     agents = _agents(agent, inventory)
-    password = parameters.become_password(ask_become_pass)
+    passwords = parameters.passwords()
     # The key of the hashes of secrets is itself a secret, so a file that is not encrypted leaves it out.
     tables = [table for table in TABLES if keys is not None or table != "meta"]
     total = 0
     with writing(Path(path), list(agents), keys, {"by": who(), "origin": socket.gethostname()}) as writer:
         for name, one in agents.items():
-            total += asyncio.run(_export(name, one, tables, writer, password))
+            total += asyncio.run(_export(name, one, tables, writer, passwords))
     click.echo(f"wrote {total} rows of {', '.join(agents)} to {path}{', encrypted' if keys else ''}", err=True)
 
 
 async def _export(
-    name: str, agent: Agent | None, tables: Sequence[str], writer: Writer, password: str | None
+    name: str, agent: Agent | None, tables: Sequence[str], writer: Writer, passwords: Passwords
 ) -> int:  # fmt: skip
     """Write the tables of one state; return the number of rows."""
     total = 0
-    async with _open(agent, False, password) as ask:
+    async with _open(agent, False, passwords) as ask:
         for table in tables:
             after = 0
             while rows := await ask(queries.dump_rows(table, after)):
@@ -113,10 +113,10 @@ async def _export(
 @parameters.output("table", "json", short=False)
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
-@parameters.ASK_PASSWORD
+@parameters.PASSWORDS
 def import_(
     path: str, agent: str | None, inventory: tuple[str, ...], way: str | None, check: bool, yes: bool, output: str,
-    key_file: str | None, passphrase: bool, ask_become_pass: bool,
+    key_file: str | None, passphrase: bool,
 ) -> None:  # fmt: skip
     """Restore states from an export: all of them or none.
 
@@ -131,8 +131,8 @@ def import_(
     agents = {name: _agents(target, inventory)[target] for name, target in names.items()}
     if way == "replace" and not check:
         confirm(f"Replace the state of {', '.join(names.values())} by that of {path}?", yes)
-    password = parameters.become_password(ask_become_pass)
-    loaded = asyncio.run(_import(reader, agents, way == "replace", check, password))
+    passwords = parameters.passwords()
+    loaded = asyncio.run(_import(reader, agents, way == "replace", check, passwords))
     if output == "json":
         document = {
             names[name]: {"rows": counts.get(name, {}), "added": one.added, "altered": one.altered}
@@ -157,13 +157,13 @@ def _targets(names: Sequence[str], pattern: str | None) -> dict[str, str]:
 
 
 async def _import(
-    reader: Reader, agents: Mapping[str, Agent | None], replace: bool, check: bool, password: str | None
+    reader: Reader, agents: Mapping[str, Agent | None], replace: bool, check: bool, passwords: Passwords
 ) -> dict[str, Loaded]:
     loaded = {name: Loaded() for name in agents}
     async with contextlib.AsyncExitStack() as stack:
         states: dict[str, Ask] = {}
         for name, agent in agents.items():
-            states[name] = await stack.enter_async_context(_open(agent, True, password))
+            states[name] = await stack.enter_async_context(_open(agent, True, passwords))
         try:
             if replace:
                 for ask in states.values():

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
+from sloth.passwords import Passwords
 from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Options:
     prune: bool = False
     adopt: bool = False
     keys: Keys = field(default_factory=Keys, repr=False)
-    become_password: str | None = field(default=None, repr=False)
+    passwords: Passwords = Passwords()
 
     def selects(self, tags: tuple[str, ...]) -> bool:
         """Return whether a task with these tags runs. "always" and "never" mean what they do in Ansible."""

@@ -61,7 +61,7 @@ async def _gather(context: RunContext, host: Host) -> JsonObject:
     from sloth.engine.query import Agent, Query  # few sites ask for other hosts
 
     options = context.options
-    query = Query(become_password=options.become_password, custom=options.custom)
+    query = Query(passwords=options.passwords, custom=options.custom)
     (answer,) = (await query.calls([Agent(host)], "facts.gather")).values()
     if isinstance(answer, SlothError):
         raise answer

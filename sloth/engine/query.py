@@ -13,6 +13,7 @@ from sloth.engine.sessions import Purpose, Sessions
 from sloth.errors import CallError, HostError, SlothError
 from sloth.frozen import frozen
 from sloth.inventory import Host
+from sloth.passwords import Passwords
 from sloth.payload.kernel.status import Status
 from sloth.payload.session.messages import Call
 from sloth.state.memory import Memory
@@ -45,7 +46,7 @@ class Query:
     """How to query. write: take the host's run lock; run, site: under which the host records what is done."""
 
     write: bool = False
-    become_password: str | None = field(default=None, repr=False)
+    passwords: Passwords = Passwords()
     forks: int = 50
     run: str = "state command"
     site: str = ""
@@ -89,7 +90,7 @@ class Query:
             run=self.run,
             site=self.site,
             readonly=not self.write,
-            become_password=self.become_password,
+            passwords=self.passwords,
             custom=self.custom,
         )
         memory = Memory()

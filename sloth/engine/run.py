@@ -85,7 +85,7 @@ class Run:
             check=options.check,
             adopt=options.adopt,
             lock_wait=options.lock_wait,
-            become_password=options.become_password,
+            passwords=options.passwords,
             custom=options.custom,
         )
         self._context = RunContext(

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from sloth.errors import BecomeError
 from sloth.frozen import frozen
 from sloth.inventory import ConnectionType, Host
+from sloth.passwords import Passwords
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
 from sloth.state.memory import Known, Memory
@@ -27,6 +29,7 @@ from sloth.transport import (
     Session,
     bundle,
     engine_connection,
+    printed_password,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class Purpose:
     adopt: bool = False
     readonly: bool = False
     lock_wait: float = 10.0
-    become_password: str | None = field(default=None, repr=False)
+    passwords: Passwords = Passwords()
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -64,9 +67,10 @@ class Sessions:
         self._purpose = purpose
         self._memory = memory
         self._known = memory.known([host.name for host in hosts])
-        self._connector = Connector()
+        self._connector = Connector(purpose.passwords.login)
         self._connections: dict[str, asyncio.Task[Connection]] = {}
         self._lost_links: dict[str, int] = {}
+        self._printed: dict[str, asyncio.Task[str]] = {}  # by become_password_command
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
@@ -104,12 +108,15 @@ class Sessions:
     async def _start(self, connection: Connection, host: Host, account: str, listener: Listener) -> Session:
         """Start a payload over a connection. Raises HostError."""
         known = self.known(agent_name(host, account))
+        become: Become | None = None
+        if account:
+            become = Become(account, await self._become_password(host), host.become_method)
         bootstrap = Bootstrap(
             host.name,
             self._bundle,
             known=known.payload == self._bundle.sha256,
             python=host.python,
-            become=Become(account, self._purpose.become_password, host.become_method) if account else None,
+            become=become,
             timeout=BOOTSTRAP,
         )
         position = ReplicaPosition(id=known.store_id, seq=known.seq)
@@ -125,6 +132,18 @@ class Sessions:
             await session.abort()
             raise
         return session
+
+    async def _become_password(self, host: Host) -> str | None:
+        """Return the password for becoming another account on `host`, None if there is none. Raises BecomeError."""
+        command = host.become_password_command
+        if self._purpose.passwords.become is not None or command is None:
+            return self._purpose.passwords.become
+        if command not in self._printed:  # all hosts share it, and the user may be asked for something
+            self._printed[command] = asyncio.create_task(printed_password(command))
+        try:
+            return await asyncio.shield(self._printed[command])
+        except BecomeError as error:
+            raise BecomeError(f"{host.name}: {error.message}", hint=error.hint) from error
 
     async def _connect(self, host: Host) -> Connection:
         if host.connection is ConnectionType.LOCAL:

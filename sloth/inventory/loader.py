@@ -18,8 +18,8 @@ from sloth.suggest import did_you_mean
 
 _TABLES = ("defaults", "hosts", "groups")
 _SAME_IN_HOST = (
-    "port", "user", "identity_files", "python", "become_method", "host_keys", "known_hosts", "proxy_jump",
-    "ssh_config", "connect_timeout", "connection", "password_env",
+    "port", "user", "identity_files", "python", "become_method", "become_password_command", "host_keys", "known_hosts",
+    "proxy_jump", "ssh_config", "connect_timeout", "connection", "password_env",
 )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ class Host:
 
     Attributes:
         become: the account that tasks run as; None for the account of the login.
+        become_password_command: a shell command of this machine that prints the password for that.
         connect_timeout: in seconds.
         ssh_config: the path of a configuration file; None for the user's own, False for none.
         origins: the origin of each setting, of each variable as "vars.NAME": "inventory.toml:12 (group web)", and as
@@ -60,6 +61,7 @@ class Host:
     python: str | None = None
     become: str | None = None
     become_method: BecomeMethod = BecomeMethod.SUDO
+    become_password_command: str | None = None
     host_keys: HostKeyPolicy = HostKeyPolicy.STRICT
     known_hosts: str | None = None
     proxy_jump: str | None = None

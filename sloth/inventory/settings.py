@@ -32,6 +32,7 @@ class Settings:
     become: bool | str | None = None
     become_user: str | None = None
     become_method: BecomeMethod | None = None
+    become_password_command: str | None = None
     host_keys: HostKeyPolicy | None = None
     known_hosts: str | None = None
     proxy_jump: str | None = None
@@ -132,6 +133,7 @@ HOST_SETTINGS: Mapping[str, Setting] = {
     "become": Setting("become", _become, "true, false, or an account's name"),
     "become_user": Setting("become_user", _string, "an account's name"),
     "become_method": Setting("become_method", _one_of(BecomeMethod), _words(BecomeMethod)),
+    "become_password_command": Setting("become_password_command", _string, "a command"),
     "host_keys": Setting("host_keys", _one_of(HostKeyPolicy), '"strict" or "accept-new"'),
     "known_hosts": Setting("known_hosts", _file, "a file name"),
     "proxy_jump": Setting("proxy_jump", _string, '"user@host:port", or several with commas'),

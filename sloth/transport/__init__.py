@@ -3,7 +3,7 @@
 from sloth.inventory import Host
 from sloth.transport import bundle
 from sloth.transport.assets import Asset
-from sloth.transport.become import Become
+from sloth.transport.become import Become, printed_password
 from sloth.transport.bootstrap import Bootstrap
 from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
 from sloth.transport.in_flight import Sink
@@ -25,6 +25,7 @@ __all__ = [
     "Sink",
     "bundle",
     "engine_connection",
+    "printed_password",
 ]
 
 

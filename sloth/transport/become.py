@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import secrets
 from collections.abc import Callable
 from dataclasses import field
 
-from sloth.errors import UsageError
+from sloth.errors import BecomeError, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import BecomeMethod
 
+COMMAND = 120.0  # seconds for become_password_command, which may ask its user for something
 _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?\Z")  # with "@" for accounts of a domain
 
 
@@ -54,6 +57,24 @@ def check_account(name: str) -> None:
     """Raise UsageError for what is not the name of an account."""
     if not _SAFE_USER.match(name):
         raise UsageError(f"become: {name!r} is not the name of an account")
+
+
+async def printed_password(command: str) -> str:
+    """Return the first line that a shell command of this machine prints. Raises BecomeError."""
+    process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(COMMAND):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise BecomeError(f"become_password_command did not end within {COMMAND:g} seconds") from None
+    line = output.partition(b"\n")[0].removesuffix(b"\r").decode("utf-8", "surrogateescape")
+    if process.returncode != 0 or not line:
+        what = f"ended with exit status {process.returncode}" if process.returncode else "printed nothing"
+        raise BecomeError(f"become_password_command {what}", hint=f"it is: {command}")
+    return line
 
 
 # doas reads the password from its terminal and nowhere else, so this gives it one. When it asks, this prints the prompt

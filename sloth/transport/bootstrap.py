@@ -116,7 +116,7 @@ class Bootstrap:
             await asyncio.wait({prompted, written}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
             if prompted.done() and not written.done():
                 with contextlib.suppress(OSError):
-                    await process.write((become.password or "").encode() + b"\n")
+                    await process.write((become.password or "").encode("utf-8", "surrogateescape") + b"\n")
                 again = asyncio.ensure_future(process.stderr_contains(prompt, prompted.result()))
                 await asyncio.wait({again, written}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
                 if again.done():

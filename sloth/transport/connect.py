@@ -189,8 +189,7 @@ class ConnectAttempt:
                 given[option] = target.authentication[keyword] not in ("no", "false")
         if "preferredauthentications" in target.authentication:
             given["preferred_auth"] = target.authentication["preferredauthentications"]
-        if host.password_env:
-            given["password"] = os.environ.get(host.password_env)
+        given["password"] = os.environ.get(host.password_env) if host.password_env else self._connector.password
         given.update(self._connector.identities.options(self._host, target))
         return given
 
@@ -209,7 +208,9 @@ class ConnectAttempt:
     def _denied(self, error: Exception) -> Unreachable:
         host = self._host
         tried, hint = self._connector.identities.describe(host, self._target)
-        if host.password_env:
+        if host.password_env is None and self._connector.password is not None:
+            tried.append("the password")
+        elif host.password_env:
             known = os.environ.get(host.password_env)
             tried.append("the password" if known else f"no password, since ${host.password_env} is not set")
         return AuthError(

@@ -122,8 +122,9 @@ class SshConnection:
 class Connector:
     """Opens connections for a whole run; private keys and known_hosts files are read once."""
 
-    def __init__(self, connects: int = CONNECTS) -> None:
-        """connects: how many are opened at once."""
+    def __init__(self, password: str | None = None, connects: int = CONNECTS) -> None:
+        """password: for every host without one of its own; connects: how many are opened at once."""
+        self.password = password
         self._slots = asyncio.Semaphore(connects)
         self._known_hosts: dict[tuple[str, ...], SSHKnownHosts] = {}
         self._configurations: dict[str | Literal[False] | None, Configuration] = {}

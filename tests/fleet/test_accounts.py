@@ -11,6 +11,7 @@ import pytest
 
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
+from sloth.passwords import Passwords
 from tests.support.command import sloth
 from tests.support.machines import Fleet
 from tests.support.running import finished_hosts, reasons, results, run_site
@@ -60,7 +61,7 @@ class Runs:
                 site,
                 Inventory.read(inventory),
                 self._directory / ".sloth-runner",
-                Options(become_password=password),
+                Options(passwords=Passwords(become=password)),
                 self._host,
             )
         )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
+from sloth.passwords import Passwords
+from tests.support.command import sloth
 from tests.support.machines import Fleet
 from tests.support.running import finished_hosts, results, run_site
 
@@ -50,7 +55,7 @@ async def run(
     (tmp_path / "inventory.toml").write_text(text)
     (tmp_path / "site.sloth").write_text(SITE.replace("ACCOUNT", account))
     inventory = Inventory.read(tmp_path / "inventory.toml")
-    options = Options(become_password=password)
+    options = Options(passwords=Passwords(become=password))
     events = await run_site(tmp_path / "site.sloth", inventory, tmp_path / "controller", options, host)
     end = finished_hosts(events)[host]
     assert password is None or password not in repr(events).replace(str(tmp_path), "")
@@ -101,6 +106,56 @@ async def test_refusals(
 ) -> None:
     (error,) = await run(fleet, tmp_path, method, user, account, password)
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        ("printf 'secret\\n and more'", ["root", "/root", "x"]),
+        ("echo wrong-one", "sudo does not accept the become password"),
+        ("exit 3", "become_password_command ended with exit status 3; hint: it is: exit 3"),
+        ("true", "become_password_command printed nothing"),
+    ],
+)
+async def test_a_command_that_prints_the_password(
+    fleet: Fleet, tmp_path: Path, command: str, outcome: str | list[str]
+) -> None:
+    text = fleet.inventory(user="ops", become="false")
+    settings = f"[defaults]\nbecome_password_command = {json.dumps(command)}"
+    (tmp_path / "inventory.toml").write_text(text.replace("[defaults]", settings))
+    (tmp_path / "site.sloth").write_text(SITE.replace("ACCOUNT", "root"))
+    inventory = Inventory.read(tmp_path / "inventory.toml")
+    events = await run_site(tmp_path / "site.sloth", inventory, tmp_path / "controller", None, HOST)
+    if isinstance(outcome, str):
+        assert outcome in (finished_hosts(events)[HOST].error or "")
+    else:
+        assert str(results(events)[-1].values["stdout"]).splitlines()[:3] == outcome
+        fleet.shell(HOST, "rm /root/became")
+
+
+async def test_an_ssh_password_for_all_hosts(fleet: Fleet, tmp_path: Path) -> None:
+    lines = fleet.inventory(user="ops", become="false").splitlines()
+    (tmp_path / "inventory.toml").write_text("\n".join(line for line in lines if "identity_file" not in line))
+    (tmp_path / "site.sloth").write_text('task({ name = "t", run = function() exec.run("true") end })')
+    inventory = Inventory.read(tmp_path / "inventory.toml")
+    for number, (password, status) in enumerate(
+        (("secret", "changed"), ("wrong-one", "unreachable"), (None, "unreachable"))
+    ):
+        options = Options(passwords=Passwords(login=password))
+        memory = tmp_path / f"controller{number}"
+        with mock.patch.dict(os.environ, {"HOME": str(tmp_path)}):
+            events = await run_site(tmp_path / "site.sloth", inventory, memory, options, HOST)
+        end = finished_hosts(events)[HOST]
+        assert end.status == status
+        assert ("and the password)" in (end.error or "")) == (password == "wrong-one"), end.error
+
+
+def test_without_a_terminal_nobody_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "inventory.toml").write_text('[hosts.a]\nconnection = "local"\n')
+    for option in ("-k", "-K"):
+        done = sloth(tmp_path, "exec", "-i", "inventory.toml", option, "a", "true", start_new_session=True)
+        assert done.returncode == 2
+        assert f"there is no terminal to ask for the password of {option} on" in done.stderr
 
 
 async def test_a_tool_that_is_not_there(fleet: Fleet, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
+from sloth.passwords import Passwords
 from tests.support.machines import Fleet
 from tests.support.running import finished_hosts, results, run_site
 
@@ -82,7 +83,7 @@ def test_sudo_with_a_password(fleet: Fleet, tmp_path: Path) -> None:
     site.write_text(PRINT.replace("COMMAND", "id -u"))
 
     def go(password: str | None) -> tuple[str, str]:
-        options = Options(become_password=password)
+        options = Options(passwords=Passwords(become=password))
         event = finished_hosts(asyncio.run(run_site(site, inventory, tmp_path / "controller", options, "host1")))[
             "host1"
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pwd
 import stat
 import subprocess
 import tarfile
@@ -18,11 +19,15 @@ from pathlib import Path
 import pytest
 
 from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.converge import Outcome
 from sloth.payload.kernel.record import Asset
-from sloth.payload.kernel.resource import Call, Failed
+from sloth.payload.kernel.resource import Call, Change, Failed
+from sloth.payload.kernel.status import Status
 from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.lib.restore import restore
+from sloth.payload.lib.user_files import UserFile
+from sloth.payload.modules.user.home import make_home
 from tests.support.calls import NoController, execute_call
 
 pytestmark = [pytest.mark.attack, pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")]
@@ -259,7 +264,7 @@ def test_absence_removes_them_because_it_names_them(ground: Path) -> None:
 # Links
 
 
-def clone(path: Path, ground: Path) -> object:
+def clone(path: Path, ground: Path) -> Outcome:
     source = ground / "root/repository"
     if not source.exists():
         environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(ground / "root")}
@@ -374,4 +379,57 @@ def test_a_tree_of_any_depth_is_removed(ground: Path) -> None:
     before = state(ground / "root")
     execute_call("file.absent", path=str(ground / "home/tree"))
     assert not (ground / "home/tree").exists()
+    assert state(ground / "root") == before
+
+
+@pytest.mark.parametrize("is_other_disk", [False, True])
+def test_root_clones_into_a_home(ground: Path, is_other_disk: bool) -> None:
+    """Apart from it first; also when that is on another file system."""
+    home = ground / "home/tree"
+    if is_other_disk and subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(home)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        os.chown(home, USER, USER)
+        clone(home / "new", ground)
+        assert (home / "new/file").read_text() == "x"
+        assert clone(home / "new", ground).status is Status.UNCHANGED
+        assert [path.name for path in home.iterdir()] == ["new"]
+        assert not list((Path(os.environ["HOME"]) / ".sloth-runner").glob("clone-*"))
+    finally:
+        if is_other_disk:
+            subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_new_home_is_not_made_behind_a_user_s_link(ground: Path) -> None:
+    skeleton = ground / "root/skel"
+    (skeleton / "dir").mkdir(parents=True)
+    (skeleton / "dir/file").write_text("x")
+    (skeleton / "dir/file").chmod(0o640)
+    (skeleton / "link").symlink_to("dir/file")
+    link(ground / "home/link", ground / "root")
+    before = state(ground / "root")
+
+    def account(path: Path) -> pwd.struct_passwd:
+        return pwd.struct_passwd(("u", "x", 4321, 4321, "", str(path), ""))
+
+    with pytest.raises(Failed, match="leads through the link link"):
+        make_home(account(ground / "home/link/new"), str(skeleton), 0o027)
+    assert state(ground / "root") == before
+    new = ground / "home/a/new"
+    make_home(account(new), str(skeleton), 0o027)
+    assert (new.stat().st_uid, stat.S_IMODE(new.stat().st_mode)) == (4321, 0o750)
+    assert ((new / "dir/file").stat().st_uid, stat.S_IMODE((new / "dir/file").stat().st_mode)) == (4321, 0o640)
+    assert ((new / "link").lstat().st_uid, os.readlink(new / "link")) == (4321, "dir/file")
+    assert [path.name for path in (ground / "home/a").iterdir()] == ["new"]
+
+
+def test_keys_are_not_written_behind_another_user_s_link(ground: Path) -> None:
+    link(ground / "home/link", ground / "root/sub")
+    account = pwd.struct_passwd(("u", "x", 4321, 4321, "", str(ground / "nowhere"), ""))
+    before = state(ground / "root")
+    for path in (ground / "home/link/keys", ground / "home/link/new/keys"):
+        file = UserFile(Host(NoController()), account, str(path))
+        change = Change(None, {"content": Content.of_bytes(b"key"), "mode": "0600", "owner": "u"})
+        with pytest.raises(Failed, match="leads through the link link"):
+            file.apply(change)
     assert state(ground / "root") == before

@@ -31,7 +31,7 @@ class Outbox:
         self._waiting: list[bytes] = []
         self._waiting_since = 0.0
         self._writing_since: float | None = None
-        self.taken = 0  # writes that the host has taken
+        self.taken = 0  # slices that the host has taken; urgent messages are so small that buffers take them
         self.end: HostError | None = None  # why nothing can be written any more
 
     async def begin(self, process: RemoteProcess, header: bytes) -> None:
@@ -94,10 +94,12 @@ class Outbox:
         async with self._lock:
             # A loop: more may come while a slice is written, and whoever brought it may have stopped waiting.
             while self._waiting or self._urgent:
+                is_bulk = bool(self._waiting)
                 data = self._next_slice()
                 if self._unconfirmed is not None:
                     self._unconfirmed.append(data)
                 await self._bounded(data)
+                self.taken += is_bulk
 
     def _next_slice(self) -> bytes:
         taken, self._urgent = self._urgent, []
@@ -118,7 +120,6 @@ class Outbox:
             async with asyncio.timeout(STALLED):
                 with contextlib.suppress(OSError):  # the reading side finds out how it ended
                     await self._process.write(data)
-            self.taken += 1
         except TimeoutError:
             error = ConnectionLost(
                 f"{self._host} has read nothing for {STALLED:g} seconds",

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sloth.errors import ConnectionLost, HostError, ProtocolError, StateError
+from sloth.errors import ConnectionLost, HostError, ProtocolError, StateError, Unresponsive
 from sloth.payload.session import messages, wire
-from sloth.transport import Bootstrap, Session, outbox, session
+from sloth.transport import Asset, Bootstrap, Session, in_flight, outbox, queries, replica, session
 from sloth.transport.bundle import Bundle
+from sloth.transport.in_flight import CallsInFlight
+from sloth.transport.replica import ReplicaRows
 from tests.support.messages import json_values, message_of
 
 READY = messages.Ready(v=messages.VERSION)
@@ -177,6 +179,154 @@ async def test_closing_does_not_wait_for_a_write_that_never_ends() -> None:
             await asyncio.sleep(0.01)
             with pytest.raises(ConnectionLost, match="does not read"):
                 await speaking.close()
+
+
+async def ending(process: Process) -> BaseException | None:
+    """Return the error that a session with a call in flight ends with, once the host speaks."""
+    async with asyncio.timeout(20):
+        speaking = await opened(process)
+        _, reply = await speaking.submit(call)
+        query = asyncio.create_task(speaking.query("list", {}))
+        await asyncio.sleep(0.01)
+        process.speak.set()
+        await asyncio.wait([reply, query])
+        query.exception()
+        return reply.exception()
+
+
+async def test_a_host_without_a_sign_of_life_is_lost() -> None:
+    with mock.patch.object(session, "PING", 0.05), mock.patch.object(session, "SILENCE", 0.2):
+        error = await ending(Process([wire.pack(READY)]))
+    assert isinstance(error, ConnectionLost)
+    assert "no sign of life" in error.message
+
+
+async def test_a_host_that_is_alive_may_take_its_time() -> None:
+    with mock.patch.object(session, "PING", 0.05), mock.patch.object(session, "SILENCE", 0.2):
+        process = Process([wire.pack(READY)])
+        speaking = await opened(process)
+        process.speak.set()
+        await speaking.ready
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            speaking._received += 1
+        assert speaking.end is None
+        await speaking.abort()
+
+
+async def test_what_a_host_takes_is_a_sign_of_life() -> None:
+    """Its own may be slow behind a slow link."""
+    with mock.patch.object(session, "PING", 0.05), mock.patch.object(session, "SILENCE", 0.3):
+        process = Process([wire.pack(READY)])
+        speaking = await opened(process)
+        process.speak.set()
+        await speaking.ready
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            await speaking.send_secrets({str(len(process.written))})
+        assert speaking.end is None
+        pings = bytes(process.written).count(b'"ping"')
+        assert pings > 4
+        await speaking.abort()
+
+
+@pytest.mark.parametrize(
+    ("frames", "problem"),
+    [
+        ([messages.Alive()] * 200, "all the time"),
+        ([READY], "unexpected message: ready"),
+        ([messages.Waiting(holder=messages.LockHolder())], "unexpected message: waiting"),
+        ([messages.Bye()], "unexpected message: bye"),
+        ([messages.ReplicaPage(rows=[])], "unexpected message: replica"),
+        ([messages.Reply(id=1, status=messages.Status.UNKNOWN)], "status unknown"),
+        ([wire.Blob(1, 0, b"x")], "a file that was not requested"),
+    ],
+)
+async def test_what_may_not_come_now(frames: list[Any], problem: str) -> None:
+    packed = [item.pack() if isinstance(item, wire.Blob) else wire.pack(item) for item in (READY, *frames)]
+    error = await ending(Process([b"".join(packed)]))
+    assert isinstance(error, ProtocolError)
+    assert problem in error.message
+
+
+async def test_before_it_is_ready_a_host_may_only_wait() -> None:
+    error = await ending(Process([wire.pack(messages.Output(id=1, stream="stdout", data="x"))]))
+    assert isinstance(error, ProtocolError)
+    assert "before it was ready" in error.message
+    waiting = messages.Waiting(holder=messages.LockHolder(run="r"))
+    process = Process([wire.pack(waiting), wire.pack(messages.Alive()), wire.pack(READY)])
+    speaking = await opened(process)
+    process.speak.set()
+    assert await speaking.ready == READY
+    assert speaking.has_been_ready
+    await speaking.abort()
+    assert speaking.has_been_ready
+
+
+async def test_replies_are_bounded_in_all() -> None:
+    reply = messages.Reply(id=1, status=messages.Status.CHANGED, msg="x" * 1000)
+    with mock.patch.object(in_flight, "REPLIES", 1000):
+        error = await ending(Process([wire.pack(READY) + wire.pack(reply)]))
+    assert isinstance(error, ProtocolError)
+    assert "more than 1000 bytes of replies" in error.message
+
+
+async def test_the_answer_to_a_query_is_bounded() -> None:
+    page = messages.Rows(id=2, rows=[{"a": "x" * 400}], more=True)
+    with mock.patch.object(queries, "ANSWER", 1000):
+        error = await ending(Process([wire.pack(READY), *[wire.pack(page)] * 3]))
+    assert isinstance(error, ProtocolError)
+    assert "the answer to one query" in error.message
+
+
+async def test_records_for_the_replica_come_back_in_order_and_are_bounded() -> None:
+    rows = ReplicaRows("web1")
+    for number in range(5):
+        rows.add([{"key": f"a\udcff{number}"}, {"key": None}], 100)
+    assert [row["key"] for row in rows] == [key for number in range(5) for key in (f"a\udcff{number}", None)]
+    with mock.patch.object(replica, "TOTAL", 600):
+        rows.add([], 100)
+        with pytest.raises(ProtocolError, match="more than 600 bytes"):
+            rows.add([], 1)
+    with mock.patch.object(replica, "HELD", 100), pytest.raises(ProtocolError):
+        rows.add([{"key": str(number)} for number in range(1000)], 1)
+
+
+@pytest.mark.parametrize(("times", "is_refused"), [(1, False), (2, True)])
+async def test_a_file_is_sent_once_at_a_time(times: int, is_refused: bool) -> None:
+    asset = Asset("a", "0" * 64, 10**6, open=lambda: iter([b"x" * 10**6]))
+    need = wire.pack(messages.Need(id=1, index=0))
+    reply = messages.Reply(id=1, status=messages.Status.CHANGED)
+    process = Process([wire.pack(READY) + need * times, wire.pack(reply)])
+    async with asyncio.timeout(20):
+        speaking = await opened(process)
+        _, future = await speaking.submit(call, [asset])
+        process.speak.set()
+        await asyncio.wait([future])
+    assert isinstance(future.exception(), ProtocolError) == is_refused
+    await speaking.abort()
+
+
+async def test_a_file_is_sent_again_but_not_for_ever() -> None:
+    sent = CallsInFlight("web1", mock.AsyncMock(end=None), None)
+    asset = Asset("a", "0" * 64, 10**6, open=lambda: iter([b"x"]))
+    await sent.submit(call(1), [asset])
+    for _ in range(in_flight.NEEDS):
+        await sent.ship(1, 0, sent.asset(1, 0))
+    with pytest.raises(ProtocolError, match="again and again"):
+        sent.asset(1, 0)
+
+
+async def test_ending_at_once_answers_everything() -> None:
+    speaking = await opened(Process([]))
+    _, reply = await speaking.submit(call)
+    speaking.end_now(Unresponsive("web1 does not react"))
+    with pytest.raises(Unresponsive):
+        await reply
+    with pytest.raises(Unresponsive):
+        await speaking.cancel(0)
+    await speaking.abort()
+    assert not speaking.has_been_ready
 
 
 async def test_a_cancellation_goes_before_what_waits() -> None:

@@ -275,6 +275,15 @@ def test_at_least_a_version(world: World) -> None:
     assert world.call("remove", name="one>=1.5").status == "changed"
 
 
+def test_a_pattern_of_versions_means_the_latest_that_the_refreshed_index_has(world: World) -> None:
+    world.call("install", name="one=1.*", update_cache=True)
+    world.publish(("one", "1.5"), *([("one", "2.0")] if world.old else []))
+    assert world.call("install", name="one=1.*").status == "unchanged", "the index is as it was"
+    done = world.call("install", name=["one=1.*"], update_cache=True)
+    assert done.values["packages"] == world.changes("one 1.0 -> 1.5")
+    assert world.call("install", name="one=1.*", update_cache=True).status == "unchanged"
+
+
 def test_a_pattern_means_all_that_the_index_has(world: World) -> None:
     world.publish(("plug-a", "1.0"), ("plug-b", "1.0"))
     with pytest.raises(ArgumentError, match="every package"):

@@ -43,6 +43,7 @@ class Install(Resource):
     Other than Ansible: a version is always "name=version", with every package manager; dnf's "name-version" is not.
     Other than Ansible: groups ("@web"), modules, releases ("name/sid"), other version ranges and URLs are not names.
     Other than Ansible: a name is looked up in the index first, so apt's "name-" never removes a package.
+    Other than Ansible: a `default_release` that does not exist is an error only when the index is asked.
     Other than Ansible: an index that was refreshed before one of its sources changed is never fresh.
     Other than Ansible: with only_upgrade, a pattern that matches no installed package is not a failure.
     Other than Ansible: a package that waits for a trigger is installed; one that is half configured is installed again.
@@ -178,7 +179,7 @@ end})"""
         # A look for drift neither queries nor refreshes the index: any version will do, what is missing is missing.
         has_index = not self.host.offline
         latest = has_index and self._is_latest_wanted
-        has_pattern = any(is_pattern(package.name) for package in self._given)
+        has_pattern = any(is_pattern(package.name + package.version) for package in self._given)
         refresh = has_index and self.args.update_cache and not self._is_refreshed and not self._is_fresh()
         if refresh and (latest or has_pattern):
             self._refresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 from sloth.engine.events import Event, RunStarted, TaskFinished
 from sloth.engine.query import Agent, Query
 from sloth.inventory import Inventory
+from sloth.payload.kernel.registry import registry
+from sloth.payload.kernel.resource import Resource
 from sloth.state import queries
+from tests.support.machines import Fleet
+from tests.support.packages import deb
 from tests.support.running import finished_hosts, results
 from tests.support.sites import HOST, Runner, go
 
@@ -133,6 +138,11 @@ def compare(go: Runner, body: str) -> None:
         assert expected == found or expected == (found[0], "unknown")
 
 
+SLEEPS = 'systemd.unit({name = "ppN.service", content = "[Service]\\nExecStart=/bin/sleep 100N\\n"})'
+ENABLED = (
+    'systemd.unit({name = "peN.service", content = "[Service]\\nExecStart=/bin/true\\n'
+    '[Install]\\nWantedBy=multi-user.target\\n"})'
+)
 # Each is right after any others, with any number; numbers are few, so that calls meet.
 PARTS = (
     'file.directory({path = "/srv/pN", mode = "0755"})',
@@ -151,19 +161,76 @@ PARTS = (
     'user.create({name = "puN"}) ssh.authorized_key({user = "puN", key = "KEY"})',
     'group.create({name = "pgN"}) user.create({name = "puN", groups = {"pgN"}})',
     'user.delete("pdN")',
-    'systemd.unit({name = "ppN.service", content = "[Service]\\nExecStart=/bin/sleep 100N\\n"})',
+    SLEEPS,
     'cron.job({name = "fN", cron_file = "pfN", user = "root", job = "true"})',
     'exec.run({cmd = "touch /srv/p-made-N", creates = "/srv/p-made-N"})',
     'exec.run({cmd = "cat /srv/p-file-N || true", read_only = true})',
     'ssh.known_hosts({path = "/srv/p-known-N", name = "h", key = "h KEY"})',
     'hostname.set({name = "host5"})',
+    'pkg.install("checked-N")',
+    'pkg.install({name = {"checked-1", "checked-N"}, state = "latest"})',
+    'pkg.remove("checked-N")',
+    'pkg.install("checked-N") file.lineinfile({path = "/etc/checked-N.conf", line = "version = N"})',
+    'sysctl.set({name = "kernel.panic", value = N})',
+    'sysctl.set({name = "kernel.panic", value = N, sysctl_set = false, sysctl_file = "/etc/sysctl.d/N.conf"})',
+    'http.download({url = "http://127.0.0.1:8139/served-N", dest = "/srv/p-served", mode = "0644"})',
+    'file.copy({content = "served", dest = "/srv/p-served"})',
+    'mount.present({path = "/mnt/pN", src = "tmpfs", fstype = "tmpfs", opts = "size=Nm", state = "configured"})',
+    'mount.absent({path = "/mnt/pN"})',
+    'file.directory({path = "/srv/p-un-N"})'
+    ' archive.unpack({src = "/srv/checked.tar", dest = "/srv/p-un-N", remote_src = true})',
+    'git.clone({repo = "/srv/checked-repo", dest = "/srv/p-clone-N"})',
+    'file.copy({content = "a N", dest = "/srv/p-re-N"})'
+    ' file.replace({path = "/srv/p-re-N", regexp = "a", replace = "b"})',
+    'file.template({src = "t.j2", dest = "/srv/p-file-N", vars = {n = N}})',
+    'file.copy({content = "x", dest = "/srv/p-fetch-N"}) file.fetch({src = "/srv/p-fetch-N", dest = "fetched/"})',
+    'user.create({name = "puN"}) user.modify({name = "puN", comment = "modified"})',
+    'group.delete("pgN")',
+    'user.create({name = "puN"}) ssh.config({user = "puN", host = "h", hostname = "10.0.0.N"})',
+    SLEEPS + ' systemd.start("ppN.service")',
+    SLEEPS + ' systemd.stop("ppN.service")',
+    ENABLED + ' systemd.enable("peN.service")',
+    ENABLED + ' systemd.disable("peN.service")',
+    'systemd.mask("pmN.service")',
+    'systemd.unmask("pmN.service")',
+    SLEEPS + ' systemd.service({name = "ppN.service", state = "started"})',
+    'timezone.set("Etc/GMT+N")',
     'if file.stat("/srv/p-file-N").exists then file.copy({content = "seen", dest = "/srv/p-seen-N"}) end',
 )
 
 
-@settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+def test_every_resource_is_among_the_parts() -> None:
+    text = " ".join(PARTS)
+    missing = [cls.name for cls in registry() if issubclass(cls, Resource) and f"{cls.name}(" not in text]
+    assert missing == []
+
+
+@pytest.fixture(scope="module")
+def sources(fleet: Fleet) -> None:
+    """What the parts take from elsewhere: packages, an archive, a repository, and a web server."""
+    directory = fleet.roots[HOST] / "srv/checked"
+    directory.mkdir()
+    for number in (1, 2, 3):
+        deb.build(directory, f"checked-{number}", "1.0")
+    deb.index(directory)
+    (fleet.roots[HOST] / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/checked ./\n")
+    fleet.shell(
+        HOST,
+        "apt-get update -qq; mkdir -p /srv/web; for n in 1 2 3; do echo $n > /srv/web/served-$n; done;"
+        " systemd-run -q --unit=checked-httpd python3 -m http.server --directory /srv/web --bind 127.0.0.1 8139;"
+        " tar -C /etc -cf /srv/checked.tar hostname; git init -q /srv/checked-repo; cd /srv/checked-repo;"
+        " git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x; sleep 1",
+    )
+
+
+EXAMPLES = max(16, int(os.environ.get("SLOTH_ATTACK_ROUNDS", "0")) // 5)
+
+
+@pytest.mark.usefixtures("sources")
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 @given(st.lists(st.tuples(st.sampled_from(PARTS), st.integers(1, 3)), min_size=1, max_size=8))
 def test_a_check_predicts_the_run(go: Runner, parts: list[tuple[str, int]]) -> None:
+    (go.directory / "t.j2").write_text("{{ n }}\n")
     compare(go, "\n".join(part.replace("N", str(number)) for part, number in parts))
     events = go("\n".join(part.replace("N", str(number)) for part, number in parts).replace("KEY", KEY), check=True)
     assert finished_hosts(events)[HOST].status in ("changed", "unchanged", "unknown")

@@ -101,9 +101,67 @@ def test_a_handler_with_a_secret_is_reported(home: Home, monkeypatch: object) ->
     finally:
         del os.environ["SLOTH_SECRET_TOKEN"]
     assert "not run        web1  exec:run:" in shown
-    assert "had secrets in it" in shown
+    assert "had secrets in it, which are not kept; hint: the next run of its site runs it" in shown
+    assert owed(home) == ["restart"]
     assert "a-long-secret-token" not in shown
     assert home.text("conf") == "port 22\n"
+
+
+def owed(home: Home) -> list[str]:
+    """Return the handlers that the next run of the site runs."""
+    return [row["name"] for row in home.json("state", "list", "handler", "--agent", "web1")]
+
+
+def test_a_killed_rollback_owes_its_handlers(home: Home) -> None:
+    """They run in the site's next run, as those of a killed run do."""
+    two_runs(home)
+    write(home, "3")
+    site = home.path / "site.sloth"
+    site.write_text(
+        site.read_text().replace(
+            f"cat {home.files}/conf >>", f"test -e {home.files}/kill && kill -9 $PPID; cat {home.files}/conf >>"
+        )
+    )
+    home.run()
+    (home.files / "kill").touch()
+    home("rollback", "last", "--yes", "--limit", "web1", status=4)
+    assert home.text("conf") == "port 2222\n", "it was taken back before its handler was to run"
+    assert owed(home) == ["restart"]
+    (home.files / "kill").unlink()
+    before = home.text("daemon")
+    write(home, "2222")
+    assert "1 unchanged" not in home.run()
+    assert home.text("daemon") == f"{before}port 2222\ndone\n"
+    assert owed(home) == []
+
+
+def test_a_rollback_that_did_it_all_owes_nothing(home: Home) -> None:
+    two_runs(home)
+    home("rollback", "last", "--yes", "--limit", "web1")
+    assert owed(home) == []
+    write(home, "3")
+    home.run()
+    (home.files / "conf").write_text("by hand")
+    home("rollback", "last", "--yes", "--limit", "web1", status=1)
+    assert owed(home) == [], "nothing was taken back"
+
+
+def test_a_handler_that_only_has_resources_is_left_to_the_next_run(home: Home) -> None:
+    def write_port(port: str) -> None:
+        call = f'file.copy({{content = "{port}", dest = "FILES/conf"}})'
+        handler = 'handler({name = "link", run = function() file.link({path = "FILES/l", src = "FILES/conf"}) end})'
+        home.site(call, before=handler.replace("FILES", str(home.files)), options='notify = "link",')
+
+    for port in ("1", "2"):
+        write_port(port)
+        home.run()
+    shown = home("rollback", "last", "--yes", "--limit", "web1", status=1)
+    assert "it made no calls here that could be made again; the next run of its site runs it" in shown
+    assert home.text("conf") == "1"
+    assert owed(home) == ["link"]
+    write_port("1")
+    home.run()
+    assert owed(home) == []
 
 
 def test_last_is_the_newest_run_that_changed_something(home: Home) -> None:

@@ -45,6 +45,8 @@ def execute(call: "Call", store: "Store", check: "bool" = False, context: "Conte
         msg = "not known before the run: %s" % error.message
         if isinstance(call, Action) and call.safe_in_check():  # it changes nothing, whatever it would answer
             return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
+        if isinstance(call, Resource) and call.wants_nothing():  # it may be so already when it comes
+            return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
         return _unknown(Reason.NEW, msg)
     except Exception:
         call.host.changed()

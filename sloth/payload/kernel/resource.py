@@ -171,6 +171,13 @@ class Resource(Call):
         """
         return None
 
+    def wants_nothing(self) -> "bool":
+        """Return whether what does not exist yet may be as desired once it does, such as a unit that is not to run.
+
+        A check cannot know then whether there will be a change.
+        """
+        return self.removes
+
     def claims(self) -> "list[str]":
         """Return the things on the host that this manages, so that none is managed by two records.
 

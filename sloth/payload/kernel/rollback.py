@@ -27,7 +27,8 @@ class Rollback(TakeBack):
         """Take back every change of `run` (of its `task`), the last one first.
 
         After a whole run, what its handlers did for changes that are taken back is done again: a daemon must read the
-        former configuration, too.
+        former configuration, too. Until then the handlers are owed to the next run of the site: a killed rollback does
+        not lose them, nor are those lost whose calls cannot be made again here.
         """
         entries = list(self.store.history.select(limit=-1, run=run, task=task))
         handlers = set() if task else set(name for entry in entries for name in _notified(entry))
@@ -36,15 +37,51 @@ class Rollback(TakeBack):
             if _is_of(entry, handlers):
                 continue
             if entry.reason is not Reason.SUPERSEDED:
+                owed = self._owe(entry) if not task else []
                 restored = self._restore_one(entry)
                 if restored.status in (RestoreStatus.DONE, RestoreStatus.PLANNED):
                     due.update(_notified(entry))
+                elif restored.status is RestoreStatus.REFUSED:  # nothing was touched
+                    self.store.handlers.settle(entry.site or "", owed)
                 yield restored
             elif not self.check:  # nothing was changed on the host: only the record comes back
                 self.store.records.restore(entry.key, entry.was)
+        left: "set[str]" = set()
         for entry in reversed(entries):
             if _is_of(entry, handlers):
-                yield self._run_again(entry) if entry.task in due else self._restore_one(entry)
+                restored = self._run_again(entry) if entry.task in due else self._restore_one(entry)
+                if restored.status in (RestoreStatus.REFUSED, RestoreStatus.FAILED):
+                    left.add(entry.task or "")
+                yield restored
+        if not task:
+            for restored in self._settle(entries, due, left):
+                yield restored
+
+    def _owe(self, entry: "HistoryEntry") -> "list[str]":
+        """Remember that the handlers of a change must follow its being taken back; return those that are new."""
+        names = _notified(entry)
+        if self.check or not names or not entry.site:
+            return []
+        context = self.context.replace(site=entry.site, task=entry.task or "")
+        fresh = self.store.handlers.notify(names, context, entry.key)
+        if fresh:
+            self.store.commit()
+        return fresh
+
+    def _settle(
+        self, entries: "list[HistoryEntry]", due: "Collection[str]", left: "Collection[str]"
+    ) -> "Iterator[Restored]":
+        """Forget the handlers that have run again; report those that did nothing here which could be done again."""
+        sites = dict((name, entry.site or "") for entry in entries for name in _notified(entry))
+        did = set(entry.task for entry in entries if entry.reason is Reason.RUN)
+        for name in sorted(due):
+            if name in did and name not in left and not self.check:
+                self.store.handlers.settle(sites[name], [name])
+            elif name not in did:
+                msg = "it made no calls here that could be made again; the next run of its site runs it"
+                yield Restored(key="handler:%s" % name, status=RestoreStatus.REFUSED, msg=msg, handler=name)
+        if not self.check:
+            self.store.commit()
 
     def _run_again(self, entry: "HistoryEntry") -> "Restored":
         target = Target(entry.key, entry.task, entry.call)
@@ -53,7 +90,9 @@ class Rollback(TakeBack):
 
     def _act(self, target: "Target") -> "Done":
         if target.call is None or any(map(is_keyed_hash, target.call.args.values())):
-            raise Failed("what the handler did had secrets in it, which are not kept", hint="run it yourself")
+            raise Failed(
+                "what the handler did had secrets in it, which are not kept", hint="the next run of its site runs it"
+            )
         action, _ = replay(target.call, self.host, self.store, target.key)
         assert isinstance(action, Action)
         needless = action.guard()

@@ -87,6 +87,9 @@ class _Service(Resource):
             raise Failed("%s is masked" % self.unit, hint="unmask it first, with systemd.unmask")
         return wanted
 
+    def wants_nothing(self) -> "bool":
+        return not any(self.wanted().values())
+
     def apply(self, change: "Change") -> "Attributes | None":
         after = change.after or {}
         if self._status().is_missing and self.manager.script(self._status()):

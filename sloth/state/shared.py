@@ -224,6 +224,8 @@ class Shared:
                 self.sealer.check_name(text)
         now = time.time()
         with Transaction(self._database) as database:
+            # The clock was set back since a lock was taken: from now on it holds as long as it was to hold then.
+            database.execute("UPDATE locks SET expires=?+expires-taken, taken=? WHERE taken>?", (now, now, now))
             row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
             if row and row[0] != holder and row[1] > now:
                 return False

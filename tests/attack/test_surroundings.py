@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pytest
 
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib import files
+from sloth.state.shared import Shared
 from tests.support.calls import execute_call
 from tests.support.command import sloth
 from tests.support.paths import ROOT
@@ -263,6 +265,18 @@ def test_clocks_may_jump(tmp_path: Path, library: str) -> None:
     assert len(rows) == len(shifts)
     command("rollback", "last", "--yes")
     assert (home / "f").read_text() == str(len(shifts) - 2), "the last run is the last one, whatever its clock was"
+
+
+def test_a_lock_does_not_outlive_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Shared(tmp_path / "shared.db")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3650 * 86400)
+    assert shared.try_lock("deploy", "one", 60)
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert not shared.try_lock("deploy", "two", 60)
+    assert [lock.expires - now for lock in shared.locks()] == pytest.approx([60])
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert shared.try_lock("deploy", "two", 60)
 
 
 # Environment

@@ -433,3 +433,21 @@ def test_keys_are_not_written_behind_another_user_s_link(ground: Path) -> None:
         with pytest.raises(Failed, match="leads through the link link"):
             file.apply(change)
     assert state(ground / "root") == before
+
+
+def test_the_lock_of_a_killed_git_is_removed_and_that_of_a_running_one_is_not(ground: Path) -> None:
+    copy_of = ground / "root/working"
+    clone(copy_of, ground)
+    (copy_of / "file").write_text("changed by hand")
+    (copy_of / ".git/index.lock").touch()
+    running = subprocess.Popen(
+        ["git", "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=copy_of
+    )
+    arguments = {"repo": str(ground / "root/repository"), "dest": str(copy_of), "force": True}
+    try:
+        with pytest.raises(Failed, match=r"index\.lock"):
+            execute_call("git.clone", **arguments)
+    finally:
+        running.communicate()
+    assert execute_call("git.clone", **arguments).status is Status.CHANGED
+    assert (copy_of / "file").read_text() == "x"

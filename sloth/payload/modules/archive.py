@@ -4,7 +4,7 @@ import json
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, Args, Change, Failed, Field, Missing, Resource
-from sloth.payload.lib import files
+from sloth.payload.lib import files, unfinished
 from sloth.payload.lib.archives import open_archive, refuse_unsafe
 
 TYPE_CHECKING = False
@@ -246,6 +246,7 @@ class _Source(object):
         path = os.path.join(self._directory, content.sha256)
         if not os.path.exists(path):
             os.makedirs(self._directory, 0o700, exist_ok=True)
+            unfinished.note(path)
             files.replace(path, content.chunks(), 0o600)
         return path
 

@@ -175,8 +175,7 @@ end})"""
         elif "remote" in change:
             known = (here.inside(["remote"]) or "").split()
             here.inside(["remote", "set-url" if args.remote in known else "add", args.remote, self._login.url])
-        if not before:
-            self._remove_stale_lock()
+        self._remove_stale_lock()
         if change.before is None or "commit" in change or "modified" in change:
             git.fetch(here, self._version, args.remote, args.depth)
             git.check_out(here, self._version, args.remote, force)
@@ -188,7 +187,9 @@ end})"""
         return {"before": before, "after": now}
 
     def _remove_stale_lock(self) -> "None":
-        # Nothing was ever checked out, so whoever held it was killed: the run lock keeps other runs away.
+        """Remove the lock of a git that was killed: if none works here, nobody holds it."""
+        if git.is_at_work(self.dest):
+            return
         try:
             with files.Parent(os.path.join(self.dest, ".git", "index.lock")) as parent:
                 parent.unlink()

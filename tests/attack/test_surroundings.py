@@ -125,6 +125,22 @@ def test_a_command_can_free_a_full_disk(
 
 
 @needs_root
+def test_a_full_disk_can_be_looked_at(tmp_path: Path) -> None:
+    with mounted(tmp_path / "h\u00f6me #1%", "size=4m") as home:
+        small = Small(tmp_path, home)
+        assert small.run()[0] == 0
+        fill(home)
+        status, document = small.run("--check")
+        assert (status, statuses(document)) == (0, ["unchanged", "changed", "unchanged"]), document
+        variables = {**os.environ, "HOME": str(home), "SLOTH_HOME": str(tmp_path / "controller")}
+        for words in (["state", "list", "--agent", "h1"], ["drift"]):
+            argv = [sys.executable, "-m", "sloth", *words]
+            variables["PYTHONPATH"] = str(ROOT)
+            done = subprocess.run(argv, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_root
 def test_the_old_file_stays_when_there_is_no_space_for_the_new_one(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=1m") as disk:
         (disk / "file").write_text("old\n")

@@ -54,7 +54,24 @@ class Database(object):
             self._migrate()
         except sqlite3.Error as error:
             self._db.close()
-            raise self._explain(error)
+            explained = self._explain(error)
+            if not (readonly and explained.unwritable and self._open_as_it_is()):
+                raise explained
+
+    def _open_as_it_is(self) -> "bool":
+        """Open a file without the index of its log, for which a full disk has no space; False if it has a log."""
+        path = self.path or ""
+        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
+            return False
+        name = "".join("%%%02x" % byte if byte in b"%?#" or byte > 126 else chr(byte) for byte in os.fsencode(path))
+        try:
+            self._db = sqlite3.connect(
+                "file:%s?immutable=1" % name, uri=True, isolation_level=None, check_same_thread=False
+            )
+            self._migrate()
+        except sqlite3.Error:
+            return False
+        return True
 
     def _connect(self, path: "str | None", readonly: "bool") -> "sqlite3.Connection":
         if path is None or (readonly and not os.path.exists(path)):

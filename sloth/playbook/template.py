@@ -165,6 +165,7 @@ class Renderer:
         )
         environment.filters.update(FILTERS)
         environment.tests.update(TESTS)
+        environment.globals["ansible_managed"] = "Ansible managed"  # as Ansible has it, for templates of its roles
         return environment
 
 

@@ -110,6 +110,17 @@ def test_tree_of_links_directories_and_absence(tmp_path: Path) -> None:
     assert execute_call("file.stat", path=str(tmp_path / "none")).values == {"exists": False}
 
 
+def test_a_file_in_place_of_a_link_has_no_permissions_of_the_link(tmp_path: Path) -> None:
+    """A link's own mode is 0777: "u+x" of it let everybody write."""
+    (tmp_path / "real").write_text("x")
+    (tmp_path / "link").symlink_to("real")
+    os.umask(0o022)
+    given = {"src": str(tmp_path / "real"), "dest": str(tmp_path / "link"), "remote_src": True, "mode": "u+x,g-r"}
+    for status in ("changed", "unchanged"):
+        assert execute_call("file.copy", **given).status == status
+    assert stat.S_IMODE((tmp_path / "link").lstat().st_mode) == 0o704
+
+
 def test_a_directory_behind_a_link_that_leads_nowhere_is_created(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("there")
     for status in ("changed", "unchanged"):

@@ -65,7 +65,9 @@ class EntryCopy(Resource):
             if now is None or now.get("content") != desired["content"]:
                 mode = entry.mode  # of a tree on the host, as with Ansible: programs stay programs
         given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode})
-        desired.update(files.desired_attributes(self.host, given, now))
+        # A link that is replaced gives nothing on: its own mode, of which "u+x" would be made, permits all.
+        base = now if now is None or now["type"] == "file" else None
+        desired.update(files.desired_attributes(self.host, given, base))
         return desired
 
     def desired_directory(self, now: "Attributes | None", entry: "Entry") -> "Attributes":

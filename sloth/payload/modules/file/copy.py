@@ -32,6 +32,9 @@ class Copy(EntryCopy):
     Other than Ansible: with `remote_src`, too, `mode` is that of the files of a tree and `directory_mode` that of its
     directories.
 
+    Other than Ansible: links in a tree are always followed (Ansible copies those of a tree on the host as links), and a
+    `validate` without %s is an error even when nothing differs.
+
     Other than Ansible: `checksum` may be a SHA-256, besides Ansible's SHA-1, and is not returned.
     """
 

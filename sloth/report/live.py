@@ -25,6 +25,7 @@ from sloth.report.sentences import phase_sentence
 from sloth.report.text import neutral
 
 SLOW = 5  # running hosts that are shown
+TITLE = 30  # characters of a call that are shown beside what it prints
 
 
 class Live(Plain):
@@ -78,7 +79,10 @@ class Live(Plain):
         lines = [line for line in event.data.splitlines() if line.strip()]
         if lines and event.host in self._running:
             since, _ = self._running[event.host]
-            self._running[event.host] = (since, f"task {event.task}: {event.call} | {lines[-1].strip()}")
+            call = (
+                event.call if len(event.call) <= TITLE else event.call[: TITLE - 1] + "…"
+            )  # else its output has no room
+            self._running[event.host] = (since, f"task {event.task}: {call} | {lines[-1].strip()}")
 
     def close(self) -> None:
         self._live.stop()
@@ -93,7 +97,7 @@ class Live(Plain):
             (f"{failed} failed" if failed else "", "red"),
         )
         now = time.monotonic()
-        slow = sorted(self._running.items(), key=lambda item: item[1][0])[:SLOW]
+        slow = sorted(self._running.copy().items(), key=lambda item: item[1][0])[:SLOW]
         rows = [
             Text(neutral(f"  {host}  {now - since:.0f} s  {phase}"), style="dim", no_wrap=True, overflow="ellipsis")
             for host, (since, phase) in slow

@@ -39,6 +39,16 @@ CASES = {
     "failing command": 'exec.run({cmd = {"sh", "-c", '
     '"printf \\"MARK %s\\" \\"$1\\" >&2; printf %s \\"$1\\"; exit 3", "sh", S}})',
     "command not found": 'exec.run({cmd = {"/nowhere/MARK/" .. S}})',
+    # Public reports: salt #69075 (a command that cannot start shows its environment and input), ansible #38214, #33912
+    # (the item of a loop that fails), terraform-provider-shell #123 (output in base64), meraki #131 (the former value).
+    "command not found with an environment": 'exec.run({cmd = {"/nowhere/MARK"}, env = {T = S}, stdin = S, cwd = "/"})',
+    "directory not found": 'exec.run({cmd = "true MARK", env = {T = S}, stdin = S, cwd = "/nowhere/" .. S})',
+    "item of a loop": 'for _, i in ipairs({{name = "MARK", password = S}}) do '
+    'exec.run({cmd = {"sh", "-c", "exit 3"}, env = {P = i.password}, stdin = i.name .. i.password}) end',
+    "output in base64": 'print("MARK", exec.run({cmd = [[printf "user:%s" "$T" | base64]], env = {T = S}}).stdout)',
+    "guard that fails": 'exec.run({cmd = "true MARK", only_if = {"sh", "-c", [[echo "$1"; exit 1]], "sh", S}})',
+    "former target": 'file.link({path = "HOME/l", src = "/MARK/" .. S, force = true})\n'
+    'file.link({path = "HOME/l", src = "/MARK/x", force = true})',
     "stdin": 'exec.run({cmd = "cat; echo MARK", stdin = S .. "\\n" .. S})',
     "output in pieces": (
         'exec.run({cmd = {"python3", "-uc", "import os,time\\nT = os.environb[b\'T\']\\nn = max(1, len(T) // 7)\\n'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
 from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified
+from sloth.playbook.includes import Includes
 from sloth.playbook.requests import (
     Done,
     Error,
@@ -45,8 +45,7 @@ from sloth.playbook.runtime import (
     to_text,
     without_own_frames,
 )
-from sloth.playbook.site import Site, lua_source
-from sloth.reading import read_file
+from sloth.playbook.site import Site
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ if TYPE_CHECKING:
 # Errors that pass through pcall are strings, and the position is part of them.
 _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL)
 # Only the message of Lua's error has the name of an undefined variable. Nothing but the hint depends on it.
+_PLACE = re.compile(rb":\d+\Z")
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
-DEEPEST = 50  # files that include one another
 TURN = 0.05  # seconds after which other hosts get their turn
 _GLOBALS = ("task", "handler", "host", "hostvars", "groups", "vars", "facts", "log", "state", "json", "sleep", "fail")
 
@@ -89,9 +88,10 @@ class Program:
         self._roots: list[Site] = []  # of the declared tasks
         self._not_loaded = list(site.files)
         self._directories = {file.path: file.directory for file in site.files}
-        self._including: list[Path] = []  # the file that is being loaded, after those that include it
+        self._includes = Includes()
         self._thread: LuaObject = None
         self._request: Request | None = None  # what resume() answers
+        self._near = ""  # the position of the last request
         self._due: tuple[bool, object] | None = None  # the answer that follows a Turn
         self._raised: SlothError | None = None  # the error that Lua was last resumed with
         self._facts: Collection[str] = ()  # the names of all facts, once they are gathered
@@ -124,7 +124,7 @@ class Program:
         """Run the top level of the site's files, one after the other."""
         self._loading = True
         self._root = self._not_loaded.pop(0)
-        self._including = [Path(self._root.path)]
+        self._includes.begin(self._root.path)
         return self._begin(b"load", self._root.source, to_bytes(self._root.path))
 
     def start(self, task: Task) -> Request:
@@ -171,6 +171,8 @@ class Program:
         begun = time.monotonic()
         while True:
             yielded = self._send(answer)
+            last = yielded[-1] if isinstance(yielded, tuple) and isinstance(yielded[-1], bytes) else b""
+            self._near = to_text(last) if _PLACE.search(last[-12:]) else ""
             if isinstance(yielded, Error):
                 return yielded
             self._request = self._read(yielded)
@@ -185,12 +187,15 @@ class Program:
         """Resume the coroutine; return what it yields or, at its end, returns."""
         from lupa import lua54
 
-        if answer is not None and not has_room(self._runtime, self._limits.memory, answer[1]):
-            return self._out_of_memory()
         try:
+            if answer is not None and not has_room(self._runtime, self._limits.memory, answer[1]):
+                return self._out_of_memory(self._near)
             values = None if answer is None else (answer[0], to_lua(self._runtime, answer[1]))
             yielded: tuple[LuaObject, ...] = self._thread.send(values)
             return yielded if isinstance(yielded, tuple) else (yielded,)
+        except RecursionError:
+            self._loading = False
+            return Error("the data are nested too deeply", self._near or self._root.path, "")
         except lua54.LuaMemoryError:
             return self._out_of_memory()
         except (lua54.LuaError, StopIteration) as error:
@@ -252,9 +257,10 @@ class Program:
                 case b"declare":
                     return True, self._declare(*rest)
                 case b"include":
-                    return True, self._include(to_text(rest[0]), to_text(rest[1]))
+                    name, source = self._includes.enter(to_text(rest[0]), to_text(rest[1]))
+                    return True, [to_bytes(name), source]
                 case b"included":
-                    self._including.pop()
+                    self._includes.leave()
                     return True, None
                 case b"json":
                     return True, decoded(to_text(rest[0]), to_text(rest[1]))
@@ -288,22 +294,6 @@ class Program:
         self._declared.append(task)
         self._roots.append(self._root)
         return index
-
-    def _include(self, path: str, where: str) -> list[bytes]:
-        current = Path(where.rpartition(":")[0] or self._root.path)
-        target = current.parent / path
-        try:
-            source = read_file(target)
-            is_circle = any(os.path.samefile(target, other) for other in self._including)
-        except OSError as error:
-            raise SiteError(f"cannot include {target}: {error.strerror}", where=where) from error
-        if is_circle:
-            raise SiteError(f"{target} includes itself", where=where)
-        if len(self._including) > DEEPEST:
-            raise SiteError(f"cannot include {target}: files include one another too deeply", where=where)
-        source = lua_source(source, str(target), where)
-        self._including.append(target)
-        return [to_bytes(str(target)), source]
 
     # Ends
 

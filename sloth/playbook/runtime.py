@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LuaObject = Any  # a runtime, table, function or thread of lupa, which has no types; or a plain value
 
+MOST_VALUES = 1_000_000  # of one JSON text: each takes far more memory than there
 HEADROOM = 64 * 1024  # bytes that Lua itself needs to go on
 # lua/*.lua, in the order in which they build on one another
 CHUNKS = ("sandbox", "limits", "encode", "stubs", "driver")
@@ -116,7 +118,12 @@ def to_lua(runtime: LuaObject, value: object) -> LuaObject:
     if isinstance(value, str):
         return to_bytes(value)
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else float(value)
+        if -(2**63) <= value < 2**63:
+            return value
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     if isinstance(value, Mapping):
         pairs = [(to_bytes(str(key)), to_lua(runtime, item)) for key, item in value.items() if item is not None]
         return runtime.table_from(dict(pairs))
@@ -165,6 +172,8 @@ def from_json(data: bytes) -> Json:
 
 def decoded(text: str, where: str) -> Json:
     """Return the value of a JSON text that a site has got from anywhere. Raises SiteError."""
+    if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
+        raise SiteError(f"this JSON has more than {MOST_VALUES} values", where=where)
     try:
         value: Json = json.loads(text, parse_constant=_refuse_constant)
         return value

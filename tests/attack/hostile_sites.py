@@ -192,9 +192,16 @@ LUA_BOMBS = {
     "a deep tree": ("local t = {} for i = 1, 100000 do t = {t} end state.set('a', t)", "too deeply"),
     "dates": ("while true do os.date(('%c'):rep(100000)) end", "seconds"),
     "numbers": ("local s = ('1'):rep(2e7) while true do tonumber(s, 36) end", "seconds"),
+    "deep JSON": ("json.decode(('['):rep(100000))", "recursion|deep"),
+    "less deep JSON": ("json.decode(('['):rep(900) .. (']'):rep(900))", "deeply"),
+    "many values of JSON": ("json.decode('[' .. ('[],'):rep(2000000) .. '1]')", "values"),
+    "a large number of JSON": ("print(json.decode('1' .. ('0'):rep(4000)))", ""),
+    "requests: sleep": ("while true do sleep(0) end", "requests"),
+    "requests: JSON": ("while true do json.encode({}) end", "instructions|requests"),
+    "fail": ("fail(setmetatable({}, {__tostring = function() while true do end end}))", "instructions"),
     "a device": ("include('/dev/zero')", "not a regular file"),
     "a directory": ("include('/')", "directory"),
-    "the process": ("include('/proc/kmsg')", "cannot include|permit"),
+    "the terminal": ("include('/dev/tty')", "cannot include"),
 }  # fmt: skip
 
 TEMPLATE_BOMBS = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from sloth.engine.barriers import Barriers, order
 from sloth.engine.options import Options
 from sloth.engine.prune import Pruning
 from sloth.engine.secrets import Secrets
+from sloth.engine.turns import Turns
 from sloth.errors import SiteError
 from sloth.frozen import frozen
 from sloth.inventory import Host, Inventory
@@ -46,6 +48,7 @@ class RunContext:
     sessions: Sessions
     tags: dict[str, frozenset[str]]
     others: OtherHosts
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def groups(self) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,6 @@ from sloth.transport import Asset, Session
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Json, JsonObject
 
-TURN = 0.02  # seconds that one host may take while others wait
 SITE = "(site)"  # the task that calls at the top level of a site belong to
 
 
@@ -84,16 +83,11 @@ class Interpreter:
         self.shipped: set[str] = set()  # hashes of contents that the host has got
         self._secrets: set[str] = set()  # what this host's program has read; no other host's
 
-    async def drive(self, program: Program, request: Request) -> Done | Error:
-        """Answer the program's requests until it is done. Raises Unreachable.
-
-        Requests that are answered at once never suspend, so other hosts, and signals, get their turn by the clock.
-        """
-        turn = time.monotonic()
+    async def drive(self, program: Program, begin: Callable[[], Request]) -> Done | Error:
+        """Let the program begin, and answer its requests until it is done. Raises Unreachable."""
+        await self._context.turns.wait()
+        request = begin()
         while not isinstance(request, (Done, Error)):
-            if isinstance(request, Turn) or time.monotonic() - turn > TURN:
-                await asyncio.sleep(0)
-                turn = time.monotonic()
             try:
                 answer: object = await self._answer(request)
             except Unreachable:
@@ -103,6 +97,7 @@ class Interpreter:
                 if failure is None and isinstance(error, HostError):
                     failure = self._calls.session_failure(error, request.where)
                 answer = Raise(failure or self._located(error, request.where))
+            await self._context.turns.wait()
             request = program.resume(answer)
         return request
 

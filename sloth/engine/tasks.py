@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from sloth.engine.calls import Calls, UnknownResult
 from sloth.engine.context import RunContext
@@ -59,7 +60,7 @@ class Tasks:
     async def load(self, program: Program) -> None:
         """Load the site; module calls outside of any task are a task of their own. Raises SlothError."""
         begun = time.monotonic()
-        end = await self._interpreter.drive(program, program.load())
+        end = await self._interpreter.drive(program, program.load)
         failure = await self._calls.settled()
         if sum(self._calls.counts.values()):
             error = failure or (end.cause if isinstance(end, Error) else None)
@@ -137,7 +138,7 @@ class Tasks:
             self._interpreter.work = dataclasses.replace(self._interpreter.work, handled=handled)
             try:
                 if not is_wanted:
-                    end = await self._interpreter.drive(program, program.start_hook(task, Hook.WHEN))
+                    end = await self._interpreter.drive(program, partial(program.start_hook, task, Hook.WHEN))
                     if isinstance(end, Done) and not end.value:
                         self._skip(task, Skip(SkipKind.WHEN))
                         return True
@@ -169,10 +170,10 @@ class Tasks:
 
     async def _body(self, program: Program, task: Task) -> SlothError | None:
         """Run the task's function once; return what ended it, None when it came to its end and `until` holds."""
-        error = await self._bounded(program, task, program.start(task))
+        error = await self._bounded(program, task, partial(program.start, task))
         if error is not None or Hook.UNTIL not in task.hooks:
             return error
-        end = await self._interpreter.drive(program, program.start_hook(task, Hook.UNTIL))
+        end = await self._interpreter.drive(program, partial(program.start_hook, task, Hook.UNTIL))
         error = await self._failure_of(end)
         if error is not None or not isinstance(end, Done) or end.value:
             return error
@@ -183,21 +184,21 @@ class Tasks:
     async def _follow(self, program: Program, task: Task, error: SlothError | None) -> SlothError | None:
         """Run what the task has for its failure and for its end; return what it failed of, the first error."""
         if Hook.ON_FAILURE in task.hooks and error is not None and not isinstance(error, UnknownResult):
-            second = await self._bounded(program, task, program.start_hook(task, Hook.ON_FAILURE, str(error)))
+            second = await self._bounded(program, task, partial(program.start_hook, task, Hook.ON_FAILURE, str(error)))
             if second is not None:
                 text = f"{Hook.ON_FAILURE} failed, too: {second}"
                 self._context.emit(Log(time.time(), self._host, task.name, LogLevel.ERROR, text))
         if Hook.ALWAYS in task.hooks:
-            end = await self._bounded(program, task, program.start_hook(task, Hook.ALWAYS))
+            end = await self._bounded(program, task, partial(program.start_hook, task, Hook.ALWAYS))
             error = error or end
         return error
 
-    async def _bounded(self, program: Program, task: Task, request: Request) -> SlothError | None:
+    async def _bounded(self, program: Program, task: Task, begin: Callable[[], Request]) -> SlothError | None:
         """Run a function of the task within its timeout; return what ended it, None when it came to its end."""
         limit = asyncio.timeout(task.timeout)
         try:
             async with limit:
-                return await self._failure_of(await self._interpreter.drive(program, request))
+                return await self._failure_of(await self._interpreter.drive(program, begin))
         except TimeoutError:
             if not limit.expired():
                 raise  # it is the system's own error

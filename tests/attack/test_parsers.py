@@ -1,0 +1,109 @@
+"""Fuzzing of what parses: inventories, values, exports, vaults, ssh_config, known_hosts, authorized_keys, sites.
+
+The rule: any text is either taken, or refused by an error of ours that users see; it ends soon, and never in another
+exception. Short and derandomized in CI; SLOTH_ATTACK_ROUNDS=20000 for a long form with random examples. Inputs that were
+found are in corpus/.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sloth.errors import SlothError
+from sloth.inventory import Inventory
+from sloth.inventory.variables import extra_vars
+from sloth.playbook import Site, check_syntax
+from sloth.playbook.template import plain_text, read_header
+from sloth.state.keys import Keys
+from sloth.state.vault import Vault
+
+pytestmark = pytest.mark.attack
+ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+SECONDS = 20  # for one input, on a machine that is slow
+
+PIECES = ["[hosts.a]\n", "[hosts]\n", "[groups.g]\n", "[defaults]\n", 'a = "1.2.3.4"\n', "port = 22\n", "port = -1\n"]
+PIECES += [
+    "vars = {",
+    "}\n",
+    'hosts = ["a", "*"]\n',
+    "[",
+    "]",
+    '"',
+    "'",
+    "'''",
+    '"""',
+    "=",
+    ".",
+    "#",
+    "\n",
+    "{",
+    ",",
+    " ",
+]
+PIECES += ["a[1:99999999]", "[hosts.'w[1:3]']\n", "address", "1e999", "2020-01-01", "0x", "\\u0000", "\x00", "\xff"]
+PIECES += ["true", "inf", "nan", 'groups = ["g"]\n']
+TOML = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
+TEXTS = st.one_of(TOML, st.text(max_size=200), st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
+
+
+def inventory(path: Path) -> None:
+    Inventory.read(path).select("all")
+
+
+def values(path: Path) -> None:
+    extra_vars([], [path])
+    extra_vars([f"a={path.read_bytes().decode('latin-1')}"], [])
+
+
+def site(path: Path) -> None:
+    check_syntax(Site.read(str(path)))
+
+
+def template(path: Path) -> None:
+    plain_text(str(path), read_header(str(path)))
+
+
+def vault(path: Path) -> None:
+    Vault(path, Keys(None, None)).names()
+
+
+PARSERS = {"inventory": inventory, "values": values, "site": site, "template": template, "vault": vault}
+
+
+def parse(parser: Callable[[Path], None], path: Path) -> None:
+    begun, problem = time.monotonic(), "-"
+    try:
+        parser(path)
+    except SlothError as error:
+        problem = str(error)
+    assert problem
+    assert "defect" not in problem
+    assert time.monotonic() - begun < SECONDS
+
+
+@pytest.mark.parametrize("name", list(PARSERS))
+@settings(
+    max_examples=ROUNDS,
+    derandomize=ROUNDS <= 60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(text=TEXTS)
+def test_any_text_is_taken_or_refused(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    parse(PARSERS[name], path)
+
+
+@pytest.mark.parametrize("name", list(PARSERS))
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
+def test_what_was_found_once(name: str, path: Path) -> None:
+    parse(PARSERS[name], path)

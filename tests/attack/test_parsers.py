@@ -1,8 +1,8 @@
 """Fuzzing of what parses: inventories, values, exports, vaults, ssh_config, known_hosts, authorized_keys, sites.
 
-The rule: any text is either taken, or refused by an error of ours that users see; it ends soon, and never in another
-exception. Short and derandomized in CI; SLOTH_ATTACK_ROUNDS=20000 for a long form with random examples. Inputs that were
-found are in corpus/.
+The rule: any text is either taken, or refused soon by an error of ours that users see, and never by another exception.
+Short and derandomized in CI; SLOTH_ATTACK_ROUNDS=20000 for a long form with random examples. Inputs that were found are
+in corpus/.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ in corpus/.
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,11 @@ from sloth.inventory import Inventory
 from sloth.inventory.variables import extra_vars
 from sloth.playbook import Site, check_syntax
 from sloth.playbook.template import plain_text, read_header
+from sloth.state.export import Reader
 from sloth.state.keys import Keys
 from sloth.state.vault import Vault
+from sloth.transport.ssh_config import Configuration, find_route
+from tests.support.calls import execute_call
 
 pytestmark = pytest.mark.attack
 ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
@@ -49,6 +53,18 @@ PIECES += [
     " ",
 ]
 PIECES += ["a[1:99999999]", "[hosts.'w[1:3]']\n", "address", "1e999", "2020-01-01", "0x", "\\u0000", "\x00", "\xff"]
+PIECES += [
+    "Host a\n",
+    "Host *\n",
+    "Match all\n",
+    "Match host ",
+    "HostName ",
+    "%h",
+    "%",
+    "ProxyJump ",
+    "Include /nosuch\n",
+]
+PIECES += ['{"sloth-runner": "state"}', '{"rows": []}', "sloth-runner-secrets 1\n", "IdentityFile ", "Port 22\n", "!"]
 PIECES += ["true", "inf", "nan", 'groups = ["g"]\n']
 TOML = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
 TEXTS = st.one_of(TOML, st.text(max_size=200), st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
@@ -75,7 +91,18 @@ def vault(path: Path) -> None:
     Vault(path, Keys(None, None)).names()
 
 
-PARSERS = {"inventory": inventory, "values": values, "site": site, "template": template, "vault": vault}
+def export(path: Path) -> None:
+    Reader(path, Keys(None, None)).verify()
+
+
+def ssh_config(path: Path) -> None:
+    find_route(Configuration.read(str(path)), "web1", user="me", port=None)
+
+
+PARSERS = {
+    "inventory": inventory, "values": values, "site": site, "template": template, "vault": vault, "export": export,
+    "ssh_config": ssh_config,
+}  # fmt: skip
 
 
 def parse(parser: Callable[[Path], None], path: Path) -> None:
@@ -107,3 +134,59 @@ def test_any_text_is_taken_or_refused(name: str, text: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_what_was_found_once(name: str, path: Path) -> None:
     parse(PARSERS[name], path)
+
+
+# Files of keys, edited on a host
+
+ED = "AAAAC3NzaC1lZDI1NTE5AAAAIGrShxPYuoCAF5bnDKQ1kQmJwxJ8s1cZ0lQJZq3yHcAr"
+KEYS = [
+    "ssh-ed25519 ",
+    f"ssh-ed25519 {ED}",
+    f"web1 ssh-ed25519 {ED}",
+    "web1,web2 ",
+    "|1|",
+    "AAAA",
+    "@revoked ",
+    "[web1]:22 ",
+]
+KEYS += [
+    'command="a \\" b" ',
+    "no-pty,",
+    "# ",
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    '"',
+    "*",
+    "!web1 ",
+    "\xff",
+    "\x00",
+    "ssh-rsa B",
+]
+FILES = st.lists(st.sampled_from(KEYS), max_size=20).map("".join)
+CALLS = {
+    "ssh.authorized_key": {"user": pwd.getpwuid(os.geteuid()).pw_name, "key": f"ssh-ed25519 {ED} me"},
+    "ssh.known_hosts": {"name": "web1", "key": f"web1 ssh-ed25519 {ED}"},
+}
+
+
+@pytest.mark.parametrize("module", list(CALLS))
+@settings(
+    max_examples=ROUNDS,
+    derandomize=ROUNDS <= 60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(text=FILES)
+def test_files_of_keys_converge_and_keep_their_lines(module: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    before = text.encode("latin-1")
+    path.write_bytes(before)
+    execute_call(module, path=str(path), **CALLS[module])
+    assert ED.encode() in path.read_bytes()
+    assert execute_call(module, path=str(path), **CALLS[module]).status == "unchanged"
+    kept = path.read_bytes()
+    assert all(line in kept for line in before.splitlines() if line.lstrip().startswith(b"#"))
+    execute_call(module, path=str(path), state="absent", **CALLS[module])
+    assert execute_call(module, path=str(path), state="absent", **CALLS[module]).status == "unchanged"

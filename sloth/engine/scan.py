@@ -76,6 +76,8 @@ def scan(
             yield Problem(where, f"there is no facts.{verb.text}", did_you_mean_or_list(verb.text, facts, "facts"))
         if name.text not in modules:
             continue
+        if name.text == "host" and verb.text not in modules["host"]:
+            continue  # a value
         if verb.text not in modules[name.text]:
             yield Problem(where, f"there is no {name.text}.{verb.text}", did_you_mean(verb.text, modules[name.text]))
             continue

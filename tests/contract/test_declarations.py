@@ -18,6 +18,7 @@ from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Fie
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 from sloth.playbook import Site, check_syntax
+from sloth.playbook.site import lua_source
 from sloth.report import documentation
 from tests.contract.cases import CASES
 from tests.support.command import sloth
@@ -62,7 +63,7 @@ def test_every_contract_case_is_of_a_resource() -> None:
 def test_its_example_is_right(cls: type[Call], tmp_path: Path) -> None:
     for name in ("app-1.2.tar.gz", "app.conf.j2"):  # what the examples ship
         (tmp_path / name).touch()
-    site = Site("example.sloth", cls.example.encode(), tmp_path)
+    site = Site("example.sloth", lua_source(cls.example.encode(), "example.sloth"), tmp_path)
     check_syntax(site)
     assert validate(site, Inventory.local(), {}) == []
     assert cls.name + "(" in cls.example or cls.name == "facts.gather"
@@ -134,9 +135,10 @@ def test_what_is_given_alone_has_a_name_or_is_refused() -> None:
 def test_a_check_does_no_action(cls: type[Action], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cls, "run", lambda self: pytest.fail("it was done"))
     declared: Any = cls.fields
-    args = cls.check({field.name: "x" for field in declared if field.required})
+    more = {"http.request": {"url": "http://127.0.0.1/", "method": "POST"}, "host.wait_for": {"path": "/x"}}
+    args = cls.check({**{field.name: "x" for field in declared if field.required}, **more.get(cls.name, {})})
     outcome = execute(cls(Args(args), Host(None)), Store(None), check=True)
-    assert (outcome.status, outcome.reason) == ("changed", "run")
+    assert (outcome.status, outcome.reason) == (("unknown", "") if cls.only_waits else ("changed", "run"))
 
 
 @pytest.mark.parametrize("python", PYTHONS, ids=str)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sloth.payload.kernel.resource import Failed
-from sloth.payload.modules.http import parse_checksums
+from sloth.payload.modules.http.download import parse_checksums
 from tests.support.calls import execute_call
 
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")

@@ -116,6 +116,8 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
     if needless:
         return Outcome(status=Status.UNCHANGED, msg=needless, values=action.unrun(needless))
     if check and not action.safe_in_check():
+        if action.only_waits:
+            return Outcome(status=Status.UNKNOWN, msg=action.unknown_hint, unknown=True)
         action.foresee()
         return _unknown(Reason.RUN, "would run")
     key = store.redactor.key(action.key())

@@ -167,9 +167,8 @@ def _float(field: "Field", value: "Json") -> "int | float":
 
 
 def _list(field: "Field", value: "Json") -> "list[str]":
-    if isinstance(value, str):
-        return [value]
-    return _words(field, value)
+    is_alone = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return _words(field, [value] if is_alone else value)
 
 
 def _argv(field: "Field", value: "Json") -> "str | list[str]":

@@ -281,6 +281,8 @@ class Resource(Call):
 class Action(Call):
     """Something that is simply done; it never claims to be idempotent."""
 
+    only_waits = False  # it changes nothing, but what it waits for may come of what a check does not do
+
     def guard(self) -> "str":
         """Return why it need not be done now, or "" when it must be."""
         return ""

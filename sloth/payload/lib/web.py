@@ -2,14 +2,30 @@
 
 import re
 
-from sloth.payload.kernel.resource import Failed
+from sloth.payload.kernel.resource import ArgumentError, Failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from http.client import HTTPResponse
-    from typing import Iterator, Mapping
+    from typing import Any, Iterator, Mapping
+    from urllib.request import Request
 
 READ = 256 * 1024  # bytes
+
+
+def check_url(call: "str", url: "str") -> "None":
+    """Raise ArgumentError for what is no URL of HTTP."""
+    if not re.match(r"^https?://[^/\s]+", url):
+        raise ArgumentError("%s: url must begin with http:// or https://: %s" % (call, public_url(url)))
+    if re.search(r"[\x00-\x1f\x7f]", url):
+        raise ArgumentError("%s: url contains a control character" % call, hint="such as a newline at its end")
+
+
+def check_headers(call: "str", headers: "Mapping[str, object]") -> "None":
+    """Raise ArgumentError for a header that would be several."""
+    for name, value in headers.items():
+        if re.search(r"[\x00-\x1f\x7f]", "%s%s" % (name, value)):
+            raise ArgumentError("%s: the header %r contains a control character" % (call, name))
 
 
 def public_url(url: "str") -> "str":
@@ -50,11 +66,15 @@ def open_url(
     password: "str" = "",
     timeout: "float" = 30.0,
     validate_certs: "bool" = True,
+    method: "str" = "GET",
+    body: "bytes | None" = None,
+    any_status: "bool" = False,
 ) -> "HTTPResponse | None":
-    """Send a GET request and return the response, or None for 304 Not Modified. Raises Failed.
+    """Send a request and return the response, or None for 304 Not Modified. Raises Failed.
 
-    `headers` and the password are not sent along when the server redirects to another host. Proxies are taken from the
-    environment; timeout: seconds without data.
+    `headers` and the password are not sent along when the server redirects to another host; only GET and HEAD follow a
+    redirect. Proxies are taken from the environment; timeout: seconds without data; any_status: a response with an
+    error's code is returned, too.
     """
     import http.client
     import ssl
@@ -62,11 +82,13 @@ def open_url(
     import urllib.request
 
     try:
-        request = urllib.request.Request(request_url(url), headers={"User-Agent": "sloth-runner"})
+        request = urllib.request.Request(
+            request_url(url), data=body, headers={"User-Agent": "sloth-runner"}, method=method
+        )
     except ValueError as error:
         raise Failed("%s is not a valid URL: %s" % (public_url(url), error))
     for name, value in headers.items():
-        request.add_unredirected_header(name, value)
+        request.add_unredirected_header(name, str(value))
     if user:
         import base64
 
@@ -76,11 +98,22 @@ def open_url(
     if not validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        """Follows a redirect where the request is one that may be repeated."""
+
+        def redirect_request(self, *given: "Any") -> "Request | None":
+            if method not in ("GET", "HEAD"):
+                return None
+            return urllib.request.HTTPRedirectHandler.redirect_request(self, *given)
+
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), Redirects)
     try:
         response: "HTTPResponse" = opener.open(request, timeout=timeout)
         return response
     except urllib.error.HTTPError as error:
+        if any_status:
+            return error  # type: ignore[return-value]  # it has what a response has
         if error.code == 304:
             return None
         raise Failed("%s answered %d %s" % (public_url(url), error.code, error.reason))
@@ -100,12 +133,12 @@ def _reason(error: "Exception", timeout: "float") -> "object":
     return getattr(why, "strerror", None) or why
 
 
-def read_chunks(response: "HTTPResponse") -> "Iterator[bytes]":
-    """Yield the body. Raises Failed when it ends early."""
+def read_chunks(response: "HTTPResponse", is_head: "bool" = False) -> "Iterator[bytes]":
+    """Yield the body. Raises Failed when it ends early. is_head: it answers HEAD, and so has none."""
     import http.client
 
     length = response.headers.get("Content-Length")
-    left = int(length) if length and length.isdigit() else None
+    left = int(length) if length and length.isdigit() and not is_head else None
     while True:
         try:
             data = response.read(READ)

@@ -84,11 +84,14 @@ local function stub(space, verb, owner)
     end
 end
 
+local of_host = {} -- the functions of `host`, which is a table of values, too
 for space, verbs in pairs(config.modules) do
     local functions = {}
-    for verb in pairs(verbs) do functions[verb] = stub(space, verb, functions) end
-    env[space] = namespace(space, functions)
+    for verb in pairs(verbs) do functions[verb] = stub(space, verb, space == "host" and config.host or functions) end
+    if space == "host" then of_host = functions else env[space] = namespace(space, functions) end
 end
+config.modules.host = nil -- a variable called `host` is most often no module
+env.wait_for = of_host.wait_for
 
 -- Output
 
@@ -109,8 +112,10 @@ env.groups, env.vars, env.check = config.groups, config.vars, config.check
 -- A misspelt setting of the host must not be nil either; nil is left for those that have no value.
 env.host = setmetatable(config.host, {
     __index = function(_, key)
+        if of_host[key] then return of_host[key] end
         if not config.host_names[key] and isyieldable() then
             local names = {}
+            for known in next, of_host do names[#names + 1] = known end
             for known in next, config.host_names do names[#names + 1] = known end
             ask("host", "unknown", "host", tostring(key), data("names", names), caller()) -- Python raises the error
         end

@@ -10,7 +10,7 @@ import time
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
 from sloth.payload.lib import files
-from sloth.payload.lib.web import credentials, file_name, open_url, public_url, read_chunks
+from sloth.payload.lib.web import check_headers, check_url, credentials, file_name, open_url, public_url, read_chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,14 +75,8 @@ end})"""
 
     @classmethod
     def check_together(cls, values: "Arguments") -> "None":
-        url = values["url"]
-        if not re.match(r"^https?://[^/\s]+", url):
-            raise ArgumentError("%s: url must begin with http:// or https://: %s" % (cls.name, public_url(url)))
-        if re.search(r"[\x00-\x1f\x7f]", url):
-            raise ArgumentError("%s: url contains a control character" % cls.name, hint="such as a newline at its end")
-        for name, value in (values.get("headers") or {}).items():
-            if re.search(r"[\x00-\x1f\x7f]", "%s%s" % (name, value)):
-                raise ArgumentError("%s: the header %r contains a control character" % (cls.name, name))
+        check_url(cls.name, values["url"])
+        check_headers(cls.name, values.get("headers") or {})
         if values.get("checksum") is not None:
             name, colon, rest = values["checksum"].partition(":")
             if not colon or name not in hashlib.algorithms_guaranteed or name.startswith("shake") or not rest:

@@ -1,0 +1,1 @@
+"""HTTP: files that are downloaded, and requests."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.packages import deb
-from tests.support.running import results
+from tests.support.running import finished_hosts, results
 from tests.support.sites import HOST, Runner, go
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
@@ -113,3 +113,25 @@ def test_failures_say_why(go: Runner) -> None:
         assert "line 1 in source list /etc/apt/sources.list.d/bad.list" in go.error(call)
     go.shell("rm /etc/apt/sources.list.d/bad.list")
     assert "'nosuch' is invalid" in go.error('pkg.install({ name = "alt-a", default_release = "nosuch" })')
+
+
+@pytest.mark.usefixtures("offers")
+@pytest.mark.parametrize(
+    ("use", "status"),
+    [
+        ('print(exec.run({cmd = "cat /etc/elpa-y.conf", read_only = true}).stdout)', "unknown"),
+        ('exec.run({cmd = {"/etc/elpa-y.conf"}, read_only = true})', "changed"),
+        ('file.lineinfile({path = "/etc/elpa-y.conf", line = "added"})', "changed"),
+        ('file.replace({path = "/etc/elpa-y.conf", regexp = "version", replace = "v"})', "changed"),
+        ('file.copy({src = "/etc/elpa-y.conf", dest = "/srv/elpa-y.conf", remote_src = true})', "changed"),
+        ('file.fetch({src = "/etc/elpa-y.conf", dest = "fetched/"})', "changed"),
+        ('systemd.start("elpa-y.service")', "changed"),
+    ],
+)
+def test_a_check_does_not_fail_of_what_a_package_brings(go: Runner, use: str, status: str) -> None:
+    go.shell("dpkg --purge elpa-y; rm -f /srv/elpa-y.conf")
+    events = go(f'pkg.install("elpa-y") {use}', check=True)
+    assert finished_hosts(events)[HOST].status == status, finished_hosts(events)[HOST].error
+    assert results(events)[0].status == "changed"
+    without = go(use, check=True)
+    assert finished_hosts(without)[HOST].status == "failed", "nothing is pending that could bring it"

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from sloth.engine.events import Event
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
+from sloth.payload.kernel.registry import registry
+from sloth.payload.kernel.resource import Resource
 from tests.support.fleet_host import Machine
 from tests.support.machines import Fleet
 from tests.support.packages import deb
@@ -130,6 +132,23 @@ THINGS = {
             'file.copy({content = "kernel.panic=10\\n", dest = "/etc/sysctl.d/99-sloth.conf"})',
         )
     ),
+    "edited": Thing(
+        (
+            'file.absent("/srv/own/g")',
+            'file.copy({content = "b\\n", dest = "/srv/own/g"}) file.replace({path = "/srv/own/g", regexp = "a", replace = "b"})',
+        ),
+        ("directory",),
+    ),
+    "stopped": Thing(
+        (
+            f'systemd.unit({{name = "idle", content = "{UNIT}"}}) systemd.disable("idle") systemd.stop("idle")',
+            f'systemd.unit({{name = "idle", content = "{UNIT}"}}) systemd.service({{name = "idle", enabled = true, state = "stopped"}})',
+        )
+    ),
+    "masked": Thing(('systemd.mask("ghost.service")', 'systemd.unmask("ghost.service")')),
+    "no group": Thing(('group.delete("nocrew")', 'group.create("nocrew")')),
+    "no user": Thing(('user.delete("noone")', 'user.create("noone")')),
+    "name": Thing(('hostname.set("host5")', 'hostname.set({name = "host5"})')),
     "mount": Thing(
         (
             'mount.present({path = "/mnt/own", src = "tmpfs", fstype = "tmpfs", opts = "size=64k"})',
@@ -150,6 +169,8 @@ THINGS = {
 CLEAN = """umount -q /mnt/own; sed -i '/mnt.own/d' /etc/fstab; rm -rf /srv/own /srv/clone /mnt/own /etc/cron.d/own
 systemctl disable -q --now own 2>/dev/null; rm -f /etc/systemd/system/own.service /etc/sysctl.d/99-sloth.conf
 systemctl daemon-reload; crontab -r -u deploy 2>/dev/null; userdel -rf carol 2>/dev/null; groupdel crew 2>/dev/null
+systemctl disable -q --now idle 2>/dev/null; rm -f /etc/systemd/system/idle.service; systemctl -q unmask ghost 2>/dev/null
+userdel -rf noone 2>/dev/null; groupdel nocrew 2>/dev/null; systemctl daemon-reload
 dpkg --purge sloth-one sloth-needs-two sloth-two >/dev/null 2>&1; true"""
 NAMES = list(THINGS)
 Pick = dict[str, int]
@@ -236,6 +257,13 @@ def settle(sites: Sites, name: str, pick: Pick) -> None:
     sites.run(name, pick, prune=True)
     assert sites.pending(name, pick) == [], "after a run with --prune, a check finds nothing to do"
     assert [(row["key"], row["status"]) for row in sites.machine.drifted()] == [], "nobody has changed anything by hand"
+
+
+def test_every_resource_is_among_the_things() -> None:
+    text = " ".join(way for thing in THINGS.values() for way in thing.ways)
+    # What file.fetch makes is on the controller.
+    names = {cls.name for cls in registry() if issubclass(cls, Resource)} - {"file.fetch"}
+    assert {name for name in names if f"{name}(" not in text} == set()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -57,21 +57,10 @@ _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL
 _PLACE = re.compile(rb":\d+\Z")
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
 TURN = 0.05  # seconds after which other hosts get their turn
-_GLOBALS = [
-    "task",
-    "handler",
-    "host",
-    "hostvars",
-    "groups",
-    "vars",
-    "facts",
-    "log",
-    "state",
-    "json",
-    "sleep",
-    "fail",
-    "wait_for",
-]
+_GLOBALS = (
+    *("task", "handler", "host", "hostvars", "groups", "vars", "facts", "log", "state"),
+    *("json", "sleep", "fail", "wait_for"),
+)
 
 
 class Program:

@@ -20,6 +20,7 @@ from tests.support.home import TWO_HOSTS
 from tests.support.paths import ROOT
 
 STATE = ROOT / "docs" / "state.md"
+RUNNING = ROOT / "docs" / "running.md"
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("vagrant/*.md")]
 BLOCK = re.compile(r"```(console|lua)\n(.*?)```\n", re.S)
 # What differs from one run to the next, and what stands for it when two texts are compared.
@@ -107,6 +108,15 @@ def test_every_command_prints_what_the_document_says() -> None:
             STATE.write_text(now)
         return
     assert steady(now) == steady(text)
+
+
+@pytest.mark.parametrize("number", range(len(re.findall(r"```lua\n", RUNNING.read_text()))))
+def test_the_sites_of_the_guide_to_running_are_right(number: int, tmp_path: Path) -> None:
+    source = re.findall(r"```lua\n(.*?)```", RUNNING.read_text(), re.S)[number]
+    (tmp_path / "site.sloth").write_text(source)
+    (tmp_path / "inventory.toml").write_text(TWO_HOSTS)
+    done = sloth(tmp_path, "validate", "-i", "inventory.toml", "-f", "site.sloth")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_module_of_the_contributors_guide_works(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
 from sloth.payload.lib import files, git
+from sloth.payload.lib.git_login import Login
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ end})"""
 
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         Resource.__init__(self, args, host, assets)
-        self._login = git.Login(args.repo)
+        self._login = Login(args.repo)
         self._version = git.Version("")  # what `version` means, as soon as it was looked up
         self._has_local_commits = False
         self._submodules_with_commits: "list[str]" = []

@@ -292,28 +292,6 @@ def update_submodules(git: "Git", force: "bool") -> "None":
         git.inside([*words, "--force"] if force else words)
 
 
-def is_at_work(path: "str") -> "bool":
-    """Return whether a git of this host works in the working copy; True where that cannot be known."""
-    real = os.path.realpath(path)
-    try:
-        processes = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return True
-    for process in processes:
-        is_git = False
-        try:
-            with open("/proc/%s/comm" % process, encoding="utf-8", errors="replace") as file:
-                is_git = file.read().startswith("git")
-            if is_git and (os.readlink("/proc/%s/cwd" % process) + "/").startswith(real + "/"):
-                return True
-        except FileNotFoundError:  # it has ended
-            continue
-        except OSError:
-            if is_git:
-                return True
-    return not processes
-
-
 def without_passwords(text: "str") -> "str":
     """Return `text` without the passwords of the URLs in it."""
     return re.sub(r"(\w+://)[^/@\s]*:[^/@\s]*@", r"\1***@", text)

@@ -189,7 +189,7 @@ end})"""
 
     def _remove_stale_lock(self) -> "None":
         """Remove the lock of a git that was killed: if none works here, nobody holds it."""
-        if git.is_at_work(self.dest):
+        if _is_git_at_work(self.dest):
             return
         try:
             with files.Parent(os.path.join(self.dest, ".git", "index.lock")) as parent:
@@ -200,3 +200,25 @@ end})"""
     def result(self, now: "Attributes | None") -> "Attributes":
         commit = (now or {}).get("commit") or ""
         return {"before": commit, "after": commit}
+
+
+def _is_git_at_work(path: "str") -> "bool":
+    """Return whether a git of this host works in the working copy; True where that cannot be known."""
+    real = os.path.realpath(path)
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for process in processes:
+        is_git = False
+        try:
+            with open("/proc/%s/comm" % process, encoding="utf-8", errors="replace") as file:
+                is_git = file.read().startswith("git")
+            if is_git and (os.readlink("/proc/%s/cwd" % process) + "/").startswith(real + "/"):
+                return True
+        except FileNotFoundError:  # it has ended
+            continue
+        except OSError:
+            if is_git:
+                return True
+    return not processes

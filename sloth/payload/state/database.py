@@ -55,23 +55,14 @@ class Database(object):
         except sqlite3.Error as error:
             self._db.close()
             explained = self._explain(error)
-            if not (readonly and explained.unwritable and self._open_as_it_is()):
+            db = _open_as_it_is(path) if path is not None and readonly and explained.unwritable else None
+            if db is None:
                 raise explained
-
-    def _open_as_it_is(self) -> "bool":
-        """Open a file without the index of its log, for which a full disk has no space; False if it has a log."""
-        path = self.path or ""
-        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
-            return False
-        name = "".join("%%%02x" % byte if byte in b"%?#" or byte > 126 else chr(byte) for byte in os.fsencode(path))
-        try:
-            self._db = sqlite3.connect(
-                "file:%s?immutable=1" % name, uri=True, isolation_level=None, check_same_thread=False
-            )
-            self._migrate()
-        except sqlite3.Error:
-            return False
-        return True
+            self._db = db
+            try:
+                self._migrate()
+            except sqlite3.Error:
+                raise explained
 
     def _connect(self, path: "str | None", readonly: "bool") -> "sqlite3.Connection":
         if path is None or (readonly and not os.path.exists(path)):
@@ -138,20 +129,7 @@ class Database(object):
             raise
 
     def _explain(self, error: "Exception") -> "StoreError":
-        text = str(error)
-        if "malformed" in text or "not a database" in text or "no such table" in text or "no such column" in text:
-            return StoreError(
-                "the state file %s is damaged (%s)" % (self.path, text),
-                hint="the next run sets it aside and adopts what it finds; or bring back an export",
-                damaged=True,
-            )
-        # Of a full disk SQLite reports many things: its log cannot be created, or cannot be mapped.
-        if "full" in text or (self.path and ("I/O" in text or "unable to open" in text) and _is_full(self.path)):
-            what = "no space left for the state file %s" % self.path
-            return StoreError(what, hint="free some space on the host", unwritable=True)
-        if "readonly" in text:
-            return StoreError("the state file %s may not be written" % self.path, hint="look at its owner and mode")
-        return StoreError("the state file %s cannot be used: %s" % (self.path, text))
+        return _explained(error, self.path)
 
     def execute(self, statement: "str", values: "Sequence[Column]" = ()) -> "sqlite3.Cursor":
         """Run a statement that reads. Raises StoreError."""
@@ -238,6 +216,31 @@ class Database(object):
         """Bytes of the file and its log."""
         names = [self.path, self.path + "-wal"] if self.path else []
         return sum(os.path.getsize(name) for name in names if os.path.exists(name))
+
+
+def _open_as_it_is(path: "str") -> "sqlite3.Connection | None":
+    """Open a file without the index of its log, for which a full disk has no space; None if it has a log."""
+    if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
+        return None
+    name = "".join("%%%02x" % byte if byte in b"%?#" or byte > 126 else chr(byte) for byte in os.fsencode(path))
+    return sqlite3.connect("file:%s?immutable=1" % name, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _explained(error: "Exception", path: "str | None") -> "StoreError":
+    text = str(error)
+    if "malformed" in text or "not a database" in text or "no such table" in text or "no such column" in text:
+        return StoreError(
+            "the state file %s is damaged (%s)" % (path, text),
+            hint="the next run sets it aside and adopts what it finds; or bring back an export",
+            damaged=True,
+        )
+    # Of a full disk SQLite reports many things: its log cannot be created, or cannot be mapped.
+    if "full" in text or (path and ("I/O" in text or "unable to open" in text) and _is_full(path)):
+        what = "no space left for the state file %s" % path
+        return StoreError(what, hint="free some space on the host", unwritable=True)
+    if "readonly" in text:
+        return StoreError("the state file %s may not be written" % path, hint="look at its owner and mode")
+    return StoreError("the state file %s cannot be used: %s" % (path, text))
 
 
 def _sync_log(path: "str") -> "bool":

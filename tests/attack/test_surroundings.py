@@ -122,6 +122,7 @@ def test_a_command_can_free_a_full_disk(
         status, document = small.run()
         assert (status, statuses(document)) == (0, ["unchanged", "changed", "unchanged"])
         assert not list(home.glob(".*.sloth-*"))
+    shutil.rmtree(f"/dev/shm/sloth-{os.geteuid()}", ignore_errors=True)
 
 
 @needs_root

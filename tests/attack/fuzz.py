@@ -1,8 +1,8 @@
 """Fuzzing guided by coverage, by hand: python -m tests.attack.fuzz TARGET [OPTIONS OF ATHERIS].
 
-It needs atheris (`pip install atheris`). Its options, such as `-max_total_time=600 /tmp/new tests/attack/corpus`, follow
-the target: inputs that reach new code are written to the first directory. The rules are those of test_parsers.py. What
-breaks them belongs into corpus/.
+It needs atheris (`pip install atheris`). Its options follow the target, such as `-max_total_time=600 /tmp/new
+tests/attack/corpus`: inputs that reach new code are written to the first directory. The rules are those of
+test_parsers.py. What breaks them belongs into corpus/.
 """
 
 from __future__ import annotations

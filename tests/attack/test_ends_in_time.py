@@ -26,12 +26,20 @@ SLOW = 3  # a busy machine may take so many times as long
 class Running:
     """A run of a site on this machine, in a process of its own; `home` is its home."""
 
-    def __init__(self, home: Path, site: str, *options: str) -> None:
+    def __init__(self, home: Path, site: str, *options: str, hangup: signal.Handlers = signal.SIG_DFL) -> None:
+        """hangup: SIG_IGN for what nohup does."""
+
+        def set_signals() -> None:  # whoever runs the tests may have set them otherwise
+            signal.signal(signal.SIGHUP, hangup)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
         (home / "site.sloth").write_text(site)
         command = [sys.executable, "-m", "sloth", "run", "-o", "ndjson", "-f", "site.sloth", *options]
         environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
         with (home / "out").open("wb") as out, (home / "errors").open("wb") as errors:
-            self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=out, stderr=errors)
+            self.process = subprocess.Popen(
+                command, cwd=home, env=environment, stdout=out, stderr=errors, preexec_fn=set_signals
+            )
         self.home = home
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -98,11 +106,7 @@ def test_a_signal_ends_a_run_with_its_summary(tmp_path: Path, number: int) -> No
 
 
 def test_a_hangup_that_is_ignored_ends_nothing(tmp_path: Path) -> None:
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, and children inherit it
-    try:
-        running = Running(tmp_path, COMMAND.replace("OPTIONS", "").replace("300", "3"))
-    finally:
-        signal.signal(signal.SIGHUP, former)
+    running = Running(tmp_path, COMMAND.replace("OPTIONS", "").replace("300", "3"), hangup=signal.SIG_IGN)
     running.until(started(tmp_path))
     assert running.interrupt(signal.SIGHUP)[0] == 0
 

@@ -86,7 +86,11 @@ class CodeFile(object):
 
 def _remove_unfinished(directory: "str") -> "None":
     """Remove what killed processes have left of a code file or of an installation (see transport/stage1.py)."""
-    for name in os.listdir(directory):
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
         if name.startswith(".new-") and not os.path.exists("/proc/" + name.split("-")[1]):
             path = directory + "/" + name
             if os.path.isdir(path):

@@ -2,7 +2,7 @@
 
 It needs atheris (`pip install atheris`). Its options follow the target, such as `-max_total_time=600 /tmp/new
 tests/attack/corpus`: inputs that reach new code are written to the first directory. The rules are those of
-test_parsers.py. What breaks them belongs into corpus/.
+support/parsers.py. What breaks them belongs into corpus/.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import atheris
 
 with atheris.instrument_imports(include=["sloth"]):
     from sloth.payload.session import messages, wire
-    from tests.attack.test_parsers import PARSERS, parse
+    from tests.support.parsers import PARSERS, parse
 
 
 def decode(types: dict[str, type[messages.Message]]) -> Callable[[bytes], None]:
@@ -40,7 +40,7 @@ def decode(types: dict[str, type[messages.Message]]) -> Callable[[bytes], None]:
 
 
 def of_file(name: str) -> Callable[[bytes], None]:
-    """Return a target that reads a file of test_parsers.py."""
+    """Return a target that reads a file as support/parsers.py does."""
     directory = tempfile.mkdtemp()
     path = Path(directory) / "input"
 

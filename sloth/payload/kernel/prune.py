@@ -97,14 +97,14 @@ class Prune(TakeBack):
     def _would_drift(self, key: "str", resource: "Resource", change: "Change") -> "bool":
         """Return whether a record of the same file is as desired before `change`, and not after it."""
         record = self.store.records.get(key)
+        after = dict(change.before or {}, **(change.after or {}))  # what it does not name stays as it is
         for call in (record.calls if record is not None else None) or ():
             try:
                 other = self._replayed(call, key)
                 if other.place() != resource.place():
                     continue
-                if not difference(change.before, other.desired(change.before)) and difference(
-                    change.after, other.desired(change.after)
-                ):
+                was_right = not difference(change.before, other.desired(change.before))
+                if was_right and difference(after, other.desired(after)):
                     return True
             except Failed:  # it is not as desired, whatever happens to this one
                 continue

@@ -82,7 +82,8 @@ def site_of(parts: list[tuple[str, str]], directory: Path) -> Site:
     return Site.read(str(directory / "site.sloth"))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(300)  # every example has hosts that get the payload for the first time
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(pieces, min_size=1, max_size=5))
 def test_a_site_that_runs_is_not_refused(parts: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:

@@ -48,7 +48,7 @@ RIGHT = (
     'pcall(function() file.copy({src = "no such file", dest = "DIR/x"}) end)',
     'shared = exec.run({cmd = "echo 0644", read_only = true}).stdout:match("%d+")',
     'if shared then file.copy({content = "", dest = "DIR/shared", mode = shared}) end',
-    'state.set("k", {mode = "0600"}) file.copy({content = "", dest = "DIR/k", mode = state.get("k").mode})',
+    'state.set("k", {mode = "0640"}) file.copy({content = "", dest = "DIR/k", mode = state.get("k").mode})',
     'local data = {file = "DIR/f", group = "x", user = 1} file.copy({content = data.group, dest = data.file})',
     'file.template({src = "t.j2", dest = "DIR/tpl"})',
     'file.copy({src = "files/real", dest = "DIR/real"})',
@@ -83,7 +83,7 @@ def site_of(parts: list[tuple[str, str]], directory: Path) -> Site:
 
 
 @pytest.mark.timeout(300)  # every example has hosts that get the payload for the first time
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(pieces, min_size=1, max_size=5))
 def test_a_site_that_runs_is_not_refused(parts: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:

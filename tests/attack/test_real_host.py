@@ -103,13 +103,25 @@ def test_sessions_of_a_real_sshd_are_killed(fleet: Fleet, tmp_path: Path, name: 
         killer.start()
         run()
         killer.join()
-        fleet.shell(HOST, "systemctl start ssh.service")
+        wait_for_sshd(fleet)
         end = finished_hosts(run())[HOST]
         assert end.status in ("changed", "unchanged"), end.error
         assert fleet.shell(HOST, "cat /srv/attack/running") == f"{name}{number}-1"
         assert fleet.shell(HOST, "cat /srv/attack/8") == f"{name}{number}-8"
         assert not fleet.shell(HOST, LEFTOVERS)
     assert {result.status for result in results(run()) if result.module == "file.copy"} == {"unchanged"}
+
+
+def wait_for_sshd(fleet: Fleet) -> None:
+    """Wait until systemd has started sshd again."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            fleet.shell(HOST, "systemctl reset-failed ssh.service; systemctl start ssh.service")
+            return
+        except AssertionError:
+            assert time.monotonic() < end
+            time.sleep(0.5)
 
 
 def kill_after(fleet: Fleet, kill: str, seconds: float) -> None:

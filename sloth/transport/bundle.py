@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,8 +33,20 @@ def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -
     extra: further files by their path in the zip (custom modules); cache: a directory in which the zip is kept from one
     start to the next. The sources come without what only people and type checkers read (transport/slim.py).
     """
-    with _LOCK:
+    with _LOCK, _no_collection():
         return _build(tuple(sorted((extra or {}).items())), cache)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: until Python 3.11.4 a finalizer that runs inside of `ast` and raises breaks it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @lru_cache(maxsize=4)

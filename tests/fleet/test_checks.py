@@ -171,7 +171,7 @@ PARTS = (
     'pkg.install({name = {"checked-1", "checked-N"}, state = "latest"})',
     'pkg.remove("checked-N")',
     'pkg.install("checked-N") file.lineinfile({path = "/etc/checked-N.conf", line = "version = N"})',
-    'sysctl.set({name = "kernel.panic", value = N})',
+    'sysctl.set({name = "kernel.panic", value = N, sysctl_set = false})',
     'sysctl.set({name = "kernel.panic", value = N, sysctl_set = false, sysctl_file = "/etc/sysctl.d/N.conf"})',
     'http.download({url = "http://127.0.0.1:8139/served-N", dest = "/srv/p-served", mode = "0644"})',
     'file.copy({content = "served", dest = "/srv/p-served"})',
@@ -206,9 +206,10 @@ def test_every_resource_is_among_the_parts() -> None:
 
 
 @pytest.fixture(scope="module")
-def sources(fleet: Fleet) -> None:
+def sources(fleet: Fleet) -> Iterator[None]:
     """What the parts take from elsewhere: packages, an archive, a repository, and a web server."""
     directory = fleet.roots[HOST] / "srv/checked"
+    fleet.shell(HOST, "tar -C / -cpf /srv/apt.tar etc/apt var/lib/apt/lists")  # other tests use what there is
     directory.mkdir()
     for number in (1, 2, 3):
         deb.build(directory, f"checked-{number}", "1.0")
@@ -220,6 +221,12 @@ def sources(fleet: Fleet) -> None:
         " systemd-run -q --unit=checked-httpd python3 -m http.server --directory /srv/web --bind 127.0.0.1 8139;"
         " tar -C /etc -cf /srv/checked.tar hostname; git init -q /srv/checked-repo; cd /srv/checked-repo;"
         " git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x; sleep 1",
+    )
+    yield
+    fleet.shell(
+        HOST,
+        "systemctl stop checked-httpd; rm -rf /etc/apt/sources.list /var/lib/apt/lists/*; tar -C / -xpf /srv/apt.tar;"
+        " rm -rf /srv/apt.tar /srv/web /srv/checked /srv/checked.tar /srv/checked-repo",
     )
 
 

@@ -87,7 +87,7 @@ def test_versions(go: Runner) -> None:
 
     file = 'pkg.install({{ deb = "/srv/reports/files/local_{}.deb"{} }})'
     assert twice(go, file.format("2.0", "")) == CHANGED_ONCE
-    assert "downgraded" in go.error(file.format("1.0", ""))
+    assert "allow_downgrade" in go.error(file.format("1.0", ""))
     assert twice(go, file.format("1.0", ", allow_downgrade = true")) == CHANGED_ONCE
 
 

@@ -21,6 +21,12 @@ from tests.support.parsers import PARSERS, parse
 pytestmark = pytest.mark.attack
 ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+FUZZING = settings(
+    max_examples=ROUNDS,
+    derandomize=ROUNDS <= 60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 PIECES = ["[hosts.a]\n", "[hosts]\n", "[groups.g]\n", "[defaults]\n", 'a = "1.2.3.4"\n', "port = 22\n", "port = -1\n"]
 PIECES += [
@@ -60,12 +66,7 @@ TEXTS = st.one_of(TOML, st.text(max_size=200), st.binary(max_size=200).map(lambd
 
 
 @pytest.mark.parametrize("name", list(PARSERS))
-@settings(
-    max_examples=ROUNDS,
-    derandomize=ROUNDS <= 60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@FUZZING
 @given(text=TEXTS)
 def test_any_text_is_taken_or_refused(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "input"
@@ -115,12 +116,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("module", list(CALLS))
-@settings(
-    max_examples=ROUNDS,
-    derandomize=ROUNDS <= 60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@FUZZING
 @given(text=FILES)
 def test_files_of_keys_converge_and_keep_their_lines(module: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "keys"

@@ -151,6 +151,7 @@ class Tar(Archive):
 
     def contents(self) -> "Contents":
         for info in self._tar:
+            # mypy cannot infer a lambda whose argument has a default.
             yield posixpath.normpath(info.name), lambda info=info: _chunks(self._open(info))  # type: ignore[misc]
 
     def _open(self, info: "tarfile.TarInfo") -> "IO[bytes]":
@@ -187,6 +188,7 @@ class Zip(Archive):
 
     def contents(self) -> "Contents":
         for info in self._zip.infolist():
+            # As above.
             yield posixpath.normpath(info.filename), lambda info=info: _chunks(self._zip.open(info))  # type: ignore[misc]
 
 

@@ -285,22 +285,24 @@ end
 
 local functions = {}
 
-function functions.find(text, pattern, start)
+-- Return where the first match begins and what follows it, and its captures; nothing when there is none.
+local function first_match(text, pattern, start)
     local pos = beginning(text, start)
     if pos > #text + 1 then return nil end
     local form = compiled_pattern(pattern)
     local search, capture, count = new_search(text, form, form.is_anchored)
     local first, after = search(pos)
+    return first, after, capture, count
+end
+
+function functions.find(text, pattern, start)
+    local first, after, capture, count = first_match(text, pattern, start)
     if not first then return nil end
     return first, after - 1, all_captures(text, first, after, capture, count, false)
 end
 
 function functions.match(text, pattern, start)
-    local pos = beginning(text, start)
-    if pos > #text + 1 then return nil end
-    local form = compiled_pattern(pattern)
-    local search, capture, count = new_search(text, form, form.is_anchored)
-    local first, after = search(pos)
+    local first, after, capture, count = first_match(text, pattern, start)
     if not first then return nil end
     return all_captures(text, first, after, capture, count, true)
 end

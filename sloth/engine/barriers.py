@@ -203,7 +203,7 @@ class Barriers:
         if task.throttle:
             room = task.throttle - inside
         if len(task.serial) == 1:
-            room = min(room, max(1, task.serial[0].of(total)) - inside)
+            room = min(room, _size(task.serial[0], total) - inside)
         elif task.serial:
             begun = self._begun[task.name]
             room = min(room, _end_of_batch(task.serial, begun - inside, total) - begun)
@@ -235,14 +235,19 @@ def _stops(task: Task) -> bool:
     return bool(task.serial or task.max_fail is not None)
 
 
+def _size(share: Share, total: int) -> int:
+    """Return the size of a batch: of a small run, a percentage is one host, too."""
+    return max(1, share.of(total))
+
+
 def _end_of_batch(sizes: Sequence[Share], ended: int, total: int) -> int:
     """Return how many hosts may have begun a task when `ended` hosts have ended it; `sizes`: see Task.serial."""
     end = 0
     for size in sizes:
-        end += max(1, size.of(total))
+        end += _size(size, total)
         if ended < end:
             return end
-    last = max(1, sizes[-1].of(total))
+    last = _size(sizes[-1], total)
     return end + ((ended - end) // last + 1) * last
 
 

@@ -100,11 +100,9 @@ class PostTasks:
 
     def evaluation(self) -> Evaluation | None:
         """Return what Session.close() takes: given when all of the site was evaluated."""
-        return (
-            None
-            if self.partial or self._context.site.adhoc
-            else Evaluation(spared=sorted({self.shown(name) for name in self.spared}))
-        )
+        if self.partial or self._context.site.adhoc:
+            return None
+        return Evaluation(spared=sorted({self.shown(name) for name in self.spared}))
 
     def report(self, orphans: Iterable[Restored]) -> None:
         """Report what the site no longer names."""

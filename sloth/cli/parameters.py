@@ -9,14 +9,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sloth.cli.output import warn
 from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
 from sloth.passwords import Passwords
 from sloth.state.keys import Keys
+
+if TYPE_CHECKING:
+    from sloth.inventory.templated import Templated
+    from sloth.payload.kernel.values import Json, JsonObject
 
 # A command's function. Its parameters are those that its decorators declare, which no type can say: hence Any here.
 Command = Callable[..., Any]
@@ -42,7 +47,10 @@ class OnceOption(click.Option):
 
 
 _WHERE = "$SLOTH_INVENTORY, ./inventory.toml, or ~/.sloth-runner/inventory.toml"
-_MERGED = "The inventory (TOML). Several are merged: for each key the last one wins."
+_MERGED = (
+    "The inventory: TOML, Ansible's INI or YAML, a directory or a program; - is stdin, and web1,web2, a list of hosts. "
+    "Several are merged: for each key the last one wins."
+)
 INVENTORY = click.option(
     "-i",
     "--inventory",
@@ -61,12 +69,18 @@ SITE = click.option(
     help="The site, a .sloth file. Several run in this order, as one site.",
 )
 LIMIT = click.option(
-    "-l", "--limit", multiple=True, metavar="PATTERN", help="Only these hosts: web*, @group, !name, comma lists."
+    "-l",
+    "--limit",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only these hosts: web*, @group, tag:edge, !name, comma lists.",
 )
 EXTRA = click.option(
     "-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable; it overrides all others."
 )
-VALUES = click.option("--values", multiple=True, metavar="FILE", help="Set variables from a TOML or JSON file.")
+VALUES = click.option(
+    "--values", multiple=True, metavar="FILE", help="Set variables from a file: TOML, JSON or YAML, by its content."
+)
 MODULES = click.option(
     "--modules",
     metavar="DIR",
@@ -209,7 +223,22 @@ def read_inventory(names: Sequence[str]) -> Inventory:
         return Inventory.local()
     if not names:
         _report_inventory(found)
-    return Inventory.read(*found)
+    inventory = Inventory.read(*found, evaluate=_evaluate)
+    for warning in inventory.warnings:
+        _warn(warning)
+    return inventory
+
+
+def _evaluate(value: Templated, variables: JsonObject) -> Json:
+    from sloth.playbook.template import evaluate  # few inventories have templates among their connection settings
+
+    return evaluate(value, variables)
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Write a warning to stderr, once."""
+    warn(text)
 
 
 def require_inventory(names: Sequence[str], hint: str) -> Inventory:

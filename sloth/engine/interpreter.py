@@ -27,6 +27,8 @@ from sloth.engine.patience import patiently
 from sloth.errors import CallError, HostError, SlothError, StateError, Unreachable, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
+from sloth.inventory.resolve import magic
+from sloth.inventory.templated import Templated
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, ArgumentError
 from sloth.payload.kernel.resource import Call as AnyCall
@@ -49,6 +51,7 @@ from sloth.playbook import (
     Sleep,
     Sync,
     Turn,
+    Variable,
 )
 from sloth.transport import Asset, Session
 
@@ -163,8 +166,11 @@ class Interpreter:
                 await self.sync()
                 if not self._context.options.check:
                     await asyncio.sleep(request.seconds)
+            case Variable():
+                return await self._variable(request)
             case HostVars():
-                return self._context.others.variables(self._context, request.host)
+                templates = self._context.shipper.templates(self._context.site.files[0].directory)
+                return await self._context.others.evaluated(self._context, request.host, templates)
             case HostFacts() if request.host == self._host.name:
                 return await self._gather()
             case HostFacts():
@@ -297,6 +303,12 @@ class Interpreter:
 
     # Variables
 
+    async def _variable(self, request: Variable) -> Json:
+        """Return the value of a variable of the inventory that has Jinja in it."""
+        variables = await self._variables(request.directory, facts=False)
+        templates = self._context.shipper.templates(request.directory)
+        return await templates.evaluate(request.name, variables.get(request.name), variables)
+
     def site_variables(self) -> dict[str, Json]:
         """Return the host's variables with those of the command line on top."""
         return {**self._host.vars, **self._context.options.extra}
@@ -309,6 +321,9 @@ class Interpreter:
         variables = self.site_variables()
         seen = {**variables, "vars": variables, "host": lua_host(self._host), "groups": self._context.groups}
         seen["secret"] = partial(self._secret, directory=directory)
-        if facts:
+        templated = [value for value in variables.values() if isinstance(value, Templated)]
+        if templated:
+            seen = {**magic(self._host.name, self._host.groups), **seen, "sealed_files": self._host.sealed}
+        if facts or any("facts" in str(value.value) for value in templated):
             seen["facts"] = await self._gather()
         return seen

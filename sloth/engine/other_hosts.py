@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sloth.engine.context import RunContext, lua_host
 from sloth.errors import CallError, SlothError
 from sloth.inventory import Host
+from sloth.inventory.resolve import magic
+from sloth.inventory.templated import Encrypted, Templated
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
+    from sloth.playbook.rendering import Templates
 
 
 class OtherHosts:
@@ -27,6 +31,19 @@ class OtherHosts:
         """Return a host's variables, and as `host` what that global is for it. Raises CallError."""
         host = self._find(context, name)
         return {**host.vars, **context.options.extra, "host": lua_host(host)}
+
+    async def evaluated(self, context: RunContext, name: str, templates: Templates) -> JsonObject:
+        """Return the same, with what has Jinja in it evaluated; what cannot be, since it needs facts, is left out."""
+        variables = self.variables(context, name)
+        lazy = {key: value for key, value in variables.items() if isinstance(value, (Templated, Encrypted))}
+        if lazy:
+            host = self._find(context, name)
+            seen = {**magic(name, host.groups), **variables, "groups": context.groups, "sealed_files": host.sealed}
+            for key, value in lazy.items():
+                del variables[key]
+                with contextlib.suppress(CallError):
+                    variables[key] = await templates.evaluate(key, value, seen)
+        return variables
 
     async def facts(self, context: RunContext, name: str) -> JsonObject:
         """Return a host's facts. Raises CallError when it is not in the run, or does not answer."""

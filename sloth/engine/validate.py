@@ -37,6 +37,7 @@ from sloth.playbook import (
     Sync,
     Task,
     Turn,
+    Variable,
     check_syntax,
 )
 from sloth.playbook.template import find_template
@@ -271,7 +272,7 @@ def _invented(request: Request) -> object:
             }  # fmt: skip
         case Facts() | HostVars() | HostFacts():
             return {}
-        case Render() | Secret():
+        case Render() | Secret() | Variable():
             return ""
         case Shared():
             return Raise(SiteError("not known before a run"))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
 from sloth.inventory.toml_lines import locate
-from sloth.reading import read_file
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -18,28 +17,50 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z")
 _POSITION = re.compile(r" \(at (?:line (?P<line>\d+)|end).*\)$")
 
 
+def parse_toml(source: str, name: str) -> JsonObject:
+    """Return the data of a TOML text. Raises InventoryError with the line of a mistake; name: the file's."""
+    try:
+        return tomllib.loads(source)
+    except RecursionError:
+        raise InventoryError("tables or arrays are nested too deeply", where=name) from None
+    except tomllib.TOMLDecodeError as error:
+        # Up to Python 3.13 the message is the only thing that has the position.
+        position = _POSITION.search(str(error))
+        number = int(position["line"]) if position and position["line"] else source.count("\n") + 1
+        lines = source.splitlines()
+        hint = _hint(lines[number - 1]) if 0 < number <= len(lines) else ""
+        raise InventoryError(_POSITION.sub("", str(error)), where=f"{name}:{number}", hint=hint) from error
+
+
+def _hint(line: str) -> str:
+    """Return what to do about a line that no TOML has, and other formats do."""
+    if re.match(r"\s*\[[^\]]+:(vars|children|hosts)\]", line):
+        return (
+            "this is a section of Ansible's INI: give the file the extension .ini, or see sloth-runner inventory import"
+        )
+    if re.match(r"\s*[\w.-]+(\s+[\w.]+=\S+)*\s*$", line):
+        return "this looks like a line of Ansible's INI: give such a file the extension .ini"
+    if re.match(r"\s*(-\s|[\w.-]+:(\s|$)|---)", line):
+        return "this looks like YAML: give such a file the extension .yml"
+    return ""
+
+
 class Document:
     """The parsed file. Its errors name the file, and the line of the key they are about."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file. Raises InventoryError when it cannot be read or is not TOML."""
+    def __init__(self, path: Path, source: str) -> None:
+        """Parse the text of a file. Raises InventoryError when it is not TOML."""
         self.path = path
-        try:
-            source = read_file(path, pipes=True).decode("utf-8")
-        except OSError as error:
-            raise InventoryError(f"cannot read the inventory {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InventoryError(f"the inventory {path} is not UTF-8 (byte {error.start})") from error
-        try:
-            self.data: JsonObject = tomllib.loads(source)
-        except RecursionError:
-            raise InventoryError("tables or arrays are nested too deeply", where=str(path)) from None
-        except tomllib.TOMLDecodeError as error:
-            # Up to Python 3.13 the message is the only thing that has the position.
-            position = _POSITION.search(str(error))
-            line = position["line"] if position and position["line"] else str(source.count("\n") + 1)
-            raise InventoryError(_POSITION.sub("", str(error)), where=f"{path}:{line}") from error
-        self._lines = locate(source)
+        self.name = str(path)
+        self.data = parse_toml(source, str(path))
+        self._source = source
+        self._known: dict[tuple[str, ...], int] | None = None
+
+    @property
+    def _lines(self) -> dict[tuple[str, ...], int]:
+        if self._known is None:
+            self._known = locate(self._source)
+        return self._known
 
     def where(self, *path: str) -> str:
         """Return "file:line" of a key, or of the nearest table around it."""

@@ -1,26 +1,42 @@
-"""The groups of inventory files: who is in them, and in which order their settings apply."""
+"""The groups of all sources: who is in them, and in which order their settings apply."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
 
+from sloth.errors import InventoryError
 from sloth.frozen import frozen
 from sloth.inventory.document import Document
 from sloth.inventory.patterns import select
 from sloth.inventory.settings import Settings, read_settings
 from sloth.suggest import did_you_mean
 
+if TYPE_CHECKING:
+    from sloth.inventory.content import Content
+
 _GROUP_KEYS = ("hosts", "groups", "priority")
+EVERY, UNGROUPED = "all", "ungrouped"  # the groups that an inventory of Ansible always has
 
 
 @frozen
 class Part:
-    """What one file says of a group; hosts, groups: as written."""
+    """What one source says of a group.
 
-    document: Document
-    hosts: list[str]
-    groups: list[str]
+    Attributes:
+        where: the position of the group.
+        hosts: patterns; hosts_where: their position.
+        members: names of hosts.
+        children: the child groups, each with its position.
+    """
+
+    where: str
+    hosts: Sequence[str] = ()
+    hosts_where: str = ""
+    members: Collection[str] = ()
+    children: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -28,62 +44,92 @@ class GroupDraft:
     """A group while the inventory is being read.
 
     Attributes:
-        parts: of each file that defines it; `members` and `depth` are what they come to.
+        parts: of each source that defines it; `members` and `depth` are what they come to.
+        layers: the settings of each source, in order.
+        priority: that of our own files, which counts before the depth; ansible_priority counts after it.
         depth: the longest way to it from a group without parents.
+        is_every: it is Ansible's `all`, which has every host.
     """
 
     name: str
     parts: list[Part]
-    priority: int | None
-    settings: Settings
+    layers: list[Settings]
+    priority: int | None = None
+    ansible_priority: int | None = None
     members: frozenset[str] = frozenset()
     depth: int = 0
     parents: list[str] = field(default_factory=list)
+    is_every: bool = False
 
     @property
     def groups(self) -> list[str]:
         """The child groups, each once."""
-        return list(dict.fromkeys(child for part in self.parts for child in part.groups))
+        return list(dict.fromkeys(child for part in self.parts for child in part.children))
 
     @property
     def where(self) -> list[str]:
         """The positions of its tables."""
-        return [part.document.where("groups", self.name) for part in self.parts]
+        return [part.where for part in self.parts if part.where]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of all sources, merged."""
+        return reduce(Settings.overridden_by, self.layers, Settings())
 
     def add(self, other: GroupDraft) -> None:
-        """Merge what a later file says of the same group."""
+        """Merge what a later source says of the same group."""
         self.parts += other.parts
+        self.layers += other.layers
         self.priority = self.priority if other.priority is None else other.priority
-        self.settings = self.settings.overridden_by(other.settings)
+        if other.ansible_priority is not None:
+            self.ansible_priority = other.ansible_priority
 
 
-def read_groups(documents: Sequence[Document], hosts: Collection[str]) -> list[GroupDraft]:
-    """Return the groups in the order of the files, each with its members. Raises InventoryError."""
+def read_groups(parts: Sequence[Document | Content], hosts: Collection[str]) -> list[GroupDraft]:
+    """Return the groups in the order of the sources, each with its members. Raises InventoryError."""
     drafts: dict[str, GroupDraft] = {}
-    for document in documents:
-        for name, value in document.table(document.data.get("groups", {}), "groups").items():
-            draft = _draft(document, name, value, hosts)
-            if name in drafts:
-                drafts[name].add(draft)
+    is_ansible = False
+    for part in parts:
+        if isinstance(part, Document):
+            found = [_draft(part, name, value, hosts) for name, value in _tables(part).items()]
+        else:
+            is_ansible = True
+            found = _of_ansible(part)
+        for draft in found:
+            if draft.name in drafts:
+                drafts[draft.name].add(draft)
             else:
-                drafts[name] = draft
+                drafts[draft.name] = draft
     for draft in drafts.values():
-        for part in draft.parts:
-            for child in part.groups:
+        for one in draft.parts:
+            for child, where in one.children.items():
                 if child not in drafts:
                     hint = did_you_mean(child, drafts) or ("a host belongs in hosts = [...]" if child in hosts else "")
-                    path = ("groups", draft.name, "groups")
-                    raise part.document.error(f"there is no group {child}", *path, hint=hint)
+                    raise InventoryError(f"there is no group {child}", where=where, hint=hint)
         for child in draft.groups:
             drafts[child].parents.append(draft.name)
     _resolve_members(drafts, hosts)
     _resolve_depths(drafts)
+    if is_ansible:
+        _add_implicit(drafts, hosts)
     return list(drafts.values())
 
 
 def by_precedence(drafts: Collection[GroupDraft]) -> list[GroupDraft]:
-    """Return the groups so that settings of later ones win: by priority, then children after parents, then by name."""
-    return sorted(drafts, key=lambda draft: (draft.priority or 0, draft.depth, draft.name))
+    """Return the groups so that settings of later ones win: by priority, then children after parents, then by name.
+
+    Of Ansible's groups those that are deeper count first, and `ansible_group_priority` only within one depth.
+    """
+    return sorted(drafts, key=_rank)
+
+
+def _rank(draft: GroupDraft) -> tuple[int, int, int, str]:
+    inner = 1 if draft.ansible_priority is None else draft.ansible_priority
+    return (draft.priority or 0, draft.depth, inner, draft.name)
+
+
+def _tables(document: Document) -> Mapping[str, object]:
+    return document.table(document.data.get("groups", {}), "groups")
 
 
 def _draft(document: Document, name: str, value: object, hosts: Collection[str]) -> GroupDraft:
@@ -97,7 +143,43 @@ def _draft(document: Document, name: str, value: object, hosts: Collection[str])
     if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
         raise document.error("priority must be a whole number", *path, "priority")
     settings = read_settings(document, table, path, f"group {name}", extra=_GROUP_KEYS)
-    return GroupDraft(name, [Part(document, lists["hosts"], lists["groups"])], priority, settings)
+    part = Part(
+        document.where(*path),
+        hosts=lists["hosts"],
+        hosts_where=document.where(*path, "hosts"),
+        children=dict.fromkeys(lists["groups"], document.where(*path, "groups")),
+    )
+    return GroupDraft(name, [part], [settings], priority)
+
+
+def _of_ansible(content: Content) -> list[GroupDraft]:
+    from sloth.inventory.variable_settings import settings_of
+
+    found = []
+    for name, group in content.groups.items():
+        part = Part(
+            content.where(group.line) if group.line or name not in (EVERY, UNGROUPED) else "",
+            members=group.hosts,
+            children={child: content.where(line) for child, line in group.children.items()},
+        )
+        settings = settings_of(group.variables, content.where, f"group {name}")
+        found.append(GroupDraft(name, [part], [settings], ansible_priority=group.priority))
+    return found
+
+
+def _add_implicit(drafts: dict[str, GroupDraft], hosts: Collection[str]) -> None:
+    """Add the groups `all`, which has every host, and `ungrouped`, which has those that no other group has."""
+    every = drafts.setdefault(EVERY, GroupDraft(EVERY, [], []))
+    rest = drafts.setdefault(UNGROUPED, GroupDraft(UNGROUPED, [], []))
+    grouped = frozenset[str]().union(
+        *(draft.members for draft in drafts.values() if draft.name not in (EVERY, UNGROUPED))
+    )
+    rest.members = frozenset(name for name in hosts if name not in grouped)
+    top = [draft.name for draft in drafts.values() if not draft.parents and draft is not every]
+    every.parts.append(Part("", children=dict.fromkeys(top, "")))
+    every.members = frozenset(hosts)
+    every.is_every = True
+    every.depth = -1  # whatever another group sets takes precedence
 
 
 def _resolve_members(drafts: dict[str, GroupDraft], hosts: Collection[str]) -> None:
@@ -107,20 +189,25 @@ def _resolve_members(drafts: dict[str, GroupDraft], hosts: Collection[str]) -> N
     def visit(name: str, above: tuple[str, ...]) -> frozenset[str]:
         draft = drafts[name]
         if name in above:
-            cycle = " -> ".join([*above[above.index(name) :], name])
-            raise draft.parts[0].document.error(f"the groups have a cycle: {cycle}", "groups", name, "groups")
+            cycle = [*above[above.index(name) :], name]
+            where = next(part.children[cycle[1]] for part in draft.parts if cycle[1] in part.children)
+            raise InventoryError(f"the groups have a cycle: {' -> '.join(cycle)}", where=where)
         if name in done:
             return done[name]
         members = {host for child in draft.groups for host in visit(child, (*above, name))}
         for part in draft.parts:
+            members.update(part.members)
             if part.hosts:
                 # A group's hosts may name other groups, as "@web"; those must come earlier or be its children.
-                members |= select(part.hosts, hosts, done, part.document.where("groups", name, "hosts"))
+                members |= select(part.hosts, hosts, done, part.hosts_where)
         draft.members = done[name] = frozenset(members)
         return draft.members
 
-    for name in drafts:
-        visit(name, ())
+    try:
+        for name in drafts:
+            visit(name, ())
+    except RecursionError:
+        raise InventoryError("groups are nested too deeply") from None
 
 
 def _resolve_depths(drafts: dict[str, GroupDraft]) -> None:
@@ -128,7 +215,8 @@ def _resolve_depths(drafts: dict[str, GroupDraft]) -> None:
 
     def depth(name: str) -> int:
         if name not in depths:
-            depths[name] = 1 + max((depth(parent) for parent in drafts[name].parents), default=-1)
+            parents = [parent for parent in drafts[name].parents if parent != EVERY]
+            depths[name] = 1 + max((depth(parent) for parent in parents), default=-1)
         return depths[name]
 
     for draft in drafts.values():

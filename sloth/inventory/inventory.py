@@ -9,13 +9,26 @@ from pathlib import Path
 from sloth.inventory import patterns
 from sloth.inventory.loader import load
 from sloth.inventory.model import ConnectionType, Group, Host
+from sloth.inventory.resolve import Evaluate, Hosts
 
 
 class Inventory:
-    """All hosts, in the order of the files, and all groups. paths: the files, none for this machine alone."""
+    """All hosts, in the order of the sources, and all groups.
 
-    def __init__(self, paths: Sequence[Path], hosts: Mapping[str, Host], groups: Mapping[str, Group]) -> None:
+    Attributes:
+        paths: the sources, none for this machine alone.
+        warnings: what the sources contain that has no effect; it grows while hosts are resolved.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        hosts: Mapping[str, Host],
+        groups: Mapping[str, Group],
+        warnings: Sequence[str] = (),
+    ) -> None:
         self.paths = tuple(paths)
+        self.warnings = warnings
         self.hosts = hosts
         self.groups = groups
         self._members = {name: frozenset(group.hosts) for name, group in groups.items()}
@@ -23,10 +36,10 @@ class Inventory:
         self._selected = lru_cache(maxsize=256)(self._select)
 
     @classmethod
-    def read(cls, *paths: str | Path) -> Inventory:
-        """Read TOML inventories, merged as load() says. Raises InventoryError with file and line."""
-        files = [Path(path) for path in paths]
-        return cls(files, *load(files))
+    def read(cls, *paths: str | Path, evaluate: Evaluate | None = None) -> Inventory:
+        """Read sources, merged as load() says. Raises InventoryError with file and line."""
+        loaded = load(paths, evaluate)
+        return cls([Path(path) for path in paths], loaded.hosts, loaded.groups, loaded.warnings)
 
     @classmethod
     def local(cls) -> Inventory:
@@ -40,11 +53,17 @@ class Inventory:
         The syntax of patterns and the errors are those of patterns.select(); `where` is the pattern's own position.
         """
         chosen = self._selected(pattern if isinstance(pattern, str) else tuple(pattern), where)
-        return tuple(host for name, host in self.hosts.items() if name in chosen)
+        return tuple(self.hosts[name] for name in self.hosts if name in chosen)
 
     def contains(self, pattern: str | Sequence[str], host: Host, where: str = "") -> bool:
         """Return whether `pattern` selects `host`."""
         return host.name in self._selected(pattern if isinstance(pattern, str) else tuple(pattern), where)
 
     def _select(self, pattern: str | tuple[str, ...], where: str) -> frozenset[str]:
-        return patterns.select(pattern, self.hosts, self._members, where)
+        return patterns.select(pattern, self.hosts, self._members, where, self._tagged)
+
+    def _tagged(self) -> Mapping[str, frozenset[str]]:
+        if isinstance(self.hosts, Hosts):
+            return self.hosts.tagged()
+        tags = {tag for host in self.hosts.values() for tag in host.tags}
+        return {tag: frozenset(name for name, host in self.hosts.items() if tag in host.tags) for tag in tags}

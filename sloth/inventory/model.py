@@ -51,6 +51,8 @@ class Host:
         ssh_config: the path of a configuration file; None for the user's own, False for none.
         origins: the origin of each setting, of each variable as "vars.NAME": "inventory.toml:12 (group web)", and as
             "name" where the host is defined, in each file that does.
+        vars: plain data, or Templated or Encrypted (see templated.py).
+        sealed: files of variables for it that ansible-vault has encrypted.
     """
 
     name: str
@@ -69,7 +71,9 @@ class Host:
     connect_timeout: float = 15.0
     connection: ConnectionType = ConnectionType.SSH
     password_env: str | None = None
+    tags: tuple[str, ...] = ()
     vars: Mapping[str, Json] = field(default_factory=dict)
+    sealed: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from sloth.errors import InventoryError
-from sloth.suggest import did_you_mean
+from sloth.suggest import did_you_mean, did_you_mean_or_list
 
 RANGE = re.compile(r"\[(\d+):(\d+)(?::(\d+))?\]")
 LARGEST_RANGE = 100_000  # names; a typing error such as [1:999999999] must not fill the memory
@@ -57,14 +57,23 @@ def _split(text: str) -> list[str]:
     return re.split(r",(?![^\[]*\])", text)
 
 
+Tagged = Callable[[], Mapping[str, frozenset[str]]]
+TAG = "tag:"
+
+
 def select(
-    pattern: str | Sequence[str], names: Iterable[str], groups: Mapping[str, frozenset[str]], where: str = ""
+    pattern: str | Sequence[str],
+    names: Iterable[str],
+    groups: Mapping[str, frozenset[str]],
+    where: str = "",
+    tagged: Tagged = dict,
 ) -> frozenset[str]:
     """Return the names that a pattern selects.
 
-    An item is a name, a wildcard (`web*`), a range (`web[01:05]`), `@group` (or a wildcard for groups) or `all`; one
-    that begins with `!` excludes instead. A pattern that only excludes begins with all. Raises InventoryError, with
-    the nearest name, for an item that matches nothing.
+    An item is a name, a wildcard (`web*`), a range (`web[01:05]`), `@group` (or a wildcard for groups), `tag:edge` (or
+    a wildcard for tags) or `all`; one that begins with `!` excludes instead. A pattern that only excludes begins with
+    all. `tagged` returns the hosts of each tag. Raises InventoryError, with the nearest name, for an item that matches
+    nothing.
     """
     known = list(names)
     every = frozenset(known)
@@ -72,11 +81,23 @@ def select(
     excluded: set[str] = set()
     parts = items(pattern)
     for item in parts:
-        found = _select_item(item.removeprefix("!"), known, every, groups, where)
+        text = item.removeprefix("!")
+        if text.startswith(TAG):
+            found: Iterable[str] = _select_tag(text.removeprefix(TAG), tagged(), where)
+        else:
+            found = _select_item(text, known, every, groups, where)
         (excluded if item.startswith("!") else included).update(found)
     if parts and all(item.startswith("!") for item in parts):
         included = set(every)
     return frozenset(included - excluded)
+
+
+def _select_tag(tag: str, tagged: Mapping[str, frozenset[str]], where: str) -> Iterable[str]:
+    wanted = [name for name in tagged if matches(tag, name)]
+    if not wanted:
+        hint = did_you_mean_or_list(tag, sorted(tagged), "tags") or "a host gets tags by tags = [...] in the inventory"
+        raise InventoryError(f"no host has the tag {tag}", hint=hint, where=where)
+    return [host for name in wanted for host in tagged[name]]
 
 
 def _select_item(

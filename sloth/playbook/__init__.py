@@ -22,6 +22,7 @@ from sloth.playbook.requests import (
     Sleep,
     Sync,
     Turn,
+    Variable,
 )
 from sloth.playbook.runtime import Limits, check_syntax
 from sloth.playbook.site import Site
@@ -52,6 +53,7 @@ __all__ = [
     "Sync",
     "Task",
     "Turn",
+    "Variable",
     "arguments",
     "check_syntax",
     "one_call",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
+from sloth.inventory.templated import Encrypted, Templated
 from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified
 from sloth.playbook.includes import Includes
 from sloth.playbook.requests import (
@@ -30,6 +31,7 @@ from sloth.playbook.requests import (
     Sleep,
     Sync,
     Turn,
+    Variable,
 )
 from sloth.playbook.runtime import (
     Limits,
@@ -103,12 +105,14 @@ class Program:
         self._limits = limits or Limits()
         self._runtime = new_runtime(self._limits.memory)
         instructions = self._limits.instructions
+        lazy = [name for name, value in vars.items() if isinstance(value, (Templated, Encrypted))]
         period = min(1000, instructions)
         config = {
             "host": host,
             "host_names": dict.fromkeys(host, True),
             "groups": groups,
-            "vars": vars,
+            "vars": {name: value for name, value in vars.items() if name not in lazy},
+            "lazy": dict.fromkeys(lazy, True),
             "check": check,
             "modules": {namespace: dict.fromkeys(verbs, True) for namespace, verbs in modules.items()},
             "period": period,
@@ -225,6 +229,9 @@ class Program:
                 return Facts(to_text(rest[0]))
             case b"sleep":
                 return Sleep(float(rest[0]), to_text(rest[1]))
+            case b"variable":
+                position = to_text(rest[1])
+                return Variable(to_text(rest[0]), position, self._directory(position))
             case b"hostvars":
                 return HostVars(to_text(rest[0]), to_text(rest[1]))
             case b"hostfacts":

@@ -173,5 +173,12 @@ class Templates:
         text = await self._worker.call(request, variables.get("secret"))
         return str(text)
 
+    async def evaluate(self, name: str, value: Json, variables: Mapping[str, Any]) -> Json:
+        """Return the value of a variable that has Jinja in it. Raises CallError with its position."""
+        request = self._request("evaluate", getattr(value, "where", name))
+        request["variables"] = {key: item for key, item in variables.items() if key != "secret"}
+        request["name"], request["value"] = name, value
+        return await self._worker.call(request, variables.get("secret"))
+
     def _request(self, op: str, path: str) -> JsonObject:
         return {"op": op, "path": path, "directories": tuple(map(str, self._directories))}

@@ -100,6 +100,15 @@ class Sleep:
 
 
 @frozen(eq=False)
+class Variable:
+    """Evaluate a variable of the host that has Jinja in it; the answer is its value."""
+
+    name: str
+    where: str
+    directory: Path
+
+
+@frozen(eq=False)
 class HostVars:
     """Return what another host of the inventory is and has; the answer is a dict of its variables, and `host`."""
 
@@ -188,6 +197,7 @@ Request = (
     | Output
     | Facts
     | Sleep
+    | Variable
     | HostVars
     | HostFacts
     | Shared

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
+from sloth.inventory.templated import Templated
 from sloth.playbook.filters import FILTERS, TESTS, undefined_error
+from sloth.playbook.templated import Evaluation, context_class
 from sloth.reading import read_file
 from sloth.suggest import did_you_mean
 
@@ -47,6 +49,7 @@ class Renderer:
         self._environments: dict[tuple[tuple[str, Json], ...], SandboxedEnvironment] = {}
         self._facts: dict[str, bool] = {}
         self._final_newlines: dict[str, int] = {}  # by path, of every template that was loaded
+        self._evaluation = Evaluation(lambda: self._environment({"keep_trailing_newline": True}))
 
     def file(self, name: str) -> Path:
         """Return the path of a template. Raises CallError when it is not found."""
@@ -102,7 +105,7 @@ class Renderer:
             plain = plain_text(path, {**(options or {}), **read_header(path)})
             if plain is not None:
                 return plain
-            text = environment.get_template(path).render(variables)
+            text = environment.get_template(path).render(self._readable(variables))
         except TemplateSyntaxError as error:
             raise CallError(error.message or "bad syntax", where=_place(error.filename or path, error.lineno)) from None
         except CallError as error:
@@ -113,6 +116,17 @@ class Renderer:
         newline = environment.newline_sequence
         missing = self._final_newlines[path] - _count_final(text, newline)
         return text + newline * max(0, missing)
+
+    def evaluate(self, name: str, value: Json, variables: JsonObject) -> Json:
+        """Return the value of a variable that has Jinja in it. Raises CallError with its position."""
+        return self._evaluation.variable(name, value, self._readable(variables))
+
+    def _readable(self, variables: JsonObject) -> JsonObject:
+        """Return variables for a template: in the table `vars`, too, they are evaluated when they are read."""
+        table = variables.get("vars")
+        if isinstance(table, dict) and any(isinstance(value, Templated) for value in table.values()):
+            return {**variables, "vars": self._evaluation.table({**variables, **table})}
+        return variables
 
     def _environment(self, options: Mapping[str, Json]) -> SandboxedEnvironment:
         """Return the environment for these options."""
@@ -163,10 +177,16 @@ class Renderer:
         environment = Environment(
             loader=jinja2.FunctionLoader(load), undefined=Undefined, finalize=_finalize, cache_size=400, **settings
         )
+        environment.context_class = context_class(self._evaluation)
         environment.filters.update(FILTERS)
         environment.tests.update(TESTS)
         environment.globals["ansible_managed"] = "Ansible managed"  # as Ansible has it, for templates of its roles
         return environment
+
+
+def evaluate(value: Templated, variables: JsonObject) -> Json:
+    """Return the value of a variable of an inventory in this process, as its connection settings need it."""
+    return Renderer([]).evaluate("the value", value, variables)
 
 
 def find_template(name: str, directories: Sequence[Path]) -> Path:

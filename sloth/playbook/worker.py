@@ -70,6 +70,9 @@ def _answer(renderer: Renderer, request: JsonObject, look_up: Callable[[str], st
             signal.setitimer(signal.ITIMER_PROF, SECONDS, 0.2)  # again, should something catch it
             if request["op"] == "needs_facts":
                 return {"value": renderer.needs_facts(path)}
+            if request["op"] == "evaluate":
+                seen = {**request["variables"], "secret": look_up}
+                return {"value": renderer.evaluate(request["name"], request["value"], seen)}
             text = renderer.render(path, {**request["variables"], "secret": look_up}, request["options"])
             if len(text) > LARGEST // 4:
                 raise CallError(f"the text has more than {LARGEST // 4 // 1024 // 1024} million characters", where=path)

@@ -109,6 +109,24 @@ env.print = output("print", "print")
 -- Values of the host
 
 env.groups, env.vars, env.check = config.groups, config.vars, config.check
+-- Variables with Jinja in them are evaluated when they are read first: some need facts, and many are never read.
+local lazy = config.lazy
+if next(lazy) then
+    setmetatable(env.vars, {
+        __index = function(variables, name)
+            if not lazy[name] then return nil end
+            rawset(variables, name, ask("vars", "variable", name, caller()))
+            lazy[name] = nil
+            return rawget(variables, name)
+        end,
+        __pairs = function(variables)
+            local names = {}
+            for name in next, lazy do names[#names + 1] = name end
+            for _, name in ipairs(names) do local _ = variables[name] end
+            return next, variables, nil
+        end,
+    })
+end
 -- A misspelt setting of the host must not be nil either; nil is left for those that have no value.
 env.host = setmetatable(config.host, {
     __index = function(_, key)

@@ -1,0 +1,157 @@
+"""Evaluates variables of inventories that have Jinja in them, when a template or a site uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sloth.errors import CallError
+from sloth.inventory.templated import Encrypted, Literal, Templated, is_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import jinja2
+
+    from sloth.payload.kernel.values import Json
+
+DEEPEST = 40  # variables that refer to one another
+
+
+class Table(dict[str, Any]):
+    """A table of variables for templates. What has Jinja in it is evaluated when it is read."""
+
+    def __init__(self, variables: Mapping[str, Json], evaluate: Callable[[str, Json], Json]) -> None:
+        super().__init__(variables)
+        self._evaluate = evaluate
+
+    def __getitem__(self, name: str) -> Json:
+        return self._evaluate(name, super().__getitem__(name))
+
+    def get(self, name: str, default: Json = None) -> Json:
+        return self._evaluate(name, super().get(name, default))
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
+class Evaluation:
+    """Evaluates the variables of one Jinja environment."""
+
+    def __init__(self, environment: Callable[[], jinja2.Environment]) -> None:
+        """environment: returns the one for the texts of variables, which is made when it is needed."""
+        self._new = environment
+        self._names: list[str] = []  # of the variables that are being evaluated
+        self._compile = lru_cache(maxsize=2000)(self._compiled)
+
+    def variable(self, name: str, value: Json, variables: Mapping[str, Json]) -> Json:
+        """Return the value of a variable. Raises CallError for one that cannot be evaluated, with its position."""
+        if isinstance(value, Encrypted):
+            error = value.error(name)
+            raise CallError(error.message, hint=error.hint, where=error.where)
+        if not isinstance(value, Templated):
+            return value
+        if name in self._names or len(self._names) >= DEEPEST:
+            way = " -> ".join([*self._names[self._names.index(name) if name in self._names else 0 :], name])
+            raise CallError(f"variables refer to one another in a circle: {way}", where=value.where)
+        self._names.append(name)
+        try:
+            return self._value(name, value.value, value.where, variables)
+        finally:
+            self._names.pop()
+
+    def table(self, variables: Mapping[str, Json]) -> Table:
+        """Return a table whose variables are evaluated when they are read."""
+        return Table(variables, lambda name, value: self.variable(name, value, variables))
+
+    def _value(self, name: str, value: Json, where: str, variables: Mapping[str, Json]) -> Json:
+        match value:
+            case dict():
+                return {key: self._value(name, item, where, variables) for key, item in value.items()}
+            case list():
+                return [self._value(name, item, where, variables) for item in value]
+            case Encrypted():
+                raise CallError(
+                    f"{name} is encrypted with ansible-vault", where=value.where, hint=value.error(name).hint
+                )
+            case Literal():
+                return str(value)
+            case str() if is_template(value):
+                return self._text(name, value, where, variables)
+        return value
+
+    def _text(self, name: str, text: str, where: str, variables: Mapping[str, Json]) -> Json:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return plain(self._compile(text)(variables))
+        except CallError as error:
+            error.where = error.where or where
+            raise
+        except TemplateError as error:
+            raise self._undefined(name, error, where, variables) from None
+        except RecursionError:
+            raise CallError(f"the variable {name} refers to others too deeply", where=where) from None
+        except Exception as error:  # whatever an expression leads to is its error
+            raise CallError(f"the variable {name}: {error or type(error).__name__}", where=where) from None
+
+    def _undefined(self, name: str, error: Exception, where: str, variables: Mapping[str, Json]) -> CallError:
+        from sloth.suggest import did_you_mean
+
+        missing = getattr(error, "variable", None)
+        hint = ""
+        if missing is not None:
+            hint = did_you_mean(str(missing), map(str, variables))
+            sealed = variables.get("sealed_files")
+            if not hint and sealed:
+                hint = f"{', '.join(sealed)} may have it, and is encrypted with ansible-vault"
+        return CallError(f"the variable {name}: {error}", where=where, hint=hint)
+
+    def _compiled(self, text: str) -> Callable[[Mapping[str, Json]], Any]:
+        """Return what evaluates a text: one expression alone keeps its type, as in Ansible."""
+        import jinja2
+
+        environment = self._new()
+        body = environment.parse(text).body
+        nodes = body[0].nodes if len(body) == 1 and isinstance(body[0], jinja2.nodes.Output) else []
+        if len(nodes) == 1 and not isinstance(nodes[0], jinja2.nodes.TemplateData):
+            inner = text.strip()[2:-2].strip("-+ \t\n")
+            expression = environment.compile_expression(inner, undefined_to_none=False)
+            return lambda variables: expression(variables)
+        template = environment.from_string(text)
+        return lambda variables: template.render(variables)
+
+
+def plain(value: Any) -> Json:
+    """Return what an expression yields as plain data. Raises UndefinedError."""
+    import jinja2
+
+    if isinstance(value, jinja2.Undefined):
+        return str(value)  # raises the error
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (Iterable, Iterator)):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def context_class(evaluation: Evaluation) -> type[jinja2.runtime.Context]:
+    """Return the class of contexts in which variables are evaluated when a template reads them."""
+    from jinja2.runtime import Context
+
+    class Evaluating(Context):
+        def resolve_or_missing(self, key: str) -> Any:
+            value = super().resolve_or_missing(key)
+            if isinstance(value, (Templated, Encrypted)):
+                return evaluation.variable(key, value, self.get_all())
+            return value
+
+    return Evaluating

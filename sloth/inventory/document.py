@@ -53,6 +53,7 @@ class Document:
         self.path = path
         self.name = str(path)
         self.data = parse_toml(source, str(path))
+        self.base = path.resolve().parent  # where relative paths begin
         self._source = source
         self._known: dict[tuple[str, ...], int] | None = None
 

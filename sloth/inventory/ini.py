@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?\Z")
 _CHILD = re.compile(r"([^:\]\s]+)\s*(?:#.*)?\Z")
 _KINDS = ("hosts", "children", "vars")
-_PLAIN = re.compile(r"[A-Za-z_/~][\w./@:-]*\Z")  # a text that cannot be a value of Python, but for:
+_PLAIN = re.compile(r"[A-Za-z_/~][^\"'()]*\Z")  # a text that cannot be a literal of Python, but for:
+_WORD = re.compile(r"""(?:[^\s"'\\#]|"[^"\\]*"|'[^']*')+""")
+_QUOTED = re.compile(rf"(?:{_WORD.pattern}(?:\s+|\Z))+\Z")
+_QUOTE = re.compile(r"""\"([^"]*)\"|'([^']*)'""")
 _WORDS = ("True", "False", "None")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+\Z")
 
@@ -119,6 +122,8 @@ def _words(line: str) -> list[str]:
     """Return the words of a line as a shell splits it, without a comment."""
     if not any(mark in line for mark in "\"'\\#"):
         return line.split()
+    if _QUOTED.match(line):  # a tenth of the time that shlex takes
+        return [_QUOTE.sub(lambda found: found[1] or found[2] or "", word) for word in _WORD.findall(line)]
     words = shlex.split(line, comments=True)
     if not words:
         raise ValueError(f"{line!r} has no host in it")
@@ -131,7 +136,7 @@ def _literal(text: str) -> Json:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _plain(ast.literal_eval(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 

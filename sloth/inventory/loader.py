@@ -12,15 +12,14 @@ from sloth.errors import InventoryError
 from sloth.frozen import frozen
 from sloth.inventory.document import Document
 from sloth.inventory.groups import GroupDraft, by_precedence, read_groups
+from sloth.inventory.host_sources import AnsibleHosts, HostSource, TomlHosts
 from sloth.inventory.model import Group
-from sloth.inventory.patterns import expand
-from sloth.inventory.resolve import Evaluate, HostDraft, Hosts
+from sloth.inventory.resolve import Evaluate, Hosts
 from sloth.inventory.settings import Settings, read_settings
 from sloth.inventory.sources import STDIN, TABLES, is_host_list, read_sources
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from sloth.inventory.content import Content
     from sloth.inventory.vars_files import VarsFiles
 
 
@@ -77,36 +76,25 @@ def load(names: Sequence[str | Path], evaluate: Evaluate | None = None) -> Loade
     """
     sources = read_sources(names)
     warnings: list[str] = []
-    drafts: dict[str, HostDraft] = {}
+    drafts: dict[str, list[HostSource]] = {}
     defaults: list[Settings] = []
     for part in sources.parts:
         if isinstance(part, Document):
             defaults.append(_read_defaults(part))
-            for name, (settings, where) in _read_hosts(part).items():
-                draft = drafts.setdefault(name, HostDraft())
-                draft.where.append(where)
-                draft.layers.append(_constant(settings))
+            source: HostSource = TomlHosts(part)
         else:
             warnings += part.warnings
-            for name, line in part.lines.items():
-                draft = drafts.setdefault(name, HostDraft())
-                draft.where.append(part.where(line))
-                draft.layers.append(_layer(part, name))
+            source = AnsibleHosts(part)
+        for name in source:
+            if name in drafts:
+                drafts[name].append(source)
+            else:
+                drafts[name] = [source]
     groups = read_groups(sources.parts, drafts)
     files = _vars_files(sources.directories, warnings.append)
     hosts = Hosts(drafts, by_precedence(groups), defaults, files, evaluate, _once(warnings))
     position = {name: number for number, name in enumerate(drafts)}
     return Loaded(hosts, {draft.name: _group(draft, position) for draft in groups}, warnings)
-
-
-def _constant(settings: Settings) -> Callable[[], Settings]:
-    return lambda: settings
-
-
-def _layer(content: Content, name: str) -> Callable[[], Settings]:
-    from sloth.inventory.variable_settings import settings_of
-
-    return lambda: settings_of(content.hosts[name], content.where, "host")
 
 
 def _once(warnings: list[str]) -> Callable[[str], None]:
@@ -139,45 +127,6 @@ def _hint(document: Document, key: str) -> str:
     if isinstance(document.data[key], dict):
         return f"a group is [groups.{key}], a host [hosts.{key}]"
     return "an inventory has the tables defaults, hosts and groups"
-
-
-def _read_hosts(document: Document) -> dict[str, tuple[Settings, str]]:
-    """Return the hosts by name, ranges expanded, each with the settings of its own table and where that is."""
-    found: dict[str, tuple[Settings, str]] = {}
-    for written, value in document.table(document.data.get("hosts", {}), "hosts").items():
-        path = ("hosts", written)
-        table = {"address": value} if isinstance(value, str) else document.table(value, *path)
-        settings = read_settings(document, table, path, "host")
-        try:
-            names = expand(written)
-        except InventoryError as error:
-            raise document.error(error.message, *path, hint=error.hint) from None
-        where = document.where(*path)
-        for name, address in zip(names, _addresses(document, settings, names, path), strict=True):
-            document.check_name(name, "host", *path)
-            if name in found:
-                raise document.error(f"the host {name} is defined twice", *path)
-            if name == "all":
-                raise document.error("a host cannot be named 'all', which selects all hosts", *path)
-            own = settings.with_address(address) if address is not None else settings
-            found[name] = (own, where)
-    return found
-
-
-def _addresses(document: Document, settings: Settings, names: list[str], path: tuple[str, ...]) -> Iterable[str | None]:
-    """Return an address for each of `names`, which one table defines together."""
-    address = settings.address
-    if address is None:
-        return [None] * len(names)
-    if len(names) == 1 or "{name}" in address:
-        return [address.replace("{name}", name) for name in names]
-    addresses = expand(address)
-    if len(addresses) != len(names):
-        raise document.error(
-            f"{len(names)} hosts, but {len(addresses)} addresses", *path, "address",
-            hint='use the same range in the address, or "{name}"',
-        )  # fmt: skip
-    return addresses
 
 
 def _group(draft: GroupDraft, position: dict[str, int]) -> Group:

@@ -17,6 +17,7 @@ from sloth.inventory.settings import Deferred, Settings
 from sloth.inventory.templated import Templated
 
 if TYPE_CHECKING:
+    from sloth.inventory.host_sources import HostSource
     from sloth.inventory.vars_files import VarsFiles
     from sloth.payload.kernel.values import Json, JsonObject
 
@@ -31,22 +32,12 @@ _SAME_IN_HOST = (
 _ATTRIBUTES = (*_SAME_IN_HOST, "address", "become", "become_user")
 
 
-class HostDraft:
-    """A host while the inventory is being read: where it is defined, and what each source sets for it alone."""
-
-    __slots__ = ("layers", "where")
-
-    def __init__(self) -> None:
-        self.where: list[str] = []
-        self.layers: list[Callable[[], Settings]] = []
-
-
 class Hosts(Mapping[str, Host]):
     """The hosts of an inventory by name, each resolved when it is used first: a run may need few of very many."""
 
     def __init__(
         self,
-        drafts: Mapping[str, HostDraft],
+        drafts: Mapping[str, Sequence[HostSource]],
         groups: Sequence[GroupDraft],
         defaults: Sequence[Settings],
         files: VarsFiles | None,
@@ -130,7 +121,7 @@ class Hosts(Mapping[str, Host]):
         return merged
 
     def _own(self, name: str) -> list[Settings]:
-        own = [layer() for layer in self._drafts[name].layers]
+        own = [source.settings(name) for source in self._drafts[name]]
         if self._files is not None:
             for directory in self._files.directories("host_vars"):
                 own += self._of_files(directory, "host_vars", name, "host")
@@ -143,7 +134,7 @@ class Hosts(Mapping[str, Host]):
         files += self._files.of("host_vars", name)
         return tuple(dict.fromkeys(file.path for file in files if file.is_sealed))
 
-    def _resolve(self, name: str, draft: HostDraft) -> Host:
+    def _resolve(self, name: str, sources: Sequence[HostSource]) -> Host:
         merged = reduce(Settings.overridden_by, self._own(name), self._of_groups(name))
         drafts = (self._groups[number] for number in self._groups_of[name])
         groups = sorted(group.name for group in drafts if not group.is_every)
@@ -158,7 +149,7 @@ class Hosts(Mapping[str, Host]):
             vars=merged.vars,
             groups=tuple(groups),
             sealed=self._sealed(name, groups),
-            origins={"name": ", ".join(draft.where), **_origins(merged)},
+            origins={"name": ", ".join(source.where(name) for source in sources), **_origins(merged)},
             **values,
         )
 

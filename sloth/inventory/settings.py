@@ -223,35 +223,43 @@ def _of_ansible(key: str) -> str:
     return f"here it is called {NAMES[key]}" if key in NAMES else "variables of Ansible have no effect here"
 
 
-def read_settings(
-    document: Document, table: Mapping[str, Json], path: tuple[str, ...], source: str, extra: Iterable[str] = ()
-) -> Settings:
-    """Return the settings of `table`, which is at `path` in the document.
+def check_settings(
+    document: Document, table: Mapping[str, Json], path: tuple[str, ...], extra: Iterable[str] = ()
+) -> dict[str, object]:
+    """Return the attributes of Settings that `table` sets, which is at `path` in the document.
 
-    source: what the table belongs to, for the origins: "group web". extra: keys that the caller has read already.
-    Raises InventoryError, with the nearest key, for one that is unknown, and for a value of the wrong kind.
+    extra: keys that the caller has read already. Raises InventoryError, with the nearest key, for one that is unknown,
+    and for a value of the wrong kind.
     """
-    values: dict[str, Any] = {}  # attributes of Settings; each was checked by its Setting
-    variables: Mapping[str, Json] = {}
-    origins: dict[str, str] = {}
-    base = document.path.resolve().parent
+    values: dict[str, object] = {}
     for key, value in table.items():
         if key == "vars":
-            variables = document.table(value, *path, key)
-            origins.update({f"vars.{name}": f"{document.where(*path, key, name)} ({source})" for name in variables})
+            document.table(value, *path, key)
             continue
         if key not in HOST_SETTINGS:
             known = [*HOST_SETTINGS, "vars", *extra]
-            hint = (
-                _of_ansible(key)
-                or did_you_mean(key, known)
-                or f"variables belong below vars; settings are {', '.join(sorted(known))}"
-            )
+            near = did_you_mean(key, known)
+            hint = _of_ansible(key) or near or f"variables belong below vars; settings are {', '.join(sorted(known))}"
             raise document.error(f"unknown key '{key}'", *path, key, hint=hint)
         setting = HOST_SETTINGS[key]
-        checked = setting.check(value, base)
+        checked = setting.check(value, document.base)
         if checked is None:
             raise document.error(f"{key} must be {setting.expected}, not {value!r}", *path, key)
         values[setting.attribute] = checked
-        origins[setting.attribute] = f"{document.where(*path, key)} ({source})"
+    return values
+
+
+def read_settings(
+    document: Document, table: Mapping[str, Json], path: tuple[str, ...], source: str, extra: Iterable[str] = ()
+) -> Settings:
+    """Return the settings of `table`, checked as check_settings() does it, with the origin of each.
+
+    source: what the table belongs to, for the origins: "group web".
+    """
+    values: dict[str, Any] = check_settings(document, table, path, extra)  # typed by the checks
+    variables: Mapping[str, Json] = table.get("vars", {})
+    origins = {f"vars.{name}": f"{document.where(*path, 'vars', name)} ({source})" for name in variables}
+    for key in table:
+        if key != "vars":
+            origins[HOST_SETTINGS[key].attribute] = f"{document.where(*path, key)} ({source})"
     return Settings(**values, vars=variables, origins=origins)

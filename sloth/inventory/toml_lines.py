@@ -7,7 +7,9 @@ import tomllib
 
 _PART = re.compile(r"""\s*(?:"((?:\\.|[^"\\])*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(\.|$)""")
 _KEY = re.compile(r"""\s*((?:"(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_.\s-])+?)\s*=""")
-
+_SIMPLE_HEADER = re.compile(r"\s*\[([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\]\s*(?:#.*)?\Z")
+_BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
+_INNER = re.compile(r"[{,]\s*([A-Za-z0-9_-]+)\s*=")
 
 LONGEST = 1000  # characters of a key; a longer beginning of a line is a value
 
@@ -25,22 +27,28 @@ def locate(source: str) -> dict[tuple[str, ...], int]:
         if closing:  # inside a multi-line string
             closing = "" if closing in line else closing
             continue
-        path = _header_path(line) if line.lstrip().startswith("[") else None
+        simple = _SIMPLE_HEADER.match(line)
+        if simple:
+            path: tuple[str, ...] | None = tuple(simple[1].split("."))
+        else:
+            path = _header_path(line) if line.lstrip().startswith("[") else None
         if path is not None:
             table = path
             _record(lines, table, number)
             continue
         key = _KEY.match(line, 0, LONGEST)
         if key and not line.lstrip().startswith("#"):
-            path = _path(key[1])
+            path = (key[1],) if _BARE.match(key[1]) else _path(key[1])
             if path is not None:
                 _record(lines, table + path, number)
                 rest = line[key.end() :]
-                for inner in re.finditer(r"[{,]\s*([A-Za-z0-9_-]+)\s*=", rest):
-                    lines.setdefault((*table, *path, inner[1]), number)
-        for mark in ('"""', "'''"):
-            if line.count(mark) % 2:
-                closing = mark
+                if "{" in rest:
+                    for inner in _INNER.finditer(rest):
+                        lines.setdefault((*table, *path, inner[1]), number)
+        if '""' in line or "''" in line:
+            for mark in ('"""', "'''"):
+                if line.count(mark) % 2:
+                    closing = mark
     return lines
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
 from sloth.engine.run import Run
+from sloth.engine.stepping import Ask
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
@@ -28,6 +30,26 @@ class EventLoop(asyncio.SelectorEventLoop):
             executor.shutdown(wait=False, cancel_futures=True)
 
 
+def _further_reporters(kind: str, junit: str | None, log: str | None, profile: str | None) -> Iterator[Reporter]:
+    """Yield the reporters besides that of the output, whose kind this is. Raises UsageError."""
+    if junit:
+        from sloth.report.junit import JUnit
+
+        yield JUnit(junit)
+    if log:
+        from sloth.report.log_file import LogFile
+
+        yield LogFile(log)
+    if profile is not None:
+        from sloth.report.profile import Profile
+
+        yield Profile(sys.stderr if kind in ("json", "ndjson") else sys.stdout, profile or None)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from sloth.report.annotations import Annotations
+
+        yield Annotations(sys.stderr if kind in ("json", "ndjson") else sys.stdout)
+
+
 def execute(
     site: Site,
     inventory: Inventory,
@@ -41,24 +63,24 @@ def execute(
     exit_code: bool = False,
     reporter: Reporter | None = None,
     junit: str | None = None,
+    log: str | None = None,
+    profile: str | None = None,
     confirm: Callable[[Orphans], bool] | None = None,
+    step: Ask | None = None,
 ) -> int:
     """Run the site and report it; return the exit status.
 
     tasks: the names of the tasks that are known before the run.
     reporter: use this one instead of the one that `output` names.
     exit_code: return 3 when something changed.
-    junit: also write this file.
-    confirm: ask it before anything is pruned.
+    junit, log: also write these files.
+    profile: also write where the time went: "" the table alone, else the picture to this file, too.
+    confirm: ask it before anything is pruned; step: before each task.
     """
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
     if reporter is None:
         reporter = make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr)
-    reporters = [reporter]
-    if junit:
-        from sloth.report.junit import JUnit
-
-        reporters.append(JUnit(junit))
+    reporters = [reporter, *_further_reporters(kind, junit, log, profile)]
 
     broken: dict[Reporter, Exception] = {}
 
@@ -81,6 +103,7 @@ def execute(
             memory,
             confirm=confirm,
             tasks=tasks,
+            step=step,
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:

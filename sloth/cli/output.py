@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -69,6 +71,18 @@ def confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UsageError("this needs a confirmation, but there is no terminal to ask on", hint="use --yes")
     click.confirm(question, abort=True)
+
+
+async def read_line(descriptor: int) -> str:
+    """Return the next line that is typed; other hosts go on meanwhile, and a Ctrl-C ends the wait."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+        return os.read(descriptor, 1024).decode("utf-8", "replace")
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def count(number: int, noun: str) -> str:

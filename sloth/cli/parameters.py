@@ -73,7 +73,8 @@ LIMIT = click.option(
     "--limit",
     multiple=True,
     metavar="PATTERN",
-    help="Only these hosts: web*, @group, tag:edge, !name, comma lists.",
+    help="Only these hosts: web*, @group, tag:edge, !name, comma lists; @failed, @changed, @unreachable: those of the "
+    "newest run, or with :RUN of that one.",
 )
 EXTRA = click.option(
     "-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable; it overrides all others."
@@ -103,6 +104,14 @@ NEW_KEY_FILE = click.option(
 )
 NEW_PASSPHRASE = click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
 JUNIT = click.option("--junit", metavar="FILE", help="Also write the result to FILE as JUnit XML.")
+LOG = click.option("--log", metavar="FILE", help="Also append every event of the run to FILE, a line of JSON each.")
+PROFILE = click.option(
+    "--profile",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Show at the end where the time went, for each host; with FILE, write it as a picture (SVG), too.",
+)
 CHECK = click.option("-C", "--check", is_flag=True, help="Show what would change, but change nothing.")
 DIFF = click.option("-D", "--diff", is_flag=True, help="Show the differences in files and attributes.")
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -261,6 +270,10 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
 
     Raises UsageError when it selects none.
     """
+    if "@" in "".join(pattern):
+        from sloth.cli import past_hosts  # few commands read what was recorded of runs
+
+        pattern = past_hosts.expand(pattern, inventory.groups, where)
     if pattern in ("local", ("local",)) and "local" not in inventory.hosts:
         inventory = Inventory.local()
     hosts = inventory.select(pattern, where)

@@ -10,14 +10,17 @@ import click
 
 from sloth.cli import parameters
 from sloth.cli.execute import execute
-from sloth.cli.output import count
+from sloth.cli.listing import Listing, list_run
+from sloth.cli.output import count, read_line
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
-from sloth.engine.validate import preflight
+from sloth.engine.stepping import Step
+from sloth.engine.validate import plans, preflight
 from sloth.errors import UsageError
 from sloth.frozen import frozen
 from sloth.inventory import extra_vars
+from sloth.passwords import Passwords
 from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
 
@@ -35,6 +38,8 @@ class SiteOptions:
     output: str | None
     verbose: int
     junit: str | None
+    log: str | None
+    profile: str | None
     extra: tuple[str, ...]
     values: tuple[str, ...]
     forks: int
@@ -55,6 +60,8 @@ _site_options = parameters.collect(
     click.option("--skip-tags", multiple=True, metavar="TAGS", help="Run no task with one of these tags."),
     parameters.reporting,
     parameters.JUNIT,
+    parameters.LOG,
+    parameters.PROFILE,
     parameters.EXTRA,
     parameters.VALUES,
     parameters.running,
@@ -70,7 +77,21 @@ _site_options = parameters.collect(
 @parameters.checking
 @click.option("--prune", is_flag=True, help="Remove what the site has created and no longer names; asks first.")
 @click.option("--yes", is_flag=True, help="With --prune: do not ask for confirmation.")
-def run(check: bool, exit_code: bool, prune: bool, yes: bool, given: SiteOptions) -> int:
+@click.option("--start-at", metavar="TASK", help="Begin with this task, and leave out those before it.")
+@click.option("--step", is_flag=True, help="Ask before each task whether to run it.")
+@click.option("--list-tasks", "listing", flag_value="tasks", help="List the tasks and their hosts, and run nothing.")
+@click.option("--list-hosts", "listing", flag_value="hosts", help="List the hosts, and run nothing.")
+@click.option("--list-tags", "listing", flag_value="tags", help="List the tags of the tasks, and run nothing.")
+def run(
+    check: bool,
+    exit_code: bool,
+    prune: bool,
+    yes: bool,
+    start_at: str | None,
+    step: bool,
+    listing: str | None,
+    given: SiteOptions,
+) -> int:
     """Run a site's tasks on the hosts of an inventory.
 
     --prune removes what an earlier run of this site has created and the site no longer names: files, users, keys,
@@ -87,7 +108,20 @@ def run(check: bool, exit_code: bool, prune: bool, yes: bool, given: SiteOptions
         raise click.UsageError("--prune needs the whole site: leave out --tags and --skip-tags")
     if prune and not check and not yes and not sys.stdin.isatty():
         raise UsageError("--prune asks for confirmation, but there is no terminal to ask on", hint="use --yes")
-    return _run(given, check=check, exit_code=exit_code, prune=prune and not check, yes=yes)
+    if prune and start_at:
+        raise click.UsageError("--prune needs the whole site: leave out --start-at")
+    if step and not sys.stdin.isatty():
+        raise UsageError("--step asks before each task, but there is no terminal to ask on")
+    return _run(
+        given,
+        check=check,
+        exit_code=exit_code,
+        prune=prune and not check,
+        yes=yes,
+        start_at=start_at,
+        step=step,
+        listing=Listing(listing) if listing else None,
+    )
 
 
 @click.command()
@@ -102,7 +136,17 @@ def plan(exit_code: bool, given: SiteOptions) -> int:
     return _run(given, check=True, exit_code=exit_code, prune=False, yes=True)
 
 
-def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: bool) -> int:
+def _run(
+    given: SiteOptions,
+    *,
+    check: bool,
+    exit_code: bool,
+    prune: bool,
+    yes: bool,
+    start_at: str | None = None,
+    step: bool = False,
+    listing: Listing | None = None,
+) -> int:
     program = Site.read(*given.site)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
@@ -113,13 +157,17 @@ def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: 
         forks=given.forks,
         tags=parameters.words(given.tags),
         skip_tags=parameters.words(given.skip_tags),
+        start_at={host.name: start_at for host in hosts} if start_at is not None else {},
         lock_wait=given.lock_wait,
         extra=extra_vars(given.extra, [Path(name) for name in given.values]),
         custom=custom.load(*parameters.modules_directories(given.modules, *program.directories)),
         prune=prune,
         keys=parameters.keys(given.key_file, given.passphrase),
-        passwords=parameters.passwords(),
+        passwords=Passwords() if listing else parameters.passwords(),
     )
+    if listing is not None:
+        preflight(program, everything, hosts, options)
+        return list_run(listing, plans(program, everything, hosts, options), hosts, given.output == "json")
     is_asking = prune and not yes
     return execute(
         program,
@@ -128,13 +176,25 @@ def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: 
         options,
         tasks=preflight(program, everything, hosts, options),
         # A live view would write over the question.
-        output=given.output or ("plain" if is_asking else None),
+        output=given.output or ("plain" if is_asking or step else None),
         diff=given.diff,
         verbose=given.verbose,
         exit_code=exit_code,
         junit=given.junit,
+        log=given.log,
+        profile=given.profile,
         confirm=_confirm if is_asking else None,
+        step=_ask_step if step else None,
     )
+
+
+async def _ask_step(task: str) -> Step:
+    """Ask whether to run a task; the answers are those of Ansible's --step, and no answer is no."""
+    click.echo(neutral(f"Run task {task}? [N]o/(y)es/(c)ontinue: "), nl=False, err=True)
+    answer = (await read_line(sys.stdin.fileno())).strip().lower()
+    if answer in ("c", "continue"):
+        return Step.RUN_ALL
+    return Step.RUN if answer in ("y", "yes") else Step.SKIP
 
 
 def _confirm(found: Orphans) -> bool:

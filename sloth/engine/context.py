@@ -11,6 +11,7 @@ from sloth.engine.barriers import Barriers, order
 from sloth.engine.options import Options
 from sloth.engine.prune import Pruning
 from sloth.engine.secrets import Secrets
+from sloth.engine.stepping import Stepping
 from sloth.engine.turns import Turns
 from sloth.errors import SiteError
 from sloth.frozen import frozen
@@ -48,6 +49,7 @@ class RunContext:
     sessions: Sessions
     tags: dict[str, frozenset[str]]
     others: OtherHosts
+    stepping: Stepping
     turns: Turns = field(default_factory=Turns)
 
     @property

@@ -34,6 +34,7 @@ class SkipKind(Word):
     DEPENDENCY = "dependency"  # a task that it depends on failed
     BATCH = "batch"  # it failed on another host, or on more of them than it may
     FATAL = "fatal"  # a task with any_errors_fatal failed
+    STEP = "step"  # the user did not want it, with --step
     ONCE = "once"  # it runs once, and did on another host
 
 
@@ -157,6 +158,22 @@ class HostPhase(Event):
 
     host: str
     phase: Phase
+
+
+@frozen(eq=False)
+class SessionOpened(Event):
+    """A payload is ready for calls.
+
+    account: the one it runs as, "" for the one we log in as; connect, authenticate: seconds that the connection took,
+    0 when an earlier session has opened it; start: seconds from the start of the command on the host until the payload
+    was ready, the wait for another run's lock included.
+    """
+
+    host: str
+    account: str
+    connect: float
+    authenticate: float
+    start: float
 
 
 @frozen(eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from sloth.engine.calls import Calls, Pending
@@ -138,7 +139,8 @@ class HostRun:
         try:
             await self._tasks.load(program)
             self._context.tags[self._host.name] = frozenset(tag for task in program.tasks for tag in task.tags)
-            tasks = [task for task in self._context.plan(program.tasks) if self._concerns(task)]
+            planned = self._from_start(self._context.plan(program.tasks))
+            tasks = [task for task in planned if self._concerns(task)]
             self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
             await self._tasks.run_all(program, tasks)
             await self._tasks.run_handlers(program)
@@ -153,6 +155,13 @@ class HostRun:
                 )  # a site that names nothing here any more may have left something
         finally:
             program.close()
+
+    def _from_start(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Return the tasks from the first on that is to run here."""
+        chosen = self._context.options.from_start(self._host.name, tasks)
+        self._post_tasks.partial = self._post_tasks.partial or len(chosen) < len(tasks)
+        self._post_tasks.spared.update(task.name for task in tasks[: len(tasks) - len(chosen)])
+        return chosen
 
     def _concerns(self, task: Task) -> bool:
         """Return whether a task is to run on this host."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
-from sloth.engine.events import CallOutput, HostPhase, Phase, PhaseKind
+from sloth.engine.events import CallOutput, HostPhase, Phase, PhaseKind, SessionOpened
 from sloth.engine.fetch import FileSink
 from sloth.errors import HostError, ProtocolError, Unreachable, Unresponsive
 from sloth.inventory import Host
-from sloth.transport import Listener, Session
+from sloth.transport import Listener, Opening, Session
 
 
 class HostSessions:
@@ -21,6 +22,7 @@ class HostSessions:
         self._host = host
         self._calls = calls
         self.open: dict[str, Session] = {}
+        self._reported: Opening | None = None  # of the connection, whose sessions are several
 
     async def get(self, become: bool | str | None, task: str = "") -> Session:
         """Return the session of the account that a task runs as, opened if needed; become: as the task gives it.
@@ -46,6 +48,7 @@ class HostSessions:
                 self._host, account, listener, lambda: self._phase(Phase(PhaseKind.CONNECTING))
             )
             self._phase(Phase(PhaseKind.WORKING, task=task))
+            session.ready.add_done_callback(lambda ready: self._report_ready(session, account))
             opened.append(session)
             self.open[account] = session
         return self.open[account]
@@ -73,6 +76,17 @@ class HostSessions:
         if become is True:
             return self._host.become or "root"
         return become or ""
+
+    def _report_ready(self, session: Session, account: str) -> None:
+        """Report how long it took until a session could be used; one that has failed is reported as an error."""
+        if not session.has_been_ready:
+            return
+        opening = Opening() if session.opening is self._reported else session.opening
+        self._reported = session.opening
+        start = asyncio.get_running_loop().time() - session.begun
+        self._context.emit(
+            SessionOpened(time.time(), self._host.name, account, opening.connect, opening.authenticate, start)
+        )
 
     def _phase(self, phase: Phase) -> None:
         self._context.emit(HostPhase(time.time(), self._host.name, phase))

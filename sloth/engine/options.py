@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
+    from sloth.playbook import Task
 
 
 @frozen
@@ -26,6 +27,7 @@ class Options:
         custom: what custom.load() returned.
         prune: whether what the site no longer names is removed.
         adopt: whether the present state is recorded, and nothing changed.
+        start_at: host -> the name of the first task that it runs; a host without one begins with its first.
         keys: of the vault beside the site.
     """
 
@@ -39,8 +41,15 @@ class Options:
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     prune: bool = False
     adopt: bool = False
+    start_at: Mapping[str, str] = field(default_factory=dict)
     keys: Keys = field(default_factory=Keys, repr=False)
     passwords: Passwords = Passwords()
+
+    def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Return the tasks from that on with which `host` begins; none when it is not among them."""
+        name = self.start_at.get(host)
+        at = 0 if name is None else next((at for at, task in enumerate(tasks) if task.name == name), len(tasks))
+        return tasks[at:]
 
     def selects(self, tags: tuple[str, ...]) -> bool:
         """Return whether a task with these tags runs. "always" and "never" mean what they do in Ansible."""

@@ -32,6 +32,7 @@ from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.sealing import SecretSealer
 from sloth.engine.secrets import Secrets
 from sloth.engine.sessions import Purpose, Sessions, who
+from sloth.engine.stepping import Ask, Stepping
 from sloth.errors import StateError
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
@@ -57,11 +58,12 @@ class Run:
         shared: Shared | None = None,
         confirm: Callable[[Orphans], bool] | None = None,
         tasks: Sequence[str] = (),
+        step: Ask | None = None,
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
         While run() runs, memory and shared do not block.
-        tasks: the names of the tasks that are known before the run, for RunStarted.
+        tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
@@ -103,6 +105,7 @@ class Run:
             shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
             tags={},
+            stepping=Stepping(step),
             others=OtherHosts({host.name for host in hosts}),
         )
 

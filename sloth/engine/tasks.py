@@ -93,7 +93,10 @@ class Tasks:
 
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
-        skip = await self._context.barriers.enter(self._host, task, self._context.pause)
+        if await self._context.stepping.wants(task):
+            skip = await self._context.barriers.enter(self._host, task, self._context.pause)
+        else:
+            skip = Skip(SkipKind.STEP)
         failed = skip is None or skip.is_failure  # a host that is lost in a task has not done it
         try:
             if skip is not None:

@@ -13,6 +13,7 @@ from sloth.engine.modules import fact_names, module_names
 from sloth.engine.options import Options
 from sloth.engine.scan import Problem, literal_sources, scan
 from sloth.errors import CallError, SiteError, SlothError, UsageError
+from sloth.frozen import frozen
 from sloth.inventory import Host, Inventory
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError
@@ -61,6 +62,24 @@ class _Declarations:
         return {tag for task in self.tasks for tag in task.tags}
 
 
+@frozen
+class _Wanted:
+    """What the options of a run name of a site: tasks, and tags besides those that every site has."""
+
+    tasks: frozenset[str]
+    tags: frozenset[str]
+
+    def missing(self, declared: _Declarations) -> UsageError | None:
+        """Return the error for a name that no task has."""
+        names = [task.name for task in declared.tasks]
+        for name in sorted(self.tasks.difference(names)):
+            return UsageError(f'no task has the name "{name}"', hint=did_you_mean_or_list(name, names, "tasks"))
+        tags = declared.tags
+        for tag in sorted(self.tags - tags - {"always", "never"}):
+            return UsageError(f'no task has the tag "{tag}"', hint=did_you_mean_or_list(tag, sorted(tags), "tags"))
+        return None
+
+
 def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json], sources: bool = False) -> list[Problem]:
     """Return every mistake found in `site`; sources: missing files of it, too. Raises SiteError when it is no Lua."""
     check_syntax(site)
@@ -77,7 +96,7 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     """Return the names of the tasks that the first host will run.
 
     Raises SiteError for what is seen to be wrong before a run: in the text of calls, in the tasks of the first host;
-    and UsageError for a tag that no task has.
+    and UsageError for a tag or name that no task has.
     """
     modules = module_names()
     problems = list(_scan(site, modules))
@@ -87,23 +106,39 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     for problem in sorted(problems, key=_position):
         more = f" ({len(problems) - 1} more: see sloth-runner validate)" if len(problems) > 1 else ""
         raise SiteError(problem.message + more, hint=problem.hint, where=problem.where)
-    wanted = {*options.tags, *options.skip_tags} - {"always", "never"}
-    known = first.tags
-    is_complete = first.is_complete
+    wanted = _Wanted(frozenset(options.start_at.values()), frozenset({*options.tags, *options.skip_tags}))
+    known = first
     for host in hosts[1:]:  # a site may declare other tasks for other hosts
-        if wanted <= known or not is_complete:
+        if not known.is_complete or wanted.missing(known) is None:
             break
         more_tasks = _Declarations()
         list(_load(site, inventory, host, groups, modules, options.extra, tasks=False, declared=more_tasks))
-        known, is_complete = known | more_tasks.tags, more_tasks.is_complete
-    if is_complete and not wanted <= known:
-        unknown = sorted(wanted - known)[0]
-        raise UsageError(f'no task has the tag "{unknown}"', hint=did_you_mean_or_list(unknown, sorted(known), "tags"))
-    return tuple(
-        task.name
-        for task in first.tasks
-        if options.selects(task.tags) and (not task.hosts or inventory.contains(task.hosts, hosts[0], task.where))
-    )
+        known = _Declarations(known.tasks + more_tasks.tasks, more_tasks.is_complete)
+    missing = wanted.missing(known) if known.is_complete else None
+    if missing is not None:
+        raise missing
+    return tuple(task.name for task in first.tasks if _is_selected(task, inventory, hosts[0], options))
+
+
+def plans(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Options) -> dict[str, list[Task]]:
+    """Return the tasks that each host would run, in order, as far as that is known before the run.
+
+    What `when` says is not known then. Raises SiteError when the site cannot be loaded.
+    """
+    modules = module_names()
+    groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
+    found: dict[str, list[Task]] = {}
+    for host in hosts:
+        declared = _Declarations()
+        for problem in _load(site, inventory, host, groups, modules, options.extra, tasks=False, declared=declared):
+            raise SiteError(problem.message, hint=problem.hint, where=problem.where)
+        ordered = options.from_start(host.name, order({task.name: task for task in declared.tasks}))
+        found[host.name] = [task for task in ordered if _is_selected(task, inventory, host, options)]
+    return found
+
+
+def _is_selected(task: Task, inventory: Inventory, host: Host, options: Options) -> bool:
+    return options.selects(task.tags) and (not task.hosts or inventory.contains(task.hosts, host, task.where))
 
 
 def _scan(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

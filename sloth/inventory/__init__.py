@@ -4,6 +4,7 @@ from sloth.inventory.inventory import Inventory
 from sloth.inventory.loader import find_inventory
 from sloth.inventory.model import BecomeMethod, ConnectionType, Group, Host, HostKeyPolicy
 from sloth.inventory.patterns import expand, matches
+from sloth.inventory.patterns import items as pattern_items
 from sloth.inventory.settings import read_become
 from sloth.inventory.variables import extra_vars
 
@@ -18,5 +19,6 @@ __all__ = [
     "extra_vars",
     "find_inventory",
     "matches",
+    "pattern_items",
     "read_become",
 ]

@@ -46,7 +46,7 @@ def _orphan(orphan: Restored) -> JsonObject:
     return {"key": orphan.key, "task": orphan.task, "status": orphan.status, "msg": orphan.msg}
 
 
-def _event(event: Event) -> JsonObject:
+def event_line(event: Event) -> JsonObject:
     """Return an event in the form of a line of NDJSON."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
@@ -80,7 +80,7 @@ class Lines:
         if self._broken:
             return
         try:
-            self._out.write(json.dumps(_event(event), ensure_ascii=True) + "\n")
+            self._out.write(json.dumps(event_line(event), ensure_ascii=True) + "\n")
             self._out.flush()
         except BrokenPipeError:  # the reader is gone; the run goes on
             self._broken = True

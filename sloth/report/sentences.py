@@ -29,6 +29,8 @@ def skip_sentence(skip: Skip) -> str:
             return f"stopped: it failed on {skip.host}"
         case SkipKind.FATAL:
             return f"stopped: {skip.task} failed on {skip.host}"
+        case SkipKind.STEP:
+            return "not wanted"
         case SkipKind.ONCE:
             return "runs once, and did on another host"
     return "when"

@@ -5,7 +5,7 @@ from sloth.transport import bundle
 from sloth.transport.assets import Asset
 from sloth.transport.become import Become, printed_password
 from sloth.transport.bootstrap import Bootstrap
-from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
+from sloth.transport.connection import Connection, NoFurtherSession, Opening, RemoteProcess
 from sloth.transport.in_flight import Sink
 from sloth.transport.local import LocalConnection
 from sloth.transport.session import Listener, Session
@@ -20,6 +20,7 @@ __all__ = [
     "Listener",
     "LocalConnection",
     "NoFurtherSession",
+    "Opening",
     "RemoteProcess",
     "Session",
     "Sink",

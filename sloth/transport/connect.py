@@ -63,6 +63,7 @@ class ConnectAttempt:
         self._host_keys = HostKeys(connector, host, target, self.title)
         self._phase = "connecting"
         self._has_answered = False
+        self.authenticating_since = 0.0  # by the event loop's clock
         self._early: socket.socket | None = None
 
     async def run(self, deadline: float) -> asyncssh.SSHClientConnection:
@@ -199,6 +200,7 @@ class ConnectAttempt:
         """Note that the host key was accepted."""
         self._has_answered = True
         self._phase = "authentication"
+        self.authenticating_since = self.authenticating_since or asyncio.get_running_loop().time()
 
     def accept(self, key: asyncssh.SSHKey) -> bool:
         """Decide about a host key that is not among the trusted ones."""

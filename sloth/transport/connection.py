@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from sloth.errors import BootstrapError
+from sloth.frozen import frozen
 
 
 class NoFurtherSession(BootstrapError):
@@ -13,6 +14,17 @@ class NoFurtherSession(BootstrapError):
 
 
 STDERR_KEPT = 8192  # bytes of a command's stderr that are kept for error messages
+
+
+@frozen
+class Opening:
+    """How long it took to open a connection, in seconds.
+
+    connect: until the host has proven who it is, jump hosts included; authenticate: until it has let us in.
+    """
+
+    connect: float = 0.0
+    authenticate: float = 0.0
 
 
 class RemoteProcess(Protocol):
@@ -43,6 +55,10 @@ class Connection(Protocol):
     @property
     def python(self) -> str | None:
         """An interpreter that is known to exist, for the account that logs in."""
+
+    @property
+    def opening(self) -> Opening:
+        """How long it took to open it."""
 
     async def start(self, command: str) -> RemoteProcess:
         """Start `command` (by the account's login shell). Raises HostError."""

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from sloth.transport.connection import Stderr
+from sloth.transport.connection import Opening, Stderr
 from sloth.transport.stage1 import PLAIN_PATH
 
 EXIT = 5.0  # seconds for a command to end after it was killed
@@ -73,6 +73,8 @@ def close_pipes(process: asyncio.subprocess.Process) -> None:
 
 class LocalConnection:
     """Starts commands on this machine."""
+
+    opening = Opening()
 
     def __init__(self) -> None:
         self.python: str | None = sys.executable if PLAIN_PATH.match(sys.executable or "") else None

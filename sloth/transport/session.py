@@ -21,7 +21,7 @@ from sloth.payload.session.messages import Evaluation, Hello, LockHolder, Ready,
 from sloth.transport import exit_errors
 from sloth.transport.assets import Asset
 from sloth.transport.bootstrap import Bootstrap
-from sloth.transport.connection import Connection
+from sloth.transport.connection import Connection, Opening
 from sloth.transport.in_flight import CallsInFlight, Sink, retrieve
 from sloth.transport.outbox import Outbox
 from sloth.transport.queries import Queries
@@ -67,7 +67,7 @@ class Session:
         self._queries = Queries(self._host, self._outbox)
         self._received = 0  # chunks that the host has sent
         self._signs = 0  # signs of life among them
-        self._begun = asyncio.get_running_loop().time()
+        self.begun = asyncio.get_running_loop().time()
         self._is_closing = False
         self.replica_rows: ReplicaRows | None = None  # what came before Bye, if anything did
         self._secrets: set[str] = set()
@@ -81,6 +81,11 @@ class Session:
     def end(self) -> HostError | None:
         """Why it has ended; None while it has not."""
         return self._outbox.end
+
+    @property
+    def opening(self) -> Opening:
+        """How long it took to open the connection that it uses."""
+        return self._connection.opening
 
     @property
     def has_been_ready(self) -> bool:
@@ -223,7 +228,7 @@ class Session:
                 self._calls.answer(frame, size)
             case messages.Alive():
                 self._signs += 1
-                if self._signs > SIGNS + asyncio.get_running_loop().time() - self._begun:
+                if self._signs > SIGNS + asyncio.get_running_loop().time() - self.begun:
                     raise ProtocolError(f"{self._host} sends signs of life all the time")
             case messages.Output():
                 self._listener.output(frame.id, frame.stream, frame.data)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sloth.errors import ConnectError, ConnectionLost
 from sloth.inventory import Host
 from sloth.transport.connect import ConnectAttempt, HungUp
-from sloth.transport.connection import NoFurtherSession, Stderr
+from sloth.transport.connection import NoFurtherSession, Opening, Stderr
 from sloth.transport.identities import Identities
 from sloth.transport.known_hosts import read_known_hosts
 from sloth.transport.ssh_config import Configuration, Target, find_route
@@ -85,8 +85,11 @@ class SshConnection:
 
     python = None  # stage 1 looks for one
 
-    def __init__(self, host: str, connection: asyncssh.SSHClientConnection, before: Sequence[Closable]) -> None:
+    def __init__(
+        self, host: str, connection: asyncssh.SSHClientConnection, before: Sequence[Closable], opening: Opening
+    ) -> None:
         """before: what carries it, the outermost first."""
+        self.opening = opening
         self._host = host
         self._connection = connection
         self._before = before
@@ -132,29 +135,35 @@ class Connector:
 
     async def connect(self, host: Host) -> SshConnection:
         """Connect to `host`, through its jump hosts. Raises ConnectError, AuthError, HostKeyError."""
+        clock = asyncio.get_running_loop().time
         async with self._slots:
+            begun = clock()
             before: list[Closable] = []
             try:
-                connection = await self._open(host, before)
+                connection, authenticating = await self._open(host, before)
             except BaseException:
                 for carrier in reversed(before):
                     carrier.close()
                 raise
-        return SshConnection(host.name, connection, before)
+        return SshConnection(host.name, connection, before, Opening(authenticating - begun, clock() - authenticating))
 
     async def close(self) -> None:
         """Close what is kept open: nothing."""
 
-    async def _open(self, host: Host, before: list[Closable]) -> asyncssh.SSHClientConnection:
-        """Connect through the jump hosts; what carries the connection is added to `before`."""
+    async def _open(self, host: Host, before: list[Closable]) -> tuple[asyncssh.SSHClientConnection, float]:
+        """Connect through the jump hosts; return the connection, and when (by the loop's clock) it was authenticated.
+
+        What carries the connection is added to `before`.
+        """
         route = await self._route(host)
         tunnel: asyncssh.SSHClientConnection | None = None
+        authenticating = 0.0
         for target in route:
             if tunnel is not None:
                 before.append(tunnel)
-            tunnel = await self._connect(host, target, tunnel, before)
+            tunnel, authenticating = await self._connect(host, target, tunnel, before)
         assert tunnel is not None
-        return tunnel
+        return tunnel, authenticating
 
     async def _route(self, host: Host) -> list[Target]:
         """Return the way to the host, as inventory and ssh_config describe it."""
@@ -169,7 +178,7 @@ class Connector:
 
     async def _connect(
         self, host: Host, target: Target, tunnel: asyncssh.SSHClientConnection | None, before: list[Closable]
-    ) -> asyncssh.SSHClientConnection:
+    ) -> tuple[asyncssh.SSHClientConnection, float]:
         """Connect to one host, directly or through `tunnel`; try again while it closes the connection at once."""
         deadline = asyncio.get_running_loop().time() + host.connect_timeout
         for number in range(1, TRIES + 1):
@@ -186,7 +195,7 @@ class Connector:
                 continue
             if attempt.proxy is not None:
                 before.append(attempt.proxy)
-            return connection
+            return connection, attempt.authenticating_since
         raise AssertionError("unreachable")
 
     def known_hosts(self, files: tuple[str, ...]) -> SSHKnownHosts:

@@ -28,9 +28,12 @@ COMMANDS = {
     "state": "state",
     "secret": "secret",
     "key": "key",
+    "init": "init",
+    "completion": "completion",
     "demo": "demo",
 }
 
+COMPLETE = "_SLOTH_RUNNER_COMPLETE"  # the variable by which a shell asks what a word may become
 FUNCTIONS = {"exec": "exec_"}  # where a function cannot have the name of its command
 
 
@@ -85,6 +88,8 @@ SUMMARIES = {
     "state": "Show and edit the recorded states of hosts.",
     "secret": "Manage a site's secrets, which are encrypted in a file beside it.",
     "key": "Create keys that encrypt secrets and exported states.",
+    "init": "Create a directory with a site, an inventory and tests, ready to run.",
+    "completion": "Print the script that makes a shell complete commands, hosts, groups, tasks, tags, keys and runs.",
     "demo": "Show runs over three temporary SSH servers on this machine.",
 }
 
@@ -124,6 +129,10 @@ def command_line() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its status; write errors that are meant for people to stderr."""
+    if COMPLETE in os.environ:
+        from sloth.cli.completion import answer_shell
+
+        answer_shell()
     try:
         status = sloth_runner.main(args=arguments, prog_name="sloth-runner", standalone_mode=False)
     except click.exceptions.Abort:

@@ -34,9 +34,11 @@ def make_site(
 
 
 @click.command()
-@click.argument("hosts")
-@click.argument("module")
-@click.argument("words", nargs=-1, metavar="[NAME=VALUE]...")
+@click.argument("hosts", shell_complete=parameters.completed(parameters.Completed.HOSTS))
+@click.argument("module", shell_complete=parameters.completed(parameters.Completed.MODULES))
+@click.argument(
+    "words", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=parameters.completed(parameters.Completed.WORDS)
+)
 @parameters.INVENTORY
 @parameters.checking
 @parameters.reporting
@@ -89,7 +91,7 @@ def call(
 
 
 @click.command(name="exec")
-@click.argument("hosts")
+@click.argument("hosts", shell_complete=parameters.completed(parameters.Completed.HOSTS))
 @click.argument("command", nargs=-1, required=True)
 @parameters.INVENTORY
 @parameters.TEXT_OR_JSON

@@ -20,7 +20,7 @@ from sloth.suggest import did_you_mean
 
 
 @click.command()
-@click.argument("name", default="")
+@click.argument("name", default="", shell_complete=parameters.completed(parameters.Completed.MODULES))
 @parameters.MODULES
 @click.option("--markdown", is_flag=True, help="The whole reference in Markdown, as in docs/modules.md.")
 @click.option("--lua-types", is_flag=True, help="A definition file for Lua language servers.")

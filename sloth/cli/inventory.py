@@ -26,7 +26,7 @@ def inventory() -> None:
 
 
 @inventory.command("list")
-@click.argument("pattern", default="all")
+@click.argument("pattern", default="all", shell_complete=parameters.completed(parameters.Completed.HOSTS))
 @parameters.AGENT_INVENTORY
 @click.option("--vars", "details", is_flag=True, help="Show each host's settings and variables, and their origins.")
 @parameters.TABLE_OR_JSON

@@ -23,7 +23,9 @@ def key() -> None:
 
 
 @key.command()
-@click.option("-o", "--output", metavar="FILE", help="Write the key to a new file that only you may read.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), help="Write the key to a new file that only you may read."
+)
 def generate(output: str | None) -> None:
     """Create a new key."""
     created = new_key()

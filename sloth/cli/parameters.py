@@ -8,6 +8,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,32 @@ if TYPE_CHECKING:
 # A command's function. Its parameters are those that its decorators declare, which no type can say: hence Any here.
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
+
+
+class Completed(StrEnum):
+    """What the shell may complete a word to."""
+
+    HOSTS = "hosts"  # and groups
+    TASKS = "tasks"
+    TAGS = "tags"
+    MODULES = "modules"
+    WORDS = "words"  # NAME= of a module's arguments
+    RUNS = "runs"
+    KEYS = "keys"  # of recorded states
+
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def completed(kind: Completed) -> Complete:
+    """Return the `shell_complete` of an option or argument."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from sloth.cli import completing  # only the shell needs it
+
+        return completing.complete(kind, context.params, incomplete)
+
+    return complete
 
 
 class OnceOption(click.Option):
@@ -56,9 +83,12 @@ INVENTORY = click.option(
     "--inventory",
     multiple=True,
     metavar="FILE",
+    type=click.Path(),
     help=f"{_MERGED} Default: {_WHERE}; if there is none, this machine, as the agent `local`.",
 )
-AGENT_INVENTORY = click.option("-i", "--inventory", multiple=True, metavar="FILE", help=f"{_MERGED} Default: {_WHERE}.")
+AGENT_INVENTORY = click.option(
+    "-i", "--inventory", multiple=True, metavar="FILE", type=click.Path(), help=f"{_MERGED} Default: {_WHERE}."
+)
 SITE = click.option(
     "-f",
     "--file",
@@ -66,6 +96,7 @@ SITE = click.option(
     multiple=True,
     required=True,
     metavar="SITE",
+    type=click.Path(),
     help="The site, a .sloth file. Several run in this order, as one site.",
 )
 LIMIT = click.option(
@@ -73,6 +104,7 @@ LIMIT = click.option(
     "--limit",
     multiple=True,
     metavar="PATTERN",
+    shell_complete=completed(Completed.HOSTS),
     help="Only these hosts: web*, @group, tag:edge, !name, comma lists; @failed, @changed, @unreachable: those of the "
     "newest run, or with :RUN of that one.",
 )
@@ -80,7 +112,11 @@ EXTRA = click.option(
     "-e", "--extra", multiple=True, metavar="KEY=VALUE", help="Set a variable; it overrides all others."
 )
 VALUES = click.option(
-    "--values", multiple=True, metavar="FILE", help="Set variables from a file: TOML, JSON or YAML, by its content."
+    "--values",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="Set variables from a file: TOML, JSON or YAML, by its content.",
 )
 MODULES = click.option(
     "--modules",
@@ -96,20 +132,27 @@ BECOME_USER = click.option("--become-user", metavar="NAME", help="Work as this a
 KEY_FILE = click.option(
     "--key-file",
     metavar="FILE",
+    type=click.Path(),
     help="A file of keys, one per line.  [default: $SLOTH_KEY_FILE, or the key $SLOTH_KEY]",
 )
 PASSPHRASE = click.option("--passphrase", is_flag=True, help="Ask for a passphrase, and use it instead of a key.")
 NEW_KEY_FILE = click.option(
-    "--new-key-file", metavar="FILE", help="The new key.  [default: the first key of --key-file or $SLOTH_KEY]"
+    "--new-key-file",
+    metavar="FILE",
+    type=click.Path(),
+    help="The new key.  [default: the first key of --key-file or $SLOTH_KEY]",
 )
 NEW_PASSPHRASE = click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
-JUNIT = click.option("--junit", metavar="FILE", help="Also write the result to FILE as JUnit XML.")
-LOG = click.option("--log", metavar="FILE", help="Also append every event of the run to FILE, a line of JSON each.")
+JUNIT = click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the result to FILE as JUnit XML.")
+LOG = click.option(
+    "--log", metavar="FILE", type=click.Path(), help="Also append every event of the run to FILE, a line of JSON each."
+)
 PROFILE = click.option(
     "--profile",
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
+    type=click.Path(),
     help="Show at the end where the time went, for each host; with FILE, write it as a picture (SVG), too.",
 )
 CHECK = click.option("-C", "--check", is_flag=True, help="Show what would change, but change nothing.")

@@ -44,7 +44,7 @@ HANDLER_WORDS = {
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=parameters.completed(parameters.Completed.RUNS))
 @parameters.INVENTORY
 @parameters.LIMIT
 @parameters.CHECK

@@ -56,8 +56,21 @@ _site_options = parameters.collect(
     parameters.SITE,
     parameters.INVENTORY,
     parameters.LIMIT,
-    click.option("-t", "--tags", multiple=True, metavar="TAGS", help="Run only tasks with one of these tags."),
-    click.option("--skip-tags", multiple=True, metavar="TAGS", help="Run no task with one of these tags."),
+    click.option(
+        "-t",
+        "--tags",
+        multiple=True,
+        metavar="TAGS",
+        shell_complete=parameters.completed(parameters.Completed.TAGS),
+        help="Run only tasks with one of these tags.",
+    ),
+    click.option(
+        "--skip-tags",
+        multiple=True,
+        metavar="TAGS",
+        shell_complete=parameters.completed(parameters.Completed.TAGS),
+        help="Run no task with one of these tags.",
+    ),
     parameters.reporting,
     parameters.JUNIT,
     parameters.LOG,
@@ -77,7 +90,12 @@ _site_options = parameters.collect(
 @parameters.checking
 @click.option("--prune", is_flag=True, help="Remove what the site has created and no longer names; asks first.")
 @click.option("--yes", is_flag=True, help="With --prune: do not ask for confirmation.")
-@click.option("--start-at", metavar="TASK", help="Begin with this task, and leave out those before it.")
+@click.option(
+    "--start-at",
+    metavar="TASK",
+    shell_complete=parameters.completed(parameters.Completed.TASKS),
+    help="Begin with this task, and leave out those before it.",
+)
 @click.option("--step", is_flag=True, help="Ask before each task whether to run it.")
 @click.option("--list-tasks", "listing", flag_value="tasks", help="List the tasks and their hosts, and run nothing.")
 @click.option("--list-hosts", "listing", flag_value="hosts", help="List the hosts, and run nothing.")

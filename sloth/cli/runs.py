@@ -70,7 +70,7 @@ def _list_of_hosts(source: Source, limit: int) -> int:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", shell_complete=parameters.completed(parameters.Completed.RUNS))
 @parameters.TABLE_OR_JSON
 def show(run: str, output: str) -> None:
     """Show one run of this controller, and what it changed. RUN is its id, the beginning of it, or `last`."""

@@ -46,9 +46,10 @@ _vault_options = parameters.collect(
         "site",
         cls=parameters.OnceOption,
         metavar="SITE",
+        type=click.Path(),
         help=f"The site whose secrets are meant: {FILE} is in its directory.  [default: the current directory]",
     ),
-    click.option("--vault", metavar="FILE", help="The encrypted file itself, instead of --file."),
+    click.option("--vault", metavar="FILE", type=click.Path(), help="The encrypted file itself, instead of --file."),
     parameters.KEY_FILE,
     parameters.PASSPHRASE,
 )
@@ -68,7 +69,7 @@ def secret() -> None:
 @click.argument("value", nargs=-1, type=click.UNPROCESSED, metavar="")
 @click.option("--stdin", is_flag=True, help="Read the value from standard input, without its final newline.")
 @click.option("--keep-newline", is_flag=True, help="With --stdin: keep the final newline.")
-@click.option("--from-file", metavar="FILE", help="Read the value from a file, exactly as it is.")
+@click.option("--from-file", metavar="FILE", type=click.Path(), help="Read the value from a file, exactly as it is.")
 @_vault_options
 def set_secret(
     name: str, value: tuple[str, ...], stdin: bool, keep_newline: bool, from_file: str | None, where: VaultOptions

@@ -78,7 +78,7 @@ def _write_table(heads: Sequence[str], cells: Sequence[Sequence[object]], agents
 
 
 @state.command()
-@click.argument("key")
+@click.argument("key", shell_complete=parameters.completed(parameters.Completed.KEYS))
 @state_options
 def show(key: str, source: Source) -> int:
     """Show one state, and its history.
@@ -129,7 +129,7 @@ def _show_one(row: RecordWithHistory, agent: str) -> None:
 
 
 @state.command()
-@click.argument("key", default="")
+@click.argument("key", default="", shell_complete=parameters.completed(parameters.Completed.KEYS))
 @click.option("--run", metavar="RUN", help="Only what this run has changed: its id, the beginning of it, or `last`.")
 @parameters.DIFF
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show only the newest changes.")
@@ -159,8 +159,8 @@ def history(key: str, run: str | None, diff: bool, limit: int, source: Source) -
 
 
 @state.command("diff")
-@click.argument("run_a")
-@click.argument("run_b")
+@click.argument("run_a", shell_complete=parameters.completed(parameters.Completed.RUNS))
+@click.argument("run_b", shell_complete=parameters.completed(parameters.Completed.RUNS))
 @state_options
 def diff_runs(run_a: str, run_b: str, source: Source) -> int:
     """Show what differs between the end of RUN_A and the end of RUN_B, whatever happened in between.

@@ -25,7 +25,7 @@ def _finish(source: Source, document: Mapping[str, object], text: str) -> int:
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=parameters.completed(parameters.Completed.KEYS))
 @parameters.YES
 @state_options
 def delete(key: str, yes: bool, source: Source) -> int:
@@ -47,7 +47,9 @@ def delete(key: str, yes: bool, source: Source) -> int:
 
 
 @click.command()
-@click.argument("patterns", nargs=-1, metavar="[KEY]...")
+@click.argument(
+    "patterns", nargs=-1, metavar="[KEY]...", shell_complete=parameters.completed(parameters.Completed.KEYS)
+)
 @click.option("--untracked", is_flag=True, help="Everything that its site no longer names: see state list orphaned.")
 @parameters.YES
 @state_options
@@ -93,7 +95,7 @@ def clear(yes: bool, source: Source) -> int:
 
 
 @click.command()
-@click.argument("old")
+@click.argument("old", shell_complete=parameters.completed(parameters.Completed.KEYS))
 @click.argument("new")
 @parameters.YES
 @state_options
@@ -178,8 +180,10 @@ def unlock(name: str, yes: bool) -> None:
 
 
 @click.command()
-@click.argument("call", metavar="MODULE")
-@click.argument("words", nargs=-1, metavar="[NAME=VALUE]...")
+@click.argument("call", metavar="MODULE", shell_complete=parameters.completed(parameters.Completed.MODULES))
+@click.argument(
+    "words", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=parameters.completed(parameters.Completed.WORDS)
+)
 @AGENT
 @parameters.INVENTORY
 @parameters.BECOME

@@ -38,6 +38,7 @@ AGENT = click.option(
     default=LOCAL,
     show_default=True,
     metavar="PATTERN",
+    shell_complete=parameters.completed(parameters.Completed.HOSTS),
     help="Whose state: web1, web*, @group, all; web1@deploy is that of another account.",
 )
 

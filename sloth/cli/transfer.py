@@ -62,7 +62,15 @@ def _agents(pattern: str, inventory: tuple[str, ...]) -> dict[str, Agent | None]
 @click.command("export")
 @AGENT
 @parameters.AGENT_INVENTORY
-@click.option("-o", "--file", "path", required=True, metavar="FILE", help="The file to write; only you may read it.")
+@click.option(
+    "-o",
+    "--file",
+    "path",
+    required=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="The file to write; only you may read it.",
+)
 @click.option("--encrypt", is_flag=True, help="Encrypt it with your key, or a passphrase.")
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
@@ -103,7 +111,7 @@ async def _export(
 
 
 @click.command("import")
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE", type=click.Path())
 @click.option("--agent", metavar="PATTERN", help="Only these agents of the file; NAME=OTHER imports one as another.")
 @parameters.AGENT_INVENTORY
 @click.option("--merge", "way", flag_value="merge", help="Add what is missing; leave what exists as it is.")
@@ -188,7 +196,7 @@ async def _import(
 
 
 @click.command()
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE", type=click.Path())
 @parameters.output("table", "json", short=False)
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
@@ -206,7 +214,7 @@ def verify(path: str, output: str, key_file: str | None, passphrase: bool) -> No
 
 
 @click.command()
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE", type=click.Path())
 @parameters.NEW_KEY_FILE
 @parameters.NEW_PASSPHRASE
 @parameters.KEY_FILE

@@ -18,13 +18,13 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 COLUMNS, LINES = 80, 24
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_ESCAPE = re.compile(r"\x1b(\[[0-9;?>=]*[a-zA-Z]|\(B)")
 
 
 class Terminal:
     """A context manager: the command runs while it is entered."""
 
-    def __init__(self, argv: Sequence[str], home: Path) -> None:
+    def __init__(self, argv: Sequence[str], home: Path, program: str = sys.executable) -> None:
         self.shown = ""  # all of it, escapes included
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
@@ -33,7 +33,7 @@ class Terminal:
             environment.pop(name, None)
         self._leader = leader
         self.process = subprocess.Popen(
-            [sys.executable, *argv],
+            [program, *argv],
             stdin=follower, stdout=follower, stderr=follower, cwd=home, env=environment, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
@@ -50,8 +50,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was shown, without escapes."""
-        return _ESCAPE.sub("", self.shown)
+        """What was shown, without escapes; what a backspace goes over is written again."""
+        text = _ESCAPE.sub("", self.shown)
+        while "\b" in text:
+            text = re.sub("[^\b]?\b", "", text, count=1)
+        return text
 
     def wait_for(self, pattern: str, seconds: float = 60) -> None:
         """Read until a pattern has been shown."""

@@ -33,7 +33,6 @@ COMMANDS = {
     "demo": "demo",
 }
 
-COMPLETE = "_SLOTH_RUNNER_COMPLETE"  # the variable by which a shell asks what a word may become
 FUNCTIONS = {"exec": "exec_"}  # where a function cannot have the name of its command
 
 
@@ -129,7 +128,7 @@ def command_line() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its status; write errors that are meant for people to stderr."""
-    if COMPLETE in os.environ:
+    if "_SLOTH_RUNNER_COMPLETE" in os.environ:  # a shell asks
         from sloth.cli.completion import answer_shell
 
         answer_shell()

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.facts import CALL as FACTS
 from sloth.engine import custom
@@ -34,11 +35,9 @@ def make_site(
 
 
 @click.command()
-@click.argument("hosts", shell_complete=parameters.completed(parameters.Completed.HOSTS))
-@click.argument("module", shell_complete=parameters.completed(parameters.Completed.MODULES))
-@click.argument(
-    "words", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=parameters.completed(parameters.Completed.WORDS)
-)
+@click.argument("hosts", shell_complete=completed(Completed.HOSTS))
+@click.argument("module", shell_complete=completed(Completed.MODULES))
+@click.argument("words", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completed(Completed.WORDS))
 @parameters.INVENTORY
 @parameters.checking
 @parameters.reporting
@@ -91,7 +90,7 @@ def call(
 
 
 @click.command(name="exec")
-@click.argument("hosts", shell_complete=parameters.completed(parameters.Completed.HOSTS))
+@click.argument("hosts", shell_complete=completed(Completed.HOSTS))
 @click.argument("command", nargs=-1, required=True)
 @parameters.INVENTORY
 @parameters.TEXT_OR_JSON

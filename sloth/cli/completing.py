@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed
 from sloth.errors import SlothError
 from sloth.inventory import Inventory, find_inventory
 
@@ -22,7 +23,7 @@ Given = Mapping[str, Any]  # the options and arguments before the one to complet
 _PAST = ("@failed", "@changed", "@unreachable")
 
 
-def complete(kind: parameters.Completed, given: Given, incomplete: str) -> list[str]:
+def complete(kind: Completed, given: Given, incomplete: str) -> list[str]:
     """Return what `incomplete` may become."""
     head, item = _split(incomplete) if kind in _LISTS else ("", incomplete)
     with contextlib.suppress(SlothError, OSError, click.ClickException):
@@ -113,13 +114,13 @@ def _keys(given: Given) -> Iterator[str]:
         yield from (row.key for row in rows)
 
 
-_NAMES: Mapping[parameters.Completed, Callable[[Given], Iterable[str]]] = {
-    parameters.Completed.HOSTS: _hosts,
-    parameters.Completed.TASKS: _task_names,
-    parameters.Completed.TAGS: _tags,
-    parameters.Completed.MODULES: _modules,
-    parameters.Completed.WORDS: _words,
-    parameters.Completed.RUNS: _runs,
-    parameters.Completed.KEYS: _keys,
+_NAMES: Mapping[Completed, Callable[[Given], Iterable[str]]] = {
+    Completed.HOSTS: _hosts,
+    Completed.TASKS: _task_names,
+    Completed.TAGS: _tags,
+    Completed.MODULES: _modules,
+    Completed.WORDS: _words,
+    Completed.RUNS: _runs,
+    Completed.KEYS: _keys,
 }
-_LISTS: Sequence[parameters.Completed] = (parameters.Completed.HOSTS, parameters.Completed.TAGS)
+_LISTS: Sequence[Completed] = (Completed.HOSTS, Completed.TAGS)

@@ -21,8 +21,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from sloth.cli import COMPLETE, sloth_runner
-
+VARIABLE = "_SLOTH_RUNNER_COMPLETE"  # click's name for the one by which a shell asks
 _SPECIAL = r"[^\w@%+=:,./!*-]"  # what a shell would not take as a part of a word
 _BASH = r"""%(complete_func)s() {
     local IFS=$'\n' response kind value
@@ -121,5 +120,5 @@ def completion(shell: str) -> None:
     answer_shell()
     cls = get_completion_class(shell)
     assert cls is not None  # one of the choices
-    source = cls(sloth_runner, {}, "sloth-runner", COMPLETE)
+    source = cls(click.get_current_context().find_root().command, {}, "sloth-runner", VARIABLE)
     click.echo(source.source_template % source.source_vars(), nl=False)

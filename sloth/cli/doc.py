@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import write_json
 from sloth.engine import custom
 from sloth.engine.modules import Call, all_calls
@@ -20,7 +21,7 @@ from sloth.suggest import did_you_mean
 
 
 @click.command()
-@click.argument("name", default="", shell_complete=parameters.completed(parameters.Completed.MODULES))
+@click.argument("name", default="", shell_complete=completed(Completed.MODULES))
 @parameters.MODULES
 @click.option("--markdown", is_flag=True, help="The whole reference in Markdown, as in docs/modules.md.")
 @click.option("--lua-types", is_flag=True, help="A definition file for Lua language servers.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import write_json, write_table
 from sloth.inventory import ConnectionType, Host, Inventory
 from sloth.report.text import neutral
@@ -26,7 +27,7 @@ def inventory() -> None:
 
 
 @inventory.command("list")
-@click.argument("pattern", default="all", shell_complete=parameters.completed(parameters.Completed.HOSTS))
+@click.argument("pattern", default="all", shell_complete=completed(Completed.HOSTS))
 @parameters.AGENT_INVENTORY
 @click.option("--vars", "details", is_flag=True, help="Show each host's settings and variables, and their origins.")
 @parameters.TABLE_OR_JSON

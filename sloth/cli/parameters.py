@@ -8,12 +8,12 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import warn
 from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
@@ -27,32 +27,6 @@ if TYPE_CHECKING:
 # A command's function. Its parameters are those that its decorators declare, which no type can say: hence Any here.
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
-
-
-class Completed(StrEnum):
-    """What the shell may complete a word to."""
-
-    HOSTS = "hosts"  # and groups
-    TASKS = "tasks"
-    TAGS = "tags"
-    MODULES = "modules"
-    WORDS = "words"  # NAME= of a module's arguments
-    RUNS = "runs"
-    KEYS = "keys"  # of recorded states
-
-
-Complete = Callable[[click.Context, click.Parameter, str], list[str]]
-
-
-def completed(kind: Completed) -> Complete:
-    """Return the `shell_complete` of an option or argument."""
-
-    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-        from sloth.cli import completing  # only the shell needs it
-
-        return completing.complete(kind, context.params, incomplete)
-
-    return complete
 
 
 class OnceOption(click.Option):

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.drift import agents_of
 from sloth.cli.output import confirm, count, exit_status, warn, write_diff, write_error, write_json
 from sloth.engine import custom
@@ -44,7 +45,7 @@ HANDLER_WORDS = {
 
 
 @click.command()
-@click.argument("run", shell_complete=parameters.completed(parameters.Completed.RUNS))
+@click.argument("run", shell_complete=completed(Completed.RUNS))
 @parameters.INVENTORY
 @parameters.LIMIT
 @parameters.CHECK

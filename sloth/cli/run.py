@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, read_line
@@ -61,14 +62,14 @@ _site_options = parameters.collect(
         "--tags",
         multiple=True,
         metavar="TAGS",
-        shell_complete=parameters.completed(parameters.Completed.TAGS),
+        shell_complete=completed(Completed.TAGS),
         help="Run only tasks with one of these tags.",
     ),
     click.option(
         "--skip-tags",
         multiple=True,
         metavar="TAGS",
-        shell_complete=parameters.completed(parameters.Completed.TAGS),
+        shell_complete=completed(Completed.TAGS),
         help="Run no task with one of these tags.",
     ),
     parameters.reporting,
@@ -93,7 +94,7 @@ _site_options = parameters.collect(
 @click.option(
     "--start-at",
     metavar="TASK",
-    shell_complete=parameters.completed(parameters.Completed.TASKS),
+    shell_complete=completed(Completed.TASKS),
     help="Begin with this task, and leave out those before it.",
 )
 @click.option("--step", is_flag=True, help="Ask before each task whether to run it.")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_time, write_json, write_table
 from sloth.cli.state_source import Rows, Source
 from sloth.report.text import hosts, neutral
@@ -70,7 +71,7 @@ def _list_of_hosts(source: Source, limit: int) -> int:
 
 
 @runs.command()
-@click.argument("run", shell_complete=parameters.completed(parameters.Completed.RUNS))
+@click.argument("run", shell_complete=completed(Completed.RUNS))
 @parameters.TABLE_OR_JSON
 def show(run: str, output: str) -> None:
     """Show one run of this controller, and what it changed. RUN is its id, the beginning of it, or `last`."""

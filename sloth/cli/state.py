@@ -10,6 +10,7 @@ from dataclasses import asdict
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_time, write_diff, write_json, write_table
 from sloth.cli.state_edit import EDITING
 from sloth.cli.state_source import Rows, Source, state_options
@@ -78,7 +79,7 @@ def _write_table(heads: Sequence[str], cells: Sequence[Sequence[object]], agents
 
 
 @state.command()
-@click.argument("key", shell_complete=parameters.completed(parameters.Completed.KEYS))
+@click.argument("key", shell_complete=completed(Completed.KEYS))
 @state_options
 def show(key: str, source: Source) -> int:
     """Show one state, and its history.
@@ -129,7 +130,7 @@ def _show_one(row: RecordWithHistory, agent: str) -> None:
 
 
 @state.command()
-@click.argument("key", default="", shell_complete=parameters.completed(parameters.Completed.KEYS))
+@click.argument("key", default="", shell_complete=completed(Completed.KEYS))
 @click.option("--run", metavar="RUN", help="Only what this run has changed: its id, the beginning of it, or `last`.")
 @parameters.DIFF
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show only the newest changes.")
@@ -159,8 +160,8 @@ def history(key: str, run: str | None, diff: bool, limit: int, source: Source) -
 
 
 @state.command("diff")
-@click.argument("run_a", shell_complete=parameters.completed(parameters.Completed.RUNS))
-@click.argument("run_b", shell_complete=parameters.completed(parameters.Completed.RUNS))
+@click.argument("run_a", shell_complete=completed(Completed.RUNS))
+@click.argument("run_b", shell_complete=completed(Completed.RUNS))
 @state_options
 def diff_runs(run_a: str, run_b: str, source: Source) -> int:
     """Show what differs between the end of RUN_A and the end of RUN_B, whatever happened in between.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import confirm, count, write_json
 from sloth.cli.state_source import AGENT, Source, state_options
 from sloth.errors import StateError, UsageError
@@ -25,7 +26,7 @@ def _finish(source: Source, document: Mapping[str, object], text: str) -> int:
 
 
 @click.command()
-@click.argument("key", shell_complete=parameters.completed(parameters.Completed.KEYS))
+@click.argument("key", shell_complete=completed(Completed.KEYS))
 @parameters.YES
 @state_options
 def delete(key: str, yes: bool, source: Source) -> int:
@@ -47,9 +48,7 @@ def delete(key: str, yes: bool, source: Source) -> int:
 
 
 @click.command()
-@click.argument(
-    "patterns", nargs=-1, metavar="[KEY]...", shell_complete=parameters.completed(parameters.Completed.KEYS)
-)
+@click.argument("patterns", nargs=-1, metavar="[KEY]...", shell_complete=completed(Completed.KEYS))
 @click.option("--untracked", is_flag=True, help="Everything that its site no longer names: see state list orphaned.")
 @parameters.YES
 @state_options
@@ -95,7 +94,7 @@ def clear(yes: bool, source: Source) -> int:
 
 
 @click.command()
-@click.argument("old", shell_complete=parameters.completed(parameters.Completed.KEYS))
+@click.argument("old", shell_complete=completed(Completed.KEYS))
 @click.argument("new")
 @parameters.YES
 @state_options
@@ -180,10 +179,8 @@ def unlock(name: str, yes: bool) -> None:
 
 
 @click.command()
-@click.argument("call", metavar="MODULE", shell_complete=parameters.completed(parameters.Completed.MODULES))
-@click.argument(
-    "words", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=parameters.completed(parameters.Completed.WORDS)
-)
+@click.argument("call", metavar="MODULE", shell_complete=completed(Completed.MODULES))
+@click.argument("words", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completed(Completed.WORDS))
 @AGENT
 @parameters.INVENTORY
 @parameters.BECOME

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from sloth.cli import parameters
+from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.passwords import Passwords
@@ -38,7 +39,7 @@ AGENT = click.option(
     default=LOCAL,
     show_default=True,
     metavar="PATTERN",
-    shell_complete=parameters.completed(parameters.Completed.HOSTS),
+    shell_complete=completed(Completed.HOSTS),
     help="Whose state: web1, web*, @group, all; web1@deploy is that of another account.",
 )
 

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from sloth.engine.barriers import Barriers, order
+from sloth.engine.events import Skip, SkipKind
 from sloth.engine.options import Options
 from sloth.engine.prune import Pruning
 from sloth.engine.secrets import Secrets
@@ -64,6 +65,12 @@ class RunContext:
             return order(by_name)
         except ValueError as error:
             raise SiteError(f"depends_on has a cycle: {error}", where=self.site.title) from error
+
+    async def enter(self, host: str, task: Task) -> Skip | None:
+        """Wait until `host` may run `task`; return why it must not, None when it may. Raises HostError."""
+        if not await self.stepping.wants(task):
+            return Skip(SkipKind.STEP)
+        return await self.barriers.enter(host, task, self.pause)
 
     def matches(self, pattern: str | Sequence[str], host: Host, where: str) -> bool:
         """Return whether a task's `hosts` names `host`."""

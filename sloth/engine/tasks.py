@@ -93,10 +93,7 @@ class Tasks:
 
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
-        if await self._context.stepping.wants(task):
-            skip = await self._context.barriers.enter(self._host, task, self._context.pause)
-        else:
-            skip = Skip(SkipKind.STEP)
+        skip = await self._context.enter(self._host, task)
         failed = skip is None or skip.is_failure  # a host that is lost in a task has not done it
         try:
             if skip is not None:

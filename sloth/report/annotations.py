@@ -18,7 +18,6 @@ from sloth.engine.events import (
     Log,
     TaskFinished,
 )
-from sloth.playbook import LogLevel
 
 MOST = 10  # of each kind, as GitHub shows no more of a step
 
@@ -42,7 +41,7 @@ class Annotations:
                 self._write("error", f"{event.task} on {event.host}", event.error or "failed", _place(event.error))
             case HostFinished() if event.status in (FAILED, UNREACHABLE) and event.host not in self._failed:
                 self._write("error", event.host, event.error or event.status, _place(event.error))
-            case Log() if event.level is LogLevel.WARN:
+            case Log() if event.level == "warn":
                 self._write("warning", event.host or "sloth-runner", event.text, event.where)
 
     def _write(self, kind: str, title: str, text: str, where: str) -> None:

@@ -26,7 +26,7 @@ task({ name = "install nginx", tags = "packages", run = function() end })
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def completed_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A controller that has run a site once."""
     home = Home(tmp_path_factory.mktemp("completion"))
     (home.path / "site.sloth").write_text(SITE.replace("FILES", str(home.files)))
@@ -37,13 +37,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=list(SHELLS))
-def shell(request: pytest.FixtureRequest, site: Path) -> Iterator[Terminal]:
+def shell(request: pytest.FixtureRequest, completed_site: Path) -> Iterator[Terminal]:
     """An interactive shell in the site's directory, with our completion."""
     program = shutil.which(request.param)
     if program is None:
         pytest.skip(f"there is no {request.param}")
     argv, setup = SHELLS[request.param]
-    with Terminal(argv, site, program) as terminal:
+    with Terminal(argv, completed_site, program) as terminal:
         terminal.press(f"PATH={Path(sys.executable).parent}:$PATH\n" if request.param != "fish" else
                        f"set -x PATH {Path(sys.executable).parent} $PATH\n")  # fmt: skip
         terminal.press(setup + "\n")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sloth.payload.lib.host import Host
     from sloth.payload.state.store import Store
 
+QUERIES = ("guard", "hold", "confirm", "relax", "revert", "reverted")  # see guarding.py
 OPEN = ("empty", "load", "commit", "abandon")  # they share a transaction, which the last two of them end
 
 

@@ -67,6 +67,7 @@ class Server(object):
                 home=self._host.home,
                 pid=os.getpid(),
                 handlers=self._store.handlers.names(hello.site) if hello.site else [],
+                reverted=self._memory.reverted(),
                 set_aside=self._store.aside,
             )
         )
@@ -138,6 +139,8 @@ class Server(object):
         if isinstance(call, Resource):
             self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
         is_action = isinstance(call, Action)
+        if isinstance(call, Action) and self._store.guard is not None:
+            self._store.guard.refuse(call, message.task)
         if is_action:
             self._flush()  # it may take long, or take the host down
         self._memory.return_to_file()
@@ -164,7 +167,7 @@ class Server(object):
 
     def _query(self, message: "messages.StateQuery") -> "None":
         """Answer a query of the state, page by page."""
-        from sloth.payload.session.queries import OPEN, query  # most sessions query nothing
+        from sloth.payload.session.queries import OPEN, QUERIES, query  # most sessions query nothing
 
         is_alone = message.op not in OPEN
         if is_alone:
@@ -175,6 +178,8 @@ class Server(object):
             if message.op == "orphans":  # only this session knows what its run has named
                 orphans = self._orphans(messages.Evaluation.read(message.args))
                 rows = [orphan.shown() for orphan in orphans]
+            elif message.op in QUERIES:
+                rows = self._confirmation(message)
             else:
                 rows = query(self._store, message.op, message.args, self._host, self._context)
             if is_alone:
@@ -186,6 +191,14 @@ class Server(object):
             return
         self._send_pages(rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))
+
+    def _confirmation(self, message: "messages.StateQuery") -> "Rows":
+        """Answer a query about changes that must be confirmed."""
+        from sloth.payload.session.guarding import Guarding
+
+        return Guarding(self._channel, self._hello, self._store, self._host, self._context).query(
+            message.op, message.args
+        )
 
     def _say_bye(self, message: "messages.Close") -> "None":
         """Commit everything, and send what the controller needs to know at the end."""

@@ -77,12 +77,13 @@ class Interpreter:
 
     def __init__(self, context: RunContext, host: Host, calls: Calls) -> None:
         self._context = context
-        self._host = host
-        self._calls = calls
+        self.host = self._host = host
+        self.calls = self._calls = calls
         self._facts: JsonObject | None = None
         self.work = Work(eager=context.options.eager)
         self.locks = Locks(context.shared)
         self.sessions = HostSessions(context, host, calls)
+        self.guarded: str | None = None  # the account whose changes must be confirmed; see confirm.py
         self.shipped: set[str] = set()  # hashes of contents that the host has got
         self._secrets: set[str] = set()  # what this host's program has read; no other host's
 
@@ -92,7 +93,7 @@ class Interpreter:
         request = begin()
         while not isinstance(request, (Done, Error)):
             try:
-                answer: object = await self._answer(request)
+                answer: object = await self.answer(request)
             except Unreachable:
                 raise
             except (CallError, StateError, UsageError, HostError) as error:
@@ -145,7 +146,8 @@ class Interpreter:
             error.host = self._host.name
         return error
 
-    async def _answer(self, request: Request) -> object:
+    async def answer(self, request: Request) -> object:
+        """Return the answer to a request. Raises SlothError, which Lua gets."""
         match request:
             case Invoke():
                 return await self._invoke(request)
@@ -219,6 +221,8 @@ class Interpreter:
             fetched = destination(request.directory, self._host.name, args)
             given["_local"] = await asyncio.to_thread(fetched.look)
         session = await self._session()
+        if self.guarded is not None and self.sessions.open.get(self.guarded) is not session:
+            raise CallError("in a task with `confirm` all calls are made as its own account", where=request.where)
         work = self.work
         secrets = self._context.secrets.found_in(args, assets)
         await session.send_secrets(self._secrets | secrets)

@@ -25,7 +25,7 @@ class CodeFile(object):
     """Finds and loads modules below `root`, for sys.meta_path."""
 
     def __init__(self, root: "str") -> "None":
-        self.root = root
+        self._root = root
         self._path = "%s/code.%s" % (root, sys.implementation.cache_tag)
         self._codes = _read(self._path)
         self._is_whole = True
@@ -39,7 +39,7 @@ class CodeFile(object):
         is_package, _ = self._codes[name]
         spec = ModuleSpec(name, self, is_package=is_package)  # type: ignore[arg-type]  # a Loader by its methods
         if is_package:
-            spec.submodule_search_locations = [self.root + "/" + name.replace(".", "/")]
+            spec.submodule_search_locations = [self._root + "/" + name.replace(".", "/")]
         return spec
 
     def create_module(self, spec: "ModuleSpec") -> "None":
@@ -51,7 +51,7 @@ class CodeFile(object):
         exec(code, module.__dict__)  # noqa: S102  # that is what a loader does
 
     def _compile(self, name: "str") -> "bool":
-        stem = self.root + "/" + name.replace(".", "/")
+        stem = self._root + "/" + name.replace(".", "/")
         for path, is_package in ((stem + "/__init__.py", True), (stem + ".py", False)):
             try:
                 with open(path, "rb") as file:
@@ -68,10 +68,10 @@ class CodeFile(object):
         """Write what had to be compiled, and what other sessions wrote meanwhile; if it fails, the next one tries."""
         if self._is_whole:
             return
-        for directory in (self.root, os.path.dirname(self.root)):
+        for directory in (self._root, os.path.dirname(self._root)):
             _remove_unfinished(directory)
         data = marshal.dumps(dict(_read(self._path), **self._codes))
-        new = "%s/.new-%d" % (self.root, os.getpid())
+        new = "%s/.new-%d" % (self._root, os.getpid())
         try:
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.write(MAGIC + b"%08x" % zlib.crc32(data) + data)
@@ -130,10 +130,3 @@ def save() -> "None":
     """Keep the code of the modules that this process had to compile, if modules come from a code file."""
     for found in _installed:
         found.save()
-
-
-def root() -> "str":
-    """Return the directory that modules are loaded from."""
-    if _installed:
-        return _installed[0].root
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

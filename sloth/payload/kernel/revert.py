@@ -5,6 +5,7 @@ the change back.
 """
 
 import os
+import time
 
 from sloth.payload.kernel.errors import Failed, NotConverged
 from sloth.payload.kernel.findings import HistoryEntry, Restored, RestoreStatus
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments
     from sloth.payload.lib.host import Host
     from sloth.payload.state.store import Store
+
+
+# Seconds between attempts at a handler's call. It may be what lets people in again, and systemd refuses for ten seconds
+# to start again what has failed several times.
+PAUSES = (1, 2, 4, 8)
 
 
 class Revert(Rollback):
@@ -62,6 +68,11 @@ class Revert(Rollback):
         call = find(name)(Args(find(name).check(args)), self.host)
         target = Target(self.store.redactor.key(call.key()), handler, None)
         restored = self._guarded(target, lambda: self._do(call, target))
+        for pause in PAUSES:
+            if restored.status is not RestoreStatus.FAILED:
+                break
+            time.sleep(pause)
+            restored = self._guarded(target, lambda: self._do(call, target))
         return restored.replace(handler=handler)
 
     def _do(self, call: "object", target: "Target") -> "Done":

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
     from sloth.payload.lib.host import Host
     from sloth.payload.session.channel import Channel
-    from sloth.payload.session.messages import Hello
+    from sloth.payload.session.messages import Hello, StateQuery
     from sloth.payload.state.store import Store
+
+
+def answer(
+    channel: "Channel",
+    hello: "Hello",
+    store: "Store",
+    host: "Host",
+    context: "Context",
+    message: "StateQuery",
+) -> "Rows":
+    """Answer a query about changes that must be confirmed. Raises StoreError, InvalidValue."""
+    return Guarding(channel, hello, store, host, context).query(message.op, message.args)
 
 
 class Guarding(object):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sloth.payload.session.confirmation import Confirmation
 
 START = 20.0  # seconds that the watchdog has to begin
+ROOT = os.path.abspath(__file__).rpartition("/sloth/payload/")[0]  # where the payload's modules are
 UNITS = "/etc/systemd/system"
 UNIT = "sloth-runner-confirm.service"
 WANTS = UNITS + "/multi-user.target.wants"
@@ -47,11 +48,9 @@ def launch(confirmation: "Confirmation") -> "None":
     Root has systemd start it, where there is one: in a session's control group it would be killed with the session
     (KillUserProcesses, or a restart of sshd). Elsewhere it is a process of its own session.
     """
-    from sloth.payload import loader
-
     script = os.path.join(confirmation.directory, "watchdog.py")
     with open(os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(_SCRIPT % {"root": loader.root(), "account": confirmation.account})
+        file.write(_SCRIPT % {"root": ROOT, "account": confirmation.account})
     command = [sys.executable, "-I", "-S", "-E", script]
     has_systemd = os.geteuid() == 0 and os.path.isdir("/run/systemd/system")
     if has_systemd:

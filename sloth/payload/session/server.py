@@ -179,7 +179,9 @@ class Server(object):
                 orphans = self._orphans(messages.Evaluation.read(message.args))
                 rows = [orphan.shown() for orphan in orphans]
             elif message.op in QUERIES:
-                rows = self._confirmation(message)
+                from sloth.payload.session.guarding import answer
+
+                rows = answer(self._channel, self._hello, self._store, self._host, self._context, message)
             else:
                 rows = query(self._store, message.op, message.args, self._host, self._context)
             if is_alone:
@@ -189,16 +191,8 @@ class Server(object):
 
             self._channel.send(failures.explain_query(message, error))
             return
-        self._send_pages(rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
+        _send_pages(self._channel, rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))
-
-    def _confirmation(self, message: "messages.StateQuery") -> "Rows":
-        """Answer a query about changes that must be confirmed."""
-        from sloth.payload.session.guarding import Guarding
-
-        return Guarding(self._channel, self._hello, self._store, self._host, self._context).query(
-            message.op, message.args
-        )
 
     def _say_bye(self, message: "messages.Close") -> "None":
         """Commit everything, and send what the controller needs to know at the end."""
@@ -208,19 +202,11 @@ class Server(object):
         self._flush()
         if message.replica and not self._store.readonly and self._memory.unwritable is None:
             change = self._store.changes_since(self._hello.replica)
-            self._send_pages(change.rows, lambda page: messages.ReplicaPage(rows=page))
+            _send_pages(self._channel, change.rows, lambda page: messages.ReplicaPage(rows=page))
             bye.replica = change.replace(rows=[])
         self._before_end()
         self._memory.save()  # before the controller may end this process: then the state file is whole
         self._channel.send(bye)
-
-    def _send_pages(self, rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":
-        if not rows:
-            return
-        from sloth.payload.kernel.paging import pages  # a converged run has none to send
-
-        for page in pages(rows):
-            self._channel.send(make(page))
 
     def _orphans(self, evaluation: "messages.Evaluation") -> "list[Restored]":
         """Return what the site no longer names, now that all of it was evaluated, and what pruning it would do."""
@@ -238,3 +224,12 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
+
+
+def _send_pages(channel: "Channel", rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":
+    if not rows:
+        return
+    from sloth.payload.kernel.paging import pages  # a converged run has none to send
+
+    for page in pages(rows):
+        channel.send(make(page))

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
@@ -15,6 +16,10 @@ from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
 from sloth.state.memory import Memory
+
+if TYPE_CHECKING:
+    from sloth.engine.plans.file import SavedPlan
+    from sloth.engine.plans.recorder import Recorder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,6 +47,9 @@ def execute(
     reporter: Reporter | None = None,
     junit: str | None = None,
     confirm: Callable[[Orphans], bool] | None = None,
+    recorder: Recorder | None = None,
+    plan: SavedPlan | None = None,
+    ended: Callable[[Run, int], None] | None = None,
 ) -> int:
     """Run the site and report it; return the exit status.
 
@@ -50,6 +58,9 @@ def execute(
     exit_code: return 3 when something changed.
     junit: also write this file.
     confirm: ask it before anything is pruned.
+    recorder: records a check as a plan.
+    plan: is applied instead of the site.
+    ended: is called with the run and its exit status when all has been reported.
     """
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
     if reporter is None:
@@ -81,6 +92,8 @@ def execute(
             memory,
             confirm=confirm,
             tasks=tasks,
+            recorder=recorder,
+            plan=plan,
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -92,6 +105,8 @@ def execute(
             to_each(lambda one: one.close())
         if broken and status in (0, 3):
             status = 1
+        if ended is not None:
+            ended(job, status)
         return 3 if status == 0 and exit_code and job.has_changed else status
 
     memory = Memory()  # before there is an event loop, which would answer no Ctrl-C while another process locks it

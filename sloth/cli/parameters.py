@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -59,15 +59,22 @@ INVENTORY = click.option(
     help=f"{_MERGED} Default: {_WHERE}; if there is none, this machine, as the agent `local`.",
 )
 AGENT_INVENTORY = click.option("-i", "--inventory", multiple=True, metavar="FILE", help=f"{_MERGED} Default: {_WHERE}.")
-SITE = click.option(
-    "-f",
-    "--file",
-    "site",
-    multiple=True,
-    required=True,
-    metavar="SITE",
-    help="The site, a .sloth file. Several run in this order, as one site.",
-)
+
+
+def site_option(is_required: bool) -> Decorator:
+    """Return the option that names the site."""
+    return click.option(
+        "-f",
+        "--file",
+        "site",
+        multiple=True,
+        required=is_required,
+        metavar="SITE",
+        help="The site, a .sloth file. Several run in this order, as one site.",
+    )
+
+
+SITE = site_option(True)
 LIMIT = click.option(
     "-l",
     "--limit",
@@ -192,16 +199,23 @@ running = combine(
         help="How long to wait for a host that another run has locked.",
     ),
 )
-reporting = combine(
-    DIFF,
-    REPORT,
-    click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        help="Also show what commands print, unchanged calls and skipped tasks; -vv: times and lines too.",
-    ),
+_VERBOSE = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Also show what commands print, unchanged calls and skipped tasks; -vv: times and lines too.",
 )
+reporting = combine(DIFF, REPORT, _VERBOSE)
+
+
+def reporting_or_saving(kind: object) -> Decorator:
+    """Return the options of reports, where -o takes the format of the output or the file of a plan."""
+    text = "The format of the output: rich, plain, json or ndjson; or a FILE in which the plan is saved."
+    return combine(
+        DIFF, click.option("-o", "--output", type=cast(Any, kind), metavar="FORMAT|FILE", help=text), _VERBOSE
+    )
+
+
 checking = combine(
     CHECK,
     click.option("--exit-code", is_flag=True, help="With --check: exit with status 3 when changes are pending."),

@@ -1,10 +1,12 @@
-"""`sloth-runner run` and `sloth-runner plan`: a site over an inventory."""
+"""`sloth-runner run`: a site over an inventory."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,10 +23,14 @@ from sloth.inventory import extra_vars
 from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
 
+if TYPE_CHECKING:
+    from sloth.cli.plan import Saving
+    from sloth.engine.run import Run
+
 
 @frozen
 class SiteOptions:
-    """The options that run and plan share."""
+    """The options that run and plan share. output: the format, or (of plan) a file."""
 
     site: tuple[str, ...]
     inventory: tuple[str, ...]
@@ -45,32 +51,38 @@ class SiteOptions:
     eager: bool
 
 
-_site_options = parameters.collect(
-    "given",
-    SiteOptions,
-    parameters.SITE,
-    parameters.INVENTORY,
-    parameters.LIMIT,
-    click.option("-t", "--tags", multiple=True, metavar="TAGS", help="Run only tasks with one of these tags."),
-    click.option("--skip-tags", multiple=True, metavar="TAGS", help="Run no task with one of these tags."),
-    parameters.reporting,
-    parameters.JUNIT,
-    parameters.EXTRA,
-    parameters.VALUES,
-    parameters.running,
-    parameters.MODULES,
-    parameters.KEY_FILE,
-    parameters.PASSPHRASE,
-    click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
-)
+def site_options(is_required: bool = True, output: object | None = None) -> parameters.Decorator:
+    """Return the options of commands about a site, which receive them as `given`.
+
+    is_required: whether a site must be named; output: the type of -o, if it is not only the format of the output.
+    """
+    return parameters.collect(
+        "given",
+        SiteOptions,
+        parameters.site_option(is_required),
+        parameters.INVENTORY,
+        parameters.LIMIT,
+        click.option("-t", "--tags", multiple=True, metavar="TAGS", help="Run only tasks with one of these tags."),
+        click.option("--skip-tags", multiple=True, metavar="TAGS", help="Run no task with one of these tags."),
+        parameters.reporting if output is None else parameters.reporting_or_saving(output),
+        parameters.JUNIT,
+        parameters.EXTRA,
+        parameters.VALUES,
+        parameters.running,
+        parameters.MODULES,
+        parameters.KEY_FILE,
+        parameters.PASSPHRASE,
+        click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
+    )
 
 
 @click.command()
-@_site_options
+@site_options()
 @parameters.checking
 @click.option("--prune", is_flag=True, help="Remove what the site has created and no longer names; asks first.")
 @click.option("--yes", is_flag=True, help="With --prune: do not ask for confirmation.")
-def run(check: bool, exit_code: bool, prune: bool, yes: bool, given: SiteOptions) -> int:
+@click.option("--confirm", is_flag=True, help="Show what would change, ask once, and then run.")
+def run(check: bool, exit_code: bool, prune: bool, yes: bool, confirm: bool, given: SiteOptions) -> int:
     """Run a site's tasks on the hosts of an inventory.
 
     --prune removes what an earlier run of this site has created and the site no longer names: files, users, keys,
@@ -87,22 +99,63 @@ def run(check: bool, exit_code: bool, prune: bool, yes: bool, given: SiteOptions
         raise click.UsageError("--prune needs the whole site: leave out --tags and --skip-tags")
     if prune and not check and not yes and not sys.stdin.isatty():
         raise UsageError("--prune asks for confirmation, but there is no terminal to ask on", hint="use --yes")
-    return _run(given, check=check, exit_code=exit_code, prune=prune and not check, yes=yes)
+    if confirm and check:
+        raise click.UsageError("--check changes nothing: leave out --confirm")
+    if confirm and given.output in ("json", "ndjson"):
+        raise click.UsageError("--confirm asks a question, which would spoil --output " + given.output)
+    if confirm and not sys.stdin.isatty():
+        raise UsageError(
+            "--confirm asks for confirmation, but there is no terminal to ask on", hint="use plan and apply"
+        )
+    if confirm:
+        status = _show_and_ask(given)
+        if status is not None:
+            return status
+    return run_site(given, given.output, check=check, exit_code=exit_code, prune=prune and not check, yes=yes)
 
 
-@click.command()
-@_site_options
-@click.option("--exit-code", is_flag=True, help="Exit with status 3 when changes are pending.")
-def plan(exit_code: bool, given: SiteOptions) -> int:
-    """Show what a run of a site would change, and what the site no longer names. Nothing is changed.
+def _show_and_ask(given: SiteOptions) -> int | None:
+    """Show what a run would change, and ask whether to go on; return None for yes, else the exit status."""
+    pending: list[bool] = []
 
-    This is `run --check`. Exit status: 0; 1 a task would fail; 2 invalid usage; 3 changes are pending (--exit-code);
-    4 a host was unreachable.
+    def note(run: Run, status: int) -> None:
+        pending.append(run.has_changed or run.has_unknown)
+
+    status = run_site(given, "plain", check=True, exit_code=False, prune=False, yes=True, ended=note)
+    if status in (1, 2, 130):
+        click.echo("nothing was changed", err=True)
+        return status
+    if not any(pending):
+        click.echo("nothing would change", err=True)
+        return status
+    click.echo("Do this? [y/N]: ", nl=False, err=True)
+    if _is_yes():
+        return None
+    click.echo("nothing was changed", err=True)
+    return 130
+
+
+def _is_yes() -> bool:
+    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
+    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
+    return answer in ("y", "yes")
+
+
+def run_site(
+    given: SiteOptions,
+    output: str | None,
+    *,
+    check: bool,
+    exit_code: bool,
+    prune: bool,
+    yes: bool,
+    saving: Saving | None = None,
+    ended: Callable[[Run, int], None] | None = None,
+) -> int:
+    """Run the site, or check it; return the exit status.
+
+    output: the kind of report; saving: saves the check as a plan; ended: is called at the end, with the exit status.
     """
-    return _run(given, check=True, exit_code=exit_code, prune=False, yes=True)
-
-
-def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: bool) -> int:
     program = Site.read(*given.site)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
@@ -128,12 +181,14 @@ def _run(given: SiteOptions, *, check: bool, exit_code: bool, prune: bool, yes: 
         options,
         tasks=preflight(program, everything, hosts, options),
         # A live view would write over the question.
-        output=given.output or ("plain" if is_asking else None),
+        output=output or ("plain" if is_asking else None),
         diff=given.diff,
         verbose=given.verbose,
         exit_code=exit_code,
         junit=given.junit,
         confirm=_confirm if is_asking else None,
+        recorder=saving.recorder if saving is not None else None,
+        ended=saving.save if saving is not None else ended,
     )
 
 
@@ -144,6 +199,4 @@ def _confirm(found: Orphans) -> bool:
             click.echo(neutral(f"remove     {orphan.key}  {host}"), err=True)
     total = count(sum(len(orphans) for orphans in found.values()), "state")
     click.echo(f"Remove {total} that the site no longer names? [y/N]: ", nl=False, err=True)
-    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
-    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
-    return answer in ("y", "yes")
+    return _is_yes()

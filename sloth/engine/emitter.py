@@ -29,6 +29,7 @@ class Emitter:
         self.results = Results()
         self.ended: set[str] = set()
         self.failed = False
+        self.refused: set[str] = set()  # hosts that a saved plan does not fit: that is no failure
 
     def emit(self, event: Event) -> None:
         """Redact, count and pass on one event. It does not raise: hosts must be brought to their ends."""
@@ -53,7 +54,7 @@ class Emitter:
     def _count(self, event: Event) -> None:
         if isinstance(event, HostFinished):
             self.ended.add(event.host)
-            self.failed = self.failed or event.status is FAILED
+            self.failed = self.failed or (event.status is FAILED and event.host not in self.refused)
         self.counts.add(event)
         if not self._check:
             self.results.add(event)

@@ -70,6 +70,7 @@ class Work:
     notify: tuple[str, ...] = ()
     eager: bool = False  # a call waits for its answer
     handled: Handled = Handled.NONE  # what becomes of a call's failure
+    check: bool = False  # calls are only looked at, though the run is no check
 
 
 class Interpreter:
@@ -109,6 +110,8 @@ class Interpreter:
         """Return the class of a call, its arguments, those to send, and its assets. Raises CallError, StateError."""
         try:
             cls = find(request.name)
+            if self._context.saved is not None:
+                return self._prepare_planned(cls, request)
             args = cls.check(request.args)
         except ArgumentError as error:
             raise CallError(error.message, hint=error.hint, where=request.where) from error
@@ -120,6 +123,21 @@ class Interpreter:
             error.call = error.call or f"{request.name} {cls.subject_of(args)}".rstrip()
             raise
         return cls, args, given, assets
+
+    def _prepare_planned(
+        self, cls: type[AnyCall], request: Invoke
+    ) -> tuple[type[AnyCall], Arguments, Arguments, list[Asset]]:
+        """Return what _prepare() does, for a call of a plan. Raises CallError, StateError, ArgumentError."""
+        from sloth.engine.plans.program import PlannedInvoke  # no other run needs it
+
+        assert isinstance(request, PlannedInvoke)
+        args = cls.check(request.arguments(self._secret))
+        return (
+            cls,
+            args,
+            {name: value for name, value in args.items() if value is not None},
+            request.assets(self._secret),
+        )
 
     def _report_unsent(self, request: Invoke, error: SlothError) -> None:
         """Report the failure of a call that the host never got: its arguments or files were wrong."""
@@ -244,12 +262,15 @@ class Interpreter:
                 where=where,
                 notify=list(notify),
                 sensitive=sensitive,
+                check=work.check,
             ),
             assets,
             lambda asset: asset.sha256 not in known,
         )
         self.shipped.update(asset.sha256 for asset in assets if not asset.dir)
         number = self._calls.next_number()
+        if self._context.recorder is not None:
+            self._context.recorder.sent(self._host.name, number, request, given, assets, subject, reply)
         self._calls.add(
             Pending(
                 number,

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
@@ -17,6 +18,7 @@ from sloth.engine.events import (
     CHANGED,
     FAILED,
     SKIPPED,
+    UNKNOWN,
     UNREACHABLE,
     Event,
     HostFinished,
@@ -40,6 +42,10 @@ from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
 
+if TYPE_CHECKING:
+    from sloth.engine.plans.file import SavedPlan
+    from sloth.engine.plans.recorder import Recorder
+
 LONG = 1.0  # seconds after which a call is reported while it runs
 
 
@@ -57,11 +63,14 @@ class Run:
         shared: Shared | None = None,
         confirm: Callable[[Orphans], bool] | None = None,
         tasks: Sequence[str] = (),
+        recorder: Recorder | None = None,
+        plan: SavedPlan | None = None,
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
         While run() runs, memory and shared do not block.
         tasks: the names of the tasks that are known before the run, for RunStarted.
+        recorder: records a check as a plan; plan: is applied instead of the site.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
@@ -74,7 +83,8 @@ class Run:
         self._tasks: list[asyncio.Task[None]] = []
         self._active: dict[str, HostRun] = {}
         self._has_unknown_tag = False
-        self._secrets = Secrets(site.directories, options.keys)
+        self._recorder = recorder
+        self._secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
         shared = shared or Shared()
         shared.sealer = SecretSealer(self._secrets, options.keys)
         redact = self._secrets.redact
@@ -94,7 +104,7 @@ class Run:
             options=options,
             inventory=inventory,
             modules=module_names(),
-            emit=self._out.emit,
+            emit=self._out.emit if recorder is None else self._emit_and_record,
             pause=self._pause,
             barriers=Barriers(host.name for host in hosts),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
@@ -104,6 +114,9 @@ class Run:
             sessions=Sessions(purpose, self._memory, hosts),
             tags={},
             others=OtherHosts({host.name for host in hosts}),
+            recorder=recorder,
+            saved=plan,
+            refused=self._out.refused,
         )
 
     # The course of the run
@@ -147,6 +160,36 @@ class Run:
             await self._record(seconds, summary)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         return self.exit_status()
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts of the run."""
+        return self._hosts
+
+    @property
+    def site(self) -> Site:
+        """The site that is run."""
+        return self._site
+
+    @property
+    def options(self) -> Options:
+        """How it is run."""
+        return self._options
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether a check could not know what something would do."""
+        return self._out.counts[UNKNOWN.value] > 0
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets that the run has read."""
+        return self._secrets
+
+    def _emit_and_record(self, event: Event) -> None:
+        assert self._recorder is not None
+        self._recorder.happened(event)
+        self._out.emit(event)
 
     async def _begin(self) -> None:
         """Record that the run begins. Raises StateError."""
@@ -204,13 +247,15 @@ class Run:
             task.cancel()
 
     def exit_status(self) -> int:
-        """Return the contract's exit status: 130, 1, 4, 2 or 0."""
+        """Return the contract's exit status: 130, 1, 4, 3, 2 or 0."""
         if self.interrupted:
             return 130
         if self._out.failed:
             return 1
         if self._out.counts[UNREACHABLE.value]:
             return 4
+        if self._out.refused:
+            return 3
         return 2 if self._has_unknown_tag else 0
 
     @property

@@ -55,6 +55,7 @@ class Call(Message):
     where: "str" = ""
     notify: "list[str]" = []
     sensitive: "bool" = False
+    check: "bool" = False  # only report what it would do, in a session that is not for a check
 
 
 class Secrets(Message):

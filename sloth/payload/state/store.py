@@ -68,6 +68,11 @@ class Store(Database):
             "last_checked_at": checked,
         }
 
+    def forget_session(self) -> "None":
+        """Forget what the calls of this session have asked for together: they were only looked at."""
+        self.merged.clear()
+        self.claims.session.clear()
+
     # Replica
 
     def changes_since(self, replica: "ReplicaPosition | None") -> "ReplicaChange":

@@ -20,9 +20,13 @@ class Emitter:
         failed: whether a host has failed, or an event could not be passed on.
     """
 
-    def __init__(self, secrets: Secrets, sink: Callable[[Event], None], check: bool) -> None:
+    def __init__(
+        self, secrets: Secrets, sink: Callable[[Event], None], check: bool, watch: Callable[[Event], None] | None = None
+    ) -> None:
+        """watch: is called for every event before it is redacted."""
         self._secrets = secrets
         self._sink = sink
+        self._watch = watch
         self._check = check
         self._is_broken = False
         self.counts = Counts()
@@ -33,6 +37,8 @@ class Emitter:
 
     def emit(self, event: Event) -> None:
         """Redact, count and pass on one event. It does not raise: hosts must be brought to their ends."""
+        if self._watch is not None:
+            self._watch(event)
         for shown in self._secrets.events(event):
             self._count(shown)
             try:

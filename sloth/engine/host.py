@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from sloth.engine.calls import Calls, Pending
-from sloth.engine.context import RunContext, lua_host
+from sloth.engine.context import RunContext
 from sloth.engine.defect import defect
 from sloth.engine.events import (
     CHANGED,
@@ -29,14 +27,12 @@ from sloth.engine.events import (
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
 from sloth.engine.patience import patiently
+from sloth.engine.programs import make_program
 from sloth.engine.tasks import Tasks
 from sloth.errors import ConnectionLost, HostError, SlothError, StalePlan, StateError, Unreachable
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
-from sloth.playbook import LogLevel, Program, Task
-
-if TYPE_CHECKING:
-    from sloth.engine.plans.file import SavedPlan
+from sloth.playbook import LogLevel, Task
 
 GRACE = 6.0  # seconds that a host has to end what it does when the run is interrupted
 END = 4.0  # seconds after that to release locks and close sessions
@@ -134,10 +130,12 @@ class HostRun:
             self._error = str(error) if isinstance(error, SlothError) else defect(error)
 
     async def _work(self) -> None:
-        program = self._program()
+        program = make_program(self._context, self._host, self._interpreter.site_variables())
         try:
             if self._context.saved is not None and not self._context.options.check:
-                await self._look_again(self._context.saved)
+                from sloth.engine.plans.compare import look_again  # no other run needs it
+
+                self._post_tasks.partial = await look_again(self._context, self._host, self._interpreter, self._calls)
             await self._tasks.load(program)
             self._context.tags[self._host.name] = frozenset(tag for task in program.tasks for tag in task.tags)
             tasks = [task for task in self._context.plan(program.tasks) if self._concerns(task)]
@@ -145,7 +143,9 @@ class HostRun:
             await self._tasks.run_all(program, tasks)
             await self._tasks.run_handlers(program)
             if self._context.saved is not None and self._context.options.check:
-                await self._compare(self._context.saved)
+                from sloth.engine.plans.compare import refuse_stale
+
+                await refuse_stale(self._context, self._host, self._interpreter.sessions.open)
             if self._context.recorder is not None:
                 self._context.recorder.evaluated(self._host.name, self._post_tasks.partial)
             options = self._context.options
@@ -159,46 +159,6 @@ class HostRun:
                 )  # a site that names nothing here any more may have left something
         finally:
             program.close()
-
-    def _program(self) -> Program:
-        """Return the site, loaded for the host, or what is planned for it."""
-        context, recorder = self._context, self._context.recorder
-        if context.saved is not None:
-            from sloth.engine.plans.program import PlannedProgram
-
-            saved = context.saved
-            return PlannedProgram(saved.plan.hosts[self._host.name], saved.contents, saved.plan.site, recorder)
-        make: Callable[..., Program] = Program
-        if recorder is not None:
-            from sloth.engine.plans.recorder import RecordedProgram
-
-            make = partial(RecordedProgram, recorder, self._host.name)
-        return make(
-            context.site,
-            host=lua_host(self._host),
-            groups=context.groups,
-            vars=self._interpreter.site_variables(),
-            modules=context.modules,
-            check=context.options.check,
-        )
-
-    async def _look_again(self, saved: SavedPlan) -> None:
-        """Raise StalePlan unless the host is as it was when it was planned for."""
-        from sloth.engine.plans.compare import look_again
-
-        plan = saved.plan.hosts[self._host.name]
-        self._post_tasks.partial = plan.is_partial
-        await look_again(self._context, self._host, plan, self._interpreter, self._calls)
-
-    async def _compare(self, saved: SavedPlan) -> None:
-        """Raise StalePlan unless a check of a plan has found what was planned."""
-        from sloth.engine.plans import compare
-
-        plan, name = saved.plan.hosts[self._host.name], self._host.name
-        assert self._context.recorder is not None
-        compare.refuse_address(self._host, plan)
-        await compare.refuse_if_applied(saved.plan, self._interpreter.sessions.open)
-        compare.refuse_differences(plan, self._context.recorder, name)
 
     def _concerns(self, task: Task) -> bool:
         """Return whether a task is to run on this host."""

@@ -128,7 +128,7 @@ class Interpreter:
         self, cls: type[AnyCall], request: Invoke
     ) -> tuple[type[AnyCall], Arguments, Arguments, list[Asset]]:
         """Return what _prepare() does, for a call of a plan. Raises CallError, StateError, ArgumentError."""
-        from sloth.engine.plans.program import PlannedInvoke  # no other run needs it
+        from sloth.engine.plans.invoke import PlannedInvoke  # no other run needs it
 
         assert isinstance(request, PlannedInvoke)
         args = cls.check(request.arguments(self._secret))

@@ -50,7 +50,7 @@ LONG = 1.0  # seconds after which a call is reported while it runs
 
 
 class Run:
-    """One run of one site over some hosts."""
+    """One run of one site over some hosts: `site`, `hosts`, `options`, and the `secrets` that it has read."""
 
     def __init__(
         self,
@@ -74,21 +74,20 @@ class Run:
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
-        self._options = options
-        self._site = site
+        self.options = options
+        self.site = site
         self._task_names = tuple(tasks)
-        self._hosts = tuple(hosts)
+        self.hosts = tuple(hosts)
         self._memory = memory
         self._slots = asyncio.Semaphore(options.forks)
         self._tasks: list[asyncio.Task[None]] = []
         self._active: dict[str, HostRun] = {}
         self._has_unknown_tag = False
-        self._recorder = recorder
-        self._secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
+        self.secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
         shared = shared or Shared()
-        shared.sealer = SecretSealer(self._secrets, options.keys)
-        redact = self._secrets.redact
-        self._out = Emitter(self._secrets, emit, options.check)
+        shared.sealer = SecretSealer(self.secrets, options.keys)
+        redact = self.secrets.redact
+        self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -104,11 +103,11 @@ class Run:
             options=options,
             inventory=inventory,
             modules=module_names(),
-            emit=self._out.emit if recorder is None else self._emit_and_record,
+            emit=self._out.emit,
             pause=self._pause,
             barriers=Barriers(host.name for host in hosts),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
-            secrets=self._secrets,
+            secrets=self.secrets,
             shared=shared,
             shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
@@ -124,21 +123,21 @@ class Run:
     async def run(self) -> int:
         """Run everything and return the exit status (without `--exit-code`'s 3)."""
         begun = time.monotonic()
-        names = tuple(host.name for host in self._hosts)
-        check = self._options.check
-        self._out.emit(RunStarted(time.time(), self.run_id, self._site.title, check, names, self._task_names))
+        names = tuple(host.name for host in self.hosts)
+        check = self.options.check
+        self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names))
         self._memory.do_not_block()
         self._context.shared.do_not_block()
         if not check:
             await self._begin()
-        self._context.shipper.warm_up(self._site)
-        self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
+        self._context.shipper.warm_up(self.site)
+        self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
         if self.interrupted:
             asyncio.get_running_loop().call_soon(self._cancel)  # when each has begun, so that it reports its end
         watch = asyncio.create_task(self._watch())
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         watch.cancel()
-        for host, end in zip(self._hosts, ends, strict=True):
+        for host, end in zip(self.hosts, ends, strict=True):
             if not isinstance(end, Exception) and host.name in self._out.ended:
                 continue
             # Nobody foresaw this error, perhaps a reporter's: the exit status must not improve because of it.
@@ -151,7 +150,7 @@ class Run:
         await self._context.others.close()
         await self._context.sessions.close()
         await self._context.shipper.close()
-        for text in _unknown_tags(self._context.tags, self._hosts, self._options):
+        for text in _unknown_tags(self._context.tags, self.hosts, self.options):
             self._has_unknown_tag = True
             self._out.error("", text)
         seconds = time.monotonic() - begun
@@ -162,39 +161,14 @@ class Run:
         return self.exit_status()
 
     @property
-    def hosts(self) -> tuple[Host, ...]:
-        """The hosts of the run."""
-        return self._hosts
-
-    @property
-    def site(self) -> Site:
-        """The site that is run."""
-        return self._site
-
-    @property
-    def options(self) -> Options:
-        """How it is run."""
-        return self._options
-
-    @property
     def has_unknown(self) -> bool:
         """Whether a check could not know what something would do."""
         return self._out.counts[UNKNOWN.value] > 0
 
-    @property
-    def secrets(self) -> Secrets:
-        """The secrets that the run has read."""
-        return self._secrets
-
-    def _emit_and_record(self, event: Event) -> None:
-        assert self._recorder is not None
-        self._recorder.happened(event)
-        self._out.emit(event)
-
     async def _begin(self) -> None:
         """Record that the run begins. Raises StateError."""
         try:
-            begin = partial(self._memory.runs.begin, self.run_id, self._site.title, who(), len(self._hosts))
+            begin = partial(self._memory.runs.begin, self.run_id, self.site.title, who(), len(self.hosts))
             await patiently(begin, lambda: self.interrupted)
         except StateError:
             if not self.interrupted:

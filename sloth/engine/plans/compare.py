@@ -37,13 +37,14 @@ async def refuse_if_applied(plan: Plan, sessions: Mapping[str, Session]) -> None
             raise StalePlan(f"the plan was applied before, in run {rows[0]['run']}", hint="make a new plan")
 
 
-async def look_again(context: RunContext, host: Host, plan: HostPlan, interpreter: Interpreter, calls: Calls) -> None:
-    """Make the calls of a plan as in a check, in the sessions of the run; raise StalePlan when they find other things.
+async def look_again(context: RunContext, host: Host, interpreter: Interpreter, calls: Calls) -> bool:
+    """Make the calls of the plan as in a check, in the run's sessions; raise StalePlan when they find other things.
 
-    interpreter, calls: those that will apply the plan.
+    interpreter, calls: those that will apply the plan. Returns whether the plan is partial.
     """
     saved = context.saved
     assert saved is not None
+    plan = saved.plan.hosts[host.name]
     refuse_address(host, plan)
     recorder = Recorder()
     options = dataclasses.replace(context.options, check=True)
@@ -77,6 +78,18 @@ async def look_again(context: RunContext, host: Host, plan: HostPlan, interprete
     refuse_differences(plan, recorder, host.name)
     for session in interpreter.sessions.open.values():
         await session.query("begin_plan", {"plan": saved.plan.id})
+    return plan.is_partial
+
+
+async def refuse_stale(context: RunContext, host: Host, sessions: Mapping[str, Session]) -> None:
+    """Raise StalePlan unless a check of the plan has found what was planned."""
+    saved = context.saved
+    assert saved is not None
+    assert context.recorder is not None
+    plan = saved.plan.hosts[host.name]
+    refuse_address(host, plan)
+    await refuse_if_applied(saved.plan, sessions)
+    refuse_differences(plan, context.recorder, host.name)
 
 
 def refuse_address(host: Host, plan: HostPlan) -> None:

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sloth.engine.assets import of_bytes
 from sloth.engine.calls import UnknownResult
+from sloth.engine.plans.invoke import Open, PlannedInvoke
 from sloth.engine.plans.recorder import Recorder
-from sloth.engine.plans.references import Resolve, resolve, text_of
-from sloth.engine.plans.values import HostPlan, Pause, PlannedAsset, PlannedCall, PlannedTask, Step
+from sloth.engine.plans.values import HostPlan, Pause, PlannedCall, PlannedTask, Step
 from sloth.errors import SlothError
-from sloth.frozen import frozen
-from sloth.playbook import Done, Error, Hook, Invoke, Program, Raise, Request, Sleep, Task
-from sloth.transport import Asset
-
-Open = Callable[[str], Callable[[], Iterator[bytes]]]  # returns what opens the content with a hash
-
-
-@frozen(eq=False)
-class PlannedInvoke(Invoke):
-    """Send a call of a plan. planned: the call; contents: what opens the contents of the plan."""
-
-    planned: PlannedCall
-    contents: Open
-
-    def arguments(self, secret: Resolve) -> Mapping[str, object]:
-        """Return the arguments with the values of their secrets. Raises CallError, StateError."""
-        found = resolve(self.planned.args, secret)
-        assert isinstance(found, dict)
-        return found
-
-    def assets(self, secret: Resolve) -> list[Asset]:
-        """Return the call's assets. Raises CallError, StateError."""
-        return [self._asset(asset, secret) for asset in self.planned.assets]
-
-    def _asset(self, asset: PlannedAsset, secret: Resolve) -> Asset:
-        if asset.dir:
-            return Asset(asset.name, mode=asset.mode, dir=True)
-        if asset.parts is not None:
-            text = text_of(asset.parts, secret)
-            return of_bytes(asset.name, text.encode("utf-8", "surrogateescape"), asset.mode)
-        return Asset(asset.name, asset.sha256, asset.size, asset.mode, open=self.contents(asset.sha256))
+from sloth.playbook import Done, Error, Hook, Program, Raise, Request, Sleep, Task
 
 
 class PlannedProgram(Program):

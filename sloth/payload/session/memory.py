@@ -125,6 +125,14 @@ class Memory(object):
         self._reports = Confirmation(self._host.directory)
         return self._reports.reports()
 
+    def forget_checked(self) -> "None":
+        """Forget what calls that were only checked would have left on the host."""
+        self._host.predicted.clear()
+        self._host.foreseen.clear()
+        self._host.pending = False
+        self._host.changed()
+        self.store.forget_session()
+
     def go_without(self, error: "StoreError") -> "None":
         """Go on with a state in memory; what was not committed is lost."""
         self.store.abandon()

@@ -176,7 +176,7 @@ class Server(object):
             if self._memory.fails_resources is not None:
                 raise self._memory.fails_resources
             if message.op == "begin_plan":  # what this session has only looked at until now is made from now on
-                self._forget_looks()
+                self._memory.forget_checked()
             if message.op == "orphans":  # only this session knows what its run has named
                 orphans = self._orphans(messages.Evaluation.read(message.args))
                 rows = [orphan.shown() for orphan in orphans]
@@ -195,13 +195,6 @@ class Server(object):
             return
         _send_pages(self._channel, rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))
-
-    def _forget_looks(self) -> "None":
-        """Forget what calls that were only checked would have left on the host."""
-        self._host.predicted.clear()
-        self._host.pending = False
-        self._host.changed()
-        self._store.forget_session()
 
     def _say_bye(self, message: "messages.Close") -> "None":
         """Commit everything, and send what the controller needs to know at the end."""

@@ -111,7 +111,9 @@ class Interpreter:
         try:
             cls = find(request.name)
             if self._context.saved is not None:
-                return self._prepare_planned(cls, request)
+                from sloth.engine.plans.invoke import prepare  # no other run needs it
+
+                return prepare(cls, request, self._secret)
             args = cls.check(request.args)
         except ArgumentError as error:
             raise CallError(error.message, hint=error.hint, where=request.where) from error
@@ -123,21 +125,6 @@ class Interpreter:
             error.call = error.call or f"{request.name} {cls.subject_of(args)}".rstrip()
             raise
         return cls, args, given, assets
-
-    def _prepare_planned(
-        self, cls: type[AnyCall], request: Invoke
-    ) -> tuple[type[AnyCall], Arguments, Arguments, list[Asset]]:
-        """Return what _prepare() does, for a call of a plan. Raises CallError, StateError, ArgumentError."""
-        from sloth.engine.plans.invoke import PlannedInvoke  # no other run needs it
-
-        assert isinstance(request, PlannedInvoke)
-        args = cls.check(request.arguments(self._secret))
-        return (
-            cls,
-            args,
-            {name: value for name, value in args.items() if value is not None},
-            request.assets(self._secret),
-        )
 
     def _report_unsent(self, request: Invoke, error: SlothError) -> None:
         """Report the failure of a call that the host never got: its arguments or files were wrong."""

@@ -249,6 +249,15 @@ def _evaluate(value: Templated, variables: JsonObject) -> Json:
     return evaluate(value, variables)
 
 
+def evaluate_variable(host: Host, name: str, value: Templated) -> Json:
+    """Return the value that a variable with Jinja in it has for a host. Raises SlothError when it cannot be known."""
+    from sloth.inventory.resolve import magic
+    from sloth.playbook.template import Renderer
+
+    seen = {**magic(host.name, host.groups), **host.vars, "vars": dict(host.vars), "sealed_files": host.sealed}
+    return Renderer([]).evaluate(name, value, seen)
+
+
 @functools.cache
 def _warn(text: str) -> None:
     """Write a warning to stderr, once."""

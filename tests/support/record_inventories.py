@@ -1,4 +1,4 @@
-"""Records what ansible-inventory makes of invented and hand-made inventories, for tests/unit/test_ansible_inventories.py.
+"""Records what ansible-inventory makes of inventories, for tests/unit/test_ansible_inventories.py.
 
 Run it by hand where Ansible is: `python -m tests.support.record_inventories PATH/TO/ansible-inventory`. It writes
 tests/inventories/recorded.jsonl, an object per line: the files, the sources, and what they come to (null: Ansible
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from sloth.errors import SlothError
 from sloth.inventory import Inventory
+from sloth.playbook.template import evaluate
 from tests.support.ansible_listing import Listing, of_ansible, of_ours
 from tests.support.inventory_programs import Files, trees
 from tests.support.paths import ROOT
@@ -51,7 +52,8 @@ def ask_ansible(program: str, directory: Path, sources: list[str]) -> Listing | 
 
 def ours(directory: Path, sources: list[str]) -> Listing:
     """Return what our own reader makes of it. Raises SlothError."""
-    return of_ours(Inventory.read(*(source if "," in source else directory / source for source in sources)))
+    names = [source if "," in source else directory / source for source in sources]
+    return of_ours(Inventory.read(*names, evaluate=evaluate))
 
 
 def invented(number: int, start: int) -> list[tuple[Files, list[str]]]:

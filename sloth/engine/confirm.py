@@ -156,14 +156,17 @@ class Confirmation:
             text = "it was not answered" if isinstance(problem, TimeoutError) else str(problem)
             why = f"no new connection within {self._seconds:g} seconds: {text}"
             return await self.take_back(task, why)
-        if not is_held:
-            await self._hold(fresh)
+        is_sent = False
         try:
+            # Each query commits what the session has begun to write, which would lock the state for the other one.
+            await fresh.query("relax" if is_held else "hold", {})
             why = await self._check(program, task, fresh, account, max(0.5, patience - loop.time()))
             if not why:
-                await fresh.query("confirm", {})
-        except (StateError, HostError) as error:
-            why = str(error)
+                is_sent = True
+                async with asyncio.timeout_at(end + QUERY):
+                    await fresh.query("confirm", {})
+        except (TimeoutError, StateError, HostError) as error:
+            why = str(error) or "the host has not answered in time"
         if not why:
             await self._close(fresh)
             await self.relax()
@@ -172,7 +175,8 @@ class Confirmation:
             self._session = fresh
         found = await self.take_back(task, why)
         await self._close(fresh)
-        return found
+        # Where the answer was lost, the host knows: if it has taken nothing back, all is confirmed.
+        return None if is_sent and not self._return.has_restored else found
 
     async def _hold(self, session: Session | None) -> bool:
         """Let the time for the confirmation begin on the host; return whether it took note."""

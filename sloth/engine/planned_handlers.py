@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Arguments, JsonObject
 
-TASK = "a task with `confirm` must not do what cannot be taken back"
+NOT_CONFIRMED = "a task with `confirm` must not do what cannot be taken back"
 ELSEWHERE = "do it in a handler, which runs again after its changes were taken back, or in another task"
 
 

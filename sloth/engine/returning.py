@@ -30,6 +30,7 @@ class Return:
         self._host = interpreter.host
         self._interpreter = interpreter
         self._post_tasks = post_tasks
+        self.has_restored = False  # whether anything was taken back, the last time
 
     async def take_back(self, session: Session | None, task: Task, why: str, seconds: float) -> CallError:
         """Let the host take the changes back now; return the error of the task. Raises Unreachable.
@@ -72,6 +73,7 @@ class Return:
     def _error(self, task: Task, why: str, rows: Sequence[JsonObject]) -> CallError:
         """Report what was taken back; return the error of the task."""
         left = self._post_tasks.report_restored(task, rows, Reason.REVERTED)
+        self.has_restored = bool(rows)
         what = "not all of its changes could be taken back" if left else "its changes were taken back"
         if not rows:
             what = "nothing had been changed"

@@ -149,8 +149,7 @@ class Program:
 
         argument: what it is called with, but for `until`, which gets what `run` has returned last.
         """
-        self._task = task
-        self._root = self._roots[task.index - 1]
+        self._task, self._root = task, self._roots[task.index - 1]
         return self._begin(b"hook", task.index, to_bytes(hook), to_bytes(argument))
 
     def resume(self, answer: object) -> Request:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,7 +22,7 @@ import pytest
 from sloth.engine.events import Event, Log
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
-from tests.support.machines import Fleet
+from tests.support.machines import Fleet, base, cannot, run
 from tests.support.running import finished_hosts, results, run_whole
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(400)]
@@ -167,3 +170,80 @@ def wait_for(condition: Callable[[], bool], site: Site) -> None:
     while not condition():
         assert time.monotonic() < end, (site.directory / "log").read_text()
         time.sleep(0.1)
+
+
+NETWORK = "slothconfirm"
+INSIDE, OUTSIDE = "10.199.77.2", "10.199.77.1"
+
+
+@pytest.fixture
+def far_host(tmp_path: Path) -> Iterator[Path]:
+    """The root of a system without systemd, whose sshd is in a network of its own: a link and a route lead there."""
+    if cannot():
+        pytest.skip(cannot())
+    with contextlib.ExitStack() as after:
+        yield _boot_far_host(tmp_path, after)
+
+
+def _boot_far_host(tmp_path: Path, after: contextlib.ExitStack) -> Path:
+    run("mount", "-t", "tmpfs", "-o", "size=200m,mode=0755", "tmpfs", str(tmp_path))
+    after.callback(run, "umount", "-l", str(tmp_path))
+    for part in ("upper", "work", "root"):
+        (tmp_path / part).mkdir()
+    root = tmp_path / "root"
+    layers = f"lowerdir={base(Path('/var/cache/sloth-fleet'))},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
+    after.callback(run, "umount", "-l", str(root))
+    for path in [shutil.which("ip") or "", *re.findall(r"(/\S+) \(", run("ldd", shutil.which("ip") or ""))]:
+        if not (root / path[1:]).exists():
+            shutil.copy(path, root / "usr/lib/x86_64-linux-gnu" if ".so" in path else root / "usr/sbin/ip")
+    for key in (tmp_path / "id", root / "etc/ssh/ssh_host_ed25519_key"):
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(tmp_path / "id.pub", root / "root/.ssh/authorized_keys")
+    (root / "run/sshd").mkdir(exist_ok=True)
+    run("ip", "netns", "add", NETWORK)
+    after.callback(run, "ip", "netns", "delete", NETWORK)
+    run("ip", "link", "add", "slothc0", "type", "veth", "peer", "name", "slothc1", "netns", NETWORK)
+    after.callback(run, "ip", "link", "delete", "slothc0")
+    run("ip", "addr", "add", f"{OUTSIDE}/32", "dev", "slothc0")
+    run("ip", "link", "set", "slothc0", "up")
+    run("ip", "route", "add", f"{INSIDE}/32", "dev", "slothc0", "src", OUTSIDE)
+    inside = ("ip", "netns", "exec", NETWORK, "ip")
+    run(*inside, "addr", "add", f"{INSIDE}/32", "dev", "slothc1")
+    run(*inside, "link", "set", "slothc1", "up")
+    run(*inside, "route", "add", f"{OUTSIDE}/32", "dev", "slothc1")
+    command = ["ip", "netns", "exec", NETWORK, "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    command += [f"--mount-proc={root}/proc", "chroot", str(root), "/usr/sbin/sshd", "-D", "-o", "UsePAM=no"]
+    sshd = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after.callback(sshd.wait)
+    after.callback(sshd.kill)
+    return root
+
+
+def test_a_dropped_route_comes_back(far_host: Path) -> None:
+    """Nothing gets through any more, in the middle of the run: the host has no systemd, and is on its own."""
+    directory = far_host.parent
+    (directory / "inventory.toml").write_text(
+        f'[hosts.far]\naddress = "{INSIDE}"\nuser = "root"\nidentity_file = "{directory}/id"\n'
+        f'host_keys = "accept-new"\nknown_hosts = "{directory}/known"\nssh_config = false\n'
+    )
+    (far_host / "etc/net.sh").write_text(f"ip route replace {OUTSIDE}/32 dev slothc1\n")
+    (directory / "site.sloth").write_text(f"""
+handler({{ name = "network", run = function() exec.run("sh /etc/net.sh") end }})
+task({{ name = "route", confirm = 6, notify = "network", run = function()
+    file.copy({{ content = "ip route del {OUTSIDE}/32 dev slothc1\\n", dest = "/etc/net.sh" }})
+end }})
+""")
+    inventory = Inventory.read(directory / "inventory.toml")
+    begun = time.monotonic()
+    events, status = asyncio.run(run_whole(directory / "site.sloth", inventory, directory / "controller"))
+    assert status == 1, finished_hosts(events)
+    error = str(finished_hosts(events)["far"].error)
+    assert "its changes were taken back" in error
+    assert [(r.module, r.reason) for r in results(events) if r.reason == "reverted"] == [
+        ("file.copy", "reverted"),
+        ("exec.run", "reverted"),
+    ]
+    assert "replace" in (far_host / "etc/net.sh").read_text()
+    assert time.monotonic() - begun < 90

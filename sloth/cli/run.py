@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,14 @@ import click
 
 from sloth.cli import parameters
 from sloth.cli.execute import execute
-from sloth.cli.output import count
+from sloth.cli.output import count, warn
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
 from sloth.engine.validate import preflight
 from sloth.errors import UsageError
 from sloth.frozen import frozen
-from sloth.inventory import extra_vars
+from sloth.inventory import Host, extra_vars
 from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
 
@@ -82,11 +83,23 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
 @click.option("--prune", is_flag=True, help="Remove what the site has created and no longer names; asks first.")
 @click.option("--yes", is_flag=True, help="With --prune: do not ask for confirmation.")
 @click.option("--confirm", is_flag=True, help="Show what would change, ask once, and then run.")
-def run(check: bool, exit_code: bool, prune: bool, yes: bool, confirm: bool, given: SiteOptions) -> int:
+@click.option(
+    "--resume",
+    metavar="[RUN]",
+    is_flag=False,
+    flag_value="last",
+    help="Go on where a run has stopped on each host. Default: the newest run of the site.",
+)
+def run(
+    check: bool, exit_code: bool, prune: bool, yes: bool, confirm: bool, resume: str | None, given: SiteOptions
+) -> int:
     """Run a site's tasks on the hosts of an inventory.
 
     --prune removes what an earlier run of this site has created and the site no longer names: files, users, keys,
     lines, blocks, packages. Nothing is pruned on a host where a task failed or was not evaluated, nor with --tags.
+
+    --resume leaves out the hosts that came to their end, and on the others the tasks that had ended. Handlers that are
+    owed run. What has changed since (the site, values) is said.
 
     Exit status: 0 when all is done, 1 a task failed, 2 invalid usage (nothing was touched), 3 changes are pending
     (--check --exit-code), 4 a host was unreachable, 130 interrupted.
@@ -95,6 +108,8 @@ def run(check: bool, exit_code: bool, prune: bool, yes: bool, confirm: bool, giv
         raise click.UsageError("--exit-code needs --check")
     if yes and not prune:
         raise click.UsageError("--yes needs --prune")
+    if prune and resume is not None:
+        raise click.UsageError("--prune needs the whole site: leave out --resume")
     if prune and (given.tags or given.skip_tags):
         raise click.UsageError("--prune needs the whole site: leave out --tags and --skip-tags")
     if prune and not check and not yes and not sys.stdin.isatty():
@@ -108,20 +123,22 @@ def run(check: bool, exit_code: bool, prune: bool, yes: bool, confirm: bool, giv
             "--confirm asks for confirmation, but there is no terminal to ask on", hint="use plan and apply"
         )
     if confirm:
-        status = _show_and_ask(given)
+        status = _show_and_ask(given, resume)
         if status is not None:
             return status
-    return run_site(given, given.output, check=check, exit_code=exit_code, prune=prune and not check, yes=yes)
+    return run_site(
+        given, given.output, check=check, exit_code=exit_code, prune=prune and not check, yes=yes, resume=resume
+    )
 
 
-def _show_and_ask(given: SiteOptions) -> int | None:
+def _show_and_ask(given: SiteOptions, resume: str | None) -> int | None:
     """Show what a run would change, and ask whether to go on; return None for yes, else the exit status."""
     pending: list[bool] = []
 
     def note(run: Run, status: int) -> None:
         pending.append(run.has_changed or run.has_unknown)
 
-    status = run_site(given, "plain", check=True, exit_code=False, prune=False, yes=True, ended=note)
+    status = run_site(given, "plain", check=True, exit_code=False, prune=False, yes=True, resume=resume, ended=note)
     if status in (1, 2, 130):
         click.echo("nothing was changed", err=True)
         return status
@@ -149,12 +166,14 @@ def run_site(
     exit_code: bool,
     prune: bool,
     yes: bool,
+    resume: str | None = None,
     saving: Saving | None = None,
     ended: Callable[[Run, int], None] | None = None,
 ) -> int:
     """Run the site, or check it; return the exit status.
 
-    output: the kind of report; saving: saves the check as a plan; ended: is called at the end, with the exit status.
+    output: the kind of report; resume: the run that is resumed; saving: saves the check as a plan; ended: is called at
+    the end, with the exit status.
     """
     program = Site.read(*given.site)
     check_syntax(program)
@@ -173,6 +192,10 @@ def run_site(
         keys=parameters.keys(given.key_file, given.passphrase),
         passwords=parameters.passwords(),
     )
+    if resume is not None:
+        options, hosts = _resumed(resume, program, options, hosts)
+        if not hosts:
+            return 0
     is_asking = prune and not yes
     return execute(
         program,
@@ -190,6 +213,29 @@ def run_site(
         recorder=saving.recorder if saving is not None else None,
         ended=saving.save if saving is not None else ended,
     )
+
+
+def _resumed(name: str, site: Site, options: Options, hosts: Sequence[Host]) -> tuple[Options, tuple[Host, ...]]:
+    """Return the options and the hosts of a run that goes on where another has stopped; report what has changed."""
+    from sloth.engine import resume
+    from sloth.state.memory import Memory
+
+    memory = Memory()
+    try:
+        stopped = resume.find_run(memory, name, site)
+        found, names = resume.read(memory, stopped, site, options)
+    finally:
+        memory.close()
+    for text in found.changes:
+        warn(f"warning: {text}")
+    known = {host.name for host in hosts}
+    left = tuple(host for host in hosts if host.name in names and host.name not in found.finished)
+    missing = [host for host in names if host not in known and host not in found.finished]
+    if missing:
+        warn(f"warning: {', '.join(missing)} of run {stopped.run} are left out: the inventory or --limit excludes them")
+    said = f"resuming run {stopped.run}: {count(len(left), 'host')} of {len(names)} left"
+    click.echo(said if left else f"run {stopped.run} has come to its end on all hosts: nothing is left", err=True)
+    return dataclasses.replace(options, resume=found), left
 
 
 def _confirm(found: Orphans) -> bool:

@@ -33,7 +33,8 @@ class RunContext:
     """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run.
 
     tags: those of all tasks, of each host that has loaded the site; recorder: records a check as a plan; saved: the
-    plan that is applied instead of the site; refused: the hosts that it does not fit any more.
+    plan that is applied instead of the site; refused: the hosts that it does not fit any more; complete: those
+    that have come to the end of their tasks and handlers.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class RunContext:
     recorder: Recorder | None = None
     saved: SavedPlan | None = None
     refused: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
     turns: Turns = field(default_factory=Turns)
 
     @property

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from sloth.engine.counts import Counts, Results
 from sloth.engine.events import FAILED, Event, HostFinished, Log
+from sloth.engine.resume import progress_of
 from sloth.engine.secrets import Secrets
 from sloth.playbook import LogLevel
+from sloth.state.run_records import Progress
 
 
 class Emitter:
@@ -31,6 +33,8 @@ class Emitter:
         self._is_broken = False
         self.counts = Counts()
         self.results = Results()
+        self.progress: list[Progress] = []
+        self.complete: set[str] = set()  # hosts that have come to the end of their tasks and handlers
         self.ended: set[str] = set()
         self.failed = False
         self.refused: set[str] = set()  # hosts that a saved plan does not fit: that is no failure
@@ -64,3 +68,11 @@ class Emitter:
         self.counts.add(event)
         if not self._check:
             self.results.add(event)
+            step = progress_of(event, self.complete)
+            if step is not None:
+                self.progress.append(step)
+
+    def take_progress(self) -> list[Progress]:
+        """Return how far hosts have come since this was called last."""
+        taken, self.progress = self.progress, []
+        return taken

@@ -35,6 +35,7 @@ class SkipKind(Word):
     BATCH = "batch"  # it failed on another host, or on more of them than it may
     FATAL = "fatal"  # a task with any_errors_fatal failed
     ONCE = "once"  # it runs once, and did on another host
+    DONE = "done"  # it ended in the run that is resumed, whose id stands for the task
 
 
 @frozen

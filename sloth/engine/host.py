@@ -141,7 +141,11 @@ class HostRun:
             tasks = [task for task in self._context.plan(program.tasks) if self._concerns(task)]
             self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
             await self._tasks.run_all(program, tasks)
+            if self._context.options.resume is not None and program.handlers:
+                for become in dict.fromkeys([None, *(task.become for task in tasks if task.notify)]):
+                    await self._interpreter.sessions.get(become)  # handlers may be owed to tasks that are not run again
             await self._tasks.run_handlers(program)
+            self._context.complete.add(self._host.name)
             if self._context.saved is not None and self._context.options.check:
                 from sloth.engine.plans.compare import refuse_stale
 

@@ -11,6 +11,7 @@ from sloth.passwords import Passwords
 from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
+    from sloth.engine.resume import Resume
     from sloth.payload.kernel.values import Json
 
 
@@ -27,6 +28,7 @@ class Options:
         prune: whether what the site no longer names is removed.
         adopt: whether the present state is recorded, and nothing changed.
         keys: of the vault beside the site.
+        resume: what need not run, since the run that is resumed has done it.
     """
 
     check: bool = False
@@ -41,6 +43,7 @@ class Options:
     adopt: bool = False
     keys: Keys = field(default_factory=Keys, repr=False)
     passwords: Passwords = Passwords()
+    resume: Resume | None = None
 
     def selects(self, tags: tuple[str, ...]) -> bool:
         """Return whether a task with these tags runs. "always" and "never" mean what they do in Ansible."""

@@ -7,7 +7,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sloth.engine.assets import Shipper
@@ -29,16 +28,14 @@ from sloth.engine.host import GRACE, HostRun
 from sloth.engine.modules import module_names
 from sloth.engine.options import Options
 from sloth.engine.other_hosts import OtherHosts
-from sloth.engine.patience import patiently
 from sloth.engine.prune import Orphans, Pruning
+from sloth.engine.recording import Recording
 from sloth.engine.sealing import SecretSealer
 from sloth.engine.secrets import Secrets
-from sloth.engine.sessions import Purpose, Sessions, who
-from sloth.errors import StateError
+from sloth.engine.sessions import Purpose, Sessions
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.state.memory import Memory
-from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
 
@@ -88,6 +85,7 @@ class Run:
         shared.sealer = SecretSealer(self.secrets, options.keys)
         redact = self.secrets.redact
         self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
+        self._recording = Recording(memory, self.run_id, self._out)
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -116,6 +114,7 @@ class Run:
             recorder=recorder,
             saved=plan,
             refused=self._out.refused,
+            complete=self._out.complete,
         )
 
     # The course of the run
@@ -129,7 +128,7 @@ class Run:
         self._memory.do_not_block()
         self._context.shared.do_not_block()
         if not check:
-            await self._begin()
+            await self._recording.begin(self.site, self.options, self.hosts, self.is_interrupted)
         self._context.shipper.warm_up(self.site)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
         if self.interrupted:
@@ -156,7 +155,7 @@ class Run:
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
         if not check:
-            await self._record(seconds, summary)
+            await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         return self.exit_status()
 
@@ -165,31 +164,13 @@ class Run:
         """Whether a check could not know what something would do."""
         return self._out.counts[UNKNOWN.value] > 0
 
-    async def _begin(self) -> None:
-        """Record that the run begins. Raises StateError."""
-        try:
-            begin = partial(self._memory.runs.begin, self.run_id, self.site.title, who(), len(self.hosts))
-            await patiently(begin, lambda: self.interrupted)
-        except StateError:
-            if not self.interrupted:
-                raise
-
-    async def _record(self, seconds: float, counts: RunCounts) -> None:
-        """Record how the run ended; that this cannot be done is a warning."""
-        runs, status, rows = self._memory.runs, self.exit_status(), self._out.results.rows
-        end = partial(runs.end, self.run_id, counts=counts, seconds=seconds, status=status, results=rows)
-        try:
-            await patiently(end, lambda: self.interrupted)
-        except StateError as error:
-            text = f"the controller cannot record how this run ended: {error}"
-            self._out.warn(text)
-
     async def _watch(self) -> None:
-        """Report the calls that take long."""
+        """Report the calls that take long, and record how far hosts have come: this process may be killed."""
         while True:
             await asyncio.sleep(LONG)
             for run in list(self._active.values()):
                 run.report_long_call()
+            self._recording.keep()
 
     async def _run_host(self, host: Host) -> None:
         try:
@@ -219,6 +200,10 @@ class Run:
     def _cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+    def is_interrupted(self) -> bool:
+        """Return whether the run was interrupted."""
+        return self.interrupted
 
     def exit_status(self) -> int:
         """Return the contract's exit status: 130, 1, 4, 3, 2 or 0."""

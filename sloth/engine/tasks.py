@@ -103,6 +103,11 @@ class Tasks:
 
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
+        resume = self._context.options.resume
+        if resume is not None and resume.is_done(self._host, self._post_tasks.shown(task.name), task.run_once):
+            self._skip(task, Skip(SkipKind.DONE, resume.run))
+            self._context.barriers.passed(self._host, task, failed=False)
+            return
         skip = await self._context.barriers.enter(self._host, task, self._context.pause)
         failed = skip is None or skip.is_failure  # a host that is lost in a task has not done it
         try:

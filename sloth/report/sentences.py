@@ -31,6 +31,8 @@ def skip_sentence(skip: Skip) -> str:
             return f"stopped: {skip.task} failed on {skip.host}"
         case SkipKind.ONCE:
             return "runs once, and did on another host"
+        case SkipKind.DONE:
+            return f"done in run {skip.task}"
     return "when"
 
 

@@ -16,6 +16,7 @@ SlothError
 │   ├── BootstrapError     the payload cannot be started: no usable Python, no space, ...
 │   ├── BecomeError        sudo refuses, or needs a password
 │   ├── LockedError        another run holds the host's lock
+│   ├── StalePlan          a saved plan does not fit the host any more (exit 3)
 │   ├── ProtocolError      the other end sent an invalid message
 │   └── Unresponsive       the payload does not end a call that was cancelled
 └── CallError              one call failed on one host; Lua sees it as an error
@@ -114,6 +115,10 @@ class BecomeError(HostError):
 
 class LockedError(HostError):
     """Another run holds the host's lock."""
+
+
+class StalePlan(HostError):
+    """A saved plan does not fit the host any more, or was applied to it before; nothing was touched there."""
 
 
 class ProtocolError(HostError):

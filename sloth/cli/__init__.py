@@ -15,7 +15,8 @@ from sloth import __version__
 
 COMMANDS = {
     "run": "run",
-    "plan": "run",
+    "plan": "plan",
+    "apply": "plan",
     "validate": "validate",
     "call": "adhoc",
     "exec": "adhoc",
@@ -75,6 +76,7 @@ class LazyGroup(click.Group):
 SUMMARIES = {
     "run": "Run a site's tasks on the hosts of an inventory.",
     "plan": "Show what a run of a site would change, and what the site no longer names. Nothing is changed.",
+    "apply": "Do what a saved plan says, and nothing else. The site is not needed; the inventory and the secrets are.",
     "validate": "Find mistakes in a site and its inventory, without connecting to a host.",
     "call": "Make one call on some hosts, and record it like one of a site.",
     "exec": "Run a command on some hosts; hosts with the same output are shown together.",

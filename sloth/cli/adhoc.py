@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.facts import CALL as FACTS
@@ -81,7 +81,7 @@ def call(
         forks=forks,
         lock_wait=lock_wait,
         custom=files,
-        passwords=parameters.passwords(),
+        passwords=credentials.passwords(),
     )
     return execute(
         site, everything, selected, options, tasks=(module,), output=output, diff=diff, verbose=verbose or 1,
@@ -126,7 +126,7 @@ def exec_(
     site = one_call("exec.run", args, become_user or become or None)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, hosts, "HOSTS")
-    options = Options(forks=forks, lock_wait=lock_wait, passwords=parameters.passwords())
+    options = Options(forks=forks, lock_wait=lock_wait, passwords=credentials.passwords())
     reporter = GroupedDocument if output == "json" else Grouped
     return execute(
         site, everything, selected, options, tasks=("exec.run",), reporter=reporter(sys.stdout, sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.engine import custom
 from sloth.engine.query import Agent, Query
@@ -74,7 +74,7 @@ def drift(
     --exit-code); 4 when a host was unreachable.
     """
     query = Query(
-        passwords=parameters.passwords(),
+        passwords=credentials.passwords(),
         forks=forks,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )

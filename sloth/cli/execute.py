@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
@@ -17,6 +18,10 @@ from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
 from sloth.state.memory import Memory
+
+if TYPE_CHECKING:
+    from sloth.engine.plans.file import SavedPlan
+    from sloth.engine.plans.recorder import Recorder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,6 +72,9 @@ def execute(
     profile: str | None = None,
     confirm: Callable[[Orphans], bool] | None = None,
     step: Ask | None = None,
+    recorder: Recorder | None = None,
+    plan: SavedPlan | None = None,
+    ended: Callable[[Run, int], None] | None = None,
 ) -> int:
     """Run the site and report it; return the exit status.
 
@@ -76,6 +84,9 @@ def execute(
     junit, log: also write these files.
     profile: also write where the time went: "" the table alone, else the picture to this file, too.
     confirm: ask it before anything is pruned; step: before each task.
+    recorder: records a check as a plan.
+    plan: is applied instead of the site.
+    ended: is called with the run and its exit status when all has been reported.
     """
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
     if reporter is None:
@@ -104,6 +115,8 @@ def execute(
             confirm=confirm,
             tasks=tasks,
             step=step,
+            recorder=recorder,
+            plan=plan,
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -115,6 +128,8 @@ def execute(
             to_each(lambda one: one.close())
         if broken and status in (0, 3):
             status = 1
+        if ended is not None:
+            ended(job, status)
         return 3 if status == 0 and exit_code and job.has_changed else status
 
     memory = Memory()  # before there is an event loop, which would answer no Ctrl-C while another process locks it

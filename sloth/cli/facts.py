@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.output import exit_status, write_error, write_json
 from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError
@@ -42,7 +42,7 @@ def facts(
     failed, 4 when a host was unreachable.
     """
     hosts = parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")
-    query = Query(passwords=parameters.passwords(), forks=forks)
+    query = Query(passwords=credentials.passwords(), forks=forks)
     answers = asyncio.run(query.calls([Agent(host) for host in hosts], CALL))
     errors = {host: answer for host, answer in answers.items() if isinstance(answer, SlothError)}
     found = {host: answer for host, answer in answers.items() if not isinstance(answer, SlothError)}

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import getpass
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from sloth.cli import credentials
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import warn
 from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
-from sloth.passwords import Passwords
-from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
     from sloth.inventory.templated import Templated
@@ -63,16 +60,23 @@ INVENTORY = click.option(
 AGENT_INVENTORY = click.option(
     "-i", "--inventory", multiple=True, metavar="FILE", type=click.Path(), help=f"{_MERGED} Default: {_WHERE}."
 )
-SITE = click.option(
-    "-f",
-    "--file",
-    "site",
-    multiple=True,
-    required=True,
-    metavar="SITE",
-    type=click.Path(),
-    help="The site, a .sloth file. Several run in this order, as one site.",
-)
+
+
+def site_option(is_required: bool) -> Decorator:
+    """Return the option that names the site."""
+    return click.option(
+        "-f",
+        "--file",
+        "site",
+        multiple=True,
+        required=is_required,
+        metavar="SITE",
+        type=click.Path(),
+        help="The site, a .sloth file. Several run in this order, as one site.",
+    )
+
+
+SITE = site_option(True)
 LIMIT = click.option(
     "-l",
     "--limit",
@@ -134,13 +138,6 @@ DIFF = click.option("-D", "--diff", is_flag=True, help="Show the differences in 
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-_ASKED = "sloth.cli.asked"  # of the context: option -> whether it was given
-
-
-def _note(context: click.Context, option: click.Parameter, is_given: bool) -> None:
-    context.meta.setdefault(_ASKED, {})[option.name] = is_given
-
-
 def output(*kinds: str, default: str | None = "table", name: str = "output", short: bool = True) -> Decorator:
     """Return the option for the format of the output; short: with -o."""
     return click.option(
@@ -194,7 +191,7 @@ PASSWORDS = combine(
         "--ask-pass",
         is_flag=True,
         expose_value=False,
-        callback=_note,
+        callback=credentials.note,
         help="Ask for the SSH password, once for all hosts.",
     ),
     click.option(
@@ -202,7 +199,7 @@ PASSWORDS = combine(
         "--ask-become-pass",
         is_flag=True,
         expose_value=False,
-        callback=_note,
+        callback=credentials.note,
         help="Ask for the password of sudo, su or doas, once for all hosts.",
     ),
 )
@@ -218,16 +215,23 @@ running = combine(
         help="How long to wait for a host that another run has locked.",
     ),
 )
-reporting = combine(
-    DIFF,
-    REPORT,
-    click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        help="Also show what commands print, unchanged calls and skipped tasks; -vv: times and lines too.",
-    ),
+_VERBOSE = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Also show what commands print, unchanged calls and skipped tasks; -vv: times and lines too.",
 )
+reporting = combine(DIFF, REPORT, _VERBOSE)
+
+
+def reporting_or_saving(kind: object) -> Decorator:
+    """Return the options of reports, where -o takes the format of the output or the file of a plan."""
+    text = "The format of the output: rich, plain, json or ndjson; or a FILE in which the plan is saved."
+    return combine(
+        DIFF, click.option("-o", "--output", type=cast(Any, kind), metavar="FORMAT|FILE", help=text), _VERBOSE
+    )
+
+
 checking = combine(
     CHECK,
     click.option("--exit-code", is_flag=True, help="With --check: exit with status 3 when changes are pending."),
@@ -259,6 +263,15 @@ def _evaluate(value: Templated, variables: JsonObject) -> Json:
     from sloth.playbook.template import evaluate  # few inventories have templates among their connection settings
 
     return evaluate(value, variables)
+
+
+def evaluate_variable(host: Host, name: str, value: Templated) -> Json:
+    """Return the value that a variable with Jinja in it has for a host. Raises SlothError when it cannot be known."""
+    from sloth.inventory.resolve import magic
+    from sloth.playbook.template import Renderer
+
+    seen = {**magic(host.name, host.groups), **host.vars, "vars": dict(host.vars), "sealed_files": host.sealed}
+    return Renderer([]).evaluate(name, value, seen)
 
 
 @functools.cache
@@ -302,46 +315,3 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
 def modules_directories(option: str | None, *beside: Path) -> list[Path]:
     """Return the directories of a site's own modules: that of --modules, else `modules` beside each of its files."""
     return [Path(option)] if option else [directory / "modules" for directory in beside]
-
-
-def keys(key_file: str | None, passphrase: bool, again: bool = False) -> Keys:
-    """Return the keys of --key-file and --passphrase; again: ask for a new passphrase twice."""
-    ask = functools.cache(lambda: _ask_passphrase(again)) if passphrase else None
-    return Keys(Path(key_file) if key_file else None, ask)
-
-
-def new_keys(new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool) -> Keys:
-    """Return the keys to encrypt with again: those of the first two options, or else of the others."""
-    if new_key_file or new_passphrase:
-        return keys(new_key_file, new_passphrase, again=True)
-    return keys(key_file, passphrase)
-
-
-def _ask_passphrase(again: bool) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask for a passphrase on", hint="set $SLOTH_PASSPHRASE")
-    passphrase = getpass.getpass("Passphrase: ")
-    if again and getpass.getpass("Repeat the passphrase: ") != passphrase:
-        raise UsageError("passphrases do not match")
-    return passphrase
-
-
-def passwords() -> Passwords:
-    """Return the passwords that the options of the running command want, asked for on the terminal."""
-    wanted = click.get_current_context().meta.get(_ASKED, {})
-    login = _ask_password("SSH password: ", "-k") if wanted.get("ask_pass") else None
-    if not wanted.get("ask_become_pass"):
-        return Passwords(login)
-    default = "" if login is None else " [that of SSH]"
-    return Passwords(login, _ask_password(f"become password{default}: ", "-K") or login)
-
-
-def _ask_password(prompt: str, option: str) -> str:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        raise UsageError(
-            f"there is no terminal to ask for the password of {option} on",
-            hint="set password_env or become_password_command in the inventory",
-        ) from None
-    return getpass.getpass(prompt)

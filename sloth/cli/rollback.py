@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.drift import agents_of
 from sloth.cli.output import confirm, count, exit_status, warn, write_diff, write_error, write_json
@@ -84,7 +84,7 @@ def rollback(
     if run == "last" or len(run) < RUN_ID:
         run = _find_run(run)
     query = Query(
-        passwords=parameters.passwords(),
+        passwords=credentials.passwords(),
         forks=forks,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )

@@ -1,18 +1,21 @@
-"""`sloth-runner run` and `sloth-runner plan`: a site over an inventory."""
+"""`sloth-runner run`: a site over an inventory."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
-from sloth.cli.output import count, read_line
+from sloth.cli.output import count, read_line, warn
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
@@ -20,15 +23,19 @@ from sloth.engine.stepping import Step
 from sloth.engine.validate import plans, preflight
 from sloth.errors import UsageError
 from sloth.frozen import frozen
-from sloth.inventory import extra_vars
+from sloth.inventory import Host, extra_vars
 from sloth.passwords import Passwords
 from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
 
+if TYPE_CHECKING:
+    from sloth.cli.plan import Saving
+    from sloth.engine.run import Run
+
 
 @frozen
 class SiteOptions:
-    """The options that run and plan share."""
+    """The options that run and plan share. output: the format, or (of plan) a file."""
 
     site: tuple[str, ...]
     inventory: tuple[str, ...]
@@ -51,43 +58,39 @@ class SiteOptions:
     eager: bool
 
 
-_site_options = parameters.collect(
-    "given",
-    SiteOptions,
-    parameters.SITE,
-    parameters.INVENTORY,
-    parameters.LIMIT,
-    click.option(
-        "-t",
-        "--tags",
-        multiple=True,
-        metavar="TAGS",
-        shell_complete=completed(Completed.TAGS),
-        help="Run only tasks with one of these tags.",
-    ),
-    click.option(
-        "--skip-tags",
-        multiple=True,
-        metavar="TAGS",
-        shell_complete=completed(Completed.TAGS),
-        help="Run no task with one of these tags.",
-    ),
-    parameters.reporting,
-    parameters.JUNIT,
-    parameters.LOG,
-    parameters.PROFILE,
-    parameters.EXTRA,
-    parameters.VALUES,
-    parameters.running,
-    parameters.MODULES,
-    parameters.KEY_FILE,
-    parameters.PASSPHRASE,
-    click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
-)
+def _tags_option(*names: str, help: str) -> parameters.Decorator:
+    return click.option(*names, multiple=True, metavar="TAGS", shell_complete=completed(Completed.TAGS), help=help)
+
+
+def site_options(is_required: bool = True, output: object | None = None) -> parameters.Decorator:
+    """Return the options of commands about a site, which receive them as `given`.
+
+    is_required: whether a site must be named; output: the type of -o, if it is not only the format of the output.
+    """
+    return parameters.collect(
+        "given",
+        SiteOptions,
+        parameters.site_option(is_required),
+        parameters.INVENTORY,
+        parameters.LIMIT,
+        _tags_option("-t", "--tags", help="Run only tasks with one of these tags."),
+        _tags_option("--skip-tags", help="Run no task with one of these tags."),
+        parameters.reporting if output is None else parameters.reporting_or_saving(output),
+        parameters.JUNIT,
+        parameters.LOG,
+        parameters.PROFILE,
+        parameters.EXTRA,
+        parameters.VALUES,
+        parameters.running,
+        parameters.MODULES,
+        parameters.KEY_FILE,
+        parameters.PASSPHRASE,
+        click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
+    )
 
 
 @click.command()
-@_site_options
+@site_options()
 @parameters.checking
 @click.option("--prune", is_flag=True, help="Remove what the site has created and no longer names; asks first.")
 @click.option("--yes", is_flag=True, help="With --prune: do not ask for confirmation.")
@@ -101,11 +104,22 @@ _site_options = parameters.collect(
 @click.option("--list-tasks", "listing", flag_value="tasks", help="List the tasks and their hosts, and run nothing.")
 @click.option("--list-hosts", "listing", flag_value="hosts", help="List the hosts, and run nothing.")
 @click.option("--list-tags", "listing", flag_value="tags", help="List the tags of the tasks, and run nothing.")
+@click.option("--confirm", is_flag=True, help="Show what would change, ask once, and then run.")
+@click.option(
+    "--resume",
+    metavar="[RUN]",
+    is_flag=False,
+    flag_value="last",
+    shell_complete=completed(Completed.RUNS),
+    help="Go on where a run has stopped on each host. Default: the newest run of the site.",
+)
 def run(
     check: bool,
     exit_code: bool,
     prune: bool,
     yes: bool,
+    confirm: bool,
+    resume: str | None,
     start_at: str | None,
     step: bool,
     listing: str | None,
@@ -116,6 +130,9 @@ def run(
     --prune removes what an earlier run of this site has created and the site no longer names: files, users, keys,
     lines, blocks, packages. Nothing is pruned on a host where a task failed or was not evaluated, nor with --tags.
 
+    --resume leaves out the hosts that came to their end, and on the others the tasks that had ended. Handlers that are
+    owed run. What has changed since (the site, values) is said.
+
     Exit status: 0 when all is done, 1 a task failed, 2 invalid usage (nothing was touched), 3 changes are pending
     (--check --exit-code), 4 a host was unreachable, 130 interrupted.
     """
@@ -123,49 +140,94 @@ def run(
         raise click.UsageError("--exit-code needs --check")
     if yes and not prune:
         raise click.UsageError("--yes needs --prune")
+    if prune and start_at is not None:
+        raise click.UsageError("--prune needs the whole site: leave out --start-at")
+    if resume is not None and start_at is not None:
+        raise click.UsageError("--resume knows where to begin: leave out --start-at")
+    if step and not sys.stdin.isatty():
+        raise UsageError("--step asks before each task, but there is no terminal to ask on")
+    if prune and resume is not None:
+        raise click.UsageError("--prune needs the whole site: leave out --resume")
     if prune and (given.tags or given.skip_tags):
         raise click.UsageError("--prune needs the whole site: leave out --tags and --skip-tags")
     if prune and not check and not yes and not sys.stdin.isatty():
         raise UsageError("--prune asks for confirmation, but there is no terminal to ask on", hint="use --yes")
-    if prune and start_at:
-        raise click.UsageError("--prune needs the whole site: leave out --start-at")
-    if step and not sys.stdin.isatty():
-        raise UsageError("--step asks before each task, but there is no terminal to ask on")
-    return _run(
+    if confirm and check:
+        raise click.UsageError("--check changes nothing: leave out --confirm")
+    if confirm and given.output in ("json", "ndjson"):
+        raise click.UsageError("--confirm asks a question, which would spoil --output " + given.output)
+    if confirm and not sys.stdin.isatty():
+        raise UsageError(
+            "--confirm asks for confirmation, but there is no terminal to ask on", hint="use plan and apply"
+        )
+    if confirm:
+        status = _show_and_ask(given, resume, start_at)
+        if status is not None:
+            return status
+    return run_site(
         given,
+        given.output,
         check=check,
         exit_code=exit_code,
         prune=prune and not check,
         yes=yes,
+        resume=resume,
         start_at=start_at,
         step=step,
         listing=Listing(listing) if listing else None,
     )
 
 
-@click.command()
-@_site_options
-@click.option("--exit-code", is_flag=True, help="Exit with status 3 when changes are pending.")
-def plan(exit_code: bool, given: SiteOptions) -> int:
-    """Show what a run of a site would change, and what the site no longer names. Nothing is changed.
+def _show_and_ask(given: SiteOptions, resume: str | None, start_at: str | None) -> int | None:
+    """Show what a run would change, and ask whether to go on; return None for yes, else the exit status."""
+    pending: list[bool] = []
 
-    This is `run --check`. Exit status: 0; 1 a task would fail; 2 invalid usage; 3 changes are pending (--exit-code);
-    4 a host was unreachable.
-    """
-    return _run(given, check=True, exit_code=exit_code, prune=False, yes=True)
+    def note(run: Run, status: int) -> None:
+        pending.append(run.has_changed or run.has_unknown)
+
+    status = run_site(
+        given, "plain", check=True, exit_code=False, prune=False, yes=True, resume=resume, start_at=start_at, ended=note
+    )
+    if status in (1, 2, 130):
+        click.echo("nothing was changed", err=True)
+        return status
+    if not any(pending):
+        click.echo("nothing would change", err=True)
+        return status
+    click.echo("Do this? [y/N]: ", nl=False, err=True)
+    if _is_yes():
+        return None
+    click.echo("nothing was changed", err=True)
+    return 130
 
 
-def _run(
+def _is_yes() -> bool:
+    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
+    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
+    return answer in ("y", "yes")
+
+
+def run_site(
     given: SiteOptions,
+    output: str | None,
     *,
     check: bool,
     exit_code: bool,
     prune: bool,
     yes: bool,
+    resume: str | None = None,
     start_at: str | None = None,
     step: bool = False,
     listing: Listing | None = None,
+    saving: Saving | None = None,
+    ended: Callable[[Run, int], None] | None = None,
 ) -> int:
+    """Run the site, or check it; return the exit status.
+
+    output: the kind of report; resume: the run that is resumed; start_at: the first task; step: ask before each one;
+    listing: list what would run instead; saving: saves the check as a plan; ended: is called at
+    the end, with the exit status.
+    """
     program = Site.read(*given.site)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
@@ -181,12 +243,16 @@ def _run(
         extra=extra_vars(given.extra, [Path(name) for name in given.values]),
         custom=custom.load(*parameters.modules_directories(given.modules, *program.directories)),
         prune=prune,
-        keys=parameters.keys(given.key_file, given.passphrase),
-        passwords=Passwords() if listing else parameters.passwords(),
+        keys=credentials.keys(given.key_file, given.passphrase),
+        passwords=Passwords() if listing else credentials.passwords(),
     )
+    if resume is not None:
+        options, hosts = _resumed(resume, program, options, hosts)
+        if not hosts:
+            return 0
     if listing is not None:
         preflight(program, everything, hosts, options)
-        return list_run(listing, plans(program, everything, hosts, options), hosts, given.output == "json")
+        return list_run(listing, plans(program, everything, hosts, options), hosts, output == "json")
     is_asking = prune and not yes
     return execute(
         program,
@@ -195,7 +261,7 @@ def _run(
         options,
         tasks=preflight(program, everything, hosts, options),
         # A live view would write over the question.
-        output=given.output or ("plain" if is_asking or step else None),
+        output=output or ("plain" if is_asking or step else None),
         diff=given.diff,
         verbose=given.verbose,
         exit_code=exit_code,
@@ -204,7 +270,32 @@ def _run(
         profile=given.profile,
         confirm=_confirm if is_asking else None,
         step=_ask_step if step else None,
+        recorder=saving.recorder if saving is not None else None,
+        ended=saving.save if saving is not None else ended,
     )
+
+
+def _resumed(name: str, site: Site, options: Options, hosts: Sequence[Host]) -> tuple[Options, tuple[Host, ...]]:
+    """Return the options and the hosts of a run that goes on where another has stopped; report what has changed."""
+    from sloth.engine import resume
+    from sloth.state.memory import Memory
+
+    memory = Memory()
+    try:
+        stopped = resume.find_run(memory, name, site)
+        found, names = resume.read(memory, stopped, site, options)
+    finally:
+        memory.close()
+    for text in found.changes:
+        warn(f"warning: {text}")
+    known = {host.name for host in hosts}
+    left = tuple(host for host in hosts if host.name in names and host.name not in found.finished)
+    missing = [host for host in names if host not in known and host not in found.finished]
+    if missing:
+        warn(f"warning: {', '.join(missing)} of run {stopped.run} are left out: the inventory or --limit excludes them")
+    said = f"resuming run {stopped.run}: {count(len(left), 'host')} of {len(names)} left"
+    click.echo(said if left else f"run {stopped.run} has come to its end on all hosts: nothing is left", err=True)
+    return dataclasses.replace(options, resume=found), left
 
 
 async def _ask_step(task: str) -> Step:
@@ -223,6 +314,4 @@ def _confirm(found: Orphans) -> bool:
             click.echo(neutral(f"remove     {orphan.key}  {host}"), err=True)
     total = count(sum(len(orphans) for orphans in found.values()), "state")
     click.echo(f"Remove {total} that the site no longer names? [y/N]: ", nl=False, err=True)
-    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
-    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
-    return answer in ("y", "yes")
+    return _is_yes()

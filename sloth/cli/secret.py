@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.output import confirm, write_json
 from sloth.errors import StateError, UsageError
 from sloth.frozen import frozen
@@ -34,7 +34,7 @@ class VaultOptions:
         if self.site and self.vault:
             raise UsageError("give either --file or --vault")
         path = Path(self.vault) if self.vault else (Path(self.site).parent if self.site else Path()) / FILE
-        return Vault(path, parameters.keys(self.key_file, self.passphrase, create and not path.exists()))
+        return Vault(path, credentials.keys(self.key_file, self.passphrase, create and not path.exists()))
 
 
 _vault_options = parameters.collect(
@@ -205,5 +205,5 @@ def _edit_in(text: str, memory: Path) -> str:
 def rekey(new_key_file: str | None, new_passphrase: bool, where: VaultOptions) -> None:
     """Encrypt all secrets again, with a new key."""
     vault = where.open()
-    new = parameters.new_keys(new_key_file, new_passphrase, where.key_file, where.passphrase)
+    new = credentials.new_keys(new_key_file, new_passphrase, where.key_file, where.passphrase)
     click.echo(f"{vault.path} is encrypted with the key {vault.rekey(new)}", err=True)

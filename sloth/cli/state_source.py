@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.errors import SlothError, StateError, UsageError
@@ -54,7 +54,7 @@ def state_options(command: parameters.Command) -> parameters.Command:
     @parameters.PASSWORDS
     @functools.wraps(command)
     def with_source(agent: str, cached: bool, inventory: tuple[str, ...], output: str, **others: Any) -> Any:
-        passwords = parameters.passwords()
+        passwords = credentials.passwords()
         return command(source=Source(agent, cached, inventory, output == "json", passwords), **others)
 
     options: parameters.Command = with_source

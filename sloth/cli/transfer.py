@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.output import confirm, warn, write_json
 from sloth.cli.state_source import AGENT, Source
 from sloth.engine.query import Agent, Query, query_state
@@ -83,9 +83,9 @@ def export(
     The content that is kept for `rollback` stays on the hosts. The file is written as a whole or not at all: if one of
     several agents does not answer, there is no file.
     """
-    keys = parameters.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
+    keys = credentials.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
     agents = _agents(agent, inventory)
-    passwords = parameters.passwords()
+    passwords = credentials.passwords()
     # The key of the hashes of secrets is itself a secret, so a file that is not encrypted leaves it out.
     tables = [table for table in TABLES if keys is not None or table != "meta"]
     total = 0
@@ -133,13 +133,13 @@ def import_(
     """
     if way is None:
         raise UsageError("give --merge or --replace", hint="--check shows what either would do")
-    reader = Reader(Path(path), parameters.keys(key_file, passphrase))
+    reader = Reader(Path(path), credentials.keys(key_file, passphrase))
     counts = reader.verify()
     names = _targets(reader.header.agents, agent)
     agents = {name: _agents(target, inventory)[target] for name, target in names.items()}
     if way == "replace" and not check:
         confirm(f"Replace the state of {', '.join(names.values())} by that of {path}?", yes)
-    passwords = parameters.passwords()
+    passwords = credentials.passwords()
     loaded = asyncio.run(_import(reader, agents, way == "replace", check, passwords))
     if output == "json":
         document = {
@@ -202,7 +202,7 @@ async def _import(
 @parameters.PASSPHRASE
 def verify(path: str, output: str, key_file: str | None, passphrase: bool) -> None:
     """Read an export from end to end, and report whether it is complete and unaltered."""
-    reader = Reader(Path(path), parameters.keys(key_file, passphrase))
+    reader = Reader(Path(path), credentials.keys(key_file, passphrase))
     counts = reader.verify()
     header = reader.header
     if output == "json":
@@ -223,8 +223,8 @@ def rekey(
     path: str, new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool
 ) -> None:  # fmt: skip
     """Encrypt an export again, with a new key. One that was not encrypted is encrypted from then on."""
-    old = parameters.keys(key_file, passphrase)
-    key = rekey_file(Path(path), old, parameters.new_keys(new_key_file, new_passphrase, key_file, passphrase))
+    old = credentials.keys(key_file, passphrase)
+    key = rekey_file(Path(path), old, credentials.new_keys(new_key_file, new_passphrase, key_file, passphrase))
     click.echo(f"{path} is encrypted with the key {key}", err=True)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sloth.engine.assets import Shipper
     from sloth.engine.events import Event
     from sloth.engine.other_hosts import OtherHosts
+    from sloth.engine.plans.file import SavedPlan
+    from sloth.engine.plans.recorder import Recorder
     from sloth.engine.sessions import Sessions
     from sloth.payload.kernel.values import JsonObject
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 class RunContext:
     """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run.
 
-    tags: those of all tasks, of each host that has loaded the site.
+    tags: those of all tasks, of each host that has loaded the site; recorder: records a check as a plan; saved: the
+    plan that is applied instead of the site; refused: the hosts that it does not fit any more; complete: those
+    that have come to the end of their tasks and handlers.
     """
 
     run_id: str
@@ -51,6 +55,10 @@ class RunContext:
     tags: dict[str, frozenset[str]]
     others: OtherHosts
     stepping: Stepping
+    recorder: Recorder | None = None
+    saved: SavedPlan | None = None
+    refused: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
     turns: Turns = field(default_factory=Turns)
 
     @property
@@ -60,6 +68,8 @@ class RunContext:
 
     def plan(self, tasks: Iterable[Task]) -> list[Task]:
         """Return tasks in the order in which they run. Raises SiteError for a cycle in depends_on."""
+        if self.saved is not None:  # they are in this order, and depend on what other hosts do, too
+            return list(tasks)
         by_name = {task.name: task for task in tasks}
         try:
             return order(by_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,25 @@ def _load(directory: Path) -> Mapping[str, bytes]:
             if cls.name in taken or find(cls.name) is not cls:
                 raise SiteError(f"there is another call {cls.name}", hint="rename it", where=str(directory / path))
     return packed
+
+
+def unpack(sources: Mapping[str, bytes], directory: Path) -> Path:
+    """Write what load() has returned to an empty directory, so that load() can be given it; return the directory."""
+    prefix = "sloth/payload/modules/"
+    for path, source in sources.items():
+        parts = path.removeprefix(prefix).split("/")
+        if (
+            not path.startswith(prefix)
+            or len(parts) > 2
+            or not all(re.fullmatch(r"\w+(\.py)?", part) for part in parts)
+        ):
+            raise SiteError(f"{path} is not the path of a module")
+        if parts[1:] == ["__init__.py"] and source == _package(parts[0]):
+            continue  # it was added to make a package
+        target = directory.joinpath(*parts)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(source)
+    return directory
 
 
 def _package(namespace: str) -> bytes:

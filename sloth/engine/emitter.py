@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from sloth.engine.counts import Counts, Results
 from sloth.engine.events import FAILED, Event, HostFinished, Log
+from sloth.engine.resume import progress_of
 from sloth.engine.secrets import Secrets
 from sloth.playbook import LogLevel
+from sloth.state.run_records import Progress
 
 
 class Emitter:
@@ -20,18 +22,27 @@ class Emitter:
         failed: whether a host has failed, or an event could not be passed on.
     """
 
-    def __init__(self, secrets: Secrets, sink: Callable[[Event], None], check: bool) -> None:
+    def __init__(
+        self, secrets: Secrets, sink: Callable[[Event], None], check: bool, watch: Callable[[Event], None] | None = None
+    ) -> None:
+        """watch: is called for every event before it is redacted."""
         self._secrets = secrets
         self._sink = sink
+        self._watch = watch
         self._check = check
         self._is_broken = False
         self.counts = Counts()
         self.results = Results()
+        self.progress: list[Progress] = []
+        self.complete: set[str] = set()  # hosts that have come to the end of their tasks and handlers
         self.ended: set[str] = set()
         self.failed = False
+        self.refused: set[str] = set()  # hosts that a saved plan does not fit: that is no failure
 
     def emit(self, event: Event) -> None:
         """Redact, count and pass on one event. It does not raise: hosts must be brought to their ends."""
+        if self._watch is not None:
+            self._watch(event)
         for shown in self._secrets.events(event):
             self._count(shown)
             try:
@@ -53,7 +64,15 @@ class Emitter:
     def _count(self, event: Event) -> None:
         if isinstance(event, HostFinished):
             self.ended.add(event.host)
-            self.failed = self.failed or event.status is FAILED
+            self.failed = self.failed or (event.status is FAILED and event.host not in self.refused)
         self.counts.add(event)
         if not self._check:
             self.results.add(event)
+            step = progress_of(event, self.complete)
+            if step is not None:
+                self.progress.append(step)
+
+    def take_progress(self) -> list[Progress]:
+        """Return how far hosts have come since this was called last."""
+        taken, self.progress = self.progress, []
+        return taken

@@ -36,6 +36,7 @@ class SkipKind(Word):
     FATAL = "fatal"  # a task with any_errors_fatal failed
     STEP = "step"  # the user did not want it, with --step
     ONCE = "once"  # it runs once, and did on another host
+    DONE = "done"  # it ended in the run that is resumed, whose id stands for the task
 
 
 @frozen

@@ -38,6 +38,7 @@ class PostTasks:
         self.partial = False
         self.spared: set[str] = set()
         self._pending: set[str] = set()
+        self._reported: list[JsonObject] = []  # of what earlier runs have left
 
     # Handlers
 
@@ -52,7 +53,20 @@ class PostTasks:
             if ready.set_aside:
                 self._warn(f"the state file was damaged; it is kept as {ready.set_aside}, and what is there is adopted")
             self._pending.update(ready.handlers)
+            for report in ready.reverted:
+                self._report_earlier(report)
         return self._pending
+
+    def _report_earlier(self, report: JsonObject) -> None:
+        """Report, once, what the host has taken back by itself after an earlier run."""
+        if report["run"] == self._context.run_id or report in self._reported:
+            return
+        self._reported.append(report)
+        keys = ", ".join(str(row["key"]) for row in report["rows"])
+        what = f"took back what task {report['task']} of run {report['run']} had changed ({report['why']}): {keys}"
+        failed = [row for row in report["rows"] if row["status"] != RestoreStatus.DONE]
+        problems = [f"{row['key']}: {row['msg']}" for row in failed] + ([report["error"]] if report["error"] else [])
+        self._warn(f"the host {what}" + (f"; not taken back: {'; '.join(problems)}" if problems else ""))
 
     async def settle(self, names: Iterable[str]) -> None:
         """Let the hosts forget handlers that need no longer run. (After a check they must: it ran none.)"""
@@ -80,14 +94,21 @@ class PostTasks:
         """
         left = False
         for session in self._sessions.values():
-            for row in await session.query("rollback", {"run": self._context.run_id, "task": self.shown(task.name)}):
-                restored = self._restored(row)
-                left = left or restored.status is not RestoreStatus.DONE
-                result = rollback_result(restored, Reason.ROLLBACK)
-                self._context.emit(CallFinished(time.time(), self._host, task.name, result))
+            rows = await session.query("rollback", {"run": self._context.run_id, "task": self.shown(task.name)})
+            left = self.report_restored(task, rows, Reason.ROLLBACK) or left
         if not left:
             wanted = {self.shown(name) for name in notified} | self._pending
             await self.settle({self.shown(name) for name in task.notify} - wanted)
+        return left
+
+    def report_restored(self, task: Task, rows: Iterable[JsonObject], reason: Reason) -> bool:
+        """Report what became of taking changes back; return whether something could not be."""
+        left = False
+        for row in rows:
+            restored = self._restored(row)
+            left = left or restored.status is not RestoreStatus.DONE
+            result = rollback_result(restored, reason)
+            self._context.emit(CallFinished(time.time(), self._host, task.name, result))
         return left
 
     def _restored(self, row: JsonObject) -> Restored:

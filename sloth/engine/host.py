@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from sloth.engine.calls import Calls, Pending
-from sloth.engine.context import RunContext, lua_host
+from sloth.engine.context import RunContext
 from sloth.engine.defect import defect
 from sloth.engine.events import (
     CHANGED,
@@ -28,11 +28,12 @@ from sloth.engine.events import (
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
 from sloth.engine.patience import patiently
+from sloth.engine.programs import make_program
 from sloth.engine.tasks import Tasks
-from sloth.errors import ConnectionLost, HostError, SlothError, StateError, Unreachable
+from sloth.errors import ConnectionLost, HostError, SlothError, StalePlan, StateError, Unreachable
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
-from sloth.playbook import LogLevel, Program, Task
+from sloth.playbook import LogLevel, Task
 
 GRACE = 6.0  # seconds that a host has to end what it does when the run is interrupted
 END = 4.0  # seconds after that to release locks and close sessions
@@ -125,25 +126,34 @@ class HostRun:
         """Take note of what ended the host; the first error counts."""
         if self._error is None:
             self._status = UNREACHABLE if isinstance(error, Unreachable) else FAILED
+            if isinstance(error, StalePlan):
+                self._context.refused.add(self._host.name)
             self._error = str(error) if isinstance(error, SlothError) else defect(error)
 
     async def _work(self) -> None:
-        program = Program(
-            self._context.site,
-            host=lua_host(self._host),
-            groups=self._context.groups,
-            vars=self._interpreter.site_variables(),
-            modules=self._context.modules,
-            check=self._context.options.check,
-        )
+        program = make_program(self._context, self._host, self._interpreter.site_variables())
         try:
+            if self._context.saved is not None and not self._context.options.check:
+                from sloth.engine.plans.compare import look_again  # no other run needs it
+
+                self._post_tasks.partial = await look_again(self._context, self._host, self._interpreter, self._calls)
             await self._tasks.load(program)
             self._context.tags[self._host.name] = frozenset(tag for task in program.tasks for tag in task.tags)
             planned = self._from_start(self._context.plan(program.tasks))
             tasks = [task for task in planned if self._concerns(task)]
             self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
             await self._tasks.run_all(program, tasks)
+            if self._context.options.resume is not None and program.handlers:
+                for become in dict.fromkeys([None, *(task.become for task in tasks if task.notify)]):
+                    await self._interpreter.sessions.get(become)  # handlers may be owed to tasks that are not run again
             await self._tasks.run_handlers(program)
+            self._context.complete.add(self._host.name)
+            if self._context.saved is not None and self._context.options.check:
+                from sloth.engine.plans.compare import refuse_stale
+
+                await refuse_stale(self._context, self._host, self._interpreter.sessions.open)
+            if self._context.recorder is not None:
+                self._context.recorder.evaluated(self._host.name, self._post_tasks.partial)
             options = self._context.options
             if (
                 not self._interpreter.sessions.open

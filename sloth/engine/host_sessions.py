@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
 from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
@@ -29,7 +31,7 @@ class HostSessions:
 
         Raises HostError, and the CallError of an earlier call.
         """
-        account = self._account(become)
+        account = self.account(become)
         if account in self.open and self.open[account].end is not None:
             await self._calls.sync()
             await self.drop_ended()
@@ -53,6 +55,38 @@ class HostSessions:
             self.open[account] = session
         return self.open[account]
 
+    async def open_fresh(self, account: str) -> Session:
+        """Open a session over a connection of its own, beside those that there are. Raises HostError."""
+        opened: list[Session] = []
+        listener = Listener(
+            output=lambda number, stream, text: self._on_output(opened, number, stream, text),
+            fetch=lambda number: self._on_fetch(opened, number),
+        )
+        session = await self._context.sessions.open_fresh(self._host, account, listener)
+        opened.append(session)
+        try:
+            await session.ready
+        except BaseException:
+            await session.abort()
+            raise
+        return session
+
+    async def close_fresh(self) -> None:
+        """Close the connections of open_fresh()."""
+        await self._context.sessions.close_fresh(self._host)
+
+    @contextlib.contextmanager
+    def only(self, account: str, session: Session) -> Iterator[None]:
+        """Let calls as `account` use this session, and no other session be used, for a while."""
+        others = dict(self.open)
+        self.open.clear()
+        self.open[account] = session
+        try:
+            yield
+        finally:
+            self.open.clear()
+            self.open.update(others)
+
     async def drop_ended(self) -> None:
         """Forget sessions that could not start or broke; another is opened when one is needed."""
         for account, session in list(self.open.items()):
@@ -69,7 +103,7 @@ class HostSessions:
         await self._context.sessions.reconnect(self._host)
         self._calls.forget_lost()
 
-    def _account(self, become: bool | str | None) -> str:
+    def account(self, become: bool | str | None) -> str:
         """Return the account that a task runs as: "" is the one we log in as."""
         if become is None:
             return self._host.become or ""

@@ -70,6 +70,7 @@ class Work:
     notify: tuple[str, ...] = ()
     eager: bool = False  # a call waits for its answer
     handled: Handled = Handled.NONE  # what becomes of a call's failure
+    check: bool = False  # calls are only looked at, though the run is no check
 
 
 class Interpreter:
@@ -77,12 +78,13 @@ class Interpreter:
 
     def __init__(self, context: RunContext, host: Host, calls: Calls) -> None:
         self._context = context
-        self._host = host
-        self._calls = calls
+        self.host = self._host = host
+        self.calls = self._calls = calls
         self._facts: JsonObject | None = None
         self.work = Work(eager=context.options.eager)
         self.locks = Locks(context.shared)
         self.sessions = HostSessions(context, host, calls)
+        self.guarded: str | None = None  # the account whose changes must be confirmed; see confirm.py
         self.shipped: set[str] = set()  # hashes of contents that the host has got
         self._secrets: set[str] = set()  # what this host's program has read; no other host's
 
@@ -92,7 +94,7 @@ class Interpreter:
         request = begin()
         while not isinstance(request, (Done, Error)):
             try:
-                answer: object = await self._answer(request)
+                answer: object = await self.answer(request)
             except Unreachable:
                 raise
             except (CallError, StateError, UsageError, HostError) as error:
@@ -108,6 +110,10 @@ class Interpreter:
         """Return the class of a call, its arguments, those to send, and its assets. Raises CallError, StateError."""
         try:
             cls = find(request.name)
+            if self._context.saved is not None:
+                from sloth.engine.plans.invoke import prepare  # no other run needs it
+
+                return prepare(cls, request, self._secret)
             args = cls.check(request.args)
         except ArgumentError as error:
             raise CallError(error.message, hint=error.hint, where=request.where) from error
@@ -145,7 +151,8 @@ class Interpreter:
             error.host = self._host.name
         return error
 
-    async def _answer(self, request: Request) -> object:
+    async def answer(self, request: Request) -> object:
+        """Return the answer to a request. Raises SlothError, which Lua gets."""
         match request:
             case Invoke():
                 return await self._invoke(request)
@@ -219,6 +226,8 @@ class Interpreter:
             fetched = destination(request.directory, self._host.name, args)
             given["_local"] = await asyncio.to_thread(fetched.look)
         session = await self._session()
+        if self.guarded is not None and self.sessions.open.get(self.guarded) is not session:
+            raise CallError("in a task with `confirm` all calls are made as its own account", where=request.where)
         work = self.work
         secrets = self._context.secrets.found_in(args, assets)
         await session.send_secrets(self._secrets | secrets)
@@ -240,12 +249,15 @@ class Interpreter:
                 where=where,
                 notify=list(notify),
                 sensitive=sensitive,
+                check=work.check,
             ),
             assets,
             lambda asset: asset.sha256 not in known,
         )
         self.shipped.update(asset.sha256 for asset in assets if not asset.dir)
         number = self._calls.next_number()
+        if self._context.recorder is not None:
+            self._context.recorder.sent(self._host.name, number, request, given, assets, subject, reply)
         self._calls.add(
             Pending(
                 number,

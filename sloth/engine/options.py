@@ -11,6 +11,7 @@ from sloth.passwords import Passwords
 from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
+    from sloth.engine.resume import Resume
     from sloth.payload.kernel.values import Json
     from sloth.playbook import Task
 
@@ -29,6 +30,7 @@ class Options:
         adopt: whether the present state is recorded, and nothing changed.
         start_at: host -> the name of the first task that it runs; a host without one begins with its first.
         keys: of the vault beside the site.
+        resume: what need not run, since the run that is resumed has done it.
     """
 
     check: bool = False
@@ -44,6 +46,7 @@ class Options:
     start_at: Mapping[str, str] = field(default_factory=dict)
     keys: Keys = field(default_factory=Keys, repr=False)
     passwords: Passwords = Passwords()
+    resume: Resume | None = None
 
     def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
         """Return the tasks from that on with which `host` begins; none when it is not among them."""

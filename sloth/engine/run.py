@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
+from typing import TYPE_CHECKING
 
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
@@ -17,6 +17,7 @@ from sloth.engine.events import (
     CHANGED,
     FAILED,
     SKIPPED,
+    UNKNOWN,
     UNREACHABLE,
     Event,
     HostFinished,
@@ -27,25 +28,27 @@ from sloth.engine.host import GRACE, HostRun
 from sloth.engine.modules import module_names
 from sloth.engine.options import Options
 from sloth.engine.other_hosts import OtherHosts
-from sloth.engine.patience import patiently
 from sloth.engine.prune import Orphans, Pruning
+from sloth.engine.recording import Recording
 from sloth.engine.sealing import SecretSealer
 from sloth.engine.secrets import Secrets
-from sloth.engine.sessions import Purpose, Sessions, who
+from sloth.engine.sessions import Purpose, Sessions
 from sloth.engine.stepping import Ask, Stepping
-from sloth.errors import StateError
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.state.memory import Memory
-from sloth.state.run_records import RunCounts
 from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
+
+if TYPE_CHECKING:
+    from sloth.engine.plans.file import SavedPlan
+    from sloth.engine.plans.recorder import Recorder
 
 LONG = 1.0  # seconds after which a call is reported while it runs
 
 
 class Run:
-    """One run of one site over some hosts."""
+    """One run of one site over some hosts: `site`, `hosts`, `options`, and the `secrets` that it has read."""
 
     def __init__(
         self,
@@ -59,28 +62,32 @@ class Run:
         confirm: Callable[[Orphans], bool] | None = None,
         tasks: Sequence[str] = (),
         step: Ask | None = None,
+        recorder: Recorder | None = None,
+        plan: SavedPlan | None = None,
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
         While run() runs, memory and shared do not block.
         tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
+        recorder: records a check as a plan; plan: is applied instead of the site.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
-        self._options = options
-        self._site = site
+        self.options = options
+        self.site = site
         self._task_names = tuple(tasks)
-        self._hosts = tuple(hosts)
+        self.hosts = tuple(hosts)
         self._memory = memory
         self._slots = asyncio.Semaphore(options.forks)
         self._tasks: list[asyncio.Task[None]] = []
         self._active: dict[str, HostRun] = {}
         self._has_unknown_tag = False
-        self._secrets = Secrets(site.directories, options.keys)
+        self.secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
         shared = shared or Shared()
-        shared.sealer = SecretSealer(self._secrets, options.keys)
-        redact = self._secrets.redact
-        self._out = Emitter(self._secrets, emit, options.check)
+        shared.sealer = SecretSealer(self.secrets, options.keys)
+        redact = self.secrets.redact
+        self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
+        self._recording = Recording(memory, self.run_id, self._out)
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -100,13 +107,17 @@ class Run:
             pause=self._pause,
             barriers=Barriers(host.name for host in hosts),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
-            secrets=self._secrets,
+            secrets=self.secrets,
             shared=shared,
             shipper=Shipper(self._memory),
             sessions=Sessions(purpose, self._memory, hosts),
             tags={},
             stepping=Stepping(step),
             others=OtherHosts({host.name for host in hosts}),
+            recorder=recorder,
+            saved=plan,
+            refused=self._out.refused,
+            complete=self._out.complete,
         )
 
     # The course of the run
@@ -114,21 +125,21 @@ class Run:
     async def run(self) -> int:
         """Run everything and return the exit status (without `--exit-code`'s 3)."""
         begun = time.monotonic()
-        names = tuple(host.name for host in self._hosts)
-        check = self._options.check
-        self._out.emit(RunStarted(time.time(), self.run_id, self._site.title, check, names, self._task_names))
+        names = tuple(host.name for host in self.hosts)
+        check = self.options.check
+        self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names))
         self._memory.do_not_block()
         self._context.shared.do_not_block()
         if not check:
-            await self._begin()
-        self._context.shipper.warm_up(self._site)
-        self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self._hosts]
+            await self._recording.begin(self.site, self.options, self.hosts, self.is_interrupted)
+        self._context.shipper.warm_up(self.site)
+        self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
         if self.interrupted:
             asyncio.get_running_loop().call_soon(self._cancel)  # when each has begun, so that it reports its end
         watch = asyncio.create_task(self._watch())
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         watch.cancel()
-        for host, end in zip(self._hosts, ends, strict=True):
+        for host, end in zip(self.hosts, ends, strict=True):
             if not isinstance(end, Exception) and host.name in self._out.ended:
                 continue
             # Nobody foresaw this error, perhaps a reporter's: the exit status must not improve because of it.
@@ -141,41 +152,28 @@ class Run:
         await self._context.others.close()
         await self._context.sessions.close()
         await self._context.shipper.close()
-        for text in _unknown_tags(self._context.tags, self._hosts, self._options):
+        for text in _unknown_tags(self._context.tags, self.hosts, self.options):
             self._has_unknown_tag = True
             self._out.error("", text)
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
         if not check:
-            await self._record(seconds, summary)
+            await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         return self.exit_status()
 
-    async def _begin(self) -> None:
-        """Record that the run begins. Raises StateError."""
-        try:
-            begin = partial(self._memory.runs.begin, self.run_id, self._site.title, who(), len(self._hosts))
-            await patiently(begin, lambda: self.interrupted)
-        except StateError:
-            if not self.interrupted:
-                raise
-
-    async def _record(self, seconds: float, counts: RunCounts) -> None:
-        """Record how the run ended; that this cannot be done is a warning."""
-        runs, status, rows = self._memory.runs, self.exit_status(), self._out.results.rows
-        end = partial(runs.end, self.run_id, counts=counts, seconds=seconds, status=status, results=rows)
-        try:
-            await patiently(end, lambda: self.interrupted)
-        except StateError as error:
-            text = f"the controller cannot record how this run ended: {error}"
-            self._out.warn(text)
+    @property
+    def has_unknown(self) -> bool:
+        """Whether a check could not know what something would do."""
+        return self._out.counts[UNKNOWN.value] > 0
 
     async def _watch(self) -> None:
-        """Report the calls that take long."""
+        """Report the calls that take long, and record how far hosts have come: this process may be killed."""
         while True:
             await asyncio.sleep(LONG)
             for run in list(self._active.values()):
                 run.report_long_call()
+            self._recording.keep()
 
     async def _run_host(self, host: Host) -> None:
         try:
@@ -206,14 +204,20 @@ class Run:
         for task in self._tasks:
             task.cancel()
 
+    def is_interrupted(self) -> bool:
+        """Return whether the run was interrupted."""
+        return self.interrupted
+
     def exit_status(self) -> int:
-        """Return the contract's exit status: 130, 1, 4, 2 or 0."""
+        """Return the contract's exit status: 130, 1, 4, 3, 2 or 0."""
         if self.interrupted:
             return 130
         if self._out.failed:
             return 1
         if self._out.counts[UNREACHABLE.value]:
             return 4
+        if self._out.refused:
+            return 3
         return 2 if self._has_unknown_tag else 0
 
     @property

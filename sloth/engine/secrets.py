@@ -78,6 +78,11 @@ class Secrets:
             return set()
         return {secret for secret in self._values.values() if Redactor([secret]).contains(value)}
 
+    @property
+    def named(self) -> dict[tuple[Path, str], str]:
+        """The secrets that were read by their names, by directory and name."""
+        return {key: value for key, value in self._values.items() if key[0] != Path()}
+
     # What a call holds
 
     def found_in(self, args: Arguments, assets: Sequence[Asset]) -> set[str]:

@@ -72,6 +72,7 @@ class Sessions:
         self._lost_links: dict[str, int] = {}
         self._printed: dict[str, asyncio.Task[str]] = {}  # by become_password_command
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
+        self._fresh: dict[str, list[Connection]] = {}  # see open_fresh()
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
             v=VERSION,
@@ -104,6 +105,17 @@ class Sessions:
             connection = await self._connect(host)
             self._further.setdefault(host.name, []).append(connection)
             return await self._start(connection, host, account, listener)
+
+    async def open_fresh(self, host: Host, account: str, listener: Listener) -> Session:
+        """Start a payload over a new connection of its own. Raises HostError."""
+        connection = await self._connect(host)
+        self._fresh.setdefault(host.name, []).append(connection)
+        return await self._start(connection, host, account, listener)
+
+    async def close_fresh(self, host: Host) -> None:
+        """Close the connections of open_fresh()."""
+        for connection in self._fresh.pop(host.name, ()):
+            await connection.close()
 
     async def _start(self, connection: Connection, host: Host, account: str, listener: Listener) -> Session:
         """Start a payload over a connection. Raises HostError."""
@@ -159,6 +171,7 @@ class Sessions:
 
     async def disconnect(self, host: Host) -> None:
         """Close the connections to `host`, if there are any."""
+        await self.close_fresh(host)
         for connection in self._further.pop(host.name, ()):
             await connection.close()
         task = self._connections.pop(host.name, None)

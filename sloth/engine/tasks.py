@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from sloth.engine.calls import Calls, UnknownResult
 from sloth.engine.context import RunContext
@@ -18,7 +19,6 @@ from sloth.engine.events import (
     UNKNOWN,
     Handled,
     HostPhase,
-    Log,
     Phase,
     PhaseKind,
     Skip,
@@ -28,11 +28,13 @@ from sloth.engine.events import (
 )
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import SITE, Interpreter, Work
+from sloth.engine.task_functions import TaskFunctions, failure_of
 from sloth.errors import AuthError, CallError, HostKeyError, SiteError, SlothError, Unreachable
 from sloth.payload.kernel.status import Status
-from sloth.playbook import Done, Error, Hook, LogLevel, OnFailure, Program, Request, Task
+from sloth.playbook import Done, Error, Hook, OnFailure, Program, Task
 
-GRACE = 4.0  # seconds that a cancelled call has to answer: the payload kills a command after 3
+if TYPE_CHECKING:
+    from sloth.engine.confirm import Confirmation
 
 
 class Stop(Exception):
@@ -53,9 +55,17 @@ class Tasks:
         self._interpreter = interpreter
         self._calls = calls
         self._post_tasks = post_tasks
+        self._functions = TaskFunctions(context, host, interpreter, calls)
         self.statuses: list[Status] = []
         self.first_error: str | None = None
         self.notified: set[str] = set()
+        self._early: set[str] = set()  # handlers that have run at the end of the present task
+
+    @cached_property
+    def _confirmation(self) -> Confirmation:
+        from sloth.engine.confirm import Confirmation  # most sites have no task with `confirm`
+
+        return Confirmation(self._context, self._interpreter, self._post_tasks)
 
     async def load(self, program: Program) -> None:
         """Load the site; module calls outside of any task are a task of their own. Raises SlothError."""
@@ -93,6 +103,11 @@ class Tasks:
 
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
+        resume = self._context.options.resume
+        if resume is not None and resume.is_done(self._host, self._post_tasks.shown(task.name), task.run_once):
+            self._skip(task, Skip(SkipKind.DONE, resume.run))
+            self._context.barriers.passed(self._host, task, failed=False)
+            return
         skip = await self._context.enter(self._host, task)
         failed = skip is None or skip.is_failure  # a host that is lost in a task has not done it
         try:
@@ -125,6 +140,8 @@ class Tasks:
         self._interpreter.work = Work(task.name, task.become, task.notify, eager)
         self._context.emit(TaskStarted(time.time(), self._host, task.name, task.handler))
         changed = False
+        options = self._context.options
+        must_confirm = task.confirm is not None and not (options.check or options.adopt)
         attempt = 1
         is_wanted = Hook.WHEN not in task.hooks
         for attempt in range(1, task.retries + 2):
@@ -143,22 +160,46 @@ class Tasks:
                         self._skip(task, Skip(SkipKind.WHEN))
                         return True
                     if isinstance(end, Error):
-                        return self._finish(task, begun, await self._failure_of(end))
+                        return self._finish(task, begun, await failure_of(self._calls, end))
                     is_wanted = True
-                error = await self._body(program, task)
+                refusal = await self._confirmation.arm(program, task, self.notified) if must_confirm else None
+                if refusal is not None:
+                    return self._finish(task, begun, refusal)
+                error = await self._functions.body(program, task)
             except Unreachable as lost:
+                if must_confirm and self._confirmation.is_armed:
+                    return self._finish(task, begun, await self._confirmation.recover(task, str(lost)))
                 error = await self._reconnect(lost, attempt <= task.retries)
             await self._interpreter.sessions.drop_ended()
             changed = changed or self._calls.counts[CHANGED] > 0
             if error is None or isinstance(error, UnknownResult):
                 break
-        error = await self._follow(program, task, error)
+        if must_confirm:
+            early = partial(self._run_early, program, task)
+            error = await self._confirmation.conclude(program, task, error, changed, early)
+            changed = changed and error is None
+            self._calls.begin_attempt()
+        error = await self._functions.follow(program, task, error)
         changed = changed or self._calls.counts[CHANGED] > 0
         await self._interpreter.locks.release_all()
         failed = error is not None and not isinstance(error, UnknownResult)
-        if failed and task.on_failure is OnFailure.ROLLBACK and not self._context.options.check:
+        if failed and task.on_failure is OnFailure.ROLLBACK and not must_confirm and not self._context.options.check:
             changed = await self._post_tasks.take_back(task, self.notified)
         return self._finish(task, begun, error, changed, attempt - 1)
+
+    async def _run_early(self, program: Program, task: Task) -> SlothError | None:
+        """Run the handlers of a task at its end, and not at that of the run; return what they failed of."""
+        work = self._interpreter.work
+        try:
+            for handler in program.handlers:
+                if handler.name in task.notify:
+                    if not await self._attempt(program, handler):
+                        return CallError(f"its handler {handler.name} has failed", where=task.where)
+                    await self._post_tasks.settle([handler.name])
+                    self._early.add(handler.name)
+        finally:
+            self._interpreter.work = work
+        return None
 
     async def _reconnect(self, lost: Unreachable, may_retry: bool) -> SlothError:
         """Prepare another attempt after the host was lost; return why. Raises it when there must be none."""
@@ -167,55 +208,6 @@ class Tasks:
         self._post_tasks.partial = True  # the new session does not know what the old one has seen of the site
         await self._interpreter.sessions.disconnect()
         return lost
-
-    async def _body(self, program: Program, task: Task) -> SlothError | None:
-        """Run the task's function once; return what ended it, None when it came to its end and `until` holds."""
-        error = await self._bounded(program, task, partial(program.start, task))
-        if error is not None or Hook.UNTIL not in task.hooks:
-            return error
-        end = await self._interpreter.drive(program, partial(program.start_hook, task, Hook.UNTIL))
-        error = await self._failure_of(end)
-        if error is not None or not isinstance(end, Done) or end.value:
-            return error
-        if self._context.options.check:  # what it waits for may come of what the check did not do
-            return UnknownResult("a check does not wait for `until`", where=task.where, host=self._host)
-        return CallError(f"`until` of task {task.name} does not hold", where=task.where, host=self._host)
-
-    async def _follow(self, program: Program, task: Task, error: SlothError | None) -> SlothError | None:
-        """Run what the task has for its failure and for its end; return what it failed of, the first error."""
-        if Hook.ON_FAILURE in task.hooks and error is not None and not isinstance(error, UnknownResult):
-            second = await self._bounded(program, task, partial(program.start_hook, task, Hook.ON_FAILURE, str(error)))
-            if second is not None:
-                text = f"{Hook.ON_FAILURE} failed, too: {second}"
-                self._context.emit(Log(time.time(), self._host, task.name, LogLevel.ERROR, text))
-        if Hook.ALWAYS in task.hooks:
-            end = await self._bounded(program, task, partial(program.start_hook, task, Hook.ALWAYS))
-            error = error or end
-        return error
-
-    async def _bounded(self, program: Program, task: Task, begin: Callable[[], Request]) -> SlothError | None:
-        """Run a function of the task within its timeout; return what ended it, None when it came to its end."""
-        limit = asyncio.timeout(task.timeout)
-        try:
-            async with limit:
-                return await self._failure_of(await self._interpreter.drive(program, begin))
-        except TimeoutError:
-            if not limit.expired():
-                raise  # it is the system's own error
-            text = f"task {task.name} did not end within {task.timeout:g} seconds"
-            busy = self._calls.current
-            failure = await self._calls.cancel(GRACE, text)
-            doing = f" in {busy.title} ({busy.where})" if busy else ""
-            return failure or CallError(text + doing, where=task.where)
-
-    async def _failure_of(self, end: Done | Error) -> SlothError | None:
-        """Return what a task failed of: the first call that failed comes before whatever Lua raised later."""
-        failure = await self._calls.settled()
-        if failure is not None:
-            return failure
-        if isinstance(end, Error):
-            return end.cause or CallError(end.message, where=end.where, hint=end.hint, detail=end.traceback)
-        return None
 
     def _finish(
         self, task: Task, begun: float, error: SlothError | None, changed: bool = False, retried: int = 0
@@ -238,4 +230,7 @@ class Tasks:
             self.first_error = self.first_error or text
         if changed:
             self.notified.update(task.notify)
+            self.notified -= self._early
+        if not task.handler:
+            self._early.clear()
         return status is not FAILED

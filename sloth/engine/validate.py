@@ -11,6 +11,7 @@ from sloth.engine.barriers import order
 from sloth.engine.context import lua_host
 from sloth.engine.modules import fact_names, module_names
 from sloth.engine.options import Options
+from sloth.engine.planned_handlers import ELSEWHERE, NOT_CONFIRMED, cannot_be_taken_back
 from sloth.engine.scan import Problem, literal_sources, scan
 from sloth.errors import CallError, SiteError, SlothError, UsageError
 from sloth.frozen import frozen
@@ -202,20 +203,24 @@ def _load(
                 yield _problem(end)
             return
         yield from _declared(site, inventory, program.tasks)
-        if tasks:
-            yield from _walk_tasks(program, walk, inventory, host)
+        # What must not be in a task with `confirm` is reported before a run, too.
+        yield from _walk_tasks(program, walk, inventory, host, only_confirmed=not tasks)
     finally:
         program.close()
 
 
-def _walk_tasks(program: Program, walk: _Walk, inventory: Inventory, host: Host) -> Iterator[Problem]:
+def _walk_tasks(
+    program: Program, walk: _Walk, inventory: Inventory, host: Host, only_confirmed: bool
+) -> Iterator[Problem]:
     """Walk through the tasks that the host will run, in their order, and the handlers."""
+    if only_confirmed and all(task.confirm is None for task in program.tasks):
+        return
     try:
         tasks = order({task.name: task for task in program.tasks})
     except ValueError:
         return  # _declared() reports the cycle
     for task in (*tasks, *program.handlers):
-        if not _runs_on(task, inventory, host):
+        if not _runs_on(task, inventory, host) or (only_confirmed and task.confirm is None):
             continue
         if Hook.WHEN in task.hooks:
             end: Done | Error = walk.through(program.start_hook(task, Hook.WHEN))
@@ -224,7 +229,9 @@ def _walk_tasks(program: Program, walk: _Walk, inventory: Inventory, host: Host)
         # Whether these run, and whether it matters, is not known.
         is_certain = not (task.ignore_errors or task.run_once or "never" in task.tags or task.retries)
         walk.problems.clear()
+        walk.must_confirm = task.confirm is not None
         end = walk.through(program.start(task))
+        walk.must_confirm = False
         if is_certain:
             yield from walk.problems
             if isinstance(end, Error) and not walk.guessed:
@@ -260,12 +267,14 @@ class _Walk:
     """Drives a program with invented answers.
 
     guessed: whether any was invented so far. What follows may be the answer's fault, so it proves nothing; later tasks
-    may read what earlier ones have made of it. problems: wrong arguments, and missing files.
+    may read what earlier ones have made of it. problems: wrong arguments, and missing files. must_confirm: the task has
+    `confirm`, so it must not do what cannot be taken back.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self.guessed = False
+        self.must_confirm = False
         self.problems: list[Problem] = []
 
     def through(self, request: Request) -> Done | Error:
@@ -288,7 +297,10 @@ class _Walk:
 
     def _invoke(self, request: Invoke) -> object:
         try:
-            find(request.name).check(request.args)
+            cls = find(request.name)
+            args = cls.check(request.args)
+            if self.must_confirm and cannot_be_taken_back(cls, args):
+                self.problems.append(Problem(request.where, f"{request.name}: {NOT_CONFIRMED}", ELSEWHERE))
         except ArgumentError as error:
             if request.protected:
                 return Raise(CallError(error.message, hint=error.hint, where=request.where))

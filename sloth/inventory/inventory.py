@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sloth.inventory import patterns
 from sloth.inventory.loader import load
 from sloth.inventory.model import ConnectionType, Group, Host
 from sloth.inventory.resolve import Evaluate, Hosts
+from sloth.inventory.settings import Deferred
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 
 class Inventory:
@@ -58,6 +63,20 @@ class Inventory:
     def contains(self, pattern: str | Sequence[str], host: Host, where: str = "") -> bool:
         """Return whether `pattern` selects `host`."""
         return host.name in self._selected(pattern if isinstance(pattern, str) else tuple(pattern), where)
+
+    def explain(self, host: str, variable: str, setting: str) -> list[tuple[Json, str]]:
+        """Return each value that is set for a variable or a setting of a host, and its origin, the last one first."""
+        if not isinstance(self.hosts, Hosts):
+            return []
+        found: list[tuple[Json, str]] = []
+        for layer in self.hosts.layers(host):
+            if variable in layer.vars:
+                found.append((layer.vars[variable], layer.origins.get(f"vars.{variable}", "")))
+            elif setting not in ("vars", "origins") and getattr(layer, setting, None) is not None:
+                value = getattr(layer, setting)
+                value = value.value if isinstance(value, Deferred) else value
+                found.append((list(value) if isinstance(value, tuple) else value, layer.origins.get(setting, "")))
+        return found[::-1]
 
     def _select(self, pattern: str | tuple[str, ...], where: str) -> frozenset[str]:
         return patterns.select(pattern, self.hosts, self._members, where, self._tagged)

@@ -164,7 +164,7 @@ class Hosts(Mapping[str, Host]):
 
         variables = {**merged.vars, **magic(name, groups)}
         changes: dict[str, Any] = dict.fromkeys(deferred)
-        for one in dict.fromkeys(deferred.values()):
+        for one in {id(each): each for each in deferred.values()}.values():
             if self._evaluate is None:
                 raise InventoryError(f"{one.variable} is a template, which nothing evaluates", where=one.value.where)
             try:

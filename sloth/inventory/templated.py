@@ -8,7 +8,9 @@ from sloth.errors import InventoryError
 from sloth.frozen import frozen
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json
+    from collections.abc import Mapping
+
+    from sloth.payload.kernel.values import Json, JsonObject
 
 _MARKS = ("{{", "{%", "{#")
 VAULT = "$ANSIBLE_VAULT;"
@@ -70,6 +72,12 @@ def _copy(value: Json, found: list[bool]) -> Json:
     if isinstance(value, Encrypted) or (isinstance(value, str) and is_template(value)):
         found.append(True)
     return value
+
+
+def divide(variables: Mapping[str, Json]) -> tuple[JsonObject, list[str]]:
+    """Return the variables that are plain data, and the names of the others."""
+    others = [name for name, value in variables.items() if isinstance(value, (Templated, Encrypted))]
+    return {name: value for name, value in variables.items() if name not in others}, others
 
 
 def written(value: Json) -> Json:

@@ -29,6 +29,7 @@ class Hook(StrEnum):
     UNTIL = "until"  # whether what `run` returned is what was waited for
     ON_FAILURE = "on_failure"  # called with the error when the task has failed
     ALWAYS = "always"  # called at the end, whatever it was
+    CONFIRM_CHECK = "confirm_check"  # must pass over a new connection before the task's changes are confirmed
 
 
 @frozen
@@ -60,6 +61,7 @@ class Task:
         become: an account; True for that of the host or else root, False for that of the login, None for the host's
             own setting.
         hooks: those of its functions that it has; a `when` that is no function is one, too.
+        confirm: seconds within which a new connection must confirm its changes; None: they need no confirmation.
         listen: other names that notify a handler.
     """
 
@@ -82,6 +84,7 @@ class Task:
     run_once: bool = False
     ignore_errors: bool = False
     on_failure: OnFailure | None = None
+    confirm: float | None = None
     listen: tuple[str, ...] = ()
     hooks: frozenset[Hook] = frozenset()
 
@@ -136,6 +139,11 @@ def _on_failure(value: Json) -> OnFailure | None:
     return OnFailure.ROLLBACK if value == OnFailure.ROLLBACK.value else None
 
 
+def _confirm(value: Json) -> float | None:
+    seconds = _seconds(value)
+    return seconds if seconds is not None and 5 <= seconds <= 3600 else None
+
+
 # Option -> its check, and the end of "OPTION must be ...".
 _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "hosts": (_names, "a host pattern or a list of them"),
@@ -153,6 +161,7 @@ _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "run_once": (_bool, "true or false"),
     "ignore_errors": (_bool, "true or false"),
     "on_failure": (_on_failure, '"rollback" or a function'),
+    "confirm": (_confirm, "a number of seconds from 5 to 3600"),
     "listen": (_names, "a name or a list of them"),
 }
 _HANDLER_OPTIONS = ("name", "run", "become", "timeout", "retries", "delay", "ignore_errors", "listen")
@@ -188,7 +197,7 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     for option in functions:
         if option != "run" and option not in hooks:
             raise SiteError(f"{what} {name}: {option} must not be a function", where=where)
-    for hook in (Hook.UNTIL, Hook.ALWAYS):
+    for hook in (Hook.UNTIL, Hook.ALWAYS, Hook.CONFIRM_CHECK):
         if hook in options:
             raise SiteError(f"{what} {name}: {hook} must be a function", where=where)
     values: dict[str, Any] = {}  # attributes of Task; each was checked by its entry of _OPTIONS
@@ -200,6 +209,8 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     for (one, other), reason in _CONTRADICTIONS.items():
         if values.get(one) and other in values and values[other] is not False:
             raise SiteError(f"{what} {name}: {one} and {other} contradict each other: {reason}", where=where)
+    if Hook.CONFIRM_CHECK in hooks and "confirm" not in values:
+        raise SiteError(f"{what} {name}: {Hook.CONFIRM_CHECK} needs confirm = SECONDS", where=where)
     if Hook.WHEN in options:
         hooks.add(Hook.WHEN)
     if Hook.UNTIL in hooks:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
-from sloth.inventory.templated import Encrypted, Templated
+from sloth.inventory.templated import divide
 from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified
 from sloth.playbook.includes import Includes
 from sloth.playbook.requests import (
@@ -105,13 +105,13 @@ class Program:
         self._limits = limits or Limits()
         self._runtime = new_runtime(self._limits.memory)
         instructions = self._limits.instructions
-        lazy = [name for name, value in vars.items() if isinstance(value, (Templated, Encrypted))]
+        plain, lazy = divide(vars)
         period = min(1000, instructions)
         config = {
             "host": host,
             "host_names": dict.fromkeys(host, True),
             "groups": groups,
-            "vars": {name: value for name, value in vars.items() if name not in lazy},
+            "vars": plain,
             "lazy": dict.fromkeys(lazy, True),
             "check": check,
             "modules": {namespace: dict.fromkeys(verbs, True) for namespace, verbs in modules.items()},
@@ -149,7 +149,7 @@ class Program:
 
         argument: what it is called with, but for `until`, which gets what `run` has returned last.
         """
-        self._root = self._roots[task.index - 1]
+        self._task, self._root = task, self._roots[task.index - 1]
         return self._begin(b"hook", task.index, to_bytes(hook), to_bytes(argument))
 
     def resume(self, answer: object) -> Request:
@@ -230,8 +230,7 @@ class Program:
             case b"sleep":
                 return Sleep(float(rest[0]), to_text(rest[1]))
             case b"variable":
-                position = to_text(rest[1])
-                return Variable(to_text(rest[0]), position, self._directory(position))
+                return Variable(to_text(rest[0]), to_text(rest[1]), self._directory(to_text(rest[1])))
             case b"hostvars":
                 return HostVars(to_text(rest[0]), to_text(rest[1]))
             case b"hostfacts":

@@ -22,6 +22,7 @@ class Site:
         adhoc: made from one call of the command line. It owns what it creates, but does not describe the rest of a
             host: what it does not mention is not to be removed.
         more: further files, which are loaded after this one, into the same Lua runtime: together they are one site.
+        remembered: its identity, where its files are elsewhere: of the site of a saved plan.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Site:
     directory: Path
     adhoc: bool = False
     more: tuple[Site, ...] = ()
+    remembered: str = ""
 
     @classmethod
     def read(cls, *paths: str) -> Site:
@@ -74,6 +76,8 @@ class Site:
 
         So a site of several files is one of its own: what it owns is not pruned by a run of one of the files.
         """
+        if self.remembered:
+            return self.remembered
         return " + ".join(sorted(file._own_identity for file in self.files))
 
     @property

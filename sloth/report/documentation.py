@@ -253,6 +253,8 @@ _GLOBALS = """
 ---@field run_once? boolean on one host only
 ---@field ignore_errors? boolean
 ---@field on_failure? "rollback"|fun(why: string) what is done when it has failed
+---@field confirm? number seconds: the host takes the changes back unless a new connection confirms them in time
+---@field confirm_check? fun() must pass, over that connection, too
 ---@field always? fun() what is done at its end, whatever it was
 
 ---@param options sloth.Task

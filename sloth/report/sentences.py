@@ -33,6 +33,8 @@ def skip_sentence(skip: Skip) -> str:
             return "not wanted"
         case SkipKind.ONCE:
             return "runs once, and did on another host"
+        case SkipKind.DONE:
+            return f"done in run {skip.task}"
     return "when"
 
 

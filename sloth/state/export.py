@@ -30,11 +30,28 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "Counts", "Header", "Reader", "Writer", "pages", "rekey", "writing"]
 
-MAGIC = "SLOTH-STATE"
-VERSION = 1
 LINE_LIMIT = 64 * 1024 * 1024  # bytes; no frame that we write is longer
 Counts = dict[str, dict[str, int]]  # agent -> table -> number of rows
 _PLAIN, _FERNET = "none", "fernet"
+
+
+@frozen
+class Format:
+    """A kind of file that is made like this.
+
+    Attributes:
+        magic: the word that it begins with.
+        version: the newest that is supported.
+        what, create: what it is and how it is made, for errors.
+    """
+
+    magic: str
+    version: int
+    what: str
+    create: str
+
+
+STATE = Format("SLOTH-STATE", 1, "an export of a state", "sloth-runner state export creates one")
 
 
 @frozen
@@ -94,7 +111,7 @@ class Header:
 class Writer:
     """Writes frames of rows; see writing()."""
 
-    def __init__(self, file: IO[bytes], header: Header, ring: Keyring | None) -> None:
+    def __init__(self, file: IO[bytes], header: Header, ring: Keyring | None, format: Format = STATE) -> None:
         self._file = file
         self._ring = ring
         self._id = header.file
@@ -102,23 +119,24 @@ class Writer:
         self._digest = hashlib.sha256()
         self._counts: Counts = {}
         text = json.dumps(header.plain(), sort_keys=True).encode("ascii")
-        file.write(f"{MAGIC} {VERSION}\n".encode("ascii") + text + b"\n")
-        self._frame({"header": hashlib.sha256(text).hexdigest()})
+        file.write(f"{format.magic} {format.version}\n".encode("ascii") + text + b"\n")
+        self.frame({"header": hashlib.sha256(text).hexdigest()})
 
     def rows(self, agent: str, table: str, rows: Rows) -> None:
         """Write rows of a table of an agent's state."""
         for page in pages(rows):
-            self._frame({"agent": agent, "table": table, "rows": page})
+            self.frame({"agent": agent, "table": table, "rows": page})
         _count(self._counts, agent, table, len(rows))
 
     def finish(self) -> None:
         """Write the last frame."""
-        self._frame({"end": True, "counts": self._counts, "digest": self._digest.hexdigest()})
+        self.frame({"end": True, "counts": self._counts, "digest": self._digest.hexdigest()})
 
-    def _frame(self, content: JsonObject) -> None:
+    def frame(self, content: JsonObject) -> None:
+        """Write one frame; rows() writes those of a state."""
         data = json.dumps({"file": self._id, "number": self._number, **content}, ensure_ascii=True).encode("ascii")
         if len(data) > LINE_LIMIT // 2:  # encryption makes it longer
-            raise StateError(f"a row of the state is too large for an export: {len(data)} bytes")
+            raise StateError(f"a part of it is too large for such a file: {len(data)} bytes")
         self._number += 1
         self._digest.update(data)
         if self._ring is not None:
@@ -129,7 +147,12 @@ class Writer:
 
 @contextlib.contextmanager
 def writing(
-    path: Path, agents: list[str], keys: Keys | None, about: Mapping[str, str], created: int | None = None
+    path: Path,
+    agents: list[str],
+    keys: Keys | None,
+    about: Mapping[str, str],
+    created: int | None = None,
+    format: Format = STATE,
 ) -> Iterator[Writer]:
     """Open a Writer for `path`, which appears when the block ends without an exception. Raises StateError.
 
@@ -145,7 +168,7 @@ def writing(
         about=about,
     )
     with replacing(path) as file:
-        writer = Writer(file, header, ring)
+        writer = Writer(file, header, ring, format)
         yield writer
         writer.finish()
 
@@ -158,12 +181,13 @@ class Reader:
         header: its header.
     """
 
-    def __init__(self, path: Path, keys: Keys, allow_plain: bool = False) -> None:
-        """Read the header. Raises StateError: not found, not an export, a newer format, or a wrong key.
+    def __init__(self, path: Path, keys: Keys, allow_plain: bool = False, format: Format = STATE) -> None:
+        """Read the header. Raises StateError: not found, not such a file, a newer format, or a wrong key.
 
         allow_plain: accept a file that is not encrypted even when an option names a key.
         """
         self.path = path
+        self._format = format
         self._line = 0
         with self._open() as file:
             self._text = self._read_head(file)
@@ -190,7 +214,7 @@ class Reader:
             while True:
                 line = self._next(file)
                 if not line:
-                    raise Damaged(f"{self.path} is cut off after line {self._line - 1}", hint="export it again")
+                    raise Damaged(f"{self.path} is cut off after line {self._line - 1}", hint="make it again")
                 data, frame = self._read_frame(line, number)
                 if number == 0 and frame.get("header") != hashlib.sha256(self._text).hexdigest():
                     raise Damaged(f"{self.path}: the header (line 2) was altered")
@@ -223,18 +247,19 @@ class Reader:
         line = file.readline(LINE_LIMIT)
         self._line += 1
         if line and not line.endswith(b"\n"):
-            raise Damaged(f"{self.path} is cut off in line {self._line}", hint="export it again")
+            raise Damaged(f"{self.path} is cut off in line {self._line}", hint="make it again")
         return line[:-1]
 
     def _read_head(self, file: IO[bytes]) -> bytes:
         """Check the magic word and version, and return the line of the header."""
         magic, _, version = file.readline(100).decode("ascii", "replace").strip().partition(" ")
         self._line = 1
-        if magic != MAGIC or not version.isdigit() or int(version) < 1:
-            raise StateError(f"{self.path} is not an export of a state", hint="sloth-runner state export creates one")
-        if int(version) > VERSION:
+        known = self._format
+        if magic != known.magic or not version.isdigit() or int(version) < 1:
+            raise StateError(f"{self.path} is not {known.what}", hint=known.create)
+        if int(version) > known.version:
             raise StateError(
-                f"{self.path} has format {version}, but this sloth-runner supports formats up to {VERSION}",
+                f"{self.path} has format {version}, but this sloth-runner supports formats up to {known.version}",
                 hint="upgrade sloth-runner",
             )
         return self._next(file)

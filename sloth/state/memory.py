@@ -47,6 +47,12 @@ MIGRATIONS = (
         f"ALTER TABLE runs ADD COLUMN {name} INTEGER"
         for name in ("unchanged", "skipped", "unknown", "unreachable", "ignored", "rescued", "retried")
     ),
+    (
+        # What `run --resume` needs: what the run was of, and how far each host has come.
+        "ALTER TABLE runs ADD COLUMN given TEXT",
+        "CREATE TABLE run_progress (run TEXT NOT NULL, host TEXT NOT NULL, task TEXT NOT NULL, status TEXT NOT NULL,"
+        " PRIMARY KEY (run, host, task))",
+    ),
 )
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 

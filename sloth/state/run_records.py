@@ -92,6 +92,7 @@ class RunRecord:
     retried: int | None = None
 
 
+Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py
 _COUNTS = [field.name for field in fields(RunCounts)]
 _RESULT = ",".join(field.name for field in fields(RunResult))
 _RECORD = ",".join(field.name for field in fields(RunRecord))
@@ -107,10 +108,28 @@ class RunRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, run: str, site: str, who: str, hosts: int) -> None:
-        """Record that a run has begun."""
-        values = (run, site, who, hosts, time.time())
-        self._database.execute("INSERT INTO runs (run, site, who, hosts, started) VALUES (?, ?, ?, ?, ?)", values)
+    def begin(self, run: str, site: str, who: str, hosts: int, given: str | None = None) -> None:
+        """Record that a run has begun; given: JSON of what it is of, for `run --resume` (see engine/resume.py)."""
+        values = (run, site, who, hosts, time.time(), given)
+        self._database.execute(
+            "INSERT INTO runs (run, site, who, hosts, started, given) VALUES (?, ?, ?, ?, ?, ?)", values
+        )
+
+    def add_progress(self, run: str, rows: Sequence[Progress]) -> None:
+        """Record how far hosts have come."""
+        values = [(run, *map(_storable, row)) for row in rows]
+        with Transaction(self._database):
+            self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", values)
+
+    def progress(self, run: str) -> list[Progress]:
+        """Return how far each host of a run has come."""
+        found = self._database.execute("SELECT host, task, status FROM run_progress WHERE run=? ORDER BY rowid", (run,))
+        return [(host, task, status) for host, task, status in found]
+
+    def given(self, run: str) -> str | None:
+        """Return what begin() was given for a run."""
+        row = self._database.execute("SELECT given FROM runs WHERE run=?", (run,)).fetchone()
+        return row[0] if row else None
 
     def end(
         self,
@@ -120,11 +139,14 @@ class RunRecords:
         seconds: float,
         status: int,
         results: Sequence[RunResult] = (),
+        progress: Sequence[Progress] = (),
     ) -> None:
-        """Record how a run ended; `status` is its exit status."""
+        """Record how a run ended; `status` is its exit status, progress what add_progress() has not been given yet."""
         rows = [(run, *map(_storable, astuple(result))) for result in results]
         with Transaction(self._database):
             self._database.executemany(f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            steps = [(run, *map(_storable, row)) for row in progress]
+            self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", steps)
             columns = "".join(f"{name}=?, " for name in _COUNTS)
             self._database.execute(
                 f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",

@@ -301,6 +301,10 @@ class Session:
             self._secrets.update(fresh)
             await self._outbox.write_soon(wire.pack(messages.Secrets(values=fresh)))
 
+    def ping(self) -> None:
+        """Give the host a sign of life, besides those that it gets anyway."""
+        self._outbox.post_first(messages.Ping())
+
     async def cancel(self, epoch: int) -> None:
         """Let the host interrupt and skip the calls of `epoch` and earlier ones; takes at most CANCEL seconds.
 

@@ -66,7 +66,7 @@ class Redactor(object):
         fresh = set(value for value in values if value) - self._values
         if fresh:
             self._values |= fresh
-            self._found.update(form for value in fresh for form in _forms(value) if len(form) >= SHORTEST)
+            self._found.update(form for value in fresh for form in secret_forms(value) if len(form) >= SHORTEST)
             self._compiled = None
 
     @property
@@ -272,7 +272,7 @@ def _alternatives(forms: "list[str]", escape: "Callable[[str], str]", shared: "i
     )
 
 
-def _forms(value: "str") -> "Iterator[str]":
+def secret_forms(value: "str") -> "Iterator[str]":
     """Yield the ways in which `value` may stand in a text."""
     for form in _quoted(value):
         yield form

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class Rollback(TakeBack):
-    """The changes of one run."""
+    """The changes of one run. reason: that of what it adds to the history."""
+
+    reason = Reason.ROLLBACK
 
     def rollback(self, run: "str", task: "str | None" = None) -> "Iterator[Restored]":
         """Take back every change of `run` (of its `task`), the last one first.
@@ -31,7 +33,7 @@ class Rollback(TakeBack):
         not lose them, nor are those lost whose calls cannot be made again here.
         """
         entries = list(self.store.history.select(limit=-1, run=run, task=task))
-        handlers = set() if task else set(name for entry in entries for name in _notified(entry))
+        handlers = set() if task else set(name for entry in entries for name in notified_by(entry))
         due: "set[str]" = set()
         for entry in entries:
             if _is_of(entry, handlers):
@@ -40,7 +42,7 @@ class Rollback(TakeBack):
                 owed = self._owe(entry) if not task else []
                 restored = self._restore_one(entry)
                 if restored.status in (RestoreStatus.DONE, RestoreStatus.PLANNED):
-                    due.update(_notified(entry))
+                    due.update(notified_by(entry))
                 elif restored.status is RestoreStatus.REFUSED:  # nothing was touched
                     self.store.handlers.settle(entry.site or "", owed)
                 yield restored
@@ -59,7 +61,7 @@ class Rollback(TakeBack):
 
     def _owe(self, entry: "HistoryEntry") -> "list[str]":
         """Remember that the handlers of a change must follow its being taken back; return those that are new."""
-        names = _notified(entry)
+        names = notified_by(entry)
         if self.check or not names or not entry.site:
             return []
         context = self.context.replace(site=entry.site, task=entry.task or "")
@@ -72,7 +74,7 @@ class Rollback(TakeBack):
         self, entries: "list[HistoryEntry]", due: "Collection[str]", left: "Collection[str]"
     ) -> "Iterator[Restored]":
         """Forget the handlers that have run again; report those that did nothing here which could be done again."""
-        sites = dict((name, entry.site or "") for entry in entries for name in _notified(entry))
+        sites = dict((name, entry.site or "") for entry in entries for name in notified_by(entry))
         did = set(entry.task for entry in entries if entry.reason is Reason.RUN)
         for name in sorted(due):
             if name in did and name not in left and not self.check:
@@ -163,7 +165,7 @@ class Rollback(TakeBack):
             return Done(diff)
         keep_contents(self.store, view, now)
         apply_and_verify(resource, change, view, self.store, self.context, lambda change: self._put_files(former))
-        self._remember(target, Reason.ROLLBACK, view.former(now), entry.before, diff, target.call, entry.was)
+        self._remember(target, self.reason, view.former(now), entry.before, diff, target.call, entry.was)
         return Done(diff)
 
     def _put_files(self, former: "dict[str, Attributes | None]") -> "None":
@@ -178,7 +180,7 @@ class Rollback(TakeBack):
     ) -> "Done":
         back = resource.way_back(entry.before, entry.after)
         if isinstance(back, tuple):
-            return self._call(target, back, Reason.ROLLBACK, entry.was)
+            return self._call(target, back, self.reason, entry.was)
         wanted = revive(_without_secrets(back, entry.after), self.store)
         change = Change(now, wanted)
         for name in change.names:
@@ -190,7 +192,7 @@ class Rollback(TakeBack):
             return Done(diff)
         keep_contents(self.store, view, now)
         apply_and_verify(resource, change, view, self.store, self.context)
-        self._remember(target, Reason.ROLLBACK, view.former(now), entry.before, diff, target.call, entry.was)
+        self._remember(target, self.reason, view.former(now), entry.before, diff, target.call, entry.was)
         return Done(diff)
 
     def _is_action(self, key: "str") -> "bool":
@@ -201,7 +203,7 @@ class Rollback(TakeBack):
             return False
 
 
-def _notified(entry: "HistoryEntry") -> "list[str]":
+def notified_by(entry: "HistoryEntry") -> "list[str]":
     """Return the handlers that a change has notified."""
     return entry.call.notify if entry.call is not None else []
 

@@ -34,6 +34,7 @@ class Reason(Word):
     DRIFT = "drift"  # the host changed
     RUN = "run"  # an action was done
     ROLLBACK = "rollback"  # a run was taken back
+    REVERTED = "reverted"  # a task was taken back that nobody confirmed
     PRUNED = "pruned"  # the site no longer names it
     SUPERSEDED = "superseded"  # another call manages the thing now; nothing was changed on the host
 

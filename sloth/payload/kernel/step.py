@@ -80,7 +80,14 @@ class Step(object):
         shown = view.diff(diff)  # before the change, while the old contents can be read
         part_diffs = self._part_diffs(diff, shown)
         keep_contents(store, view, change.before, change.names)
-        observed, values = apply_and_verify(self.resource, change, view, store, self.context)
+        notes = store.guard.note(self) if store.guard is not None else []
+        try:
+            observed, values = apply_and_verify(self.resource, change, view, store, self.context)
+        except Exception:
+            if notes and not _has_changed(self.resource, change.before):
+                store.history.remove(notes)
+            raise
+        store.history.remove(notes)
         keep_contents(store, view, observed, change.names)
         after = view.attributes(observed)
         for part, (part_diff, part_shown) in zip(self.parts, part_diffs):

@@ -135,7 +135,7 @@ class TakeBack(object):
         shown = self.store.redactor.redact(after)
         self.store.history.add(target.key, reason, before, shown, diff, context, text, old)
         self.store.records.restore(target.key, was)
-        if reason is Reason.ROLLBACK and was is None:
+        if reason is not Reason.PRUNED and was is None:
             self.store.records.release(target.key)
 
 

@@ -92,6 +92,7 @@ class Channel(object):
         self._cancelled = -1  # highest epoch that was cancelled
         self._epoch = 0
         self._ended = ""  # why nothing more will come
+        self.on_heard: "Callable[[], None] | None" = None  # called by the reading thread when bytes have come
         self._violation: "wire.WireError | None" = None  # if it is what the controller sent that ended it
         self._condition = threading.Condition()
 
@@ -121,6 +122,8 @@ class Channel(object):
                 data = os.read(self._reader, 256 * 1024)
                 if not data:
                     break
+                if self.on_heard is not None:
+                    self.on_heard()
                 for item in decoder.feed(data):
                     self._take(item)
         except wire.WireError as error:

@@ -4,19 +4,22 @@ A command of the site may be what frees the disk. So actions run without a recor
 """
 
 import os
+import time
 
 from sloth.payload.kernel.errors import Locked, StoreError
 from sloth.payload.lib import unfinished
 from sloth.payload.lib.host import state_directory
 from sloth.payload.session import messages
-from sloth.payload.session.run_lock import RunLock
+from sloth.payload.session.run_lock import POLL, HeldByOther, RunLock
 from sloth.payload.state.database import set_aside
 from sloth.payload.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
     from sloth.payload.lib.host import Host
     from sloth.payload.session.channel import Channel
+    from sloth.payload.session.confirmation import Confirmation
 
 
 class Memory(object):
@@ -30,6 +33,7 @@ class Memory(object):
         self._is_damaged = False  # the state file turned out to be no sound database
         self._path = os.path.join(state_directory(host.directory), "%s.db" % hello.agent)
         self._lock: "RunLock | None" = None
+        self._reports: "Confirmation | None" = None  # those that were sent
         self.unwritable: "StoreError | None" = None
         try:
             self._use(Store(self._path, readonly=hello.check or hello.readonly))
@@ -69,16 +73,65 @@ class Memory(object):
     def _take_lock(self, wait: "float") -> "None":
         hello = self._hello
         lock = RunLock(self._host.directory)
-        lock.acquire(
-            messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin, link=hello.link),
-            wait,
-            lambda other: self._channel.send(messages.Waiting(holder=other)),
-            self._channel.cancelled,
-        )
+        end = time.monotonic() + wait
+        while True:
+            lock.acquire(
+                messages.LockHolder(run=hello.run, who=hello.who, origin=hello.origin, link=hello.link),
+                max(0, end - time.monotonic()),
+                lambda other: self._channel.send(messages.Waiting(holder=other)),
+                self._channel.cancelled,
+            )
+            if not _has(self._host.directory, "pending.json") or self._may_go_on(lock, end):
+                break
         self._lock = lock
         unfinished.use(self._host.directory)
         if lock.is_held:
             unfinished.clean(_remove_unfinished)
+
+    def _may_go_on(self, lock: "RunLock", end: "float") -> "bool":
+        """Return whether the lock may be used though changes must be confirmed; give it back if not.
+
+        Those of an earlier run are taken back first. Raises HeldByOther when that takes too long.
+        """
+        from sloth.payload.session.confirmation import Confirmation
+
+        confirmation = Confirmation(self._host.directory)
+        pending = confirmation.read()
+        if pending is None:
+            return True
+        if pending.run == self._hello.run:
+            confirmation.join()
+            return True
+        if not confirmation.is_watched():
+            from sloth.payload.session.guarding import take_over
+
+            take_over(self._host)
+            return True
+        lock.release()
+        holder = messages.LockHolder(run=pending.run, who=pending.who, origin=pending.origin, since=pending.since)
+        self._channel.send(messages.Waiting(holder=holder))
+        while _has(self._host.directory, "pending.json") and confirmation.is_watched():
+            if time.monotonic() > end or self._channel.cancelled():
+                raise HeldByOther(holder)
+            time.sleep(POLL)
+        return False
+
+    def reverted(self) -> "list[JsonObject]":
+        """Return what the host has taken back by itself and nobody knows of yet."""
+        if self._lock is None or not self._hello.site or not _has(self._host.directory, "reverted.json"):
+            return []
+        from sloth.payload.session.confirmation import Confirmation
+
+        self._reports = Confirmation(self._host.directory)
+        return self._reports.reports()
+
+    def forget_checked(self) -> "None":
+        """Forget what calls that were only checked would have left on the host."""
+        self._host.predicted.clear()
+        self._host.foreseen.clear()
+        self._host.pending = False
+        self._host.changed()
+        self.store.forget_session()
 
     def go_without(self, error: "StoreError") -> "None":
         """Go on with a state in memory; what was not committed is lost."""
@@ -119,6 +172,8 @@ class Memory(object):
         """Record the end of the run."""
         if self._lock is not None and self._hello.site:
             self.store.runs.end(self._hello.run)
+        if self._reports is not None:
+            self._reports.forget_reports()
 
     def save(self) -> "None":
         """Commit and close the state file. Raises StoreError."""
@@ -138,6 +193,11 @@ class Memory(object):
             unfinished.close()
             if self._lock is not None:
                 self._lock.release()
+
+
+def _has(directory: "str", name: "str") -> "bool":
+    """Return whether there is a note about changes that must be confirmed; confirmation.py is loaded only then."""
+    return os.path.exists(os.path.join(directory, "confirm", name))
 
 
 def _sync_directories() -> "None":

@@ -55,6 +55,7 @@ class Call(Message):
     where: "str" = ""
     notify: "list[str]" = []
     sensitive: "bool" = False
+    check: "bool" = False  # only report what it would do, in a session that is not for a check
 
 
 class Secrets(Message):
@@ -134,6 +135,7 @@ class Ready(Message):
     pid: "int" = 0
     handlers: "list[str]" = []  # names of handlers that an earlier run has left to run
     set_aside: "str | None" = None  # where a damaged state file was moved
+    reverted: "list[JsonObject]" = []  # what the host has taken back by itself, since nobody confirmed it
 
 
 class Waiting(Message):

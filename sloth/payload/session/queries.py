@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sloth.payload.lib.host import Host
     from sloth.payload.state.store import Store
 
+QUERIES = ("guard", "hold", "confirm", "relax", "revert", "reverted")  # see guarding.py
+PLAN = "plan:%s"  # the row of `meta` that names the run in which a saved plan was applied
 OPEN = ("empty", "load", "commit", "abandon")  # they share a transaction, which the last two of them end
 
 
@@ -125,6 +127,16 @@ class Queries(object):
     def vacuum(self, older: "int | None" = None) -> "Rows":
         dropped = 0 if older is None else self._store.history.drop(int(older))
         return [{"changes": dropped, "freed": self._store.vacuum()}]
+
+    # Saved plans
+
+    def applied_plan(self, plan: "str") -> "Rows":
+        found = self._store.meta(PLAN % plan)
+        return [] if found is None else [{"run": found}]
+
+    def begin_plan(self, plan: "str") -> "Rows":
+        self._store.set_meta(PLAN % plan, self._context.run)
+        return []
 
     # Export and import
 

@@ -67,6 +67,7 @@ class Server(object):
                 home=self._host.home,
                 pid=os.getpid(),
                 handlers=self._store.handlers.names(hello.site) if hello.site else [],
+                reverted=self._memory.reverted(),
                 set_aside=self._store.aside,
             )
         )
@@ -138,6 +139,8 @@ class Server(object):
         if isinstance(call, Resource):
             self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
         is_action = isinstance(call, Action)
+        if isinstance(call, Action) and self._store.guard is not None:
+            self._store.guard.refuse(call, message.task)
         if is_action:
             self._flush()  # it may take long, or take the host down
         self._memory.return_to_file()
@@ -150,7 +153,7 @@ class Server(object):
         context = self._context.replace(
             task=message.task, where=message.where, notify=message.notify, sensitive=message.sensitive
         )
-        outcome, seconds = timed(call, self._store, self._hello.check, context)
+        outcome, seconds = timed(call, self._store, self._hello.check or message.check, context)
         reply.status = outcome.status
         reply.reason = outcome.reason
         reply.msg = outcome.msg
@@ -164,7 +167,7 @@ class Server(object):
 
     def _query(self, message: "messages.StateQuery") -> "None":
         """Answer a query of the state, page by page."""
-        from sloth.payload.session.queries import OPEN, query  # most sessions query nothing
+        from sloth.payload.session.queries import OPEN, QUERIES, query  # most sessions query nothing
 
         is_alone = message.op not in OPEN
         if is_alone:
@@ -172,9 +175,15 @@ class Server(object):
         try:
             if self._memory.fails_resources is not None:
                 raise self._memory.fails_resources
+            if message.op == "begin_plan":  # what this session has only looked at until now is made from now on
+                self._memory.forget_checked()
             if message.op == "orphans":  # only this session knows what its run has named
                 orphans = self._orphans(messages.Evaluation.read(message.args))
                 rows = [orphan.shown() for orphan in orphans]
+            elif message.op in QUERIES:
+                from sloth.payload.session.guarding import answer
+
+                rows = answer(self._channel, self._hello, self._store, self._host, self._context, message)
             else:
                 rows = query(self._store, message.op, message.args, self._host, self._context)
             if is_alone:
@@ -184,7 +193,7 @@ class Server(object):
 
             self._channel.send(failures.explain_query(message, error))
             return
-        self._send_pages(rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
+        _send_pages(self._channel, rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))
 
     def _say_bye(self, message: "messages.Close") -> "None":
@@ -195,19 +204,11 @@ class Server(object):
         self._flush()
         if message.replica and not self._store.readonly and self._memory.unwritable is None:
             change = self._store.changes_since(self._hello.replica)
-            self._send_pages(change.rows, lambda page: messages.ReplicaPage(rows=page))
+            _send_pages(self._channel, change.rows, lambda page: messages.ReplicaPage(rows=page))
             bye.replica = change.replace(rows=[])
         self._before_end()
         self._memory.save()  # before the controller may end this process: then the state file is whole
         self._channel.send(bye)
-
-    def _send_pages(self, rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":
-        if not rows:
-            return
-        from sloth.payload.kernel.paging import pages  # a converged run has none to send
-
-        for page in pages(rows):
-            self._channel.send(make(page))
 
     def _orphans(self, evaluation: "messages.Evaluation") -> "list[Restored]":
         """Return what the site no longer names, now that all of it was evaluated, and what pruning it would do."""
@@ -225,3 +226,12 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
+
+
+def _send_pages(channel: "Channel", rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":
+    if not rows:
+        return
+    from sloth.payload.kernel.paging import pages  # a converged run has none to send
+
+    for page in pages(rows):
+        channel.send(make(page))

@@ -7,6 +7,8 @@ from sloth.payload.kernel.status import Reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Iterable
+
     from sloth.payload.kernel.findings import HistoryEntry
     from sloth.payload.kernel.record import Context, Record
     from sloth.payload.kernel.redact import Redacted
@@ -37,15 +39,21 @@ class History(object):
         context: "Context",
         call: "str | None",
         was: "Record | None",
-    ) -> "None":
-        """Add a change. call: JSON of the RecordedCall; was: the record before the change."""
-        self._db.write(
+    ) -> "int":
+        """Add a change; return its number. call: JSON of the RecordedCall; was: the record before the change."""
+        cursor = self._db.write(
             "INSERT INTO history (%s) VALUES (%s)" % (",".join(COLUMNS[1:]), ",".join("?" * len(COLUMNS[1:]))),
             (
                 key, int(time.time()), context.run, reason.value, before.json, after.json, diff.json,
                 context.site, context.task, context.who, context.origin, call, None if was is None else was.former(),
             ),
         )  # fmt: skip
+        return int(cursor.lastrowid or 0)
+
+    def remove(self, numbers: "Iterable[int]") -> "None":
+        """Remove changes that were not made."""
+        for number in numbers:
+            self._db.write("DELETE FROM history WHERE id=?", (number,))
 
     def select(
         self, key: "str | None" = None, limit: "int" = 100, run: "str | None" = None, task: "str | None" = None

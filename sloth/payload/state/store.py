@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Iterable
 
     from sloth.payload.kernel.record import ReplicaPosition
+    from sloth.payload.kernel.revert import Guard
     from sloth.payload.kernel.step import Merge
     from sloth.payload.kernel.values import JsonObject
 
@@ -31,6 +32,7 @@ class Store(Database):
     """One agent's state, table by table. Nothing is durable before commit()."""
 
     def __init__(self, path: "str | None", readonly: "bool" = False) -> "None":
+        self.guard: "Guard | None" = None  # the kernel's: stands before each change that must be confirmed
         self.merged: "dict[str, Merge]" = {}  # the kernel's: what calls of this run ask of one resource together
         Database.__init__(self, path, readonly)
         self.redactor = Redactor(key=lambda: bytes.fromhex(self.meta("secret_key") or ""))
@@ -65,6 +67,11 @@ class Store(Database):
             "last_changed_at": last,
             "last_checked_at": checked,
         }
+
+    def forget_session(self) -> "None":
+        """Forget what the calls of this session have asked for together: they were only looked at."""
+        self.merged.clear()
+        self.claims.session.clear()
 
     # Replica
 

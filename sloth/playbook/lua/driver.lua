@@ -110,6 +110,6 @@ return {
         local f = functions[name]
         if type(f) ~= "function" then return "done", f and true or false end -- a `when` may be a plain value
         if name == "until" then argument = functions.value end
-        return run(f, "hook", argument)
+        return run(f, name == "confirm_check" and "task" or "hook", argument) -- what returns false has not passed
     end,
 }

@@ -1,0 +1,61 @@
+"""The record of a run on the controller: that it began, how far its hosts have come, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from sloth.engine.emitter import Emitter
+from sloth.engine.options import Options
+from sloth.engine.patience import patiently
+from sloth.engine.resume import given
+from sloth.engine.sessions import who
+from sloth.errors import StateError
+from sloth.inventory import Host
+from sloth.playbook import Site
+from sloth.state.memory import Memory
+from sloth.state.run_records import RunCounts
+
+
+class Recording:
+    """Writes what was emitted of one run to the controller's memory."""
+
+    def __init__(self, memory: Memory, run: str, emitter: Emitter) -> None:
+        self._runs = memory.runs
+        self._run = run
+        self._out = emitter
+
+    async def begin(
+        self, site: Site, options: Options, hosts: Sequence[Host], is_interrupted: Callable[[], bool]
+    ) -> None:
+        """Record that the run begins. Raises StateError."""
+        about = None if site.adhoc or site.remembered else given(site, options, hosts)
+        if options.resume is not None:
+            about = options.resume.given(about)
+            self._out.progress += options.resume.rows()
+        try:
+            begin = partial(self._runs.begin, self._run, site.title, who(), len(hosts), about)
+            await patiently(begin, is_interrupted)
+        except StateError:
+            if not is_interrupted():
+                raise
+
+    def keep(self) -> None:
+        """Record how far hosts have come by now: this process may be killed."""
+        progress = self._out.take_progress()
+        if progress:
+            try:
+                self._runs.add_progress(self._run, progress)
+            except StateError:  # another process has the file: the next time
+                self._out.progress[:0] = progress
+
+    async def end(self, seconds: float, counts: RunCounts, status: int, is_interrupted: Callable[[], bool]) -> None:
+        """Record how the run ended; that this cannot be done is a warning."""
+        rows, progress = self._out.results.rows, self._out.take_progress()
+        end = partial(
+            self._runs.end, self._run, counts=counts, seconds=seconds, status=status, results=rows, progress=progress
+        )
+        try:
+            await patiently(end, is_interrupted)
+        except StateError as error:
+            self._out.warn(f"the controller cannot record how this run ended: {error}")

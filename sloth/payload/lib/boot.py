@@ -1,0 +1,30 @@
+"""Which boot of the host this is, also in a container; and when a process began."""
+
+TYPE_CHECKING = False
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_identity() -> "str":
+    """Return a text that differs after the host has booted again, and only then.
+
+    A container shares the kernel's boot id with its machine and all that run there. What its own boot changes is when
+    its first process began, which the kernel counts in ticks since the machine's boot: no clock that is set changes it.
+    """
+    try:
+        with open(BOOT_ID, encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""
+    return "%s/%s" % (boot, process_start(1))
+
+
+def process_start(pid: "int") -> "str":
+    """Return when a process began, in ticks since the machine's boot; "" when it does not run."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            # The name of the command may contain anything, parentheses and spaces, too.
+            words = file.read().rpartition(b")")[2].split()
+        return "" if words[0] in (b"Z", b"X") else words[19].decode("ascii")
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,18 @@
+BEGIN TRANSACTION;
+CREATE TABLE agents (name TEXT PRIMARY KEY, payload TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL, seen_at INTEGER NOT NULL);
+INSERT INTO "agents" VALUES('web1','aa','s1',3,1750000010);
+INSERT INTO "agents" VALUES('web1@deploy','aa','s2',1,1750000020);
+CREATE TABLE assets (name TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (name, sha256));
+INSERT INTO "assets" VALUES('web1','a1');
+INSERT INTO "assets" VALUES('web1','a2');
+CREATE TABLE hashes (path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT NOT NULL);
+INSERT INTO "hashes" VALUES('/srv/big.iso',1,2,3,4,5,'cc');
+CREATE TABLE run_results (run TEXT NOT NULL, host TEXT NOT NULL, task TEXT, key TEXT, status TEXT, reason TEXT, place TEXT, error TEXT);
+INSERT INTO "run_results" VALUES('20250615-150640-aaaaaa','web1','t','file:copy:/etc/motd','changed','new','site.sloth:2','');
+INSERT INTO "run_results" VALUES('20250615-150640-aaaaaa','web2','t','pkg:install:nginx','failed','','site.sloth:3','no space');
+CREATE TABLE runs (run TEXT PRIMARY KEY, site TEXT NOT NULL, who TEXT NOT NULL, hosts INTEGER NOT NULL, started REAL NOT NULL, seconds REAL, changed INTEGER, failed INTEGER, status INTEGER, unchanged INTEGER, skipped INTEGER, unknown INTEGER, unreachable INTEGER, ignored INTEGER, rescued INTEGER, retried INTEGER);
+INSERT INTO "runs" VALUES('20250615-150640-aaaaaa','/srv/site.sloth','ann',2,1750000030.0,2.5,1,1,1,3,0,0,0,0,0,0);
+INSERT INTO "runs" VALUES('20250615-150641-bbbbbb','/srv/site.sloth','ann',2,1750000040.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE INDEX run_results_by_run ON run_results (run);
+PRAGMA user_version=5;
+COMMIT;

@@ -105,7 +105,7 @@ def junit(events: list[Event], path: Path) -> dict[str, int]:
     return {**count, "failed": int(root.attrib["failures"]) + int(root.attrib["errors"])}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, min_size=1, max_size=4), st.sampled_from(BROKEN), st.booleans(), st.booleans())
 @example([("call fails", OPTIONS[1], False), ("pcall", "", False)], "", False, False)
 @example([("raises", "", False)], "", False, False)

@@ -144,6 +144,7 @@ class RunStarted(Event):
     check: bool
     hosts: tuple[str, ...]
     tasks: tuple[str, ...]
+    inventory: tuple[str, ...] = ()  # its sources; none for this machine alone
 
 
 @frozen(eq=False)

@@ -84,6 +84,8 @@ class Plain:
         match event:
             case RunStarted():
                 self._check = event.check
+                if self._verbosity and event.inventory:
+                    self.line(f"inventory: {', '.join(event.inventory)}", "dim")
             case CallFinished():
                 self._call(event.host, event.task, event.result)
                 self._printing.discard(event.host)

@@ -70,8 +70,9 @@ def drift(
 ) -> int:
     """Show what no longer matches what was last applied. No site is needed, and nothing is changed.
 
-    Every recorded state of the hosts is compared. Exit status: 0; 1 when a host failed; 3 when there is drift (with
-    --exit-code); 4 when a host was unreachable.
+    Every recorded state of the hosts is compared. What is frozen is listed apart, and is no drift.
+
+    Exit status: 0; 1 when a host failed; 3 when there is drift (with --exit-code); 4 when a host was unreachable.
     """
     query = Query(
         passwords=credentials.passwords(),
@@ -90,13 +91,14 @@ def drift(
 
 @frozen
 class _Findings:
-    """What was found of one agent: how many states there are, and which drifted or cannot be compared."""
+    """What was found of one agent: how many states there are, and which drifted, cannot be compared, or are frozen."""
 
     agent: str
     error: SlothError | None = None
     states: int = 0
     drift: Sequence[Drift] = ()
     unknown: Sequence[Drift] = ()
+    frozen: Sequence[Drift] = ()
 
     @classmethod
     def read(cls, agent: str, answer: list[Drift] | SlothError) -> _Findings:
@@ -104,8 +106,9 @@ class _Findings:
             return cls(agent, answer)
         drift = [row for row in answer if row.status is DriftStatus.DRIFT]
         unknown = [row for row in answer if row.status is DriftStatus.UNKNOWN]
+        held = [row for row in answer if row.status is DriftStatus.FROZEN]
         clean = sum(row.count for row in answer if row.status is DriftStatus.CLEAN)
-        return cls(agent, None, clean + len(drift) + len(unknown), drift, unknown)
+        return cls(agent, None, clean + len(drift) + len(unknown) + len(held), drift, unknown, held)
 
     @property
     def status(self) -> _Status:
@@ -120,6 +123,7 @@ class _Findings:
             "states": self.states,
             "drift": [_row(row) for row in self.drift],
             "unknown": [_row(row) for row in self.unknown],
+            "frozen": [_row(row) for row in self.frozen],
         }
 
 
@@ -133,6 +137,7 @@ def _document(found: Sequence[_Findings]) -> JsonObject:
         "states": sum(one.states for one in found),
         "drift": sum(len(one.drift) for one in found),
         "unknown": sum(len(one.unknown) for one in found),
+        "frozen": sum(len(one.frozen) for one in found),
         "failed": sum(one.status is _Status.FAILED for one in found),
         "unreachable": sum(one.status is _Status.UNREACHABLE for one in found),
     }
@@ -150,6 +155,11 @@ def _show(found: Sequence[_Findings], diff: bool) -> None:
                 write_diff(_before_after(row.diff))
         for row in one.unknown:
             click.secho(neutral(f"unknown      {one.agent}  {row.key}: {row.msg}"), fg="magenta")
+        for row in one.frozen:
+            differs = f"; differs: {', '.join(row.diff)}" if row.diff else ""
+            click.secho(neutral(f"frozen       {one.agent}  {row.msg}{differs}"), fg="cyan")
+            if diff and row.diff:
+                write_diff(_before_after(row.diff))
     answered = [one for one in found if one.error is None]
     if answered:
         states, drifted = sum(one.states for one in answered), sum(len(one.drift) for one in answered)

@@ -19,7 +19,7 @@ from sloth.state.run_records import RunRecord, RunResult
 ENDS = {0: "done", 1: "failed", 2: "usage error", 3: "done", 4: "unreachable", 130: "interrupted"}
 
 
-_OTHERS = ("unreachable", "ignored", "rescued", "retried", "skipped", "unknown")
+_OTHERS = ("unreachable", "ignored", "rescued", "retried", "skipped", "unknown", "frozen")
 _COLOURS = {"failed": "red", "unreachable": "red", "ignored": "cyan", "rescued": "cyan", "retried": "cyan"}
 
 

@@ -13,6 +13,7 @@ from sloth.cli import parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_time, write_diff, write_json, write_table
 from sloth.cli.state_edit import EDITING
+from sloth.cli.state_freeze import freeze, unfreeze
 from sloth.cli.state_source import Rows, Source, state_options
 from sloth.cli.transfer import TRANSFER
 from sloth.report.text import neutral
@@ -29,7 +30,7 @@ def state() -> None:
     """
 
 
-for command in (*EDITING, *TRANSFER):
+for command in (*EDITING, freeze, unfreeze, *TRANSFER):
     state.add_command(command)
 
 
@@ -39,8 +40,9 @@ for command in (*EDITING, *TRANSFER):
 def list_states(only: str, source: Source) -> int:
     """List the recorded states.
 
-    FILTER is a module (file), a type (file:copy), `orphaned` (what its site no longer names), `handler` (handlers that
-    an interrupted run has left to the next one), `lock` (the shared locks) or `shared` (the shared values).
+    FILTER is a module (file), a type (file:copy), `orphaned` (what its site no longer names), `frozen` (what runs leave
+    alone), `handler` (handlers that an interrupted run has left to the next one), `lock` (the shared locks) or `shared`
+    (the shared values).
     """
     if only == "lock":
         return _list_locks(source)
@@ -50,12 +52,14 @@ def list_states(only: str, source: Source) -> int:
         return _list_handlers(source)
     module, _, kind = only.partition(":")
     orphaned = only == "orphaned"
-    query = queries.list_records(orphaned=True) if orphaned else queries.list_records(module, kind)
-    below = f" of {only}" if only and not orphaned else ""
-    nothing = f"no {'orphaned ' if orphaned else ''}state{below} on {source.pattern}"
+    frozen = only == "frozen"
+    everything = orphaned or frozen
+    query = queries.list_records(orphaned=orphaned) if everything else queries.list_records(module, kind)
+    below = f" of {only}" if only and not everything else ""
+    nothing = f"no {only + ' ' if everything else ''}state{below} on {source.pattern}"
 
     def write(rows: Rows[StateRecord], several: bool) -> None:
-        cells = [
+        cells: list[tuple[object, ...]] = [
             (
                 row.key,
                 format_age(row.changed_at),
@@ -64,10 +68,23 @@ def list_states(only: str, source: Source) -> int:
             )
             for _, row in rows
         ]
-        heads = ("KEY", "CHANGED", "CHECKED", "ORPHANED" if orphaned else "TASK")
+        heads: tuple[str, ...] = ("KEY", "CHANGED", "CHECKED", "ORPHANED" if orphaned else "TASK")
+        if any(row.frozen for _, row in rows):
+            heads = (*heads, "FROZEN")
+            cells = [(*cell, _freeze(row)) for cell, (_, row) in zip(cells, rows, strict=True)]
         _write_table(heads, cells, [agent for agent, _ in rows] if several else [])
 
-    return source.write_answers(source.query(query), nothing, write)
+    found = source.query(query)
+    if frozen:
+        found = {agent: [row for row in rows if row.frozen] for agent, rows in found.items()}
+    return source.write_answers(found, nothing, write)
+
+
+def _freeze(row: StateRecord) -> str:
+    """Return until when a state is frozen, by whom and why."""
+    if not row.frozen:
+        return ""
+    return f"until {format_time(int(row.frozen['until']))} by {row.frozen['who']}: {row.frozen['why']}"
 
 
 def _write_table(heads: Sequence[str], cells: Sequence[Sequence[object]], agents: Sequence[str]) -> None:
@@ -122,6 +139,8 @@ def _show_one(row: RecordWithHistory, agent: str) -> None:
     ]
     if record.orphaned:
         lines.append(("orphaned", format_time(record.orphaned)))
+    if record.frozen:
+        lines.append(("frozen", _freeze(record)))
     for name, value in lines:
         click.echo(f"  {name:<13} {neutral(value)}")
     for change in row.history:

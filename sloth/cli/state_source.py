@@ -36,6 +36,8 @@ S = TypeVar("S", bound=Shown)
 Rows = list[tuple[str, S]]  # of agents, by name
 AGENT = click.option(
     "--agent",
+    "--host",
+    "agent",
     default=LOCAL,
     show_default=True,
     metavar="PATTERN",

@@ -7,6 +7,7 @@ from collections import Counter
 from sloth.engine.events import (
     CHANGED,
     FAILED,
+    FROZEN,
     SKIPPED,
     UNCHANGED,
     UNKNOWN,
@@ -35,10 +36,8 @@ class Counts(Counter[str]):
         """Count an event."""
         if isinstance(event, CallFinished):
             result = event.result
-            if result.status in (CHANGED, UNCHANGED):
+            if result.status in (CHANGED, UNCHANGED) or result.status in (UNKNOWN, FROZEN):
                 self[result.status.value] += 1
-            elif result.status is UNKNOWN:
-                self[UNKNOWN.value] += 1
             elif result.handled is Handled.RESCUED:
                 self[Handled.RESCUED.value] += 1
         elif isinstance(event, TaskFinished):

@@ -24,6 +24,7 @@ UNCHANGED = Status.UNCHANGED
 SKIPPED = Status.SKIPPED
 FAILED = Status.FAILED
 UNKNOWN = Status.UNKNOWN
+FROZEN = Status.FROZEN
 UNREACHABLE = Status.UNREACHABLE
 
 
@@ -144,6 +145,7 @@ class RunStarted(Event):
     check: bool
     hosts: tuple[str, ...]
     tasks: tuple[str, ...]
+    inventory: tuple[str, ...] = ()  # its sources; none for this machine alone
 
 
 @frozen(eq=False)

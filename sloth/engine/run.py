@@ -127,7 +127,8 @@ class Run:
         begun = time.monotonic()
         names = tuple(host.name for host in self.hosts)
         check = self.options.check
-        self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names))
+        sources = tuple(map(str, self._context.inventory.paths))
+        self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
         self._context.shared.do_not_block()
         if not check:

@@ -107,6 +107,8 @@ def _host(line: str, content: Content, group: str, number: int) -> None:
             error.hint = _hint(line) or error.hint
             raise
         for name, value in given:
+            if name in variables and variables[name][0] != value:
+                content.warn(f"{name} of {each} was set in line {variables[name][1]}; the last one is used", number)
             content.set(variables, name, value, number)
 
 

@@ -85,11 +85,15 @@ def load(names: Sequence[str | Path], evaluate: Evaluate | None = None) -> Loade
         else:
             warnings += part.warnings
             source = AnsibleHosts(part)
+        if not any(True for _ in source):
+            warnings.append(f"{part.name}: there are no hosts in this inventory")
         for name in source:
             if name in drafts:
                 drafts[name].append(source)
             else:
                 drafts[name] = [source]
+    if not sources.parts:
+        warnings.append(f"{', '.join(map(str, names))}: there are no inventories in this directory")
     groups = read_groups(sources.parts, drafts)
     files = _vars_files(sources.directories, warnings.append)
     hosts = Hosts(drafts, by_precedence(groups), defaults, files, evaluate, _once(warnings))

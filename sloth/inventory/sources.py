@@ -141,7 +141,7 @@ class _Reader:
             plugin = data["plugin"]
             earlier = self._paths if plugin.endswith("constructed") else ()
             read_plugin(path, plugin, earlier, content)
-        elif isinstance(data, dict) and is_listing(data):
+        elif isinstance(data, dict) and ("_meta" in data or (text.lstrip().startswith("{") and is_listing(data))):
             read_listing(data, content)
         else:
             if isinstance(data, dict) and _has_our_keys(data):
@@ -185,9 +185,14 @@ def _is_ours(path: Path, text: str) -> bool:
         return not text.strip() and path.suffix == ""
     try:
         data = parse_toml(text, str(path))
-    except InventoryError:
+    except InventoryError as error:
         # A header with a dot in it, or of the defaults, is nothing that an INI inventory has.
-        return bool(found and (found[2] or found[1] == "defaults"))
+        if not found or not (found[2] or found[1] == "defaults"):
+            return False
+        if "Ansible" in error.hint:
+            line = text.count("\n", 0, found.start(1)) + 1
+            error.hint = f"line {line} is TOML of ours, this one is Ansible's INI: use two files, and name both with -i"
+        raise
     return set(data) <= set(TABLES)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
+from sloth.inventory.templated import VAULT, VAULT_HINT, mark
 from sloth.reading import read_file
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
 
+_YAML = re.compile(r"^(---|[\w\"'{][^=\n]*:(\s|$)|\s*\{)", re.MULTILINE)
+
 
 def extra_vars(assignments: Iterable[str], files: Iterable[Path]) -> JsonObject:
-    """Return the variables of `files` (TOML or JSON, later ones win), overridden by the assignments `key=value`.
+    """Return the variables of `files` (TOML, JSON or YAML, later ones win), overridden by the assignments `key=value`.
 
     A value is read as TOML (`true`, `3`, `"text"`, `["a"]`) when it is valid TOML, as a string otherwise. `a.b=1` sets
     b in the table a. Raises UsageError.
@@ -47,17 +51,41 @@ def _value(text: str) -> Json:
 
 
 def _file(path: Path) -> JsonObject:
+    """Return the variables of a file: JSON, TOML or YAML, as its content shows it. Raises UsageError."""
     try:
-        text = read_file(path, pipes=True).decode("utf-8")
+        text = read_file(path, pipes=True).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(f"cannot read --values {path}: {reason}") from error
-    try:
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except RecursionError:
-        raise UsageError(f"{path}: tables or lists are nested too deeply") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}", hint="--values takes TOML, or JSON in a file named *.json") from error
+    values = _json(text) if text.lstrip().startswith("{") else None
+    if values is None:
+        values = _toml_or_yaml(path, text)
     if not isinstance(values, dict):
         raise UsageError(f"{path} must contain a table of variables")
     return values
+
+
+def _json(text: str) -> Json:
+    """Return the data of JSON, None when the text is none: YAML may begin like it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _toml_or_yaml(path: Path, text: str) -> Json:
+    if text.startswith(VAULT):
+        raise UsageError(f"{path} is encrypted with ansible-vault", hint=VAULT_HINT)
+    if path.suffix not in (".yml", ".yaml"):
+        try:
+            return tomllib.loads(text)
+        except RecursionError:
+            raise UsageError(f"{path}: tables or lists are nested too deeply") from None
+        except tomllib.TOMLDecodeError as error:
+            if path.suffix == ".toml" or not _YAML.search(text):
+                hint = "--values takes TOML, JSON and YAML"
+                raise UsageError(f"{path}: {error}", hint=hint) from error
+    from sloth.inventory.vars_files import parse_vars
+
+    file = parse_vars(text, path, is_toml=False)
+    return {name: mark(value, file.where(name)) for name, value in file.variables.items()}

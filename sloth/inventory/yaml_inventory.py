@@ -19,10 +19,9 @@ DEEPEST = 60  # groups within groups
 
 def is_listing(data: JsonObject) -> bool:
     """Return whether data are the output of an inventory script rather than an inventory: hosts are in lists."""
-    if "_meta" in data:
-        return True
     groups = [group for group in data.values() if isinstance(group, dict)]
-    return any(isinstance(group.get("hosts"), list) or isinstance(group.get("children"), list) for group in groups)
+    is_list = any(isinstance(group.get(key), list) for group in groups for key in ("hosts", "children"))
+    return is_list or any(isinstance(group, list) for group in data.values())
 
 
 def read_groups(data: Json, content: Content) -> None:

@@ -48,7 +48,7 @@ def load_yaml(text: str, name: str, warn: Callable[[str], None] = lambda _: None
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
         problem = error.problem or "not valid YAML"
-        if "\\t" in problem:
+        if mark and "\t" in _line(text, mark.line)[: mark.column + 1]:
             raise InventoryError("a tab cannot indent YAML", where=where, hint="use spaces") from None
         raise InventoryError(f"invalid YAML: {problem}", where=where) from None
     except yaml.reader.ReaderError as error:
@@ -58,6 +58,11 @@ def load_yaml(text: str, name: str, warn: Callable[[str], None] = lambda _: None
         raise InventoryError("lists or tables are nested too deeply", where=name) from None
     finally:
         loader.dispose()
+
+
+def _line(text: str, number: int) -> str:
+    lines = text.splitlines()
+    return lines[number] if number < len(lines) else ""
 
 
 def _deepest(text: str) -> int:
@@ -101,6 +106,8 @@ class _Builder:
             raise self._error("an alias contains itself", node)
         self._open.add(key)
         kind = node.id
+        if kind != "scalar" and not node.tag.startswith(_TAG) and node.tag != "!unsafe":
+            raise self._error(f"the YAML tag {node.tag} is not known", node)
         if kind == "scalar":
             value, size = self._scalar(node), 1 + len(node.value) // 64
         elif kind == "mapping":

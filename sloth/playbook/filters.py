@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sloth.errors import InventoryError
+from sloth.inventory.yaml_text import load_yaml
+
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
@@ -232,7 +235,13 @@ def _without(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_yaml(text: str) -> Any:
-    return _import_yaml().safe_load(text)
+    yaml = _import_yaml()
+    if "*" in text:
+        try:
+            load_yaml(text, "from_yaml")  # refuses aliases that expand to far too much
+        except InventoryError as error:
+            raise ValueError(str(error)) from None
+    return yaml.safe_load(text)
 
 
 def _import_yaml() -> Any:

@@ -158,6 +158,7 @@ class Document:
             "version": VERSION,
             "run_id": event.run_id,
             "site": self._head.site,
+            "inventory": list(self._head.inventory),
             "check": self._head.check,
             "started": self._head.time,
             "seconds": event.seconds,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sloth.engine.events import (
     FAILED,
+    FROZEN,
     SKIPPED,
     UNREACHABLE,
     CallFinished,
@@ -35,6 +36,7 @@ class JUnit:
         self._name = ""
         self._tasks: dict[str, list[TaskFinished]] = {}
         self._rescued: Counter[str] = Counter()
+        self._frozen: dict[str, list[str]] = {}
         self._hosts: dict[str, HostFinished] = {}
         self._seconds = 0.0
         try:
@@ -46,6 +48,8 @@ class JUnit:
         match event:
             case RunStarted():
                 self._name = event.site
+            case CallFinished() if event.result.status is FROZEN:
+                self._frozen.setdefault(event.host, []).append(event.result.msg)
             case CallFinished() if event.result.handled is Handled.RESCUED:
                 self._rescued[event.host] += 1
             case TaskFinished():
@@ -88,16 +92,19 @@ class JUnit:
             counts["tests"] += 1
             case = ET.SubElement(suite, "testcase", classname=self._text(host), name="(host)", time="0")
             self._problem(case, "error", ended.error or ended.status)
+        if self._frozen.get(host):
+            ET.SubElement(suite, "system-out").text = self._text("\n".join(self._frozen[host]))
         for name, count in counts.items():
             suite.set(name, str(count))
         return suite
 
     def _properties(self, suite: ET.Element, host: str, tasks: Sequence[TaskFinished]) -> None:
-        """Add the counts of failures that did not count as such, if there were any."""
+        """Add the counts of failures that did not count as such, and of what is frozen, if there were any."""
         counts = {
             Handled.IGNORED: sum(task.status == FAILED and task.ignored for task in tasks),
             Handled.RESCUED: self._rescued[host],
             Handled.RETRIED: sum(task.retried for task in tasks),
+            FROZEN: len(self._frozen.get(host, ())),
         }
         if any(counts.values()):
             properties = ET.SubElement(suite, "properties")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from sloth.engine.events import (
     CHANGED,
     FAILED,
+    FROZEN,
     SKIPPED,
     UNCHANGED,
     UNKNOWN,
@@ -43,6 +44,7 @@ COLOURS = {
     UNKNOWN: "magenta",
     SKIPPED: "cyan",
     UNCHANGED: "green",
+    FROZEN: "cyan",
 }
 
 
@@ -84,6 +86,8 @@ class Plain:
         match event:
             case RunStarted():
                 self._check = event.check
+                if self._verbosity and event.inventory:
+                    self.line(f"inventory: {', '.join(event.inventory)}", "dim")
             case CallFinished():
                 self._call(event.host, event.task, event.result)
                 self._printing.discard(event.host)
@@ -135,7 +139,7 @@ class Plain:
             text = "\n".join([result.error, *_tail(result)])
             if self._failures.add((task, result.module, result.subject), host, text):
                 self._show(result, [host])  # those of other hosts are alike: the recap names them
-        elif result.status in (CHANGED, UNKNOWN) or self._verbosity:
+        elif result.status in (CHANGED, UNKNOWN, FROZEN) or self._verbosity:
             self._fold(host, task, result)
 
     def _fold(self, host: str, task: str, result: Result, is_warning: bool = False) -> None:

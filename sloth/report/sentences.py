@@ -6,6 +6,7 @@ import time
 
 from sloth.engine.events import (
     FAILED,
+    FROZEN,
     SKIPPED,
     UNKNOWN,
     UNREACHABLE,
@@ -77,6 +78,7 @@ def recap_sentence(event: RunFinished, changed: str) -> str:
         (counts.retried, Handled.RETRIED),
         (counts.skipped, SKIPPED),
         (counts.unknown, UNKNOWN),
+        (counts.frozen, FROZEN),
     )
     parts += [f"{count} {word}" for count, word in others if count]
     end = "interrupted: " if event.interrupted else ""

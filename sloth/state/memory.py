@@ -49,6 +49,7 @@ MIGRATIONS = (
     ),
     (
         # What `run --resume` needs: what the run was of, and how far each host has come.
+        "ALTER TABLE runs ADD COLUMN frozen INTEGER",
         "ALTER TABLE runs ADD COLUMN given TEXT",
         "CREATE TABLE run_progress (run TEXT NOT NULL, host TEXT NOT NULL, task TEXT NOT NULL, status TEXT NOT NULL,"
         " PRIMARY KEY (run, host, task))",

@@ -31,7 +31,8 @@ class StateRecord(Value):
     """The record of a resource. Times are epoch seconds.
 
     `made` is what was there before the first change, `ours` whether that first change created it, `superseded_by` the
-    key of the record that manages the thing since, `other_sites` the sites besides `site` that name it.
+    key of the record that manages the thing since, `other_sites` the sites besides `site` that name it; `frozen` is who
+    has frozen it, why, and until when.
     """
 
     key: str
@@ -55,6 +56,7 @@ class StateRecord(Value):
     other_sites: list[str]
     made: JsonObject | None
     ours: bool
+    frozen: JsonObject | None = None
 
 
 class Change(Value):
@@ -221,6 +223,17 @@ def delete_record(key: str) -> StateQuery[bool]:
 def move_record(old: str, new: str) -> StateQuery[bool]:
     """Give a record, and its history, another key: whether there was one."""
     return StateQuery("move", lambda row: bool(row["moved"]), {"old": old, "new": new})
+
+
+def freeze(key: str, why: str, until: int | None, seconds: float | None) -> StateQuery[int]:
+    """Let runs leave a resource alone until a time, or for some seconds; the answer is the end, by the host's clock."""
+    args = {"key": key, "why": why, "until": until, "seconds": seconds}
+    return StateQuery("freeze", lambda row: int(row["until"]), args)
+
+
+def unfreeze(key: str) -> StateQuery[bool]:
+    """Let runs change the resource of a record again: whether it was frozen."""
+    return StateQuery("unfreeze", lambda row: bool(row["thawed"]), {"key": key})
 
 
 def clear() -> StateQuery[int]:

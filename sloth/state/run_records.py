@@ -49,6 +49,7 @@ class RunCounts:
         ignored: tasks that failed on a host, and have ignore_errors.
         rescued: calls whose failure pcall caught.
         retried: how often tasks were tried again.
+        frozen: calls that were left alone because somebody has frozen what they are about.
     """
 
     changed: int = 0
@@ -60,6 +61,7 @@ class RunCounts:
     ignored: int = 0
     rescued: int = 0
     retried: int = 0
+    frozen: int = 0
 
 
 @frozen
@@ -90,6 +92,7 @@ class RunRecord:
     ignored: int | None = None
     rescued: int | None = None
     retried: int | None = None
+    frozen: int | None = None
 
 
 Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py

@@ -59,6 +59,9 @@ def execute(call: "Call", store: "Store", check: "bool" = False, context: "Conte
 
 def converge(resource: "Resource", store: "Store", check: "bool", context: "Context") -> "Outcome":
     """Bring one Resource to its fixed point: desired(observe()) == observe()."""
+    freeze = store.freezes.of(resource.parts()) if store.freezes.any() else None
+    if freeze is not None:
+        return Outcome(status=Status.FROZEN, msg=store.redactor.text(freeze))
     host = resource.host
     place = resource.place() if check else None
     is_predicted = place is not None and place in host.predicted

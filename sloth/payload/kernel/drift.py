@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def find_drift(store: "Store", host: "Host", keys: "Collection[str] | None" = None) -> "Iterator[Drift]":
     """Yield a Drift for every record (of `keys`) that differs or cannot be compared; last the number of the others."""
     host.offline = True
+    frozen = store.freezes.active()
     clean = 0
     for record in store.records.select():
         # What its site no longer names, and could not be removed, is nobody's: nothing is desired of it.
@@ -28,6 +29,8 @@ def find_drift(store: "Store", host: "Host", keys: "Collection[str] | None" = No
             continue
         found = _compare(record, store, host)
         host.warnings = []
+        if record.key in frozen:
+            found = found.replace(status=DriftStatus.FROZEN, msg=store.freezes.sentence(record.key))
         if found.status is DriftStatus.CLEAN:
             clean += 1
             continue

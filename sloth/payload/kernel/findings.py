@@ -29,6 +29,7 @@ class DriftStatus(Word):
     DRIFT = "drift"
     CLEAN = "clean"
     UNKNOWN = "unknown"
+    FROZEN = "frozen"
 
 
 uses_words(DriftStatus, Reason, RestoreStatus)

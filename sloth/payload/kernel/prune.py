@@ -47,6 +47,7 @@ class Prune(TakeBack):
         return self._guarded(target, lambda: self._remove(record))
 
     def _remove(self, record: "Record") -> "Done":
+        self.store.freezes.refuse(record.key)
         if not record.is_created:
             raise Failed("it existed before sloth-runner managed it", hint=FORGET)
         first = record.before_first_change

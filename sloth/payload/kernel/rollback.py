@@ -116,6 +116,7 @@ class Rollback(TakeBack):
     def _restore(self, target: "Target", entry: "HistoryEntry") -> "Done":
         if entry.reason is Reason.RUN or self._is_action(entry.key):
             raise Failed("an action was done, and cannot be undone")
+        self.store.freezes.refuse(target.key)
         resource = self._replayed(target.call, target.key)
         view = self._view(resource, target.call)
         place = resource.place() or entry.key

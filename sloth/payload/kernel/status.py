@@ -22,6 +22,7 @@ class Status(Word):
     FAILED = "failed"
     UNKNOWN = "unknown"
     UNREACHABLE = "unreachable"
+    FROZEN = "frozen"  # somebody has asked that it be left alone
 
 
 class Reason(Word):

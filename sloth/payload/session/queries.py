@@ -1,5 +1,7 @@
 """What a controller may query and edit of a state outside of calls: `state`, `runs`, `drift`, `rollback`, pruning."""
 
+import time
+
 from sloth.payload.kernel.diff import unified
 from sloth.payload.kernel.drift import find_drift
 from sloth.payload.kernel.errors import StoreError
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from sloth.payload.state.store import Store
 
 QUERIES = ("guard", "hold", "confirm", "relax", "revert", "reverted")  # see guarding.py
-PLAN = "plan:%s"  # the row of `meta` that names the run in which a saved plan was applied
 OPEN = ("empty", "load", "commit", "abandon")  # they share a transaction, which the last two of them end
 
 
@@ -54,14 +55,19 @@ class Queries(object):
     # Reading
 
     def list(self, module: "str | None" = None, type: "str | None" = None, orphaned: "bool" = False) -> "Rows":
-        return [record.shown() for record in self._store.records.select(module, type, orphaned)]
+        frozen = self._store.freezes.active()
+        return [
+            dict(record.shown(), frozen=frozen.get(record.key))
+            for record in self._store.records.select(module, type, orphaned)
+        ]
 
     def show(self, key: "str") -> "Rows":
         rows = []
         for found in self._store.records.match(key):
             record = self._store.records.get(found)
             assert record is not None
-            rows.append(dict(record.shown(), history=self._store.history.shown(found, 10)))
+            frozen = self._store.freezes.active().get(found)
+            rows.append(dict(record.shown(), frozen=frozen, history=self._store.history.shown(found, 10)))
         return rows
 
     def match(self, key: "str") -> "Rows":
@@ -115,7 +121,20 @@ class Queries(object):
         return [{"key": key, "deleted": self._store.records.forget(key)}]
 
     def move(self, old: "str", new: "str") -> "Rows":
-        return [{"key": new, "moved": self._store.records.move(old, new)}]
+        moved = self._store.records.move(old, new)
+        if moved:
+            self._store.freezes.rename(old, new)
+        return [{"key": new, "moved": moved}]
+
+    def freeze(self, key: "str", why: "str", until: "int | None" = None, seconds: "float | None" = None) -> "Rows":
+        end = int(until if until is not None else time.time() + (seconds or 0))
+        if end <= time.time():
+            raise StoreError("the clock of the host says that this time has passed already")
+        self._store.freezes.put(key, end, why, self._context.who, self._context.origin)
+        return [{"key": key, "until": end}]
+
+    def unfreeze(self, key: "str") -> "Rows":
+        return [{"key": key, "thawed": self._store.freezes.remove(key)}]
 
     def clear(self) -> "Rows":
         return [{"deleted": self._store.records.clear()}]
@@ -131,11 +150,11 @@ class Queries(object):
     # Saved plans
 
     def applied_plan(self, plan: "str") -> "Rows":
-        found = self._store.meta(PLAN % plan)
+        found = self._store.plans.run_of(plan)
         return [] if found is None else [{"run": found}]
 
     def begin_plan(self, plan: "str") -> "Rows":
-        self._store.set_meta(PLAN % plan, self._context.run)
+        self._store.plans.add(plan, self._context.run)
         return []
 
     # Export and import

@@ -1,6 +1,6 @@
 """The format of state files, version by version."""
 
-VERSION = 3  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1
+VERSION = 4  # PRAGMA user_version; MIGRATIONS[n] leads from version n to n + 1
 MIGRATIONS = (
     (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -60,5 +60,10 @@ MIGRATIONS = (
         "CREATE TABLE claims (thing TEXT NOT NULL, key TEXT NOT NULL, need INTEGER NOT NULL,"
         " PRIMARY KEY (thing, key, need))",
         "CREATE INDEX claims_by_key ON claims (key)",
+    ),
+    (
+        "CREATE TABLE freezes (key TEXT PRIMARY KEY, until INTEGER NOT NULL, why TEXT NOT NULL, who TEXT NOT NULL,"
+        " origin TEXT NOT NULL, since INTEGER NOT NULL)",
+        "CREATE TABLE applied_plans (plan TEXT PRIMARY KEY, run TEXT NOT NULL, at INTEGER NOT NULL)",
     ),
 )

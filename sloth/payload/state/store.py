@@ -10,6 +10,7 @@ from sloth.payload.kernel.redact import Redactor
 from sloth.payload.state.blobs import Blobs
 from sloth.payload.state.claims import Claims
 from sloth.payload.state.database import Database
+from sloth.payload.state.freezes import AppliedPlans, Freezes
 from sloth.payload.state.history import History
 from sloth.payload.state.migrations import VERSION
 from sloth.payload.state.records import Records
@@ -42,6 +43,8 @@ class Store(Database):
         self.history = History(self, self.runs)
         self.handlers = Handlers(self)
         self.blobs = Blobs(self)
+        self.freezes = Freezes(self, self.redactor)
+        self.plans = AppliedPlans(self)
         self.signatures = Signatures(self, self.redactor)
 
     def stats(self) -> "JsonObject":

@@ -1,4 +1,4 @@
-"""`sloth-runner doc`: shows the documentation of modules, from their declarations."""
+"""`sloth-runner doc`: shows the documentation of modules and of the inventory, from their declarations."""
 
 from __future__ import annotations
 
@@ -27,16 +27,20 @@ from sloth.suggest import did_you_mean
 @click.option("--lua-types", is_flag=True, help="A definition file for Lua language servers.")
 @parameters.TEXT_OR_JSON
 def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output: str) -> None:
-    """Show the documentation of modules.
+    """Show the documentation of modules, and of the inventory.
 
     \b
     sloth-runner doc               all modules, one per line
     sloth-runner doc file          those of a namespace
     sloth-runner doc file.copy     arguments, results and an example
+    sloth-runner doc inventory     the settings of hosts and groups
 
     Your own modules (./modules or --modules) are shown with the built-in ones. For completion and checks in an
     editor, run `sloth-runner doc --lua-types > sloth.lua` and add that file to the language server's library.
     """
+    if name == "inventory":
+        _show_inventory(markdown, output)
+        return
     if modules or not markdown:
         custom.load(*parameters.modules_directories(modules, Path.cwd()))
     classes = all_calls()
@@ -56,6 +60,27 @@ def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output:
         _show_page(chosen[0])
     else:
         _show_rows([(cls.name, documentation.summary(cls)) for cls in chosen])
+
+
+def _show_inventory(markdown: bool, output: str) -> None:
+    from sloth.inventory import reference
+
+    if markdown:
+        click.echo(reference.markdown(), nl=False)
+        return
+    if output == "json":
+        write_json(reference.document())
+        return
+    for section in reference.reference():
+        click.secho(f"{section.title}\n", bold=True)
+        click.echo("\n".join(textwrap.wrap(section.text, min(_width(), 120))) + "\n")
+        rows = []
+        for entry in section.entries:
+            default = f" [{entry.default}]" if entry.default else ""
+            text = f"{entry.help} ({entry.value})" if entry.help else entry.value
+            rows.append((entry.name, text + default))
+        _show_rows(rows, indent=2)
+        click.echo()
 
 
 def _width() -> int:

@@ -28,7 +28,7 @@ _ATTRIBUTES = {"identity_file": "identity_files"}
 
 @click.group()
 def inventory() -> None:
-    """Show the inventory."""
+    """Show the inventory, explain its values, and import others."""
 
 
 @inventory.command("list")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # name -> (value, line); line 0: not known
 Variables = dict[str, "tuple[Json, int]"]
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z")
+# A name becomes part of file names; an IPv6 address is one of Ansible's names, too.
+_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}|(?=[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:)[0-9A-Fa-f:.]{2,45})\Z")
 _GROUP = re.compile(r"[^\s,!@*?\[\]]{1,200}\Z")
 IMPLICIT = ("all", "ungrouped")  # groups that every inventory of Ansible has
 

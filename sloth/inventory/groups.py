@@ -17,7 +17,25 @@ from sloth.suggest import did_you_mean
 if TYPE_CHECKING:
     from sloth.inventory.content import Content
 
-_GROUP_KEYS = ("hosts", "groups", "priority")
+
+@frozen
+class GroupKey:
+    """A key that only groups have, and its documentation."""
+
+    name: str
+    value: str
+    default: str
+    help: str
+
+
+GROUP_KEYS = (
+    GroupKey("hosts", "a pattern or a list of them", "", "The members: names, web*, web[01:20], @group, !name."),
+    GroupKey("groups", "a name or a list of them", "", "The child groups, whose members are members of this one, too."),
+    GroupKey(
+        "priority", "a whole number", "0",
+        "Settings of groups with a higher number win; then those of children over parents; then by name.",
+    ),
+)  # fmt: skip
 EVERY, UNGROUPED = "all", "ungrouped"  # the groups that an inventory of Ansible always has
 
 
@@ -142,7 +160,7 @@ def _draft(document: Document, name: str, value: object, hosts: Collection[str])
     priority = table.pop("priority", None)
     if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
         raise document.error("priority must be a whole number", *path, "priority")
-    settings = read_settings(document, table, path, f"group {name}", extra=_GROUP_KEYS)
+    settings = read_settings(document, table, path, f"group {name}", extra=[key.name for key in GROUP_KEYS])
     part = Part(
         document.where(*path),
         hosts=lists["hosts"],

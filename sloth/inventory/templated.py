@@ -74,6 +74,19 @@ def _copy(value: Json, found: list[bool]) -> Json:
     return value
 
 
+def tagged(value: Json, where: str) -> Json:
+    """Return JSON with what Ansible writes in it for encrypted texts, and for texts that are no templates."""
+    if isinstance(value, list):
+        return [tagged(item, where) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"__ansible_vault"}:
+        return Encrypted(where)
+    if value.keys() == {"__ansible_unsafe"} and isinstance(value["__ansible_unsafe"], str):
+        return Literal(value["__ansible_unsafe"])
+    return {key: tagged(item, where) for key, item in value.items()}
+
+
 def divide(variables: Mapping[str, Json]) -> tuple[JsonObject, list[str]]:
     """Return the variables that are plain data, and the names of the others."""
     others = [name for name, value in variables.items() if isinstance(value, (Templated, Encrypted))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
 from sloth.frozen import frozen
-from sloth.inventory.templated import VAULT, VAULT_HINT
+from sloth.inventory.templated import VAULT, VAULT_HINT, tagged
 from sloth.reading import read_file
 
 if TYPE_CHECKING:
@@ -120,7 +120,10 @@ def parse_vars(text: str, path: Path, is_toml: bool, warn: Callable[[str], None]
         return VarsFile(name, {}, {}, is_plain=False)
     if not isinstance(table, dict):
         raise InventoryError(f"{name} must contain a table of variables, not {_kind(table)}", where=f"{name}:1")
-    return VarsFile(name, dict(table), getattr(table, "lines", {}), is_plain=False)
+    lines = getattr(table, "lines", {})
+    if text.lstrip().startswith("{") and "__ansible_" in text:
+        table = tagged(table, name)
+    return VarsFile(name, dict(table), lines, is_plain=False)
 
 
 def _yaml_or_json(text: str, name: str, warn: Callable[[str], None]) -> Json:

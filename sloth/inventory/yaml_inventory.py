@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sloth.inventory.content import Content, GroupContent
 from sloth.inventory.host_names import read_host
-from sloth.inventory.templated import Encrypted, Literal
+from sloth.inventory.templated import tagged
 from sloth.inventory.yaml_text import Table
 from sloth.suggest import did_you_mean
 
@@ -116,7 +116,7 @@ def add_variables(host: str, values: Json, content: Content) -> None:
         raise content.error(f"the variables of {host} must be a table, not {_short(values)}", 0)
     variables = content.hosts[host]
     for name, value in (values or {}).items():
-        content.set(variables, name, _tagged(value, content), 0)
+        content.set(variables, name, tagged(value, content.name), 0)
 
 
 def _listed_group(name: str, value: Json, content: Content) -> None:
@@ -135,17 +135,4 @@ def _listed_group(name: str, value: Json, content: Content) -> None:
         content.add_child(name, child, 0)
         content.group(child, 0)
     for variable, inner in (value.get("vars") or {}).items():
-        content.set_group(group, variable, _tagged(inner, content), 0)
-
-
-def _tagged(value: Json, content: Content) -> Json:
-    """Return a value, with what ansible-inventory writes for encrypted texts and for those that are no templates."""
-    if isinstance(value, list):
-        return [_tagged(item, content) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"__ansible_vault"}:
-        return Encrypted(content.name)
-    if value.keys() == {"__ansible_unsafe"} and isinstance(value["__ansible_unsafe"], str):
-        return Literal(value["__ansible_unsafe"])
-    return {key: _tagged(item, content) for key, item in value.items()}
+        content.set_group(group, variable, tagged(inner, content.name), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from sloth.engine.validate import validate
-from sloth.inventory import Inventory
+from sloth.inventory import Inventory, reference
+from sloth.inventory.connection import NAMES
+from sloth.inventory.settings import HOST_SETTINGS, Settings
 from sloth.payload.kernel.converge import execute
 from sloth.payload.kernel.registry import call_names, registry
 from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field, Resource
@@ -146,3 +149,12 @@ def test_every_module_can_be_loaded_by_every_python(python: Path) -> None:
     program = "from sloth.payload.kernel.registry import registry; print(len(registry()))"
     done = subprocess.run([python, "-B", "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == str(len(CLASSES)), done.stderr
+
+
+def test_the_reference_of_inventories_is_current() -> None:
+    text = (ROOT / "docs/inventory.md").read_text()
+    told = text.partition("<!-- sloth-runner doc inventory --markdown -->\n")[2]
+    assert told == reference.markdown(), "run: sloth-runner doc inventory --markdown, and put it at the end of the page"
+    attributes = {setting.attribute for setting in HOST_SETTINGS.values()}
+    assert attributes <= {field.name for field in dataclasses.fields(Settings)}
+    assert set(NAMES.values()) <= set(HOST_SETTINGS)

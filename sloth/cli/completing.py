@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import parameters, sites
 from sloth.cli.completed import Completed
 from sloth.errors import SlothError
 from sloth.inventory import Inventory, find_inventory
@@ -55,10 +55,9 @@ def _tasks(given: Given) -> list[Task]:
     """Return the tasks of the site that --file names, as its first host loads it."""
     from sloth.engine.options import Options
     from sloth.engine.validate import plans
-    from sloth.playbook import Site
 
     inventory = _inventory(given)
-    site = Site.read(*(given.get("site") or ()))
+    site = sites.read_site(given.get("site") or (), given.get("roles_path") or ())
     first = list(inventory.hosts.values())[:1]
     return [task for tasks in plans(site, inventory, first, Options()).values() for task in tasks]
 

@@ -10,23 +10,35 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import write_json
 from sloth.engine import custom
 from sloth.engine.modules import Call, all_calls
 from sloth.errors import UsageError
+from sloth.payload.kernel.field import Field
+from sloth.playbook.roles import Roles
 from sloth.report import documentation
 from sloth.suggest import did_you_mean
 
 
 @click.command()
 @click.argument("name", default="", shell_complete=completed(Completed.MODULES))
+@click.argument("role", metavar="", default="")
 @parameters.MODULES
+@sites.ROLES_PATH
 @click.option("--markdown", is_flag=True, help="The whole reference in Markdown, as in docs/modules.md.")
 @click.option("--lua-types", is_flag=True, help="A definition file for Lua language servers.")
 @parameters.TEXT_OR_JSON
-def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output: str) -> None:
+def doc(
+    name: str,
+    role: str,
+    modules: str | None,
+    roles_path: tuple[str, ...],
+    markdown: bool,
+    lua_types: bool,
+    output: str,
+) -> None:
     """Show the documentation of modules, and of the inventory.
 
     \b
@@ -34,10 +46,16 @@ def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output:
     sloth-runner doc file          those of a namespace
     sloth-runner doc file.copy     arguments, results and an example
     sloth-runner doc inventory     the settings of hosts and groups
+    sloth-runner doc role NAME     what a role does, and its arguments (of ./roles, --roles-path or a package)
 
     Your own modules (./modules or --modules) are shown with the built-in ones. For completion and checks in an
     editor, run `sloth-runner doc --lua-types > sloth.lua` and add that file to the language server's library.
     """
+    if name == "role":
+        _show_role(Roles((Path("roles"), *sites.roles_path_of(roles_path))), role, output)
+        return
+    if role:
+        raise click.UsageError(f"one name is enough: leave out {role}")
     if name == "inventory":
         _show_inventory(markdown, output)
         return
@@ -60,6 +78,34 @@ def doc(name: str, modules: str | None, markdown: bool, lua_types: bool, output:
         _show_page(chosen[0])
     else:
         _show_rows([(cls.name, documentation.summary(cls)) for cls in chosen])
+
+
+def _show_role(roles: Roles, name: str, output: str) -> None:
+    """Show a role, or without a name list all of them."""
+    if not name:
+        found = [roles.find(known) for known in roles.names()]
+        if output == "json":
+            write_json([{"name": role.name, "description": role.description} for role in found])
+        elif found:
+            _show_rows([(role.name, role.description) for role in found])
+        else:
+            click.echo("no role found")
+        return
+    role = roles.find(name)
+    if output == "json":
+        declared = documentation.fields(role.arguments or ())
+        arguments = None if role.arguments is None else [documentation.plain(field) for field in declared]
+        description = {"name": role.name, "directory": str(role.directory), "description": role.description}
+        write_json({**description, "arguments": arguments})
+        return
+    click.secho(f"role {role.name}\n", bold=True)
+    if role.description:
+        click.echo("\n".join(textwrap.wrap(role.description, _width())) + "\n")
+    click.secho(f"It is in {role.directory}.", dim=True)
+    if role.arguments:
+        _show_fields("Arguments", role.arguments, is_input=True)
+    elif role.arguments is None:
+        click.echo("\nIts arguments are not declared: it takes any.")
 
 
 def _show_inventory(markdown: bool, output: str) -> None:
@@ -98,24 +144,28 @@ def _show_rows(rows: Sequence[tuple[str, str]], indent: int = 0) -> None:
             click.echo(" " * (indent + left) + line)
 
 
+def _show_fields(heading: str, declared: Sequence[Field], is_input: bool) -> None:
+    """Write arguments (is_input) or results, a line each."""
+    click.secho(f"\n{heading}", bold=True)
+    fields = documentation.fields(declared)
+    width = max(len(field.name) for field in fields) + 1
+    rows = []
+    for field in fields:
+        default = documentation.default(field) if is_input else ""
+        more = f" [{default}]" if default not in ("", "required") else ""
+        star = "*" if is_input and field.required else ""
+        rows.append((f"{field.name + star:<{width}}  {field.type}", documentation.explanation(field) + more))
+    _show_rows(rows, indent=2)
+
+
 def _show_page(cls: type[Call]) -> None:
     click.secho(f"{cls.name}\n", bold=True)
     for text in documentation.paragraphs(cls):
         click.echo("\n".join(textwrap.wrap(text, _width())) + "\n")
     click.secho(documentation.kind(cls), dim=True)
     for heading, declared, is_input in (("Arguments", cls.fields, True), ("Results", cls.returns, False)):
-        if not declared:
-            continue
-        click.secho(f"\n{heading}", bold=True)
-        fields = documentation.fields(declared)
-        width = max(len(field.name) for field in fields) + 1
-        rows = []
-        for field in fields:
-            default = documentation.default(field) if is_input else ""
-            more = f" [{default}]" if default not in ("", "required") else ""
-            star = "*" if is_input and field.required else ""
-            rows.append((f"{field.name + star:<{width}}  {field.type}", documentation.explanation(field) + more))
-        _show_rows(rows, indent=2)
+        if declared:
+            _show_fields(heading, declared, is_input)
     click.secho("\nExample", bold=True)
     if sys.stdout.isatty():
         from rich.console import Console

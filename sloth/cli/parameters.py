@@ -313,5 +313,6 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
 
 
 def modules_directories(option: str | None, *beside: Path) -> list[Path]:
-    """Return the directories of a site's own modules: that of --modules, else `modules` beside each of its files."""
-    return [Path(option)] if option else [directory / "modules" for directory in beside]
+    """Return the directories of modules, without a site: that of --modules or `modules`, and those of roles, there."""
+    own = [Path(option)] if option else [directory / "modules" for directory in beside]
+    return [*own, *(path for directory in beside for path in sorted(directory.glob("roles/*/modules")))]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import credentials, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
@@ -53,6 +53,7 @@ class SiteOptions:
     forks: int
     lock_wait: float
     modules: str | None
+    roles_path: tuple[str, ...]
     key_file: str | None
     passphrase: bool
     eager: bool
@@ -83,6 +84,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.VALUES,
         parameters.running,
         parameters.MODULES,
+        sites.ROLES_PATH,
         parameters.KEY_FILE,
         parameters.PASSPHRASE,
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
@@ -228,7 +230,7 @@ def run_site(
     listing: list what would run instead; saving: saves the check as a plan; ended: is called at
     the end, with the exit status.
     """
-    program = Site.read(*given.site)
+    program = sites.read_site(given.site, given.roles_path)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
@@ -241,7 +243,7 @@ def run_site(
         start_at={host.name: start_at for host in hosts} if start_at is not None else {},
         lock_wait=given.lock_wait,
         extra=extra_vars(given.extra, [Path(name) for name in given.values]),
-        custom=custom.load(*parameters.modules_directories(given.modules, *program.directories)),
+        custom=custom.load(*sites.site_modules(given.modules, program)),
         prune=prune,
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),

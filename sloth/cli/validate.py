@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import parameters, sites
 from sloth.cli.output import count, write_json
 from sloth.engine import custom
 from sloth.engine.validate import validate as find_problems
 from sloth.inventory import extra_vars
-from sloth.playbook import Site
 
 
 @click.command()
@@ -21,6 +20,7 @@ from sloth.playbook import Site
 @parameters.EXTRA
 @parameters.VALUES
 @parameters.MODULES
+@sites.ROLES_PATH
 @parameters.TEXT_OR_JSON
 def validate(
     site: tuple[str, ...],
@@ -28,6 +28,7 @@ def validate(
     extra: tuple[str, ...],
     values: tuple[str, ...],
     modules: str | None,
+    roles_path: tuple[str, ...],
     output: str,
 ) -> int:
     """Find mistakes in a site and its inventory, without connecting to a host.
@@ -36,8 +37,8 @@ def validate(
     facts, hosts, groups and tasks. What depends on a host is not judged. Exit status: 0 when there are none, else 2.
     """
     hosts = parameters.read_inventory(inventory)
-    program = Site.read(*site)
-    custom.load(*parameters.modules_directories(modules, *program.directories))
+    program = sites.read_site(site, roles_path)
+    custom.load(*sites.site_modules(modules, program))
     problems = find_problems(program, hosts, extra_vars(extra, [Path(name) for name in values]), sources=True)
     if output == "json":
         write_json([asdict(problem) for problem in problems])

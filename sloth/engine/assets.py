@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,16 +31,16 @@ class Shipper:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._templates: dict[Path, Templates] = {}
+        self._templates: dict[tuple[Path, ...], Templates] = {}
         self._worker = Worker()
         self._start: asyncio.Task[None] | None = None
         self._hashes: dict[tuple[str, int, int, int], str] = {}
 
-    def templates(self, directory: Path) -> Templates:
-        """Return what renders the templates of a site's file in `directory`."""
-        if directory not in self._templates:
-            self._templates[directory] = Templates([directory, directory / "templates"], self._worker)
-        return self._templates[directory]
+    def templates(self, sources: tuple[Path, ...]) -> Templates:
+        """Return what renders the templates in the directories `sources`, or below `templates` in one of them."""
+        if sources not in self._templates:
+            self._templates[sources] = Templates(with_inner(sources, "templates"), self._worker)
+        return self._templates[sources]
 
     def warm_up(self, site: Site) -> None:
         """Start what renders templates, if the site seems to have some: hosts are being connected meanwhile."""
@@ -54,16 +54,16 @@ class Shipper:
         await self._worker.close()
 
     async def prepare(
-        self, cls: type[Call], args: Arguments, variables: Variables, directory: Path
+        self, cls: type[Call], args: Arguments, variables: Variables, sources: tuple[Path, ...]
     ) -> tuple[Arguments, list[Asset]]:
         """Return the arguments to send and the assets that go with them.
 
         cls: the call's class, which declares what it ships. `variables(facts)` returns what a template sees, with the
-        host's facts if asked. directory: that of the site's file. Raises CallError when a file is missing, unreadable,
+        host's facts if asked. sources: where files are looked for. Raises CallError when a file is missing, unreadable,
         or does not render.
         """
         if cls.ships == "template":
-            return args, [await self._template(cls, args, variables, self.templates(directory))]
+            return args, [await self._template(cls, args, variables, self.templates(sources))]
         if cls.ships != "file" or args.get("remote_src"):
             return args, []
         if args.get("content") is not None:
@@ -71,7 +71,7 @@ class Shipper:
             return {**args, "content": ""}, [of_bytes("", data)]
         if args.get("src") is None:
             return args, []
-        source = find_file(args["src"], directory)
+        source = find_file(args["src"], sources)
         if source.is_dir():
             return args, await self._tree(source, args["src"].endswith("/"))
         return args, [await self._file(source, source.name)]
@@ -125,12 +125,17 @@ class Shipper:
         return assets
 
 
-def find_file(src: str, directory: Path) -> Path:
-    """Return the path of a local file: absolute, below the site's directory, or below its directory `files`."""
+def with_inner(directories: Sequence[Path], name: str) -> list[Path]:
+    """Return each directory, followed by the one of this name in it."""
+    return [path for directory in directories for path in (directory, directory / name)]
+
+
+def find_file(src: str, sources: Sequence[Path]) -> Path:
+    """Return the path of a local file: absolute, in one of these directories, or below `files` in one of them."""
     if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
         raise CallError("src must be a path, not an empty string")
     path = Path(src).expanduser()
-    candidates = [path] if path.is_absolute() else [directory / path, directory / "files" / path]
+    candidates = [path] if path.is_absolute() else [directory / path for directory in with_inner(sources, "files")]
     for candidate in candidates:
         if os.path.exists(candidate):  # False also for a name that cannot be one
             return candidate

@@ -23,8 +23,9 @@ OLDEST = (3, 6)  # the oldest Python of hosts
 # What a namespace may not be called: see env in playbook/lua/sandbox.lua and stubs.lua, and Lua's own globals.
 _GLOBALS = frozenset(
     {"assert", "check", "coroutine", "debug", "error", "facts", "groups", "handler", "host", "include", "io", "load"}
-    | {"log", "math", "next", "os", "package", "pairs", "print", "require", "secret", "select", "state", "string"}
-    | {"table", "task", "template", "type", "utf8", "vars", "ipairs", "pcall", "xpcall", "tonumber", "tostring"}
+    | {"log", "math", "next", "os", "package", "pairs", "print", "require", "role", "secret", "select", "state"}
+    | {"string", "table", "task", "template", "type", "utf8", "vars", "ipairs", "pcall", "xpcall", "tonumber"}
+    | {"tostring"}
 )
 _KEYWORDS = frozenset(
     {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local", "nil"}

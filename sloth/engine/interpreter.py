@@ -120,7 +120,7 @@ class Interpreter:
         given = {name: value for name, value in args.items() if value is not None}
         try:
             variables = partial(self._variables, request.directory)
-            given, assets = await self._context.shipper.prepare(cls, given, variables, request.directory)
+            given, assets = await self._context.shipper.prepare(cls, given, variables, request.sources)
         except CallError as error:
             error.call = error.call or f"{request.name} {cls.subject_of(args)}".rstrip()
             raise
@@ -176,7 +176,7 @@ class Interpreter:
             case Variable():
                 return await self._variable(request)
             case HostVars():
-                templates = self._context.shipper.templates(self._context.site.files[0].directory)
+                templates = self._context.shipper.templates((self._context.site.files[0].directory,))
                 return await self._context.others.evaluated(self._context, request.host, templates)
             case HostFacts() if request.host == self._host.name:
                 return await self._gather()
@@ -186,7 +186,7 @@ class Interpreter:
                 await self.sync()
                 return await self._shared(request)
             case Render():
-                templates = self._context.shipper.templates(request.directory)
+                templates = self._context.shipper.templates(request.sources)
                 facts = await templates.needs_facts(request.source)
                 variables = {**await self._variables(request.directory, facts), **request.args}
                 return await templates.render(request.source, variables)
@@ -318,7 +318,7 @@ class Interpreter:
     async def _variable(self, request: Variable) -> Json:
         """Return the value of a variable of the inventory that has Jinja in it."""
         variables = await self._variables(request.directory, facts=False)
-        templates = self._context.shipper.templates(request.directory)
+        templates = self._context.shipper.templates((request.directory,))
         return await templates.evaluate(request.name, variables.get(request.name), variables)
 
     def site_variables(self) -> dict[str, Json]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sloth.engine.assets import find_file
+from sloth.engine.assets import find_file, with_inner
 from sloth.engine.barriers import order
 from sloth.engine.context import lua_host
 from sloth.engine.modules import fact_names, module_names
@@ -157,9 +157,9 @@ def missing_sources(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterato
         for literal in literal_sources(file.source.decode("utf-8", "surrogateescape"), file.path, modules):
             try:
                 if literal.is_template:
-                    find_template(literal.src, [file.directory, file.directory / "templates"])
+                    find_template(literal.src, with_inner([file.directory], "templates"))
                 else:
-                    find_file(literal.src, file.directory)
+                    find_file(literal.src, [file.directory])
             except CallError as error:
                 yield Problem(literal.where, f"{literal.name}: {error.message}", error.hint)
 
@@ -288,7 +288,7 @@ class _Walk:
             return self._invoke(request)
         if isinstance(request, Render) and not self.guessed:
             try:
-                find_template(request.source, [request.directory, request.directory / "templates"])
+                find_template(request.source, with_inner(request.sources, "templates"))
             except CallError as error:
                 error.where = error.where or request.where
                 return Raise(error)

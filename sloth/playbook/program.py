@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
 from sloth.inventory.templated import divide
-from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified
+from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified, with_full_names
 from sloth.playbook.includes import Includes
 from sloth.playbook.requests import (
     Done,
@@ -60,8 +60,8 @@ _PLACE = re.compile(rb":\d+\Z")
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
 TURN = 0.05  # seconds after which other hosts get their turn
 _GLOBALS = (
-    *("task", "handler", "host", "hostvars", "groups", "vars", "facts", "log", "state"),
-    *("json", "sleep", "fail", "wait_for"),
+    *("task", "handler", "role", "include", "secret", "template", "host", "hostvars", "groups", "vars", "facts"),
+    *("log", "state", "json", "sleep", "fail", "wait_for"),
 )
 
 
@@ -91,9 +91,10 @@ class Program:
         self._root = site  # the file of the site that is being loaded, or that has declared the running task
         self._task: Task | None = None  # the task that was started last
         self._roots: list[Site] = []  # of the declared tasks
+        self._prefixes: list[str] = []  # likewise: what their names begin with, for their roles
         self._not_loaded = list(site.files)
         self._directories = {file.path: file.directory for file in site.files}
-        self._includes = Includes()
+        self._includes = Includes(site.roles)
         self._thread: LuaObject = None
         self._request: Request | None = None  # what resume() answers
         self._near = ""  # the position of the last request
@@ -216,8 +217,9 @@ class Program:
                 name, args, where, protected, rescued = rest
                 position = to_text(where)
                 directory = self._directory(position)
+                sources = self._includes.sources(position, directory)
                 return Invoke(
-                    to_text(name), object_from_json(args), position, bool(protected), bool(rescued), directory
+                    to_text(name), object_from_json(args), position, bool(protected), bool(rescued), directory, sources
                 )
             case b"fetch":
                 return Fetch(int(rest[0]), to_text(rest[1]), to_text(rest[2]))
@@ -239,7 +241,9 @@ class Program:
                 return Shared(SharedOp(to_text(rest[0])), from_json(rest[1]), to_text(rest[2]))
             case b"render":
                 position = to_text(rest[2])
-                return Render(to_text(rest[0]), object_from_json(rest[1]), position, self._directory(position))
+                directory = self._directory(position)
+                sources = self._includes.sources(position, directory)
+                return Render(to_text(rest[0]), object_from_json(rest[1]), position, directory, sources)
             case b"secret":
                 position = to_text(rest[1])
                 return Secret(to_text(rest[0]), position, self._directory(position))
@@ -268,6 +272,8 @@ class Program:
                 case b"include":
                     name, source = self._includes.enter(to_text(rest[0]), to_text(rest[1]))
                     return True, [to_bytes(name), source]
+                case b"role":
+                    return True, self._use_role(*rest)
                 case b"included":
                     self._includes.leave()
                     return True, None
@@ -290,18 +296,31 @@ class Program:
         self._raised = error
         return False, str(error)
 
+    def _use_role(self, name: bytes, given: bytes, label: bytes, position: bytes) -> list[object]:
+        """Return path and source of a role, and its arguments."""
+        where, arguments = to_text(position), from_json(given) or {}
+        if not isinstance(arguments, dict):
+            raise SiteError(f"role {to_text(name)} takes a table with names", where=where)
+        path, source, values = self._includes.enter_role(to_text(name), arguments, to_text(label), where)
+        return [to_bytes(path), source, values]
+
     def _declare(self, what: bytes, options: bytes, functions: bytes, position: bytes) -> int:
         kind, where = to_text(what), to_text(position)
         values = from_json(options) or {}
         if not isinstance(values, dict):
             raise SiteError(f"{kind} takes a table with names", where=where)
+        prefix = self._includes.prefix
+        if isinstance(values.get("name"), str):
+            values["name"] = prefix + values["name"]
         index = len(self._declared) + 1
         task = declare(kind, values, from_json(functions), where, index)
         other = self._names.setdefault((task.name, task.handler), task)
         if other is not task:
-            raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", where=where)
+            hint = 'give one use of the role another name: role(NAME, {...}, { as = "..." })' if prefix else ""
+            raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", hint=hint, where=where)
         self._declared.append(task)
         self._roots.append(self._root)
+        self._prefixes.append(prefix)
         return index
 
     # Ends
@@ -313,7 +332,11 @@ class Program:
             self._loading = False
             self.handlers = tuple(task for task in self._declared if task.handler)
             try:
-                tasks = [task for task in self._declared if not task.handler]
+                tasks = [
+                    with_full_names(task, prefix, self._names)
+                    for task, prefix in zip(self._declared, self._prefixes, strict=True)
+                    if not task.handler
+                ]
                 self.tasks = tuple(notified(tasks, self.handlers))
                 check_dependencies(self.tasks)
             except SiteError as error:

@@ -48,7 +48,7 @@ class Invoke:
     Attributes:
         protected: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
         rescued: a pcall of the site catches its failure.
-        directory: where files are that the call names by relative paths.
+        directory: that of the site's file; sources: where files are looked for that the call names by relative paths.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Invoke:
     protected: bool
     rescued: bool
     directory: Path
+    sources: tuple[Path, ...]
 
 
 @frozen(eq=False)
@@ -137,13 +138,14 @@ class Shared:
 class Render:
     """Render the template `source` with the variables `args` besides the host's; the answer is the text.
 
-    directory: where it is looked for.
+    directory: that of the site's file; sources: where it is looked for.
     """
 
     source: str
     args: JsonObject
     where: str
     directory: Path
+    sources: tuple[Path, ...]
 
 
 @frozen(eq=False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sloth.errors import SiteError
 from sloth.frozen import frozen
+from sloth.playbook.roles import Roles
 from sloth.reading import read_file
 
 
@@ -22,6 +24,7 @@ class Site:
         adhoc: made from one call of the command line. It owns what it creates, but does not describe the rest of a
             host: what it does not mention is not to be removed.
         more: further files, which are loaded after this one, into the same Lua runtime: together they are one site.
+        roles_path: directories of roles, besides `roles` beside each of its files.
         remembered: its identity, where its files are elsewhere: of the site of a saved plan.
     """
 
@@ -31,12 +34,13 @@ class Site:
     adhoc: bool = False
     more: tuple[Site, ...] = ()
     remembered: str = ""
+    roles_path: tuple[Path, ...] = ()
 
     @classmethod
-    def read(cls, *paths: str) -> Site:
+    def read(cls, *paths: str, roles_path: Sequence[Path] = ()) -> Site:
         """Read the files of a site, in this order. Raises SiteError."""
         first, *more = (cls._read_file(path) for path in paths)
-        site = dataclasses.replace(first, more=tuple(more))
+        site = dataclasses.replace(first, more=tuple(more), roles_path=tuple(roles_path))
         seen: dict[Path, str] = {}
         for file in site.files:
             path = Path(file.path).resolve()
@@ -69,6 +73,17 @@ class Site:
     def directories(self) -> tuple[Path, ...]:
         """The directories of all files, each once."""
         return tuple(dict.fromkeys(file.directory for file in self.files))
+
+    @property
+    def roles(self) -> Roles:
+        """Where its roles are looked for."""
+        beside = (self.directory if file.adhoc else Path(file.path).parent for file in self.files)
+        return Roles((*dict.fromkeys(directory / "roles" for directory in beside), *self.roles_path))
+
+    @property
+    def role_modules(self) -> tuple[Path, ...]:
+        """The directories of the modules of its roles; not all of them need exist."""
+        return self.roles.module_directories([file.source for file in self.files if b"role" in file.source])
 
     @property
     def identity(self) -> str:

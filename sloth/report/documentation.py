@@ -112,15 +112,15 @@ def document(classes: Classes) -> list[JsonObject]:
             "summary": summary(cls),
             "text": paragraphs(cls),
             "positional": cls.positional(),
-            "arguments": [_plain(field) for field in fields(cls.fields)],
-            "returns": [_plain(field) for field in fields(cls.returns)],
+            "arguments": [plain(field) for field in fields(cls.fields)],
+            "returns": [plain(field) for field in fields(cls.returns)],
             "example": cls.example,
         }
         for cls in classes
     ]
 
 
-def _plain(field: Field) -> JsonObject:
+def plain(field: Field) -> JsonObject:
     return {
         "name": field.name,
         "type": field.type,

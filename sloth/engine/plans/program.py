@@ -90,7 +90,7 @@ class PlannedProgram(Program):
         else:
             request = PlannedInvoke(
                 step.name, step.args, step.where, step.protected, step.rescued, Path(step.directory),
-                planned=step, contents=self._contents,
+                (Path(step.directory),), planned=step, contents=self._contents,
             )  # fmt: skip
         if self._recorder is not None:
             self._recorder.requested(self._host, request)

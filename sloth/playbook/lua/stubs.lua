@@ -167,12 +167,31 @@ env.template = function(path, variables)
     return ask("template", "render", tostring(path), data("template", variables or {}), caller())
 end
 
-env.include = function(path, ...)
-    if select("#", ...) > 0 then fail(caller(), "include takes one path; give tags and other options to each task") end
-    local name, source = unpack(ask("include", "include", tostring(path), caller()))
-    local outcome = pack(room.compile(source, name)())
-    ask("include", "included") -- Python keeps the files that are being included, to refuse a cycle
+local function loaded(what, name, source, ...)
+    local outcome = pack(room.compile(source, name)(...))
+    ask(what, "included") -- Python keeps the files that are being included, to refuse a cycle
     return unpack(outcome, 1, outcome.n)
+end
+
+-- What follows the path is what `...` is in the file.
+env.include = function(path, ...)
+    local name, source = unpack(ask("include", "include", tostring(path), caller()))
+    return loaded("include", name, source, ...)
+end
+
+env.role = function(name, arguments, options)
+    local where = caller()
+    if type(name) ~= "string" then fail(where, 'role takes a name, such as role("nginx", { port = 80 })') end
+    if arguments ~= nil and type(arguments) ~= "table" then fail(where, "role " .. name .. " takes a table with names") end
+    local label = ""
+    if options ~= nil then
+        if type(options) ~= "table" or type(options.as) ~= "string" or next(options, next(options)) ~= nil then
+            fail(where, 'the options of role are { as = "another name" }')
+        end
+        label = options.as
+    end
+    local path, source, values = unpack(ask("role", "role", name, data("role", arguments or {}), label, where))
+    return loaded("role", path, source, values)
 end
 
 -- Other hosts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ _HARMLESS = (
     "passwordauthentication", "kbdinteractiveauthentication", "gssapiauthentication", "pubkeyauthentication",
     "requesttty", "connectionattempts", "checkhostip", "addkeystoagent", "forwardx11",
 )  # fmt: skip
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _FLAGS = "46AaCfgKkMNnqsTtVvXxYy"
 NAMES = {  # what a variable of Ansible is called in our files
     "ansible_host": "address", "ansible_ssh_host": "address", "ansible_port": "port", "ansible_ssh_port": "port",
@@ -172,9 +174,9 @@ def _host_keys(name: str, value: Json) -> tuple[Set, str]:
 
 
 def _tags(name: str, value: Json) -> tuple[Set, str]:
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
-        raise ValueError(f"{name} must be a list of names, not {value!r}")
+    values = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(item, str) and _TAG.match(item) for item in values):
+        raise ValueError(f"{name} must be a list of words, or words with commas between, not {value!r}")
     return {"tags": tuple(values)}, ""
 
 

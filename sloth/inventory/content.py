@@ -99,7 +99,7 @@ class Content:
 
     def set(self, variables: Variables, name: str, value: Json, line: int) -> None:
         """Set a variable. Raises InventoryError for a connection variable with an invalid value."""
-        if name.startswith("ansible_"):
+        if name.startswith(("ansible_", "sloth_")):
             problem = self._examine(name, value, line)
             if problem and problem not in self._unsupported:
                 self._unsupported.add(problem)

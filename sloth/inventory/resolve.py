@@ -153,6 +153,13 @@ class Hosts(Mapping[str, Host]):
             **values,
         )
 
+    def variables(self, name: str) -> JsonObject:
+        """Return the variables of a host, without resolving its connection, which may depend on other hosts."""
+        drafts = (self._groups[number] for number in self._groups_of[name])
+        groups = sorted(group.name for group in drafts if not group.is_every)
+        merged = reduce(Settings.overridden_by, self._own(name), self._of_groups(name))
+        return {**magic(name, groups), **merged.vars}
+
     def _evaluated(self, name: str, merged: Settings, groups: Sequence[str]) -> Settings:
         """Return the settings with those evaluated that variables with Jinja in them give."""
         deferred = {
@@ -168,7 +175,7 @@ class Hosts(Mapping[str, Host]):
             if self._evaluate is None:
                 raise InventoryError(f"{one.variable} is a template, which nothing evaluates", where=one.value.where)
             try:
-                value = self._evaluate(one.value, {**variables, "hostvars": self})
+                value = self._evaluate(one.value, {**variables, "hostvars": HostVariables(self)})
                 found = interpret(one.variable, value)[0]
             except (SlothError, ValueError) as error:
                 text, hint = (error.message, error.hint) if isinstance(error, SlothError) else (str(error), "")
@@ -178,6 +185,24 @@ class Hosts(Mapping[str, Host]):
                 if attribute in deferred or getattr(merged, attribute) is None:
                     changes[attribute] = setting
         return replace(merged, **changes)
+
+
+class HostVariables(Mapping[str, "JsonObject"]):
+    """The variables of every host, as the `hostvars` of Ansible."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    def __getitem__(self, name: str) -> JsonObject:
+        if name not in self._hosts:
+            raise KeyError(name)
+        return self._hosts.variables(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hosts)
+
+    def __len__(self) -> int:
+        return len(self._hosts)
 
 
 def magic(name: str, groups: Sequence[str]) -> JsonObject:

@@ -121,6 +121,10 @@ class Renderer:
         """Return the value of a variable that has Jinja in it. Raises CallError with its position."""
         return self._evaluation.variable(name, value, self._readable(variables))
 
+    def host_tables(self, hosts: Mapping[str, Mapping[str, Json]]) -> Mapping[str, Mapping[str, Json]]:
+        """Return the variables of hosts for a template: they are evaluated when they are read."""
+        return self._evaluation.tables(hosts)
+
     def _readable(self, variables: JsonObject) -> JsonObject:
         """Return variables for a template: in the table `vars`, too, they are evaluated when they are read."""
         table = variables.get("vars")
@@ -186,7 +190,10 @@ class Renderer:
 
 def evaluate(value: Templated, variables: JsonObject) -> Json:
     """Return the value of a variable of an inventory in this process, as its connection settings need it."""
-    return Renderer([]).evaluate("the value", value, variables)
+    renderer = Renderer([])
+    if "hostvars" in variables:
+        variables = {**variables, "hostvars": renderer.host_tables(variables["hostvars"])}
+    return renderer.evaluate("the value", value, variables)
 
 
 def find_template(name: str, directories: Sequence[Path]) -> Path:

@@ -68,6 +68,10 @@ class Evaluation:
         """Return a table whose variables are evaluated when they are read."""
         return Table(variables, lambda name, value: self.variable(name, value, variables))
 
+    def tables(self, hosts: Mapping[str, Mapping[str, Json]]) -> Mapping[str, Table]:
+        """Return such a table for each host."""
+        return _Tables(hosts, self.table)
+
     def _value(self, name: str, value: Json, where: str, variables: Mapping[str, Json]) -> Json:
         match value:
             case dict():
@@ -124,6 +128,23 @@ class Evaluation:
             return lambda variables: expression(variables)
         template = environment.from_string(text)
         return lambda variables: template.render(variables)
+
+
+class _Tables(Mapping[str, Table]):
+    """Tables of the variables of hosts, each made when it is read."""
+
+    def __init__(self, hosts: Mapping[str, Mapping[str, Json]], make: Callable[[Mapping[str, Json]], Table]) -> None:
+        self._hosts = hosts
+        self._make = make
+
+    def __getitem__(self, name: str) -> Table:
+        return self._make(self._hosts[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hosts)
+
+    def __len__(self) -> int:
+        return len(self._hosts)
 
 
 def plain(value: Any) -> Json:

@@ -57,6 +57,7 @@ MERGES = "a: &a {k: v}\n" + "".join(
         ("a.ini", "w[01:5]\n", ":1", "same number of digits"),
         ("a.ini", "w[1:2\n", ":1", "bracket"),
         ("a.ini", "w:99999\n", ":1", "not a port number"),
+        ("a.ini", "w sloth_tags='[a]'\n", ":1", "sloth_tags must be"),
         ("a.ini", "../x\n", ":1", "not a valid host name"),
         ("a.ini", "w ansible_become=maybe\n", ":1", "must be true or false"),
     ],

@@ -14,9 +14,8 @@ from sloth.cli import parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import write_json
 from sloth.engine import custom
-from sloth.engine.modules import Call, all_calls
+from sloth.engine.modules import Call, Field, all_calls
 from sloth.errors import UsageError
-from sloth.payload.kernel.field import Field
 from sloth.playbook.roles import Roles
 from sloth.report import documentation
 from sloth.suggest import did_you_mean

@@ -16,17 +16,12 @@ import sloth.payload.modules as built_in
 from sloth.errors import SiteError
 from sloth.payload.kernel.registry import call_names, find, forget
 from sloth.payload.kernel.resource import Call, Field
+from sloth.playbook.names import LUA, SITE
 
 PACKAGE = built_in.__name__
 _BUILT_IN = Path(built_in.__path__[0])
 OLDEST = (3, 6)  # the oldest Python of hosts
-# What a namespace may not be called: see env in playbook/lua/sandbox.lua and stubs.lua, and Lua's own globals.
-_GLOBALS = frozenset(
-    {"assert", "check", "coroutine", "debug", "error", "facts", "groups", "handler", "host", "include", "io", "load"}
-    | {"log", "math", "next", "os", "package", "pairs", "print", "require", "role", "secret", "select", "state"}
-    | {"string", "table", "task", "template", "type", "utf8", "vars", "ipairs", "pcall", "xpcall", "tonumber"}
-    | {"tostring"}
-)
+_GLOBALS = frozenset((*LUA, *SITE))  # what a namespace may not be called
 _KEYWORDS = frozenset(
     {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local", "nil"}
     | {"not", "or", "repeat", "return", "then", "true", "until", "while"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sloth.errors import UsageError
 from sloth.payload.kernel.registry import call_names, find, registry
-from sloth.payload.kernel.resource import ArgumentError, Call
+from sloth.payload.kernel.resource import ArgumentError, Call, Field
 
-__all__ = ["Call", "all_calls", "fact_names", "find_call", "module_names"]
+__all__ = ["Call", "Field", "all_calls", "fact_names", "find_call", "module_names"]
 
 
 def fact_names() -> tuple[str, ...]:

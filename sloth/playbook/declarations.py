@@ -218,27 +218,6 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     return Task(name=name, where=where, index=index, handler=what == "handler", hooks=frozenset(hooks), **values)
 
 
-def with_full_names(task: Task, prefix: str, known: Collection[tuple[str, bool]]) -> Task:
-    """Return a task of a role, whose names begin with `prefix`, with the full names of what it depends on and notifies.
-
-    In a role they may be without the role's own: what the role has declared comes first, then what the roles have that
-    use it, then the site. known: the names of all tasks and handlers, and whether it is a handler's.
-    """
-    if not prefix or not (task.depends_on or task.notify):
-        return task
-    labels = prefix.split(": ")
-    prefixes = ["".join(f"{label}: " for label in labels[:count]) for count in range(len(labels) - 1, -1, -1)]
-
-    def full(name: str, is_handler: bool) -> str:
-        return next((head + name for head in prefixes if (head + name, is_handler) in known), name)
-
-    return replace(
-        task,
-        depends_on=tuple(full(name, False) for name in task.depends_on),
-        notify=tuple(full(name, True) for name in task.notify),
-    )
-
-
 def notified(tasks: Sequence[Task], handlers: Sequence[Task]) -> Iterator[Task]:
     """Yield tasks that notify handlers by their own names only, in the order in which they are declared.
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
 from sloth.inventory.templated import divide
-from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified, with_full_names
+from sloth.playbook.declarations import Hook, Task
+from sloth.playbook.declared import Declared
 from sloth.playbook.includes import Includes
+from sloth.playbook.names import SITE
 from sloth.playbook.requests import (
     Done,
     Error,
@@ -59,10 +61,6 @@ _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL
 _PLACE = re.compile(rb":\d+\Z")
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
 TURN = 0.05  # seconds after which other hosts get their turn
-_GLOBALS = (
-    *("task", "handler", "role", "include", "secret", "template", "host", "hostvars", "groups", "vars", "facts"),
-    *("log", "state", "json", "sleep", "fail", "wait_for"),
-)
 
 
 class Program:
@@ -86,12 +84,9 @@ class Program:
         """modules: the verbs of each namespace. All data is copied into the runtime."""
         self.tasks: tuple[Task, ...] = ()
         self.handlers: tuple[Task, ...] = ()
-        self._declared: list[Task] = []
-        self._names: dict[tuple[str, bool], Task] = {}  # by name and whether it is a handler
+        self._declared = Declared()
         self._root = site  # the file of the site that is being loaded, or that has declared the running task
         self._task: Task | None = None  # the task that was started last
-        self._roots: list[Site] = []  # of the declared tasks
-        self._prefixes: list[str] = []  # likewise: what their names begin with, for their roles
         self._not_loaded = list(site.files)
         self._directories = {file.path: file.directory for file in site.files}
         self._includes = Includes(site.roles)
@@ -102,7 +97,7 @@ class Program:
         self._raised: SlothError | None = None  # the error that Lua was last resumed with
         self._facts: Collection[str] = ()  # the names of all facts, once they are gathered
         self._loading = False
-        self._globals = [*modules, *_GLOBALS]
+        self._globals = [*modules, *SITE]
         self._limits = limits or Limits()
         self._runtime = new_runtime(self._limits.memory)
         instructions = self._limits.instructions
@@ -142,7 +137,7 @@ class Program:
         function returns is a success.
         """
         self._task = task
-        self._root = self._roots[task.index - 1]
+        self._root = self._declared.root(task)
         return self._begin(b"start", task.index)
 
     def start_hook(self, task: Task, hook: Hook, argument: str = "") -> Request:
@@ -150,7 +145,7 @@ class Program:
 
         argument: what it is called with, but for `until`, which gets what `run` has returned last.
         """
-        self._task, self._root = task, self._roots[task.index - 1]
+        self._task, self._root = task, self._declared.root(task)
         return self._begin(b"hook", task.index, to_bytes(hook), to_bytes(argument))
 
     def resume(self, answer: object) -> Request:
@@ -309,19 +304,7 @@ class Program:
         values = from_json(options) or {}
         if not isinstance(values, dict):
             raise SiteError(f"{kind} takes a table with names", where=where)
-        prefix = self._includes.prefix
-        if isinstance(values.get("name"), str):
-            values["name"] = prefix + values["name"]
-        index = len(self._declared) + 1
-        task = declare(kind, values, from_json(functions), where, index)
-        other = self._names.setdefault((task.name, task.handler), task)
-        if other is not task:
-            hint = 'give one use of the role another name: role(NAME, {...}, { as = "..." })' if prefix else ""
-            raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", hint=hint, where=where)
-        self._declared.append(task)
-        self._roots.append(self._root)
-        self._prefixes.append(prefix)
-        return index
+        return self._declared.add(kind, values, from_json(functions), where, self._root, self._includes.prefix)
 
     # Ends
 
@@ -330,15 +313,9 @@ class Program:
             if self._not_loaded:
                 return self.load()
             self._loading = False
-            self.handlers = tuple(task for task in self._declared if task.handler)
+            self.handlers = self._declared.handlers()
             try:
-                tasks = [
-                    with_full_names(task, prefix, self._names)
-                    for task, prefix in zip(self._declared, self._prefixes, strict=True)
-                    if not task.handler
-                ]
-                self.tasks = tuple(notified(tasks, self.handlers))
-                check_dependencies(self.tasks)
+                self.tasks = self._declared.tasks()
             except SiteError as error:
                 return Error(error.message, error.where, "", error, error.hint)
         return Done(value)

@@ -101,7 +101,7 @@ class Reconnection:
     async def _name_again(self, named: dict[str, list[str]], task: str) -> None:
         for account, keys in named.items():
             session = await self._sessions.get(account or False, task)
-            await session.query("name", {"keys": keys})
+            await session.query("named", {"keys": keys})
 
     async def _come_back(self, account: str, task: str, args: Arguments, end: float, boot: str | None) -> str:
         """Connect until it works and the host has booted since `boot`; return why it did not, "" when it did."""

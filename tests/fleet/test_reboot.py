@@ -81,7 +81,8 @@ def test_what_does_not_come_back_is_a_failure(fleet: Fleet, tmp_path: Path) -> N
     events, status = run_on(fleet, tmp_path, 'task({ name = "t", become = false, run = function() host.reboot() end })')
     assert status == 1
     assert "only root can reboot this host" in str(finished_hosts(events)[HOST].error)
-    text = 'task({ name = "t", run = function() exec.run("true"); print(host.wait({ timeout = 60 }).elapsed); exec.run("true") end })'
+    calls = 'exec.run("true") print(host.wait({ timeout = 60 }).elapsed) exec.run("true")'
+    text = f'task({{ name = "t", run = function() {calls} end }})'
     events, status = run_on(fleet, tmp_path, text)
     assert status == 0, finished_hosts(events)[HOST].error
     assert [(result.module, result.status) for result in results(events)] == [

@@ -10,7 +10,6 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.lib.boot import boot_identity
 from sloth.payload.lib.host import Host, refresh
 from sloth.payload.session import messages, wire
 from sloth.payload.session.memory import Memory
@@ -168,7 +167,7 @@ class Server(object):
 
     def _query(self, message: "messages.StateQuery") -> "None":
         """Answer a query of the state, page by page."""
-        from sloth.payload.session.queries import NAMES, OPEN, QUERIES, query  # most sessions query nothing
+        from sloth.payload.session.queries import OPEN, QUERIES, query  # most sessions query nothing
 
         is_alone = message.op not in OPEN
         if is_alone:
@@ -178,8 +177,12 @@ class Server(object):
                 raise self._memory.fails_resources
             if message.op == "begin_plan":  # what this session has only looked at until now is made from now on
                 self._memory.forget_checked()
-            if message.op in NAMES:
-                rows = self._answer(message)
+            if message.op == "orphans":  # only this session knows what its run has named
+                orphans = self._orphans(messages.Evaluation.read(message.args))
+                rows = [orphan.shown() for orphan in orphans]
+            elif message.op == "named":  # keys: what a session before a reboot has known
+                self._named.update(str(key) for key in message.args.get("keys", ()))
+                rows = [{"key": key} for key in sorted(self._named)]
             elif message.op in QUERIES:
                 from sloth.payload.session.guarding import answer
 
@@ -195,15 +198,6 @@ class Server(object):
             return
         _send_pages(self._channel, rows, lambda page: messages.Rows(id=message.id, rows=page, more=True))
         self._channel.send(messages.Rows(id=message.id))
-
-    def _answer(self, message: "messages.StateQuery") -> "Rows":
-        """Answer what only this session knows: what its run has named, and which boot of the host this is."""
-        if message.op == "orphans":
-            return [orphan.shown() for orphan in self._orphans(messages.Evaluation.read(message.args))]
-        if message.op == "boot":
-            return [{"boot": boot_identity()}]
-        self._named.update(str(key) for key in message.args.get("keys", ()))
-        return [{"key": key} for key in sorted(self._named)] if message.op == "named" else []
 
     def _say_bye(self, message: "messages.Close") -> "None":
         """Commit everything, and send what the controller needs to know at the end."""

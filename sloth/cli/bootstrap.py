@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import credentials, parameters
 from sloth.cli.output import write_json
 from sloth.engine.python_setup import Outcome, Setup, set_up_python
 from sloth.report.text import neutral
@@ -34,7 +34,7 @@ def bootstrap(hosts: str, inventory: tuple[str, ...], check: bool, output: str, 
     """
     selected = parameters.select(parameters.read_inventory(inventory), hosts, "HOSTS")
     show = _show if output != "json" else lambda outcome: None
-    outcomes = asyncio.run(set_up_python(selected, parameters.passwords(), forks, check, show))
+    outcomes = asyncio.run(set_up_python(selected, credentials.passwords(), forks, check, show))
     if output == "json":
         write_json({one.host: {"status": one.status.value, "detail": one.detail} for one in outcomes})
     statuses = {one.status for one in outcomes}

@@ -94,7 +94,12 @@ def format_time(at: float | None) -> str:
     """Return an epoch time as a date and an age."""
     if at is None:
         return "never"
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} ({format_age(at)})"
+    return f"{format_date(at)} ({format_age(at)})"
+
+
+def format_date(at: float) -> str:
+    """Return an epoch time as a date."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def format_age(at: float) -> str:

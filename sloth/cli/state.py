@@ -11,7 +11,7 @@ import click
 
 from sloth.cli import parameters
 from sloth.cli.completed import Completed, completed
-from sloth.cli.output import format_age, format_time, write_diff, write_json, write_table
+from sloth.cli.output import format_age, format_date, format_time, write_diff, write_json, write_table
 from sloth.cli.state_edit import EDITING
 from sloth.cli.state_freeze import freeze, unfreeze
 from sloth.cli.state_source import Rows, Source, state_options
@@ -84,7 +84,7 @@ def _freeze(row: StateRecord) -> str:
     """Return until when a state is frozen, by whom and why."""
     if not row.frozen:
         return ""
-    return f"until {format_time(int(row.frozen['until']))} by {row.frozen['who']}: {row.frozen['why']}"
+    return f"until {format_date(int(row.frozen['until']))} by {row.frozen['who']}: {row.frozen['why']}"
 
 
 def _write_table(heads: Sequence[str], cells: Sequence[Sequence[object]], agents: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import time
 
 import click
 
-from sloth.cli.output import format_time
+from sloth.cli.output import format_date
 from sloth.cli.state_source import Source, state_options
 from sloth.errors import StateError, UsageError
 from sloth.report.text import neutral
@@ -89,7 +89,7 @@ def freeze(keys: tuple[str, ...], until: str, why: str, source: Source) -> int:
         for key in chosen:
             for answer in one.query(queries.freeze(key, why.strip(), at, seconds), write=True).values():
                 rows.append({"agent": agent, "key": key, "until": answer[0]})
-                lines.append(f"froze {key} on {agent} until {format_time(answer[0])}")
+                lines.append(f"froze {key} on {agent} until {format_date(answer[0])}")
     return _finish(source, rows, lines)
 
 

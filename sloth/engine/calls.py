@@ -35,7 +35,7 @@ class Pending:
     subject: str
     where: str
     task: str
-    session: Session
+    session: Session | None  # None: it was answered without one
     epoch: int
     reply: asyncio.Future[Reply]
     unknown_hint: str = ""  # what helps where a check cannot know the result
@@ -215,10 +215,14 @@ class Calls:
             call.is_cancelled = True
         if waiting:
             awaited: list[asyncio.Future[Any]] = [call.reply for call in waiting]
-            awaited += [asyncio.ensure_future(_cancel(session, self.epoch)) for session in {c.session for c in waiting}]
+            awaited += [
+                asyncio.ensure_future(_cancel(session, self.epoch))
+                for session in {c.session for c in waiting}
+                if session
+            ]
             await asyncio.wait(awaited, timeout=grace)
         for call in waiting:
-            if not call.reply.done():
+            if not call.reply.done() and call.session is not None:
                 text = f"{self._host} has not ended {call.title} within {grace:g} seconds"
                 call.session.end_now(Unresponsive(text))
         self._settle()

@@ -183,7 +183,8 @@ class HostRun:
         return not task.hosts or self._context.matches(task.hosts, self._host, task.where)
 
     async def _prune(self) -> None:
-        self._post_tasks.partial = self._post_tasks.partial or self._interrupted or self._error is not None
+        has_lost = self._interpreter.has_lost_names or self._interrupted or self._error is not None
+        self._post_tasks.partial = self._post_tasks.partial or has_lost
         if not self._context.options.prune or self._interrupted:
             return
         status = await self._post_tasks.prune()

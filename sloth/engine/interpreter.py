@@ -84,6 +84,7 @@ class Interpreter:
         self.work = Work(eager=context.options.eager)
         self.locks = Locks(context.shared)
         self.sessions = HostSessions(context, host, calls)
+        self.has_lost_names = False  # a lost session knew what the site has named
         self.guarded: str | None = None  # the account whose changes must be confirmed; see confirm.py
         self.shipped: set[str] = set()  # hashes of contents that the host has got
         self._secrets: set[str] = set()  # what this host's program has read; no other host's
@@ -137,11 +138,11 @@ class Interpreter:
             subject=subject,
             where=request.where,
             error=str(error),
-            handled=self._handled(request),
+            handled=self.handled(request),
         )
         self._context.emit(CallFinished(time.time(), self._host.name, self.work.task, result))
 
-    def _handled(self, request: Invoke) -> Handled:
+    def handled(self, request: Invoke) -> Handled:
         """Return what becomes of a call's failure, should it fail."""
         return Handled.RESCUED if request.rescued else self.work.handled
 
@@ -220,6 +221,10 @@ class Interpreter:
             if failure is None:
                 self._report_unsent(request, self._located(error, request.where))
             raise failure or error from None
+        if issubclass(cls, Action) and cls.reconnects and not (self._context.options.check or self.work.check):
+            from sloth.engine.reconnection import reconnect  # most sites have no such call
+
+            return await reconnect(self, self._context, request, cls, args)
         subject = cls.subject_of(args)
         fetched: Destination | None = None
         if cls.fetches:
@@ -270,7 +275,7 @@ class Interpreter:
                 epoch,
                 reply,
                 unknown_hint=cls.unknown_hint,
-                handled=self._handled(request),
+                handled=self.handled(request),
                 destination=fetched.path if fetched is not None else None,
                 is_repeatable=is_repeatable,
             )

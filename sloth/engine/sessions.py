@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from sloth.errors import BecomeError
+from sloth.errors import BecomeError, HostError
 from sloth.frozen import frozen
 from sloth.inventory import ConnectionType, Host
 from sloth.passwords import Passwords
@@ -115,6 +115,24 @@ class Sessions:
     async def close_fresh(self, host: Host) -> None:
         """Close the connections of open_fresh()."""
         for connection in self._fresh.pop(host.name, ()):
+            await connection.close()
+
+    async def shell(self, host: Host, script: str, limit: float) -> tuple[int | None, bytes, str]:
+        """Run a shell script on a host that may have no Python, as the account of its tasks. Raises HostError.
+
+        Return its exit status, stdout, and the end of its stderr; limit: seconds for all of it.
+        """
+        connection = await self._connect(host)
+        try:
+            become: Become | None = None
+            if host.become:
+                become = Become(host.become, await self._become_password(host), host.become_method)
+            starter = Bootstrap(host.name, self._bundle, known=True, become=become, timeout=BOOTSTRAP)
+            async with asyncio.timeout(limit):
+                return await starter.shell(connection, script)
+        except TimeoutError:
+            raise HostError(f"{host.name}: the command did not end within {limit:g} seconds") from None
+        finally:
             await connection.close()
 
     async def _start(self, connection: Connection, host: Host, account: str, listener: Listener) -> Session:

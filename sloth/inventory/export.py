@@ -44,9 +44,10 @@ def to_toml(inventory: Inventory, evaluate: Evaluated) -> str:
     evaluate: returns the value that a variable with Jinja in it has for a host; raises SlothError when it depends on
     more than the inventory. Such values are written for each host, since our own files have no templates.
     """
-    groups = {name: group for name, group in inventory.groups.items() if name not in (EVERY, UNGROUPED)}
+    left_out = {EVERY, UNGROUPED, *inventory.hosts}  # a group of ours cannot have the name of a host
+    groups = {name: group for name, group in inventory.groups.items() if name not in left_out}
     every = inventory.groups.get(EVERY)
-    tables = {name: _group_table(group, inventory.groups) for name, group in groups.items()}
+    tables = {name: _group_table(group, groups) for name, group in groups.items()}
     defaults = _Table()
     if every is not None:
         _add_variables(defaults, every.vars)
@@ -83,7 +84,7 @@ def _effective(
 
 def _group_table(group: Group, groups: Mapping[str, Group]) -> _Table:
     table = _Table()
-    children = [child for child in group.groups if child not in (EVERY, UNGROUPED)]
+    children = [child for child in group.groups if child in groups]
     covered = {host for child in children for host in groups[child].hosts}
     own = [host for host in group.hosts if host not in covered]
     if own or not children:
@@ -151,6 +152,11 @@ def _host_table(host: Host, inherited: JsonObject, evaluate: Evaluated) -> _Tabl
 def _text(inventory: Inventory, defaults: _Table, groups: Mapping[str, _Table], hosts: Mapping[str, _Table]) -> str:
     lines = [f"# Written by sloth-runner inventory import from {', '.join(map(str, inventory.paths))}."]
     lines += [f"# {warning}" for warning in inventory.warnings]
+    lines += [
+        f"# not carried over: the group {name} (a host has the same name)"
+        for name in inventory.groups
+        if name in inventory.hosts
+    ]
     common = _common(hosts)
     defaults.keys.update(common)
     lines += _section(("defaults",), defaults, "") if defaults.keys or defaults.variables or defaults.comments else []

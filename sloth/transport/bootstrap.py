@@ -16,7 +16,7 @@ from sloth.transport.become import Become
 from sloth.transport.bundle import Bundle
 from sloth.transport.connection import Connection, NoFurtherSession, RemoteProcess
 from sloth.transport.outbox import Outbox
-from sloth.transport.stage1 import ERROR, HEADER, HOME, NEED, OK, command, make_directory
+from sloth.transport.stage1 import ERROR, HEADER, HOME, NEED, OK, command, make_directory, shell
 
 NOISE = 64 * 1024  # bytes that a login shell may print before the payload starts
 READ = 256 * 1024
@@ -91,6 +91,17 @@ class Bootstrap:
             except NoFurtherSession:  # sshd has not cleaned up yet
                 await asyncio.sleep(pause)
         return await connection.start(command_line)
+
+    async def shell(self, connection: Connection, script: str) -> tuple[int | None, bytes, str]:
+        """Run a shell script, for hosts without Python; return its exit status, stdout and the end of its stderr."""
+        process = await self._launch(connection, lambda python, prompt: shell(script, self._become, prompt))
+        output = self._first
+        while data := await process.read(READ):
+            output += data
+            if len(output) > NOISE:
+                process.kill()
+                raise ProtocolError(f"{self.host} prints too much")
+        return await process.wait(), output, process.stderr_tail()
 
     async def _make_directory(self, connection: Connection) -> None:
         """Let root make a directory for the account's files; whether that worked, stage 1 finds out."""

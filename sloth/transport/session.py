@@ -301,6 +301,10 @@ class Session:
             self._secrets.update(fresh)
             await self._outbox.write_soon(wire.pack(messages.Secrets(values=fresh)))
 
+    async def wait_for_end(self, seconds: float) -> None:
+        """Wait until it ends by itself, for some seconds at most."""
+        await asyncio.wait([self._bye], timeout=max(0.0, seconds))
+
     def ping(self) -> None:
         """Give the host a sign of life, besides those that it gets anyway."""
         self._outbox.post_first(messages.Ping())

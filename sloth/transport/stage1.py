@@ -201,6 +201,14 @@ def command(python: str | None, become: Become | None = None, prompt: str = "", 
     return _command(python, f"MARK = {wire.MARK!r}\n{SOURCE}", "-" if anywhere else "", become, prompt)
 
 
+def shell(script: str, become: Become | None, prompt: str = "") -> str:
+    """Return the command line that runs a shell script without single quotes, by no Python. Raises UsageError."""
+    if become is None:
+        return f"sh -c '{script}'"
+    switch = become.switch(prompt, lambda source, arguments: "exit 127")
+    return f"sh -c '{switch}' '{script}'"
+
+
 def make_directory(python: str | None, become: Become | None, prompt: str = "") -> str:
     """Return the command line that makes a directory for an account that has none in its home.
 

@@ -119,7 +119,7 @@ task({{ name = "after", run = function() exec.run("true") end }})
 def test_a_broken_sshd_is_mended(guarded: Site, line: str) -> None:
     """One that does not start again, and one that lets nobody in: the present session lives on meanwhile."""
     text = f"""{RESTART}
-task({{ name = "sshd", confirm = 8, notify = "restart ssh",
+task({{ name = "sshd", confirm = 5, notify = "restart ssh",
     run = function() file.copy({{ content = "{line}\\n", dest = "{DROP_IN}" }}) end }})
 """
     events, status = guarded.run(text)
@@ -133,11 +133,11 @@ task({{ name = "sshd", confirm = 8, notify = "restart ssh",
     assert ("systemd.restart", "reverted", "changed") in rows
 
 
-@pytest.mark.parametrize("victim", ["controller", "everything"])
+@pytest.mark.parametrize("victim", ["controller", "everything", "host"])
 def test_a_killed_controller(guarded: Site, victim: str) -> None:
     path = guarded.write(f"""{RESTART}
-task({{ name = "sshd", confirm = 8, notify = "restart ssh", confirm_check = function() sleep(100) end,
-    run = function() file.copy({{ content = "AllowUsers deploy\\n", dest = "{DROP_IN}" }}) end }})
+task({{ name = "sshd", confirm = 5, notify = "restart ssh", confirm_check = function() sleep(100) end,
+    run = function() file.copy({{ content = "AllowUsers deploy root\\n", dest = "{DROP_IN}" }}) end }})
 """)
     environment = {**os.environ, "SLOTH_HOME": str(guarded.directory / "controller")}
     command = [sys.executable, "-m", "sloth", "run", "-i", "inventory.toml", "-f", str(path), "-l", HOST]
@@ -146,10 +146,13 @@ task({{ name = "sshd", confirm = 8, notify = "restart ssh", confirm_check = func
     wait_for(lambda: '"waiting"' in guarded.note(), guarded)
     assert guarded.root(DROP_IN).exists()
     run.kill()
+    if victim == "host":
+        guarded.fleet.may_reboot()
+        guarded.shell("systemctl reboot")
     if victim == "everything":  # the next run takes over, as on a host without systemd that was started again
         guarded.kill("confirm/watchdog.py", "binascii")
     run.wait(60)
-    if victim == "controller":
+    if victim != "everything":
         wait_for(lambda: not guarded.root(DROP_IN).exists(), guarded)
         wait_for(lambda: not guarded.note(), guarded)
     events, status = guarded.run('task({ name = "t", run = function() exec.run("true") end })')

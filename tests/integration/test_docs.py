@@ -20,11 +20,13 @@ from tests.support.home import TWO_HOSTS
 from tests.support.paths import ROOT
 
 STATE = ROOT / "docs" / "state.md"
+SAFETY = ROOT / "docs" / "safety.md"
 RUNNING = ROOT / "docs" / "running.md"
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("vagrant/*.md")]
 BLOCK = re.compile(r"```(console|lua)\n(.*?)```\n", re.S)
 # What differs from one run to the next, and what stands for it when two texts are compared.
 MOVING = (
+    (r"\d{8}-\d{6}-[0-9a-f]{16}", "PLAN"),
     (r"\d{8}-\d{6}-[0-9a-f]{6}", "RUN"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE"),
     (r"(\d+ (second|minute)s? ago|now)", "AGO"),
@@ -99,13 +101,14 @@ def steady(text: str) -> str:
     return re.sub(said, lambda match: match[1] + "".join(sorted(match[2].splitlines(keepends=True))), text)
 
 
-def test_every_command_prints_what_the_document_says() -> None:
-    text = STATE.read_text()
+@pytest.mark.parametrize("document", [STATE, SAFETY], ids=lambda path: path.name)
+def test_every_command_prints_what_the_document_says(document: Path) -> None:
+    text = document.read_text()
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # a short path, of which nothing is cut off
         now = replay(text, Path(directory))
     if os.environ.get("SLOTH_WRITE_DOCS"):
         if steady(now) != steady(text):
-            STATE.write_text(now)
+            document.write_text(now)
         return
     assert steady(now) == steady(text)
 

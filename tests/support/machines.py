@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ MASKED = (
     *(f"systemd-{name}.service" for name in ("remount-fs", "udevd", "logind", "networkd", "resolved", "timesyncd")),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "getty.target", "console-getty.service"),
 )
+REBOOT = 133  # the exit status of an nspawn whose host wants to be started again
 READY = 90.0  # seconds that a host has to boot
 TOOLS = ("debootstrap", "systemd-nspawn", "mount", "ssh-keygen")
 
@@ -86,6 +88,8 @@ class Fleet:
         self.key = directory / "id_ed25519"
         self.known_hosts = directory / "known_hosts"
         self._machines: dict[str, subprocess.Popen[bytes]] = {}
+        self._is_over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
 
     def __enter__(self) -> Fleet:
         cache = Path(os.environ.get("SLOTH_FLEET_DIR", "/var/cache/sloth-fleet"))
@@ -128,7 +132,11 @@ class Fleet:
             (directory / "authorized_keys").write_text(public)
             for path in (directory, directory / "authorized_keys"):
                 os.chown(path, owner, owner)
-        log = (place / "console.log").open("wb")
+        self._start(name)
+
+    def _start(self, name: str) -> None:
+        root = self.roots[name]
+        log = (self.directory / name / "console.log").open("ab")
         self._machines[name] = subprocess.Popen(
             [
                 # It dies with us, however we end.
@@ -138,6 +146,18 @@ class Fleet:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
+
+    def may_reboot(self) -> None:
+        """Start hosts again that reboot, from now on: nspawn leaves that to what has started it."""
+        if not self._keeper.is_alive():
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        # It lives as long as the fleet: what a thread has started dies with the thread (--pdeathsig).
+        while not self._is_over.wait(0.1):
+            for name, machine in list(self._machines.items()):
+                if machine.poll() == REBOOT:
+                    self._start(name)
 
     def _ready(self, name: str) -> str:
         """Wait until the host accepts logins, and return its line for known_hosts."""
@@ -164,6 +184,7 @@ class Fleet:
         return done.stdout.strip() in ("running", "degraded")
 
     def _down(self) -> None:
+        self._is_over.set()
         for machine in self._machines.values():
             machine.send_signal(signal.SIGTERM)
         for machine in self._machines.values():

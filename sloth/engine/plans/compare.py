@@ -126,10 +126,14 @@ def difference(was: PlannedCall, now: PlannedCall | None) -> str:
     if now.status is not was.status:
         why = f" ({now.error})" if now.error else ""
         return f"planned as {was.status.value}, and now {now.status.value}{why}"
-    names = _names(was.before, now.before, was.after) + [f"desired {name}" for name in _names(was.after, now.after)]
+    names = _names(was.before, now.before, was.after)
+    names += [f"desired {name}".strip() for name in _names(was.after, now.after)]
     if was.read and not was.unknown:
         names += _names(was.values, now.values)
-    return ", ".join(dict.fromkeys(name or "its existence" for name in names)) + " differs" if names else ""
+    if "" in names:
+        return "it exists now" if was.before is None else "it does not exist any more"
+    found = list(dict.fromkeys(names))
+    return f"{', '.join(found)} differ{'s' * (len(found) == 1)}" if found else ""
 
 
 def _names(was: Attributes | None, now: Attributes | None, only: Attributes | None = None) -> list[str]:

@@ -122,7 +122,7 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
         if action.only_waits:
             return Outcome(status=Status.UNKNOWN, msg=action.unknown_hint, unknown=True)
         action.foresee()
-        return _unknown(Reason.RUN, "would run")
+        return _unknown(Reason.RUN, action.forecast)
     key = store.redactor.key(action.key())
     # A check writes nothing, so what runs in one (it changes nothing) owes no handler either.
     fresh: "list[str]" = []

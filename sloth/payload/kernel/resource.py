@@ -281,6 +281,8 @@ class Resource(Call):
 class Action(Call):
     """Something that is simply done; it never claims to be idempotent."""
 
+    reconnects = False  # the controller connects again after it (or instead of it, when it only waits)
+    forecast = "would run"  # what a check reports
     only_waits = False  # it changes nothing, but what it waits for may come of what a check does not do
 
     def guard(self) -> "str":

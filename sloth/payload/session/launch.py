@@ -6,6 +6,7 @@ import sys
 import time
 
 from sloth.payload.kernel.errors import Failed
+from sloth.payload.lib.detached import detach
 from sloth.payload.lib.host import home_of
 
 TYPE_CHECKING = False
@@ -56,7 +57,7 @@ def launch(confirmation: "Confirmation") -> "None":
     if has_systemd:
         _write_boot_unit(script)
     if not (has_systemd and _start_unit(command)):
-        _detach(command)
+        detach(command)
     end = time.monotonic() + START
     while not confirmation.is_watched():
         if time.monotonic() > end:
@@ -80,26 +81,6 @@ def _start_unit(command: "list[str]") -> "bool":
         if done.returncode == 0:
             return True
     return False
-
-
-def _detach(command: "list[str]") -> "None":
-    """Start a command in a session of its own, whose parent is the first process."""
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        return
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        os.closerange(3, 4096)  # among them are the wire and the run lock
-        os.chdir("/")
-        os.execv(command[0], command)
-    finally:
-        os._exit(127)
 
 
 def _write_boot_unit(script: "str") -> "None":

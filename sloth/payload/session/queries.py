@@ -8,6 +8,7 @@ from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.prune import Prune
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.rollback import Rollback
+from sloth.payload.lib.boot import boot_identity
 from sloth.payload.state import export
 
 TYPE_CHECKING = False
@@ -179,6 +180,9 @@ class Queries(object):
         return []
 
     # Of the host itself
+
+    def boot(self) -> "Rows":
+        return [{"boot": boot_identity()}]
 
     def drift(self, keys: "Collection[str] | None" = None) -> "Rows":
         rows = [found.shown() for found in find_drift(self._store, self._host, keys)]

@@ -169,8 +169,7 @@ class Server(object):
         """Answer a query of the state, page by page."""
         from sloth.payload.session.queries import OPEN, QUERIES, query  # most sessions query nothing
 
-        is_alone = message.op not in OPEN
-        if is_alone:
+        if message.op not in OPEN:
             self._flush()
         try:
             if self._memory.fails_resources is not None:
@@ -178,15 +177,17 @@ class Server(object):
             if message.op == "begin_plan":  # what this session has only looked at until now is made from now on
                 self._memory.forget_checked()
             if message.op == "orphans":  # only this session knows what its run has named
-                orphans = self._orphans(messages.Evaluation.read(message.args))
-                rows = [orphan.shown() for orphan in orphans]
+                rows = [one.shown() for one in self._orphans(messages.Evaluation.read(message.args))]
+            elif message.op == "named":
+                self._named.update(message.args.get("keys", ()))  # what a session before a reboot has known
+                rows = [{"key": key} for key in sorted(self._named)]
             elif message.op in QUERIES:
                 from sloth.payload.session.guarding import answer
 
                 rows = answer(self._channel, self._hello, self._store, self._host, self._context, message)
             else:
                 rows = query(self._store, message.op, message.args, self._host, self._context)
-            if is_alone:
+            if message.op not in OPEN:
                 self._store.commit()
         except (StoreError, InvalidValue, KeyError, TypeError, ValueError) as error:
             from sloth.payload.session import failures

@@ -1,0 +1,1 @@
+"""The host itself: its reboot, and what is waited for."""

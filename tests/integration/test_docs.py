@@ -23,6 +23,7 @@ STATE = ROOT / "docs" / "state.md"
 SAFETY = ROOT / "docs" / "safety.md"
 RUNNING = ROOT / "docs" / "running.md"
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("vagrant/*.md")]
+ROLES = ROOT / "docs" / "roles.md"
 BLOCK = re.compile(r"```(console|lua)\n(.*?)```\n", re.S)
 # What differs from one run to the next, and what stands for it when two texts are compared.
 MOVING = (
@@ -117,6 +118,22 @@ def test_every_command_prints_what_the_document_says(document: Path) -> None:
 def test_the_sites_of_the_guide_to_running_are_right(number: int, tmp_path: Path) -> None:
     source = re.findall(r"```lua\n(.*?)```", RUNNING.read_text(), re.S)[number]
     (tmp_path / "site.sloth").write_text(source)
+    (tmp_path / "inventory.toml").write_text(TWO_HOSTS)
+    done = sloth(tmp_path, "validate", "-i", "inventory.toml", "-f", "site.sloth")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_role_of_the_guide_to_roles_is_right(tmp_path: Path) -> None:
+    text = ROLES.read_text()
+    site, entry = re.findall(r"```lua\n(.*?)```", text, re.S)
+    declaration = re.findall(r"```toml\n(.*?)```", text, re.S)[0]
+    for name in ("nginx", "vhost"):
+        role = tmp_path / "roles" / name
+        (role / "templates").mkdir(parents=True)
+        (role / "init.lua").write_text(entry)
+        (role / "role.toml").write_text(declaration.replace("required = true", 'default = "localhost"'))
+        (role / "templates" / "nginx.conf.j2").write_text("listen {{ port }};\n")
+    (tmp_path / "site.sloth").write_text(site)
     (tmp_path / "inventory.toml").write_text(TWO_HOSTS)
     done = sloth(tmp_path, "validate", "-i", "inventory.toml", "-f", "site.sloth")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,28 +10,15 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError, SlothError
 from sloth.inventory.templated import divide
-from sloth.playbook.declarations import Hook, Task, check_dependencies, declare, notified
+from sloth.playbook.declarations import Hook, Listeners, Task, check_dependencies, declare, flush_task, notified
 from sloth.playbook.includes import Includes
 from sloth.playbook.requests import (
     Done,
     Error,
     Facts,
-    Fetch,
-    HostFacts,
-    HostVars,
-    Invoke,
-    LogLevel,
-    Output,
     Raise,
-    Render,
     Request,
-    Secret,
-    Shared,
-    SharedOp,
-    Sleep,
-    Sync,
     Turn,
-    Variable,
 )
 from sloth.playbook.runtime import (
     Limits,
@@ -41,13 +28,13 @@ from sloth.playbook.runtime import (
     has_room,
     new_driver,
     new_runtime,
-    object_from_json,
     to_bytes,
     to_lua,
     to_text,
     without_own_frames,
 )
 from sloth.playbook.site import Site
+from sloth.playbook.yielded import read_request
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -61,7 +48,7 @@ _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
 TURN = 0.05  # seconds after which other hosts get their turn
 _GLOBALS = (
     *("task", "handler", "host", "hostvars", "groups", "vars", "facts", "log", "state"),
-    *("json", "sleep", "fail", "wait_for"),
+    *("json", "sleep", "fail", "wait_for", "flush_handlers"),
 )
 
 
@@ -88,6 +75,7 @@ class Program:
         self.handlers: tuple[Task, ...] = ()
         self._declared: list[Task] = []
         self._names: dict[tuple[str, bool], Task] = {}  # by name and whether it is a handler
+        self._listeners = Listeners(())
         self._root = site  # the file of the site that is being loaded, or that has declared the running task
         self._task: Task | None = None  # the task that was started last
         self._roots: list[Site] = []  # of the declared tasks
@@ -212,46 +200,15 @@ class Program:
         """Return the request, or the end, that Lua yielded; None for what this package answers."""
         kind, *rest = yielded
         match kind:
-            case b"invoke":
-                name, args, where, protected, rescued = rest
-                position = to_text(where)
-                directory = self._directory(position)
-                return Invoke(
-                    to_text(name), object_from_json(args), position, bool(protected), bool(rescued), directory
-                )
-            case b"fetch":
-                return Fetch(int(rest[0]), to_text(rest[1]), to_text(rest[2]))
-            case b"sync":
-                return Sync(to_text(rest[0]))
-            case b"output":
-                return Output(LogLevel(to_text(rest[0])), to_text(rest[1]), to_text(rest[2]))
-            case b"facts":
-                return Facts(to_text(rest[0]))
-            case b"sleep":
-                return Sleep(float(rest[0]), to_text(rest[1]))
-            case b"variable":
-                return Variable(to_text(rest[0]), to_text(rest[1]), self._directory(to_text(rest[1])))
-            case b"hostvars":
-                return HostVars(to_text(rest[0]), to_text(rest[1]))
-            case b"hostfacts":
-                return HostFacts(to_text(rest[0]), to_text(rest[1]))
-            case b"shared":
-                return Shared(SharedOp(to_text(rest[0])), from_json(rest[1]), to_text(rest[2]))
-            case b"render":
-                position = to_text(rest[2])
-                return Render(to_text(rest[0]), object_from_json(rest[1]), position, self._directory(position))
-            case b"secret":
-                position = to_text(rest[1])
-                return Secret(to_text(rest[0]), position, self._directory(position))
             case b"done":
-                return self._end(bool(rest[0]))
+                return self._end(bool(rest[0]), to_text(rest[1]) if len(rest) > 1 and rest[1] is not None else "")
             case b"refused":
                 return self._refused(to_text(rest[0]))
             case b"error":
                 return self._error(*map(to_text, rest))
             case b"memory":
                 return self._out_of_memory(to_text(rest[0]))
-        return None
+        return read_request(yielded, self._directory)
 
     def _directory(self, where: str) -> Path:
         """Return the directory of the site's file at a position; an included file has that of the one it serves."""
@@ -296,7 +253,10 @@ class Program:
         if not isinstance(values, dict):
             raise SiteError(f"{kind} takes a table with names", where=where)
         index = len(self._declared) + 1
-        task = declare(kind, values, from_json(functions), where, index)
+        if kind == "flush":
+            task = flush_task(1 + sum(other.is_flush for other in self._declared), where, index)
+        else:
+            task = declare(kind, values, from_json(functions), where, index)
         other = self._names.setdefault((task.name, task.handler), task)
         if other is not task:
             raise SiteError(f"{kind} {task.name} is declared twice (see {other.where})", where=where)
@@ -306,7 +266,7 @@ class Program:
 
     # Ends
 
-    def _end(self, value: bool) -> Request:
+    def _end(self, value: bool, text: str) -> Request:
         if self._loading:
             if self._not_loaded:
                 return self.load()
@@ -314,11 +274,18 @@ class Program:
             self.handlers = tuple(task for task in self._declared if task.handler)
             try:
                 tasks = [task for task in self._declared if not task.handler]
-                self.tasks = tuple(notified(tasks, self.handlers))
+                self._listeners = Listeners(self.handlers)
+                self.tasks = tuple(notified(tasks, self._listeners))
                 check_dependencies(self.tasks)
             except SiteError as error:
                 return Error(error.message, error.where, "", error, error.hint)
-        return Done(value)
+        return Done(value, text)
+
+    def resolve(self, names: Sequence[str], where: str) -> tuple[str, ...]:
+        """Return the handlers that the names of a call's `notify` mean. Raises SiteError."""
+        if self._loading:  # the handlers that come later in the site are not known yet
+            self._listeners = Listeners([task for task in self._declared if task.handler])
+        return self._listeners.resolve("notify", names, where)
 
     def _refused(self, message: str) -> Error:
         """Return the failure of a task that returned false."""

@@ -49,6 +49,8 @@ class Invoke:
         protected: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
         rescued: a pcall of the site catches its failure.
         directory: where files are that the call names by relative paths.
+        attempt: 0, or which try it is of a call that may be tried again, or of which the site decides what became
+            of it. The answer is a dict then: its number as `id`, and whether to `judge` its `fields`.
     """
 
     name: str
@@ -57,6 +59,19 @@ class Invoke:
     protected: bool
     rescued: bool
     directory: Path
+    attempt: int = 0
+
+
+@frozen(eq=False)
+class Judge:
+    """Take what the functions of call number `call` have returned of its result, by their names.
+
+    The answer is whether it is to be tried again.
+    """
+
+    call: int
+    answers: JsonObject
+    where: str
 
 
 @frozen(eq=False)
@@ -164,9 +179,10 @@ class Turn:
 
 @frozen(eq=False)
 class Done:
-    """The program came to its end. `value`: whether what it returned is true in Lua."""
+    """The program came to its end. `value`: whether what it returned is true in Lua; `text`: if it is a string."""
 
     value: bool = False
+    text: str = ""
 
 
 @frozen(eq=False)
@@ -192,6 +208,7 @@ class Raise:
 
 Request = (
     Invoke
+    | Judge
     | Fetch
     | Sync
     | Output

@@ -129,7 +129,7 @@ end })
 task({ name = "own", run = function() file.copy({ dest = "~/mine", content = "x" }) end })
 """
     events = await run(tmp_path, inventory, site)
-    assert {end.status for end in finished_hosts(events).values()} == {"changed"}
+    assert {(end.status, end.error) for end in finished_hosts(events).values()} == {("changed", None)}
     for name, other in (("web1", "web2"), ("web2", "web1")):
         assert sorted((servers.homes[name] / "log").read_text().split()) == ["own"] * 5 + [other] * 5
     assert sorted((servers.homes["db1"] / "lines").read_text().split()) == ["web1", "web2"]

@@ -2,7 +2,7 @@
 
 It writes docs/benchmarks.md.
 
-WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 (all when none is named; --no-peers leaves the peers out).
+WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 (all when none is named; --no-peers leaves the peers out).
 """
 
 from __future__ import annotations
@@ -311,6 +311,26 @@ class Bench:
         self.say(f"| first | {first.wall:.2f} s | {first.memory / MB:.0f} MB |")
         self.say(f"| converged | {same.wall:.2f} s | {same.memory / MB:.0f} MB |", "")
 
+    def large_inventory(self) -> None:
+        """Measure W10: 50,000 hosts in an inventory, of which a command needs one."""
+        directory = self.fresh()
+        names = [(f"web{n:05}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(50_000)]
+        texts = {
+            "flat.toml": "[hosts]\n" + "".join(f'{name} = "{address}"\n' for name, address in names),
+            "tables.toml": "".join(f'[hosts.{name}]\naddress = "{address}"\nport = 22\n' for name, address in names),
+            "hosts.ini": "[web]\n" + "".join(f"{name} ansible_host={address} rack=7\n" for name, address in names),
+            "hosts.yml": "web:\n  hosts:\n"
+            + "".join(f"    {name}: {{ansible_host: {address}, rack: 7}}\n" for name, address in names),
+        }
+        self.say("## W10: an inventory of 50,000 hosts", "", "| `inventory explain HOST address` | wall | memory |")
+        self.say("|---|---|---|")
+        for file, text in texts.items():
+            (directory / file).write_text(text)
+            command = [sys.executable, "-m", "sloth", "inventory", "explain", "web04711", "address", "-i", file]
+            found = median([measure(command, self.environment, directory=directory) for _ in range(ROUNDS)])
+            self.say(f"| {file} | {found.wall:.2f} s | {found.memory / MB:.0f} MB |")
+        self.say("")
+
 
 def main() -> None:
     """Run the works that are named, and replace their sections of the report; the others stay as they were measured."""
@@ -329,6 +349,7 @@ def main() -> None:
             "w7": bench.many_hosts,
             "w8": bench.large_state,
             "w9": bench.large_site,
+            "w10": bench.large_inventory,
         }
         unknown = [word for word in words if word not in works]
         if unknown:

@@ -253,10 +253,7 @@ def read_inventory(names: Sequence[str]) -> Inventory:
         return Inventory.local()
     if not names:
         _report_inventory(found)
-    inventory = Inventory.read(*found, evaluate=_evaluate)
-    for warning in inventory.warnings:
-        _warn(warning)
-    return inventory
+    return Inventory.read(*found, evaluate=_evaluate, warn=_warn)
 
 
 def _evaluate(value: Templated, variables: JsonObject) -> Json:

@@ -32,9 +32,9 @@ class _Waiter:
 class Barriers:
     """Knows which host has passed which task. A host that has ended has passed everything."""
 
-    def __init__(self, hosts: Iterable[str]) -> None:
-        """hosts: names in inventory order."""
-        self._progress = Progress(hosts)
+    def __init__(self, hosts: Iterable[str], linear: bool = False) -> None:
+        """hosts: names in inventory order; linear: all hosts end a task before one begins the next."""
+        self._progress = Progress(hosts, linear)
         self._failures: Counter[str] = Counter()  # task -> hosts on which it failed, or was not run for it
         self._failed: dict[str, str] = {}  # task that failed on more hosts than it may -> the last one of them
         self._fatal: Skip | None = None  # why no host begins another task
@@ -48,7 +48,9 @@ class Barriers:
 
     def loaded(self, host: str, plan: Iterable[str]) -> None:
         """Take note that `host` will run the tasks named in `plan`."""
-        self._progress.load(host, plan)
+        for earlier, following in self._progress.load(host, plan):
+            for waiter in self._before.get(following, {}).values():
+                self._dependents.setdefault(earlier, {})[waiter.host] = waiter
         self._wake_after_load()
         self._fail_if_stuck()
 
@@ -80,6 +82,10 @@ class Barriers:
             self._wake_after_load()
         self._fail_if_stuck()
 
+    def _earlier(self, task: Task) -> Iterable[str]:
+        """Return the tasks that all hosts must have passed before one begins `task`."""
+        return (*task.depends_on, *self._progress.preceding.get(task.name, ()))
+
     # Waiting
 
     async def enter(self, host: str, task: Task, pause: Pause) -> Skip | None:
@@ -88,7 +94,7 @@ class Barriers:
         `pause()` surrounds the waiting: it lets another host run meanwhile. Raises HostError when every host waits for
         another one.
         """
-        if not (task.depends_on or task.run_once or _is_limited(task)):
+        if not (task.depends_on or task.run_once or self._progress.linear or _is_limited(task)):
             return self._fatal
         try:
             while not self._is_ready(host, task):
@@ -102,7 +108,7 @@ class Barriers:
     async def _wait(self, host: str, task: Task) -> None:
         waiter = _Waiter(host, task, asyncio.get_running_loop().create_future())
         self._waiting[host] = waiter
-        for name in task.depends_on:
+        for name in self._earlier(task):
             self._dependents.setdefault(name, {})[host] = waiter
         self._before.setdefault(task.name, {})[host] = waiter
         try:
@@ -116,7 +122,7 @@ class Barriers:
 
     def _forget(self, waiter: _Waiter) -> None:
         self._waiting.pop(waiter.host, None)
-        for name in waiter.task.depends_on:
+        for name in self._earlier(waiter.task):
             self._dependents.get(name, {}).pop(waiter.host, None)
         self._before.get(waiter.task.name, {}).pop(waiter.host, None)
 
@@ -188,7 +194,7 @@ class Barriers:
     def _is_ready(self, host: str, task: Task) -> bool:
         if self._fatal is not None or any(name in self._failed for name in task.depends_on):
             return True
-        if not all(self._progress.is_passed_everywhere(name) for name in task.depends_on):
+        if not all(self._progress.is_passed_everywhere(name) for name in self._earlier(task)):
             return False
         if task.run_once:
             inside = self._progress.inside(task.name)

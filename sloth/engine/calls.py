@@ -7,10 +7,10 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event, Handled, Result
+from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event
+from sloth.engine.pending import Pending, UnknownResult, lua_result, result_of
 from sloth.errors import BecomeError, CallError, HostError, ProtocolError, SlothError, Unreachable, Unresponsive
 from sloth.payload.session.messages import Reply
 from sloth.transport import Session
@@ -18,38 +18,21 @@ from sloth.transport import Session
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
 
+__all__ = ["Calls", "Pending", "UnknownResult"]
 COMMON = ("changed", "failed", "msg", "key", "reason", "diff", "before", "after", "status", "warnings")
 
 
-class UnknownResult(CallError):
-    """A check cannot know what an action that it did not run would have answered."""
+@dataclass(slots=True)
+class Notes:
+    """What is noted of the calls of one task.
 
+    notified: handlers of calls that changed something; withdrawn: those of calls that changed nothing, as the site has
+    decided; retried: how often calls were tried again.
+    """
 
-@dataclass
-class Pending:
-    """One call on its way; number: counted per host, since several sessions share it."""
-
-    number: int
-    wire_id: int
-    name: str
-    subject: str
-    where: str
-    task: str
-    session: Session | None  # None: it was answered without one
-    epoch: int
-    reply: asyncio.Future[Reply]
-    unknown_hint: str = ""  # what helps where a check cannot know the result
-    handled: Handled = Handled.NONE  # what becomes of its failure
-    destination: Path | None = None  # where a file that it fetches goes on the controller
-    is_repeatable: bool = False  # it may run twice: it is no action
-    because: str = ""  # why it was cancelled
-    is_cancelled: bool = False
-    begun: float = field(default_factory=time.monotonic)
-
-    @property
-    def title(self) -> str:
-        """The call as people name it: "file.copy /etc/motd"."""
-        return f"{self.name} {self.subject}".rstrip()
+    notified: set[str] = field(default_factory=set)
+    withdrawn: set[str] = field(default_factory=set)
+    retried: int = 0
 
 
 class Calls:
@@ -67,8 +50,10 @@ class Calls:
         self._failure: CallError | None = None
         self._lost: HostError | None = None
         self.epoch = 0
-        self.counts = {CHANGED: 0, UNCHANGED: 0, FAILED: 0, SKIPPED: 0}
+        self.counts = dict.fromkeys((CHANGED, UNCHANGED, FAILED, SKIPPED), 0)
         self.has_failed = False  # whether any call ever did
+        self.noted = Notes()
+        self.delegates: dict[Session, str] = {}  # sessions with other hosts that were used, and their lanes
 
     def begin_attempt(self) -> None:
         """Begin to count anew, for a task."""
@@ -99,12 +84,14 @@ class Calls:
         self.has_failed = True
         return CallError(text, hint=error.hint, where=where, host=self._host)
 
+    @property
     def next_number(self) -> int:
-        """Return the number of the next call."""
         return len(self._all)
 
     def add(self, call: Pending) -> None:
         """Take charge of a call that was just written to the wire."""
+        if call.lane and call.session is not None:
+            self.delegates[call.session] = call.lane
         self._all[call.number] = call
         self._order.append(call)
         self._attempt.append(call)
@@ -127,13 +114,21 @@ class Calls:
             if reply.status is SKIPPED:
                 self._end_with(ProtocolError(f"{self._host} skipped {call.title} for no reason"), call)
                 continue
-            failure = self._call_error(call, reply) if reply.status is FAILED else None
-            self.has_failed = self.has_failed or failure is not None
-            self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
-            self._has_changed = self._has_changed or reply.status is CHANGED
-            if failure is not None and self._failure is None:
-                self._failure = failure
-            self._emit(CallFinished(time.time(), self._host, call.task, _result(call, reply, failure)))
+            if call.is_held:
+                continue
+            failure = self.report(call, reply)
+            self._failure = self._failure or failure
+
+    def report(self, call: Pending, reply: Reply) -> CallError | None:
+        """Count and report what became of a call; return its failure."""
+        failure = call.error(self._host, reply) if reply.status is FAILED else None
+        self.has_failed = self.has_failed or failure is not None
+        self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
+        if reply.status is CHANGED:
+            self._has_changed = True
+            self.noted.notified.update(call.notify)
+        self._emit(CallFinished(time.time(), self._host, call.task, result_of(call, reply, failure)))
+        return failure
 
     def _may_be_skipped(self, call: Pending) -> bool:
         """Return whether the call was cancelled, or one of its epoch has failed."""
@@ -141,23 +136,16 @@ class Calls:
 
     def _end_with(self, error: BaseException, call: Pending) -> None:
         """Note that a call will not be answered: the host is lost, or just the call's session."""
-        if isinstance(error, Unreachable):
+        if call.delegate and isinstance(error, HostError):
+            self._failure = self._failure or call.session_error(self._host, error)
+            self.has_failed = True
+        elif isinstance(error, Unreachable):
             self._lost = self._lost or error
         elif isinstance(error, HostError) and self._failure is None and call.because:
             self._failure = CallError(call.because, where=call.where, call=call.title, host=self._host)
             self.has_failed = True
         elif isinstance(error, HostError) and self._failure is None:
             self._failure = self.session_failure(error, call.where)
-
-    def _call_error(self, call: Pending, reply: Reply) -> CallError:
-        return CallError(
-            call.because or reply.error,
-            hint=reply.hint,
-            where=call.where,
-            call=call.title,
-            host=self._host,
-            detail=reply.detail,
-        )
 
     def failure(self) -> CallError | None:
         """Return the failure that has not surfaced yet, if its answer is here; taking it opens a new epoch.
@@ -185,24 +173,27 @@ class Calls:
         if failure is not None:
             raise failure
 
-    async def result(self, number: int, field_name: str) -> JsonObject:
-        """Wait for call `number` and return its result for Lua; raise the CallError that comes before it, if any."""
+    async def answered(self, number: int) -> Pending:
+        """Wait for call `number`, and return it. Raises the CallError that comes before it, if any, and HostError."""
         call = self._all[number]
         await asyncio.wait([call.reply])
         self._settle()
+        self.raise_failure()
+        return call
+
+    def raise_failure(self) -> None:
+        """Raise the failure that has not surfaced yet, if there is one; see failure()."""
         failure = self.failure()
         if failure is not None:
             raise failure
-        reply = call.reply.result()
+
+    async def result(self, number: int, field_name: str) -> JsonObject:
+        """Wait for call `number` and return its result for Lua; raise the CallError that comes before it, if any."""
+        call = await self.answered(number)
+        reply = call.answer()
         if reply.unknown and field_name not in COMMON:
-            raise UnknownResult(
-                f"a check does not run this, so its {field_name} is not known",
-                hint=call.unknown_hint,
-                where=call.where,
-                call=call.title,
-                host=self._host,
-            )
-        return _lua_result(reply)
+            raise call.unknown(self._host, f"a check does not run this, so its {field_name} is not known")
+        return lua_result(reply)
 
     async def cancel(self, grace: float, because: str = "") -> CallError | None:
         """Cancel whatever was asked; wait up to `grace` seconds for the host's answers.
@@ -215,20 +206,24 @@ class Calls:
             call.is_cancelled = True
         if waiting:
             awaited: list[asyncio.Future[Any]] = [call.reply for call in waiting]
-            awaited += [
-                asyncio.ensure_future(_cancel(session, self.epoch))
-                for session in {c.session for c in waiting}
-                if session
-            ]
+            sessions = {call.session: call.lane for call in waiting if call.session is not None}
+            awaited += [asyncio.ensure_future(_cancel(*session, self.epoch)) for session in sessions.items()]
             await asyncio.wait(awaited, timeout=grace)
         for call in waiting:
             if not call.reply.done() and call.session is not None:
                 text = f"{self._host} has not ended {call.title} within {grace:g} seconds"
-                call.session.end_now(Unresponsive(text))
+                if call.lane and call.session.running != call.wire_id:
+                    call.reply.set_exception(Unresponsive(text))  # it has not begun, and others use the session
+                else:
+                    call.session.end_now(Unresponsive(text))
         self._settle()
         self.epoch += 1
         failure, self._failure = self._failure, None
         return failure
+
+    def needs_sync(self, session: Session) -> bool:
+        """Return whether earlier calls must be answered before one goes to `session`: they went to another one."""
+        return bool(self._order) and self._order[-1].session is not session
 
     @property
     def current(self) -> Pending | None:
@@ -240,9 +235,9 @@ class Calls:
         return next((call for call in self._order if call.session is session and call.wire_id == wire_id), None)
 
 
-async def _cancel(session: Session, epoch: int) -> None:
+async def _cancel(session: Session, lane: str, epoch: int) -> None:
     with contextlib.suppress(SlothError):  # it is lost; so are its answers
-        await session.cancel(epoch)
+        await session.cancel(epoch, lane)
 
 
 def _did_nothing(call: Pending) -> bool:
@@ -250,40 +245,3 @@ def _did_nothing(call: Pending) -> bool:
     if not call.reply.done() or call.reply.cancelled() or call.reply.exception() is not None:
         return False
     return call.reply.result().status in (UNCHANGED, SKIPPED)
-
-
-def _result(call: Pending, reply: Reply, failure: CallError | None) -> Result:
-    return Result(
-        key=reply.key or f"{call.name.replace('.', ':')}:{call.subject}",
-        module=call.name,
-        status=reply.status,
-        reason=reply.reason,
-        msg=reply.msg,
-        subject=call.subject,
-        diff=reply.diff,
-        where=call.where,
-        seconds=reply.seconds,
-        error=str(failure) if failure else "",
-        detail=reply.detail,
-        values=reply.values,
-        warnings=tuple(reply.warnings),
-        handled=call.handled if failure else Handled.NONE,
-    )
-
-
-def _lua_result(reply: Reply) -> JsonObject:
-    result = dict(reply.values)
-    result.update(
-        changed=reply.status is CHANGED,
-        failed=reply.status is FAILED,
-        status=reply.status.value,
-        msg=reply.msg,
-        key=reply.key,
-        reason=reply.reason.value,
-        diff=reply.diff,
-        before=reply.before,
-        after=reply.after,
-    )
-    if reply.unknown:
-        result["_unknown"] = True  # the proxy asks again for each field
-    return {name: value for name, value in result.items() if value is not None}

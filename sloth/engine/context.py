@@ -22,6 +22,7 @@ from sloth.state.shared import Shared
 
 if TYPE_CHECKING:
     from sloth.engine.assets import Shipper
+    from sloth.engine.delegates import Delegates
     from sloth.engine.events import Event
     from sloth.engine.other_hosts import OtherHosts
     from sloth.engine.plans.file import SavedPlan
@@ -54,6 +55,7 @@ class RunContext:
     sessions: Sessions
     tags: dict[str, frozenset[str]]
     others: OtherHosts
+    delegates: Delegates
     stepping: Stepping
     recorder: Recorder | None = None
     saved: SavedPlan | None = None

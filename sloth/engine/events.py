@@ -103,6 +103,7 @@ class Result:
     diff: {attribute: {"before": value, "after": value}}; for a text content also {"unified": str}. None: no diff.
     values: the call's own result values (stdout, exit_code, backup_file, ...).
     handled: of a failure.
+    delegated_to: the host on which it was made, where that is another one.
     error: the whole error text for people when failed, else "".
     """
 
@@ -120,6 +121,7 @@ class Result:
     values: Attributes = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     handled: Handled = Handled.NONE
+    delegated_to: str = ""
 
 
 @frozen

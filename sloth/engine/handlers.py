@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from sloth.engine.context import RunContext
@@ -13,7 +13,7 @@ from sloth.errors import ProtocolError
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.session.messages import Evaluation
+from sloth.payload.session.messages import Evaluation, recorded_site
 from sloth.playbook import LogLevel, Task
 from sloth.transport import Session
 
@@ -30,11 +30,15 @@ class PostTasks:
     site that had no reason to run.
     """
 
-    def __init__(self, context: RunContext, host: str, sessions: Mapping[str, Session]) -> None:
-        """sessions: by account, as they are opened."""
+    def __init__(
+        self, context: RunContext, host: str, sessions: Mapping[str, Session], delegates: Mapping[Session, str]
+    ) -> None:
+        """sessions: by account, as they are opened; delegates: sessions with other hosts, as they are used."""
         self._context = context
         self._host = host
         self._sessions = sessions
+        self._delegates = delegates
+        self._settled: set[str] = set()
         self.partial = False
         self.spared: set[str] = set()
         self._pending: set[str] = set()
@@ -55,7 +59,20 @@ class PostTasks:
             self._pending.update(ready.handlers)
             for report in ready.reverted:
                 self._report_earlier(report)
-        return self._pending
+        for session, site in self._states():
+            if site != self._context.site.identity:
+                rows = await session.query("handlers", {"site": site})
+                self._pending.update(str(row.get("name")) for row in rows)
+        return self._pending - self._settled
+
+    def _states(self) -> Iterator[tuple[Session, str]]:
+        """Yield the sessions that this host has used, and the name of the site under which each records for it."""
+        site = self._context.site.identity
+        for session in self._sessions.values():
+            yield session, site
+        for session in self._delegates:
+            if session.end is None:  # what a lost one has noted, the next run gets from its host
+                yield session, recorded_site(site, self._host)
 
     def _report_earlier(self, report: JsonObject) -> None:
         """Report, once, what the host has taken back by itself after an earlier run."""
@@ -71,13 +88,19 @@ class PostTasks:
     async def settle(self, names: Iterable[str]) -> None:
         """Let the hosts forget handlers that need no longer run. (After a check they must: it ran none.)"""
         settled = sorted({self.shown(name) for name in names})
+        self._settled.update(settled)
         if settled and not self._context.options.check:
-            for session in self._sessions.values():
-                await session.query("settle", {"site": self._context.site.identity, "names": settled})
+            for session, site in self._states():
+                await session.query("settle", {"site": site, "names": settled})
+
+    async def withdraw(self, names: set[str], notified: set[str]) -> None:
+        """Let the hosts forget handlers of changes that are none, as the site has decided; notified: by others."""
+        wanted = {self.shown(name) for name in notified} | (self._pending - self._settled)
+        await self.settle({self.shown(name) for name in names} - wanted)
 
     async def forget(self, known: set[str]) -> None:
         """Report pending handlers that the site no longer has: they cannot run."""
-        left = self._pending - {self.shown(name) for name in known}
+        left = self._pending - self._settled - {self.shown(name) for name in known}
         for name in sorted(left):
             self._warn(f"the handler {name} was still to run after an earlier run, and the site no longer has it")
         await self.settle(left)
@@ -87,18 +110,18 @@ class PostTasks:
 
     # Taking back
 
-    async def take_back(self, task: Task, notified: set[str]) -> bool:
+    async def take_back(self, task: Task, names: set[str], notified: set[str]) -> bool:
         """Undo what a failed task has changed; return whether something could not be undone.
 
-        notified: handlers that other tasks of this run want.
+        names: handlers that the task and its calls notify; notified: those that other tasks of this run want.
         """
         left = False
-        for session in self._sessions.values():
-            rows = await session.query("rollback", {"run": self._context.run_id, "task": self.shown(task.name)})
-            left = self.report_restored(task, rows, Reason.ROLLBACK) or left
+        for session, site in self._states():
+            which = {"run": self._context.run_id, "task": self.shown(task.name), "site": site}
+            left = self.report_restored(task, await session.query("rollback", which), Reason.ROLLBACK) or left
         if not left:
             wanted = {self.shown(name) for name in notified} | self._pending
-            await self.settle({self.shown(name) for name in task.notify} - wanted)
+            await self.settle({self.shown(name) for name in names} - wanted)
         return left
 
     def report_restored(self, task: Task, rows: Iterable[JsonObject], reason: Reason) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from sloth.engine.calls import Calls, Pending
+from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
 from sloth.engine.defect import defect
 from sloth.engine.events import (
@@ -28,6 +28,7 @@ from sloth.engine.events import (
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
 from sloth.engine.patience import patiently
+from sloth.engine.pending import Pending
 from sloth.engine.programs import make_program
 from sloth.engine.tasks import Tasks
 from sloth.errors import ConnectionLost, HostError, SlothError, StalePlan, StateError, Unreachable
@@ -48,7 +49,7 @@ class HostRun:
         self._host = host
         self._calls = Calls(host.name, context.emit, context.options.check)
         self._interpreter = Interpreter(context, host, self._calls)
-        self._post_tasks = PostTasks(context, host.name, self._interpreter.sessions.open)
+        self._post_tasks = PostTasks(context, host.name, self._interpreter.sessions.open, self._calls.delegates)
         self._tasks = Tasks(context, host.name, self._interpreter, self._calls, self._post_tasks)
         self._status: Status | None = None  # of the host itself; None: what its tasks make of it
         self._error: str | None = None
@@ -118,6 +119,8 @@ class HostRun:
     async def _disconnect(self) -> None:
         for session in self._interpreter.sessions.open.values():
             await session.abort()
+        if self._context.delegates.uses(self._host):
+            return  # other hosts make calls on it
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DISCONNECT):
                 await self._context.sessions.disconnect(self._host)
@@ -146,7 +149,7 @@ class HostRun:
             if self._context.options.resume is not None and program.handlers:
                 for become in dict.fromkeys([None, *(task.become for task in tasks if task.notify)]):
                     await self._interpreter.sessions.get(become)  # handlers may be owed to tasks that are not run again
-            await self._tasks.run_handlers(program)
+            await self._tasks.handlers.run_last(program)
             self._context.complete.add(self._host.name)
             if self._context.saved is not None and self._context.options.check:
                 from sloth.engine.plans.compare import refuse_stale

@@ -105,11 +105,7 @@ class HostSessions:
 
     def account(self, become: bool | str | None) -> str:
         """Return the account that a task runs as: "" is the one we log in as."""
-        if become is None:
-            return self._host.become or ""
-        if become is True:
-            return self._host.become or "root"
-        return become or ""
+        return account_of(self._host, become)
 
     def _report_ready(self, session: Session, account: str) -> None:
         """Report how long it took until a session could be used; one that has failed is reported as an error."""
@@ -128,7 +124,7 @@ class HostSessions:
     def _on_output(self, opened: list[Session], wire_id: int, stream: str, text: str) -> None:
         """Report what a running command printed."""
         call = self._calls.on_wire(opened[0], wire_id) if opened else None
-        if call is not None:
+        if call is not None and not call.is_sensitive:
             self._context.emit(CallOutput(time.time(), self._host.name, call.task, call.title, stream, text))
 
     def _on_fetch(self, opened: list[Session], wire_id: int) -> FileSink:
@@ -137,6 +133,15 @@ class HostSessions:
         if call is None or call.destination is None:
             raise HostError(f"{self._host.name} sends a file that was not requested")
         return FileSink(call.destination)
+
+
+def account_of(host: Host, become: bool | str | None) -> str:
+    """Return the account of a host that `become` means: "" is the one we log in as."""
+    if become is None:
+        return host.become or ""
+    if become is True:
+        return host.become or "root"
+    return become or ""
 
 
 def _may_be_replaced(session: Session, end: HostError) -> bool:

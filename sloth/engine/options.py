@@ -22,6 +22,7 @@ class Options:
 
     Attributes:
         eager: whether every call waits for its reply.
+        linear: whether all hosts end a task before one begins the next.
         forks: how many hosts are worked on at the same time.
         lock_wait: how many seconds to wait for another run's lock of a host.
         extra: variables that override all others.
@@ -35,6 +36,7 @@ class Options:
 
     check: bool = False
     eager: bool = False
+    linear: bool = False
     forks: int = 50
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from sloth.engine.context import RunContext
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
 from sloth.errors import CallError, SlothError
+from sloth.payload.kernel.options import split
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, ArgumentError
 from sloth.playbook import Done, Error, Fetch, Invoke, Output, Program, Raise, Request, Shared, Sleep, Sync, Task
@@ -57,9 +58,13 @@ class PlannedHandlers:
             case Invoke():
                 try:
                     cls = find(request.name)
-                    args = cls.check(request.args)
+                    arguments, options = split(cls, request.args)
+                    args = cls.check(arguments)
                 except ArgumentError as error:
                     raise CallError(error.message, hint=error.hint, where=request.where) from error
+                if options.keys() - {"notify"}:
+                    text = f"a handler of a task with `confirm` cannot use the option {min(options)}"
+                    raise CallError(text, where=request.where)
                 if cannot_be_taken_back(cls, args):
                     calls.append(self._planned(request, handler, cls, args))
                 return 0

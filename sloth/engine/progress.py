@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -23,10 +24,11 @@ class _HostProgress:
 class Progress:
     """Knows which host has passed which task. A host that has ended has passed everything.
 
-    active: how many hosts have not ended.
+    active: how many hosts have not ended; linear: whether tasks wait for those before them, on all hosts; preceding:
+    with `linear`, those that come right before a task on any host.
     """
 
-    def __init__(self, hosts: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str], linear: bool = False) -> None:
         """hosts: names in inventory order."""
         self._hosts = {name: _HostProgress() for name in hosts}
         self._names = list(self._hosts)
@@ -35,17 +37,24 @@ class Progress:
         self._inside: dict[str, int] = {}  # task -> hosts that run it now
         self._first: dict[str, int] = {}  # task -> no host before this one may still run it
         self.active = len(self._names)
+        self.linear = linear
+        self.preceding: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def load(self, host: str, plan: Iterable[str]) -> None:
-        """Take note that `host` will run the tasks named in `plan`."""
+    def load(self, host: str, plan: Iterable[str]) -> list[tuple[str, str]]:
+        """Take note that `host` will run the tasks named in `plan`; with `linear`, return which follows which."""
+        names = list(plan)
+        pairs = list(itertools.pairwise(names)) if self.linear else []
+        for earlier, following in pairs:
+            self.preceding.setdefault(following, {})[earlier] = None
         progress = self._hosts[host]
-        progress.plan = frozenset(plan)
+        progress.plan = frozenset(names)
         self._not_loaded -= 1
         for name in filter(progress.may_run, progress.plan):
             self._open[name] = self._open.get(name, 0) + 1
+        return pairs
 
     def enter(self, host: str, task: str) -> None:
         """Take note that `host` runs `task` now."""

@@ -6,10 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from sloth.engine.calls import Calls, Pending
+from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
 from sloth.engine.events import HostPhase, Phase, PhaseKind
 from sloth.engine.host_sessions import HostSessions
+from sloth.engine.pending import Pending
 from sloth.errors import CallError, HostError, HostKeyError, StateError
 from sloth.inventory import ConnectionType, Host
 from sloth.payload.kernel.status import Reason, Status
@@ -169,7 +170,7 @@ async def reconnect(
     future.set_result(reply)
     session = sessions.open.get(account)
     pending = Pending(
-        calls.next_number(), 0, request.name, subject, request.where, work.task, session, calls.epoch, future,
+        calls.next_number, 0, request.name, subject, request.where, work.task, session, calls.epoch, future,
         handled=interpreter.handled(request),
     )  # fmt: skip
     calls.add(pending)

@@ -102,7 +102,7 @@ def _hash(data: bytes) -> str:
 
 
 def _value_hash(value: Json) -> str:
-    return _hash(json.dumps(value, sort_keys=True).encode("utf-8", "surrogateescape"))[:16]
+    return _hash(json.dumps(value, sort_keys=True, default=repr).encode("utf-8", "surrogateescape"))[:16]
 
 
 def find_run(memory: Memory, name: str, site: Site) -> RunRecord:

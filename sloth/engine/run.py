@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
 from sloth.engine.context import RunContext
+from sloth.engine.delegates import Delegates
 from sloth.engine.emitter import Emitter
 from sloth.engine.events import (
     CHANGED,
@@ -94,9 +95,11 @@ class Run:
             check=options.check,
             adopt=options.adopt,
             lock_wait=options.lock_wait,
+            shared=any(b"delegate_to" in file.source for file in site.files),
             passwords=options.passwords,
             custom=options.custom,
         )
+        sessions = Sessions(purpose, self._memory, inventory.hosts.values() if purpose.shared else hosts)
         self._context = RunContext(
             run_id=self.run_id,
             site=site,
@@ -105,15 +108,16 @@ class Run:
             modules=module_names(),
             emit=self._out.emit,
             pause=self._pause,
-            barriers=Barriers(host.name for host in hosts),
+            barriers=Barriers((host.name for host in hosts), options.linear),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
             secrets=self.secrets,
             shared=shared,
             shipper=Shipper(self._memory),
-            sessions=Sessions(purpose, self._memory, hosts),
+            sessions=sessions,
             tags={},
             stepping=Stepping(step),
             others=OtherHosts({host.name for host in hosts}),
+            delegates=Delegates(sessions, self._out.emit),
             recorder=recorder,
             saved=plan,
             refused=self._out.refused,
@@ -125,8 +129,7 @@ class Run:
     async def run(self) -> int:
         """Run everything and return the exit status (without `--exit-code`'s 3)."""
         begun = time.monotonic()
-        names = tuple(host.name for host in self.hosts)
-        check = self.options.check
+        names, check = tuple(host.name for host in self.hosts), self.options.check
         sources = tuple(map(str, self._context.inventory.paths))
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
@@ -151,6 +154,7 @@ class Run:
             else:
                 self._out.error(host.name, f"{type(end).__name__}: {end}")
         await self._context.others.close()
+        self._out.failed |= not await self._context.delegates.close(lambda: self.interrupted)
         await self._context.sessions.close()
         await self._context.shipper.close()
         for text in _unknown_tags(self._context.tags, self.hosts, self.options):
@@ -200,6 +204,7 @@ class Run:
         else:
             for run in self._active.values():
                 run.abandon()
+            self._context.delegates.abandon()
 
     def _cancel(self) -> None:
         for task in self._tasks:

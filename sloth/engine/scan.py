@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from sloth.frozen import frozen
 from sloth.payload.kernel.field import Field
+from sloth.payload.kernel.options import check, options_of
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import ArgumentError, Call
 from sloth.suggest import did_you_mean, did_you_mean_or_list
@@ -57,11 +59,16 @@ def tokens(source: str) -> list[_Token]:
 
 
 def scan(
-    source: str, path: str, modules: Mapping[str, Sequence[str]], facts: Collection[str] = ()
+    source: str,
+    path: str,
+    modules: Mapping[str, Sequence[str]],
+    facts: Collection[str] = (),
+    names: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Iterator[Problem]:
     """Yield the mistakes in every `module.verb{...}` and `facts.NAME` of a site's text.
 
     modules: namespace -> verbs. A name that the text gives another meaning anywhere, such as `local file`, is skipped.
+    names: what the options `delegate_to` and `notify` of calls may name, where that is known.
     """
     text = tokens(source)
     own = _own_names(text)
@@ -85,7 +92,7 @@ def scan(
         if start < len(text) and text[start].text == "(":
             start += 1
         if start < len(text) and text[start].text == "{":
-            yield from _table(text, start, find(f"{name.text}.{verb.text}"), path)
+            yield from _table(text, start, find(f"{name.text}.{verb.text}"), path, names)
 
 
 @frozen
@@ -177,10 +184,13 @@ def _names(text: Sequence[_Token], at: int) -> Iterator[str]:
         at += 1
 
 
-def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterator[Problem]:
+def _table(
+    text: list[_Token], start: int, cls: type[Call], path: str, names: Mapping[str, Collection[str]]
+) -> Iterator[Problem]:
     """Check the names, and the values that are plain literals, of the table constructor at `start`."""
     declared: tuple[Field, ...] = cls.fields
     fields = {name: field for field in declared for name in (field.name, *field.aliases)}
+    options = options_of(cls)
     named = {field.name: field for field in declared}
     given: set[str] = set()
     literal = True
@@ -199,9 +209,12 @@ def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterat
         if text[at - 1].text not in ("{", ",", ";"):
             continue
         where = f"{path}:{token.line}"
+        if token.text in options:
+            yield from _option(options[token.text], _literal(text, at + 2), cls, where, names)
+            continue
         field = fields.get(token.text)
         if field is None:
-            hint = did_you_mean(token.text, fields) or "it takes " + ", ".join(sorted(named))
+            hint = did_you_mean(token.text, [*fields, *options]) or "it takes " + ", ".join(sorted(named))
             yield Problem(where, f"{cls.name} has no argument '{token.text}'", hint)
             continue
         given.add(field.name)
@@ -215,6 +228,29 @@ def _table(text: list[_Token], start: int, cls: type[Call], path: str) -> Iterat
         for field in declared:
             if field.required and field.name not in given and _all_named(text, start):
                 yield Problem(f"{path}:{text[start].line}", f"{cls.name} needs {field.name}", field.help)
+
+
+def _option(
+    field: Field,
+    value: str | int | float | bool | None,
+    cls: type[Call],
+    where: str,
+    names: Mapping[str, Collection[str]],
+) -> Iterator[Problem]:
+    """Check an option of a call whose value is a plain literal."""
+    if value is None:
+        return
+    try:
+        check(field, value)
+    except ArgumentError as error:
+        yield Problem(where, f"{cls.name}: {error.message}", error.hint)
+        return
+    known = names.get(field.name)
+    if known is not None and value not in known:
+        what = {"delegate_to": "host", "notify": "handler"}[field.name]
+        hint = 'the machine of the controller is "local"' if value == "localhost" else ""
+        hint = hint or did_you_mean_or_list(str(value), sorted(known), f"{what}s")
+        yield Problem(where, f"{cls.name}: {field.name} names the {what} {value}, which is not known", hint)
 
 
 def _all_named(text: list[_Token], start: int) -> bool:

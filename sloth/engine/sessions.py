@@ -56,6 +56,7 @@ class Purpose:
     adopt: bool = False
     readonly: bool = False
     lock_wait: float = 10.0
+    shared: bool = False  # several sessions may write to one state: see Hello
     passwords: Passwords = Passwords()
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -85,6 +86,7 @@ class Sessions:
             adopt=purpose.adopt,
             readonly=purpose.readonly,
             lock_wait=purpose.lock_wait,
+            shared=purpose.shared,
         )
 
     def known(self, name: str) -> Known:

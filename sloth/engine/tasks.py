@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from sloth.engine.calls import Calls, UnknownResult
+from sloth.engine.calls import Calls, Notes, UnknownResult
 from sloth.engine.context import RunContext
 from sloth.engine.events import (
     CHANGED,
@@ -26,10 +26,11 @@ from sloth.engine.events import (
     TaskFinished,
     TaskStarted,
 )
+from sloth.engine.handler_runs import HandlerRuns
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import SITE, Interpreter, Work
 from sloth.engine.task_functions import TaskFunctions, failure_of
-from sloth.errors import AuthError, CallError, HostKeyError, SiteError, SlothError, Unreachable
+from sloth.errors import AuthError, HostKeyError, SiteError, SlothError, Unreachable
 from sloth.payload.kernel.status import Status
 from sloth.playbook import Done, Error, Hook, OnFailure, Program, Task
 
@@ -44,7 +45,7 @@ class Stop(Exception):
 class Tasks:
     """The tasks of one host, and what became of them.
 
-    statuses: of tasks, as they end; first_error: of the first task that failed; notified: handlers that must follow.
+    statuses: of tasks, as they end; first_error: of the first task that failed; handlers: those that must follow.
     """
 
     def __init__(
@@ -58,8 +59,7 @@ class Tasks:
         self._functions = TaskFunctions(context, host, interpreter, calls)
         self.statuses: list[Status] = []
         self.first_error: str | None = None
-        self.notified: set[str] = set()
-        self._early: set[str] = set()  # handlers that have run at the end of the present task
+        self.handlers = HandlerRuns(interpreter, calls, post_tasks, self._attempt)
 
     @cached_property
     def _confirmation(self) -> Confirmation:
@@ -70,8 +70,10 @@ class Tasks:
     async def load(self, program: Program) -> None:
         """Load the site; module calls outside of any task are a task of their own. Raises SlothError."""
         begun = time.monotonic()
+        self._interpreter.work = dataclasses.replace(self._interpreter.work, resolve=program.resolve)
         end = await self._interpreter.drive(program, program.load)
         failure = await self._calls.settled()
+        self.handlers.notified.update(self._calls.noted.notified)
         if sum(self._calls.counts.values()):
             error = failure or (end.cause if isinstance(end, Error) else None)
             status = FAILED if error else CHANGED if self._calls.counts[CHANGED] else UNCHANGED
@@ -91,16 +93,6 @@ class Tasks:
         except Stop:
             self._post_tasks.partial = True
 
-    async def run_handlers(self, program: Program) -> None:
-        """Run the handlers that this run, or one that did not come to its end, has notified."""
-        pending = await self._post_tasks.pending()
-        for handler in program.handlers:
-            if handler.name not in self.notified and self._post_tasks.shown(handler.name) not in pending:
-                self._post_tasks.spared.add(handler.name)
-            elif await self._attempt(program, handler):
-                await self._post_tasks.settle([handler.name])
-        await self._post_tasks.forget({handler.name for handler in program.handlers})
-
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
         resume = self._context.options.resume
@@ -117,7 +109,7 @@ class Tasks:
                 if skip.ends_host:
                     raise Stop
                 return
-            succeeded = await self._attempt(program, task)
+            succeeded = await (self.handlers.run(program) if task.is_flush else self._attempt(program, task))
             failed = not succeeded and not task.ignore_errors
             if failed:
                 raise Stop
@@ -135,9 +127,13 @@ class Tasks:
         """Run a task or handler with its retries; return whether it succeeded (or was skipped)."""
         begun = time.monotonic()
         # Where Lua can go on after a failure, a call must not return before its answer: see docs/architecture.md.
-        goes_on = task.ignore_errors or task.retries > 0 or task.hooks & {Hook.ON_FAILURE, Hook.ALWAYS}
+        is_caught = task.ignore_errors or task.failed_when is False
+        goes_on = is_caught or task.retries > 0 or task.hooks & {Hook.ON_FAILURE, Hook.ALWAYS}
         eager = self._context.options.eager or bool(goes_on)
-        self._interpreter.work = Work(task.name, task.become, task.notify, eager)
+        self._interpreter.work = Work(
+            task.name, task.become, task.notify, eager, environment=task.environment, resolve=program.resolve
+        )
+        self._calls.noted = Notes()
         self._context.emit(TaskStarted(time.time(), self._host, task.name, task.handler))
         changed = False
         options = self._context.options
@@ -150,7 +146,7 @@ class Tasks:
                 self._context.emit(HostPhase(time.time(), self._host, phase))
                 await asyncio.sleep(task.delay)
             self._calls.begin_attempt()
-            ignored = Handled.IGNORED if task.ignore_errors else Handled.NONE
+            ignored = Handled.IGNORED if task.ignore_errors else Handled.RESCUED if is_caught else Handled.NONE
             handled = Handled.RETRIED if attempt <= task.retries else ignored
             self._interpreter.work = dataclasses.replace(self._interpreter.work, handled=handled)
             try:
@@ -162,10 +158,10 @@ class Tasks:
                     if isinstance(end, Error):
                         return self._finish(task, begun, await failure_of(self._calls, end))
                     is_wanted = True
-                refusal = await self._confirmation.arm(program, task, self.notified) if must_confirm else None
+                refusal = await self._confirmation.arm(program, task, self.handlers.notified) if must_confirm else None
                 if refusal is not None:
                     return self._finish(task, begun, refusal)
-                error = await self._functions.body(program, task)
+                error = await self._functions.delegate(program, task) or await self._functions.body(program, task)
             except Unreachable as lost:
                 if must_confirm and self._confirmation.is_armed:
                     return self._finish(task, begun, await self._confirmation.recover(task, str(lost)))
@@ -175,31 +171,24 @@ class Tasks:
             if error is None or isinstance(error, UnknownResult):
                 break
         if must_confirm:
-            early = partial(self._run_early, program, task)
+            early = partial(self.handlers.run_early, program, task)
             error = await self._confirmation.conclude(program, task, error, changed, early)
             changed = changed and error is None
             self._calls.begin_attempt()
         error = await self._functions.follow(program, task, error)
         changed = changed or self._calls.counts[CHANGED] > 0
+        if Hook.CHANGED_WHEN in task.hooks or task.changed_when is not None:
+            error, changed = await self._functions.changed(program, task, error, changed)
         await self._interpreter.locks.release_all()
         failed = error is not None and not isinstance(error, UnknownResult)
         if failed and task.on_failure is OnFailure.ROLLBACK and not must_confirm and not self._context.options.check:
-            changed = await self._post_tasks.take_back(task, self.notified)
-        return self._finish(task, begun, error, changed, attempt - 1)
-
-    async def _run_early(self, program: Program, task: Task) -> SlothError | None:
-        """Run the handlers of a task at its end, and not at that of the run; return what they failed of."""
-        work = self._interpreter.work
-        try:
-            for handler in program.handlers:
-                if handler.name in task.notify:
-                    if not await self._attempt(program, handler):
-                        return CallError(f"its handler {handler.name} has failed", where=task.where)
-                    await self._post_tasks.settle([handler.name])
-                    self._early.add(handler.name)
-        finally:
-            self._interpreter.work = work
-        return None
+            names = {*task.notify, *self._calls.noted.notified, *self._calls.noted.withdrawn}
+            changed = await self._post_tasks.take_back(task, names, self.handlers.notified)
+            self._calls.noted.notified.clear()
+        succeeded = self._finish(task, begun, error, changed, attempt - 1 + self._calls.noted.retried)
+        if self._calls.noted.withdrawn:
+            await self._post_tasks.withdraw(self._calls.noted.withdrawn, self.handlers.notified)
+        return succeeded
 
     async def _reconnect(self, lost: Unreachable, may_retry: bool) -> SlothError:
         """Prepare another attempt after the host was lost; return why. Raises it when there must be none."""
@@ -228,9 +217,5 @@ class Tasks:
         self._post_tasks.partial = self._post_tasks.partial or error is not None or self._calls.has_failed
         if status is FAILED and not ignored:
             self.first_error = self.first_error or text
-        if changed:
-            self.notified.update(task.notify)
-            self.notified -= self._early
-        if not task.handler:
-            self._early.clear()
+        self.handlers.note(task, changed)
         return status is not FAILED

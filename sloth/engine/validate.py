@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sloth.engine.assets import find_file, with_inner
 from sloth.engine.barriers import order
 from sloth.engine.context import lua_host
+from sloth.engine.delegates import LOCAL, find_delegate
 from sloth.engine.modules import fact_names, module_names
 from sloth.engine.options import Options
-from sloth.engine.planned_handlers import ELSEWHERE, NOT_CONFIRMED, cannot_be_taken_back
 from sloth.engine.scan import Problem, literal_sources, scan
+from sloth.engine.walk import Walk
 from sloth.errors import CallError, SiteError, SlothError, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host, Inventory
-from sloth.payload.kernel.registry import find
-from sloth.payload.kernel.resource import ArgumentError
 from sloth.playbook import (
     Done,
     Error,
-    Facts,
-    Fetch,
     Hook,
-    HostFacts,
-    HostVars,
-    Invoke,
-    Output,
     Program,
-    Raise,
-    Render,
-    Request,
-    Secret,
-    Shared,
     Site,
-    Sleep,
-    Sync,
     Task,
-    Turn,
-    Variable,
     check_syntax,
 )
 from sloth.playbook.template import find_template
@@ -56,6 +40,7 @@ class _Declarations:
     """The tasks of a site, as one host loads it; is_complete: whether all of them are known before a run."""
 
     tasks: list[Task] = field(default_factory=list)
+    handlers: set[str] = field(default_factory=set)  # and what they listen to
     is_complete: bool = True
 
     @property
@@ -85,11 +70,16 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json], source
     """Return every mistake found in `site`; sources: missing files of it, too. Raises SiteError when it is no Lua."""
     check_syntax(site)
     modules = module_names()
-    problems = list(_scan(site, modules))
-    problems += missing_sources(site, modules) if sources else ()
+    problems = list(missing_sources(site, modules)) if sources else []
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
+    all_declared = []
     for host in inventory.hosts.values():
-        problems += _load(site, inventory, host, groups, modules, extra)
+        all_declared.append(_Declarations())
+        problems += _load(site, inventory, host, groups, modules, extra, declared=all_declared[-1])
+    handlers: set[str] | None = {name for one in all_declared for name in one.handlers}
+    if not all(one.is_complete for one in all_declared):
+        handlers = None
+    problems += _scan(site, modules, inventory, handlers)
     return sorted(dict.fromkeys(problems), key=_position)
 
 
@@ -100,7 +90,7 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     and UsageError for a tag or name that no task has.
     """
     modules = module_names()
-    problems = list(_scan(site, modules))
+    problems = list(_scan(site, modules, inventory))
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     first = _Declarations()
     problems += _load(site, inventory, hosts[0], groups, modules, options.extra, tasks=False, declared=first)
@@ -114,7 +104,7 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
             break
         more_tasks = _Declarations()
         list(_load(site, inventory, host, groups, modules, options.extra, tasks=False, declared=more_tasks))
-        known = _Declarations(known.tasks + more_tasks.tasks, more_tasks.is_complete)
+        known = _Declarations(known.tasks + more_tasks.tasks, is_complete=more_tasks.is_complete)
     missing = wanted.missing(known) if known.is_complete else None
     if missing is not None:
         raise missing
@@ -139,13 +129,21 @@ def plans(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Opti
 
 
 def _is_selected(task: Task, inventory: Inventory, host: Host, options: Options) -> bool:
+    if task.is_flush:
+        return False  # it is no task of the site's own
     return options.selects(task.tags) and (not task.hosts or inventory.contains(task.hosts, host, task.where))
 
 
-def _scan(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+def _scan(
+    site: Site, modules: Mapping[str, Sequence[str]], inventory: Inventory, handlers: Collection[str] | None = None
+) -> Iterator[Problem]:
+    """Yield the mistakes in the text of a site. handlers: what calls may notify, None where that is not known."""
+    names: dict[str, Collection[str]] = {"delegate_to": {*inventory.hosts, LOCAL}}
+    if handlers is not None:
+        names["notify"] = handlers
     for file in site.files:
         facts = fact_names() if b"facts" in file.source else ()
-        yield from scan(file.source.decode("utf-8", "surrogateescape"), file.path, modules, facts)
+        yield from scan(file.source.decode("utf-8", "surrogateescape"), file.path, modules, facts, names)
 
 
 def missing_sources(site: Site, modules: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -192,17 +190,18 @@ def _load(
         check=True,
     )
     try:
-        walk = _Walk(program)
+        walk = Walk(program, inventory)
         end = walk.through(program.load())
         yield from walk.problems
         if declared is not None:
             declared.tasks = list(program.tasks)
+            declared.handlers = {name for handler in program.handlers for name in (handler.name, *handler.listen)}
             declared.is_complete = not walk.guessed and not isinstance(end, Error)
         if isinstance(end, Error):
             if not walk.guessed:
                 yield _problem(end)
             return
-        yield from _declared(site, inventory, program.tasks)
+        yield from _declared(site, inventory, [*program.tasks, *program.handlers])
         # What must not be in a task with `confirm` is reported before a run, too.
         yield from _walk_tasks(program, walk, inventory, host, only_confirmed=not tasks)
     finally:
@@ -210,7 +209,7 @@ def _load(
 
 
 def _walk_tasks(
-    program: Program, walk: _Walk, inventory: Inventory, host: Host, only_confirmed: bool
+    program: Program, walk: Walk, inventory: Inventory, host: Host, only_confirmed: bool
 ) -> Iterator[Problem]:
     """Walk through the tasks that the host will run, in their order, and the handlers."""
     if only_confirmed and all(task.confirm is None for task in program.tasks):
@@ -221,6 +220,8 @@ def _walk_tasks(
         return  # _declared() reports the cycle
     for task in (*tasks, *program.handlers):
         if not _runs_on(task, inventory, host) or (only_confirmed and task.confirm is None):
+            continue
+        if task.is_flush:
             continue
         if Hook.WHEN in task.hooks:
             end: Done | Error = walk.through(program.start_hook(task, Hook.WHEN))
@@ -255,75 +256,14 @@ def _declared(site: Site, inventory: Inventory, tasks: Sequence[Task]) -> Iterat
         try:
             if task.hosts:
                 inventory.select(task.hosts, task.where)
+            if task.delegate_to:
+                find_delegate(inventory, task.delegate_to, task.where)
         except SlothError as error:
             yield Problem(task.where, error.message, error.hint)
     try:
-        order({task.name: task for task in tasks})
+        order({task.name: task for task in tasks if not task.handler})
     except ValueError as error:
         yield Problem(site.title, f"depends_on has a cycle: {error}")
-
-
-class _Walk:
-    """Drives a program with invented answers.
-
-    guessed: whether any was invented so far. What follows may be the answer's fault, so it proves nothing; later tasks
-    may read what earlier ones have made of it. problems: wrong arguments, and missing files. must_confirm: the task has
-    `confirm`, so it must not do what cannot be taken back.
-    """
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        self.guessed = False
-        self.must_confirm = False
-        self.problems: list[Problem] = []
-
-    def through(self, request: Request) -> Done | Error:
-        """Go on to the end of the program."""
-        while not isinstance(request, (Done, Error)):
-            request = self._program.resume(self._answer(request))
-        return request
-
-    def _answer(self, request: Request) -> object:
-        if isinstance(request, Invoke):
-            return self._invoke(request)
-        if isinstance(request, Render) and not self.guessed:
-            try:
-                find_template(request.source, with_inner(request.sources, "templates"))
-            except CallError as error:
-                error.where = error.where or request.where
-                return Raise(error)
-        self.guessed = self.guessed or not isinstance(request, (Sync, Output, Turn, Sleep))
-        return _invented(request)
-
-    def _invoke(self, request: Invoke) -> object:
-        try:
-            cls = find(request.name)
-            args = cls.check(request.args)
-            if self.must_confirm and cannot_be_taken_back(cls, args):
-                self.problems.append(Problem(request.where, f"{request.name}: {NOT_CONFIRMED}", ELSEWHERE))
-        except ArgumentError as error:
-            if request.protected:
-                return Raise(CallError(error.message, hint=error.hint, where=request.where))
-            if not self.guessed:
-                self.problems.append(Problem(request.where, error.message, error.hint))
-        return 0
-
-
-def _invented(request: Request) -> object:
-    """Return an answer that lets a program go on as it would after a successful call."""
-    match request:
-        case Fetch():
-            return {
-                "changed": True, "failed": False, "status": "changed", "msg": "", "stdout": "", "stderr": "",
-                "exit_code": 0, "success": True, "exists": True,
-            }  # fmt: skip
-        case Facts() | HostVars() | HostFacts():
-            return {}
-        case Render() | Secret() | Variable():
-            return ""
-        case Shared():
-            return Raise(SiteError("not known before a run"))
-    return None
 
 
 def _problem(end: Error) -> Problem:

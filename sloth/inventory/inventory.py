@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,9 +41,11 @@ class Inventory:
         self._selected = lru_cache(maxsize=256)(self._select)
 
     @classmethod
-    def read(cls, *paths: str | Path, evaluate: Evaluate | None = None) -> Inventory:
+    def read(
+        cls, *paths: str | Path, evaluate: Evaluate | None = None, warn: Callable[[str], None] = lambda _: None
+    ) -> Inventory:
         """Read sources, merged as load() says. Raises InventoryError with file and line."""
-        loaded = load(paths, evaluate)
+        loaded = load(paths, evaluate, warn)
         return cls([Path(path) for path in paths], loaded.hosts, loaded.groups, loaded.warnings)
 
     @classmethod

@@ -22,6 +22,8 @@ from sloth.suggest import did_you_mean
 if TYPE_CHECKING:
     from sloth.inventory.vars_files import VarsFiles
 
+Warn = Callable[[str], None]
+
 
 def find_inventory(options: Sequence[str]) -> tuple[Path, ...]:
     """Return the sources to use: the options, else $SLOTH_INVENTORY, which may be several with colons between.
@@ -67,15 +69,17 @@ class Loaded:
     warnings: list[str]
 
 
-def load(names: Sequence[str | Path], evaluate: Evaluate | None = None) -> Loaded:
+def load(names: Sequence[str | Path], evaluate: Evaluate | None = None, warn: Warn = lambda _: None) -> Loaded:
     """Return the hosts and the groups of an inventory.
 
     What several sources define is merged: for each setting and each variable the last one wins, and the members of a
-    group add up, as with several inventories of Ansible. evaluate: for connection settings with Jinja in them. Raises
-    InventoryError: what is wrong, file and line, and the nearest valid key.
+    group add up, as with several inventories of Ansible. evaluate: for connection settings with Jinja in them. warn:
+    is called for what has no effect, once each, also while hosts are resolved. Raises InventoryError: what is wrong,
+    file and line, and the nearest valid key.
     """
     sources = read_sources(names)
     warnings: list[str] = []
+    report = _once(warnings, warn)
     drafts: dict[str, list[HostSource]] = {}
     defaults: list[Settings] = []
     for part in sources.parts:
@@ -83,30 +87,32 @@ def load(names: Sequence[str | Path], evaluate: Evaluate | None = None) -> Loade
             defaults.append(_read_defaults(part))
             source: HostSource = TomlHosts(part)
         else:
-            warnings += part.warnings
+            for warning in part.warnings:
+                report(warning)
             source = AnsibleHosts(part)
         if not any(True for _ in source):
-            warnings.append(f"{part.name}: there are no hosts in this inventory")
+            report(f"{part.name}: there are no hosts in this inventory")
         for name in source:
             if name in drafts:
                 drafts[name].append(source)
             else:
                 drafts[name] = [source]
     if not sources.parts:
-        warnings.append(f"{', '.join(map(str, names))}: there are no inventories in this directory")
+        report(f"{', '.join(map(str, names))}: there are no inventories in this directory")
     groups = read_groups(sources.parts, drafts)
-    files = _vars_files(sources.directories, warnings.append)
-    hosts = Hosts(drafts, by_precedence(groups), defaults, files, evaluate, _once(warnings))
+    files = _vars_files(sources.directories, report)
+    hosts = Hosts(drafts, by_precedence(groups), defaults, files, evaluate, report)
     position = {name: number for number, name in enumerate(drafts)}
     return Loaded(hosts, {draft.name: _group(draft, position) for draft in groups}, warnings)
 
 
-def _once(warnings: list[str]) -> Callable[[str], None]:
-    def warn(text: str) -> None:
+def _once(warnings: list[str], warn: Warn) -> Warn:
+    def report(text: str) -> None:
         if text not in warnings:
             warnings.append(text)
+            warn(text)
 
-    return warn
+    return report
 
 
 def _vars_files(directories: Iterable[Path], warn: Callable[[str], None]) -> VarsFiles | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
+from sloth.payload.kernel.options import options_of, split
 from sloth.payload.kernel.resource import ArgumentError, Call, Field
 from sloth.playbook.site import Site
 
@@ -33,7 +34,7 @@ def arguments(cls: type[Call], words: Sequence[str]) -> JsonObject:
     can be a list or a table. Raises UsageError.
     """
     declared: Sequence[Field] = cls.fields
-    fields = {alias: field for field in declared for alias in (field.name, *field.aliases)}
+    fields = {**options_of(cls), **{alias: field for field in declared for alias in (field.name, *field.aliases)}}
     given: JsonObject = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -46,7 +47,7 @@ def arguments(cls: type[Call], words: Sequence[str]) -> JsonObject:
         field = fields.get(name)
         given[name] = _value(name, value, field.type if field else "str")
     try:
-        cls.check(given)
+        cls.check(split(cls, given)[0])
     except ArgumentError as error:
         raise UsageError(error.message, hint=error.hint) from error
     return given

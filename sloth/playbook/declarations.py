@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import SiteError
 from sloth.frozen import frozen
 from sloth.inventory import read_become
+from sloth.payload.kernel.errors import ArgumentError
+from sloth.payload.kernel.options import environment
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ class Hook(StrEnum):
 
     WHEN = "when"  # whether the task is to run
     UNTIL = "until"  # whether what `run` returned is what was waited for
+    FAILED_WHEN = "failed_when"  # whether what `run` returned is a failure
+    CHANGED_WHEN = "changed_when"  # whether what `run` returned is a change
+    DELEGATE_TO = "delegate_to"  # the name of the host on which its calls are made
     ON_FAILURE = "on_failure"  # called with the error when the task has failed
     ALWAYS = "always"  # called at the end, whatever it was
     CONFIRM_CHECK = "confirm_check"  # must pass over a new connection before the task's changes are confirmed
@@ -63,6 +68,10 @@ class Task:
         hooks: those of its functions that it has; a `when` that is no function is one, too.
         confirm: seconds within which a new connection must confirm its changes; None: they need no confirmation.
         listen: other names that notify a handler.
+        delegate_to: the host on which its calls are made; "" for each host itself.
+        environment: variables for what its calls run.
+        changed_when, failed_when: what it is whatever happened; None also for functions, which are hooks.
+        is_flush: it runs the handlers that were notified till then, and has no function.
     """
 
     name: str
@@ -86,6 +95,11 @@ class Task:
     on_failure: OnFailure | None = None
     confirm: float | None = None
     listen: tuple[str, ...] = ()
+    delegate_to: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    changed_when: bool | None = None
+    failed_when: bool | None = None
+    is_flush: bool = False
     hooks: frozenset[Hook] = frozenset()
 
     def budget(self, total: int) -> int:
@@ -144,6 +158,17 @@ def _confirm(value: Json) -> float | None:
     return seconds if seconds is not None and 5 <= seconds <= 3600 else None
 
 
+def _host_name(value: Json) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _environment(value: Json) -> Mapping[str, str] | None:
+    try:
+        return environment({} if value == [] else value) if isinstance(value, dict) or value == [] else None
+    except ArgumentError:
+        return None
+
+
 # Option -> its check, and the end of "OPTION must be ...".
 _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "hosts": (_names, "a host pattern or a list of them"),
@@ -163,9 +188,16 @@ _OPTIONS: Mapping[str, tuple[Check, str]] = {
     "on_failure": (_on_failure, '"rollback" or a function'),
     "confirm": (_confirm, "a number of seconds from 5 to 3600"),
     "listen": (_names, "a name or a list of them"),
+    "delegate_to": (_host_name, 'the name of a host, "local", or a function that returns one'),
+    "environment": (_environment, 'a table of variables, such as {LANG = "C"}'),
+    "changed_when": (_bool, "true, false or a function"),
+    "failed_when": (_bool, "true, false or a function"),
 }
-_HANDLER_OPTIONS = ("name", "run", "become", "timeout", "retries", "delay", "ignore_errors", "listen")
-_TASK_OPTIONS = ("name", "run", *Hook, *(option for option in _OPTIONS if option != "listen"))
+_HANDLER_OPTIONS = (
+    *("name", "run", "become", "timeout", "retries", "delay", "ignore_errors", "listen"),
+    *("delegate_to", "environment", "changed_when", "failed_when"),
+)
+_TASK_OPTIONS = tuple(dict.fromkeys(("name", "run", *Hook, *(name for name in _OPTIONS if name != "listen"))))
 _UNTIL_RETRIES = 3  # as with Ansible
 # Options that contradict each other -> why.
 _CONTRADICTIONS: Mapping[tuple[str, str], str] = {
@@ -175,6 +207,7 @@ _CONTRADICTIONS: Mapping[tuple[str, str], str] = {
     ("ignore_errors", "max_fail"): "its failures are ignored",
     ("ignore_errors", "any_errors_fatal"): "its failures are ignored",
     ("any_errors_fatal", "max_fail"): "the first failure ends the run",
+    ("confirm", "delegate_to"): "only the host itself can take its changes back",
 }
 
 
@@ -211,6 +244,9 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
             raise SiteError(f"{what} {name}: {one} and {other} contradict each other: {reason}", where=where)
     if Hook.CONFIRM_CHECK in hooks and "confirm" not in values:
         raise SiteError(f"{what} {name}: {Hook.CONFIRM_CHECK} needs confirm = SECONDS", where=where)
+    if values.get("changed_when") is False and values.get("notify"):
+        reason = "it never counts as a change, so nothing is notified"
+        raise SiteError(f"{what} {name}: changed_when and notify contradict each other: {reason}", where=where)
     if Hook.WHEN in options:
         hooks.add(Hook.WHEN)
     if Hook.UNTIL in hooks:
@@ -218,33 +254,50 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     return Task(name=name, where=where, index=index, handler=what == "handler", hooks=frozenset(hooks), **values)
 
 
-def notified(tasks: Sequence[Task], handlers: Sequence[Task]) -> Iterator[Task]:
-    """Yield tasks that notify handlers by their own names only, in the order in which they are declared.
+def flush_task(number: int, where: str, index: int) -> Task:
+    """Return the task that flush_handlers() declares."""
+    return Task(name=f"(flush handlers {number})", where=where, index=index, tags=("always",), is_flush=True)
 
-    Raises SiteError when one of a task's names is neither a handler's nor one that a handler listens to.
-    """
-    listeners: dict[str, list[int]] = {}  # name -> the numbers of the handlers that it notifies
-    for number, handler in enumerate(handlers):
-        for name in dict.fromkeys((handler.name, *handler.listen)):
-            listeners.setdefault(name, []).append(number)
+
+class Listeners:
+    """Knows which handlers a name notifies: the handler's own, and those that listen to it."""
+
+    def __init__(self, handlers: Sequence[Task]) -> None:
+        self._handlers = handlers
+        self.names: dict[str, list[int]] = {}  # name -> the numbers of the handlers that it notifies
+        for number, handler in enumerate(handlers):
+            for name in dict.fromkeys((handler.name, *handler.listen)):
+                self.names.setdefault(name, []).append(number)
+
+    def resolve(self, what: str, names: Sequence[str], where: str) -> tuple[str, ...]:
+        """Return the handlers that `names` notify, in the order in which they are declared; what: for the error.
+
+        Raises SiteError for a name that is neither a handler's nor one that a handler listens to.
+        """
+        _check_names(what, names, "handler", self.names, where)
+        numbers = sorted({number for name in names for number in self.names[name]})
+        return tuple(self._handlers[number].name for number in numbers)
+
+
+def notified(tasks: Sequence[Task], listeners: Listeners) -> Iterator[Task]:
+    """Yield tasks that notify handlers by their own names only. Raises SiteError."""
     for task in tasks:
-        _check_names(task, "notify", task.notify, "handler", listeners)
-        numbers = sorted({number for name in task.notify for number in listeners[name]})
-        yield replace(task, notify=tuple(handlers[number].name for number in numbers)) if numbers else task
+        names = listeners.resolve(f"task {task.name}: notify", task.notify, task.where)
+        yield replace(task, notify=names) if names else task
 
 
 def check_dependencies(tasks: Sequence[Task]) -> None:
     """Raise SiteError when a task depends on a task that is not declared."""
     known = {task.name for task in tasks}
     for task in tasks:
-        _check_names(task, "depends_on", task.depends_on, "task", known)
+        _check_names(f"task {task.name}: depends_on", task.depends_on, "task", known, task.where)
 
 
-def _check_names(task: Task, option: str, names: Sequence[str], what: str, known: Collection[str]) -> None:
+def _check_names(option: str, names: Sequence[str], what: str, known: Collection[str], where: str) -> None:
     for name in names:
         if name not in known:
             raise SiteError(
-                f"task {task.name}: {option} names the {what} {name}, which is not declared",
+                f"{option} names the {what} {name}, which is not declared",
                 hint=did_you_mean_or_list(name, sorted(known), f"{what}s"),
-                where=task.where,
+                where=where,
             )

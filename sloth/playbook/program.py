@@ -18,22 +18,9 @@ from sloth.playbook.requests import (
     Done,
     Error,
     Facts,
-    Fetch,
-    HostFacts,
-    HostVars,
-    Invoke,
-    LogLevel,
-    Output,
     Raise,
-    Render,
     Request,
-    Secret,
-    Shared,
-    SharedOp,
-    Sleep,
-    Sync,
     Turn,
-    Variable,
 )
 from sloth.playbook.runtime import (
     Limits,
@@ -43,13 +30,13 @@ from sloth.playbook.runtime import (
     has_room,
     new_driver,
     new_runtime,
-    object_from_json,
     to_bytes,
     to_lua,
     to_text,
     without_own_frames,
 )
 from sloth.playbook.site import Site
+from sloth.playbook.yielded import read_request
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -88,7 +75,7 @@ class Program:
         self._root = site  # the file of the site that is being loaded, or that has declared the running task
         self._task: Task | None = None  # the task that was started last
         self._not_loaded = list(site.files)
-        self._directories = {file.path: file.directory for file in site.files}
+        self._directories_of = {file.path: file.directory for file in site.files}
         self._includes = Includes(site.roles)
         self._thread: LuaObject = None
         self._request: Request | None = None  # what resume() answers
@@ -208,53 +195,23 @@ class Program:
         """Return the request, or the end, that Lua yielded; None for what this package answers."""
         kind, *rest = yielded
         match kind:
-            case b"invoke":
-                name, args, where, protected, rescued = rest
-                position = to_text(where)
-                directory = self._directory(position)
-                sources = self._includes.sources(position, directory)
-                return Invoke(
-                    to_text(name), object_from_json(args), position, bool(protected), bool(rescued), directory, sources
-                )
-            case b"fetch":
-                return Fetch(int(rest[0]), to_text(rest[1]), to_text(rest[2]))
-            case b"sync":
-                return Sync(to_text(rest[0]))
-            case b"output":
-                return Output(LogLevel(to_text(rest[0])), to_text(rest[1]), to_text(rest[2]))
-            case b"facts":
-                return Facts(to_text(rest[0]))
-            case b"sleep":
-                return Sleep(float(rest[0]), to_text(rest[1]))
-            case b"variable":
-                return Variable(to_text(rest[0]), to_text(rest[1]), self._directory(to_text(rest[1])))
-            case b"hostvars":
-                return HostVars(to_text(rest[0]), to_text(rest[1]))
-            case b"hostfacts":
-                return HostFacts(to_text(rest[0]), to_text(rest[1]))
-            case b"shared":
-                return Shared(SharedOp(to_text(rest[0])), from_json(rest[1]), to_text(rest[2]))
-            case b"render":
-                position = to_text(rest[2])
-                directory = self._directory(position)
-                sources = self._includes.sources(position, directory)
-                return Render(to_text(rest[0]), object_from_json(rest[1]), position, directory, sources)
-            case b"secret":
-                position = to_text(rest[1])
-                return Secret(to_text(rest[0]), position, self._directory(position))
             case b"done":
-                return self._end(bool(rest[0]))
+                return self._end(bool(rest[0]), to_text(rest[1]) if len(rest) > 1 and rest[1] is not None else "")
             case b"refused":
                 return self._refused(to_text(rest[0]))
             case b"error":
                 return self._error(*map(to_text, rest))
             case b"memory":
                 return self._out_of_memory(to_text(rest[0]))
-        return None
+        return read_request(yielded, self._directories)
 
-    def _directory(self, where: str) -> Path:
-        """Return the directory of the site's file at a position; an included file has that of the one it serves."""
-        return self._directories.get(where.rpartition(":")[0], self._root.directory)
+    def _directories(self, where: str) -> tuple[Path, tuple[Path, ...]]:
+        """Return the directory of the site's file at a position, and those in which relative names are looked for.
+
+        An included file has the directory of the one that it serves.
+        """
+        directory = self._directories_of.get(where.rpartition(":")[0], self._root.directory)
+        return directory, self._includes.sources(where, directory)
 
     # Requests that this package answers
 
@@ -308,7 +265,7 @@ class Program:
 
     # Ends
 
-    def _end(self, value: bool) -> Request:
+    def _end(self, value: bool, text: str) -> Request:
         if self._loading:
             if self._not_loaded:
                 return self.load()
@@ -318,7 +275,12 @@ class Program:
                 self.tasks = self._declared.tasks()
             except SiteError as error:
                 return Error(error.message, error.where, "", error, error.hint)
-        return Done(value)
+        return Done(value, text)
+
+    def resolve(self, names: Sequence[str], where: str) -> tuple[str, ...]:
+        """Return the handlers that the names of a call's `notify` mean. Raises SiteError."""
+        task = None if self._loading else self._task
+        return self._declared.resolve(names, task, self._includes.prefix, where)
 
     def _refused(self, message: str) -> Error:
         """Return the failure of a task that returned false."""

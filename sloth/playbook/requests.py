@@ -49,6 +49,8 @@ class Invoke:
         protected: the call is inside pcall, so the answer must wait for the reply, and be the failure if it failed.
         rescued: a pcall of the site catches its failure.
         directory: that of the site's file; sources: where files are looked for that the call names by relative paths.
+        attempt: 0, or which try it is of a call that may be tried again, or of which the site decides what became
+            of it. The answer is a dict then: its number as `id`, and whether to `judge` its `fields`.
     """
 
     name: str
@@ -58,6 +60,19 @@ class Invoke:
     rescued: bool
     directory: Path
     sources: tuple[Path, ...]
+    attempt: int = 0
+
+
+@frozen(eq=False)
+class Judge:
+    """Take what the functions of call number `call` have returned of its result, by their names.
+
+    The answer is whether it is to be tried again.
+    """
+
+    call: int
+    answers: JsonObject
+    where: str
 
 
 @frozen(eq=False)
@@ -166,9 +181,10 @@ class Turn:
 
 @frozen(eq=False)
 class Done:
-    """The program came to its end. `value`: whether what it returned is true in Lua."""
+    """The program came to its end. `value`: whether what it returned is true in Lua; `text`: if it is a string."""
 
     value: bool = False
+    text: str = ""
 
 
 @frozen(eq=False)
@@ -194,6 +210,7 @@ class Raise:
 
 Request = (
     Invoke
+    | Judge
     | Fetch
     | Sync
     | Output

@@ -60,6 +60,11 @@ class CallsInFlight:
         self._answered = 0  # bytes of all replies
         self._room = asyncio.Event()
 
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest call that is not answered, 0 when there is none."""
+        return next(iter(self._sent), 0)
+
     async def submit(
         self, call: Call, assets: Sequence[Asset], push: Callable[[Asset], bool] = lambda asset: True
     ) -> asyncio.Future[Reply]:

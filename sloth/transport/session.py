@@ -71,6 +71,7 @@ class Session:
         self._is_closing = False
         self.replica_rows: ReplicaRows | None = None  # what came before Bye, if anything did
         self._secrets: set[str] = set()
+        self._submitting = asyncio.Lock()
         loop = asyncio.get_running_loop()
         self._bye: asyncio.Future[messages.Bye] = loop.create_future()
         self.ready: asyncio.Future[Ready] = loop.create_future()
@@ -91,6 +92,11 @@ class Session:
     def has_been_ready(self) -> bool:
         """Whether the payload has opened the session, which may have ended since."""
         return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
+
+    @property
+    def running(self) -> int:
+        """The number of the oldest call that is not answered, which is the one that runs; 0 when there is none."""
+        return self._calls.oldest
 
     # Life
 
@@ -289,10 +295,11 @@ class Session:
     ) -> tuple[int, asyncio.Future[Reply]]:
         """Write the call that `call(number)` returns; return its number and the future of its reply.
 
-        See CallsInFlight.submit().
+        See CallsInFlight.submit(). Several hosts may submit calls to one session: they are written by their numbers.
         """
-        number = next(self._numbers)
-        return number, await self._calls.submit(call(number), assets, push)
+        async with self._submitting:
+            number = next(self._numbers)
+            return number, await self._calls.submit(call(number), assets, push)
 
     async def send_secrets(self, values: Collection[str]) -> None:
         """Tell the host which values it must neither store nor show; calls that hold them come after."""
@@ -309,14 +316,14 @@ class Session:
         """Give the host a sign of life, besides those that it gets anyway."""
         self._outbox.post_first(messages.Ping())
 
-    async def cancel(self, epoch: int) -> None:
+    async def cancel(self, epoch: int, lane: str = "") -> None:
         """Let the host interrupt and skip the calls of `epoch` and earlier ones; takes at most CANCEL seconds.
 
         Raises HostError when the session has ended.
         """
         with contextlib.suppress(TimeoutError):  # it stays in the outbox, before everything else
             async with asyncio.timeout(CANCEL):
-                await self._outbox.send_first(messages.Cancel(epoch=epoch))
+                await self._outbox.send_first(messages.Cancel(epoch=epoch, lane=lane))
 
     async def query(self, op: str, args: JsonObject) -> Rows:
         """Query the host's state; return rows. Raises StateError, HostError."""

@@ -144,6 +144,19 @@ def test_warnings_appear_once_and_with_their_line(ansible: Home) -> None:
         "hosts.ini:1: ansible_password is not used: use password_env, or -k",
         "hosts.ini:2: ansible_connection winrm is not supported: ssh is used",
     ]
+    (ansible.path / "group_vars").mkdir()
+    (ansible.path / "group_vars" / "all").write_text("ansible_become_flags: -H\nx: 1\nx: 2\n")
+    (ansible.path / "hosts.ini").write_text("w1 ansible_connection=local\nw2 ansible_connection=local\n")
+    done = sloth(ansible.path, "facts", "hostname", "-i", "hosts.ini")
+    assert done.stderr.splitlines() == [
+        "group_vars/all:3: the key x is defined twice; the last one is used",
+        "group_vars/all:1: ansible_become_flags is not supported, and has no effect",
+    ]
+
+
+def test_values_with_jinja_are_evaluated_too(ansible: Home) -> None:
+    (ansible.path / "more.yml").write_text("late: '{{ title }}!'\n")
+    assert "here: here.x!" in run(ansible, "print(vars.late)", "--values", "more.yml").stdout
 
 
 def test_the_reference_is_shown(home: Home) -> None:

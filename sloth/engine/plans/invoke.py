@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from sloth.engine.assets import of_bytes
 from sloth.engine.plans.references import Resolve, resolve, text_of
 from sloth.engine.plans.values import PlannedAsset, PlannedCall
 from sloth.frozen import frozen
-from sloth.payload.kernel.resource import Call
 from sloth.playbook import Invoke
 from sloth.transport import Asset
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Arguments
+    from sloth.payload.kernel.values import JsonObject
 
 Open = Callable[[str], Callable[[], Iterator[bytes]]]  # returns what opens the content with a hash
 
@@ -23,8 +23,8 @@ Open = Callable[[str], Callable[[], Iterator[bytes]]]  # returns what opens the 
 class PlannedInvoke(Invoke):
     """Send a call of a plan. planned: the call; contents: what opens the contents of the plan."""
 
-    planned: PlannedCall
-    contents: Open
+    planned: PlannedCall = field(kw_only=True)
+    contents: Open = field(kw_only=True)
 
     def arguments(self, secret: Resolve) -> Mapping[str, object]:
         """Return the arguments with the values of their secrets. Raises CallError, StateError."""
@@ -45,11 +45,7 @@ class PlannedInvoke(Invoke):
         return Asset(asset.name, asset.sha256, asset.size, asset.mode, open=self.contents(asset.sha256))
 
 
-def prepare(cls: type[Call], request: Invoke, secret: Resolve) -> tuple[type[Call], Arguments, Arguments, list[Asset]]:
-    """Return the class of a planned call, its arguments, those to send, and its assets.
-
-    Raises CallError, StateError, ArgumentError.
-    """
+def prepare(request: Invoke, secret: Resolve) -> tuple[JsonObject, list[Asset]]:
+    """Return the arguments and options of a planned call, and its assets. Raises CallError, StateError."""
     assert isinstance(request, PlannedInvoke)
-    args = cls.check(request.arguments(secret))
-    return cls, args, {name: value for name, value in args.items() if value is not None}, request.assets(secret)
+    return dict(request.arguments(secret)), request.assets(secret)

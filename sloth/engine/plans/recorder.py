@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sloth.payload.session.messages import Reply
 
 _READS = (SharedOp.GET, SharedOp.LIST)
-_UNPLANNED = (Hook.UNTIL, Hook.ON_FAILURE)  # their calls depend on results
+_UNPLANNED = (Hook.UNTIL, Hook.FAILED_WHEN, Hook.CHANGED_WHEN)  # functions of what `run` has returned
 
 
 @dataclass
@@ -107,8 +107,9 @@ class Recorder:
         assets: Sequence[Asset],
         subject: str,
         reply: asyncio.Future[Reply],
+        functions: Sequence[str] = (),
     ) -> None:
-        """Take note of a call that was sent."""
+        """Take note of a call that was sent; functions: those of its options that are functions of its result."""
         call = PlannedCall(
             request.name, dict(args), request.where, str(request.directory),
             protected=request.protected, rescued=request.rescued, subject=subject,
@@ -116,6 +117,9 @@ class Recorder:
         step = _Step(request, call, reply, assets, subject)
         one = self._host(host)
         one.sent[number] = step
+        if functions and one.current is not None:
+            text = f"{request.where}: a plan cannot evaluate `{functions[0]}` of {request.name}"
+            one.current.unplanned = one.current.unplanned or text
         self._add(one, step)
 
     def happened(self, event: Event) -> None:
@@ -184,9 +188,9 @@ class Recorder:
         if is_skipped:
             hooks = frozenset({Hook.WHEN})
         unknown = found.unplanned or (end.unknown if end is not None else "")
-        unplanned = [hook for hook in _UNPLANNED if hook is Hook.UNTIL and hook in found.task.hooks]
+        unplanned = [hook for hook in _UNPLANNED if hook in found.task.hooks]
         if unplanned and not unknown:
-            unknown = "a plan does not try again: it has no `until`"
+            unknown = f"a plan cannot evaluate `{unplanned[0]}`"
         # Whom it concerns was decided, and what it depends on besides may not be in the plan of this host.
         task = secrets.redact(replace(found.task, hooks=hooks, hosts=None, tags=()))
         return PlannedTask(

@@ -147,7 +147,7 @@ def _act(action: "Action", store: "Store", check: "bool", context: "Context") ->
         return Outcome(status=Status.CHANGED if has_changed else Status.UNCHANGED, values=values,
                        reason=Reason.RUN if has_changed else Reason.NONE)  # fmt: skip
     with _FullDisk(store, action.host):
-        record_action(store, key, values, context, recorded_call(action, store.redactor, context.sensitive))
+        record_action(store, key, values, context, recorded_call(action, store.redactor, context))
     return Outcome(status=Status.CHANGED, reason=Reason.RUN, values=values)
 
 

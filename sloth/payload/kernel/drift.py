@@ -51,7 +51,7 @@ def _compare(record: "Record", store: "Store", host: "Host") -> "Drift":
             resource, is_known = replay(call, host, store, record.key)
             if not isinstance(resource, Resource) or resource.drift_by is DriftBy.NOTHING:
                 continue
-            view = View(resource, store.redactor, call is not None and call.sensitive)
+            view = View(resource, store.redactor, call is not None and call.sensitive, call is not None and call.masked)
             try:
                 now = resource.observe()
                 if is_known and resource.drift_by is DriftBy.DESIRED:

@@ -36,6 +36,8 @@ class RecordedCall(Value):
     args: "Arguments"
     assets: "list[Asset]" = []
     sensitive: "bool" = False  # there are secrets in it, of which the host must keep nothing
+    masked: "bool" = False  # all of it is a secret: it was made with the option `sensitive`
+    environment: "JsonObject" = {}  # variables that were set for it
     notify: "list[str]" = []  # the handlers of a change; only the history has them
 
     @classmethod
@@ -182,6 +184,8 @@ class Context(Value):
     where: "str" = ""  # the line of the site, "site.sloth:12"
     notify: "list[str]" = []
     sensitive: "bool" = False
+    masked: "bool" = False  # nothing of the call may be recorded
+    environment: "dict[str, str]" = {}
     adopt: "bool" = False  # record what is there, and fail where it is not as desired
 
 

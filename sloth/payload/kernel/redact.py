@@ -58,7 +58,7 @@ class Redactor(object):
         self._found: "set[str]" = set()  # the forms of all values
         self._forms: "list[str]" = []  # the same, once they are needed: the longest first
         self._compiled: "Pattern[str] | None" = None
-        self._key = key
+        self.key_maker = key
         self.add(values)
 
     def add(self, values: "Iterable[str]") -> "None":
@@ -148,8 +148,8 @@ class Redactor(object):
         import hashlib
         import hmac
 
-        assert self._key is not None
-        return {"secret": hmac.new(self._key(), canonical(value).encode("ascii"), hashlib.sha256).hexdigest()}
+        assert self.key_maker is not None
+        return {"secret": hmac.new(self.key_maker(), canonical(value).encode("ascii"), hashlib.sha256).hexdigest()}
 
     def key(self, key: "str") -> "str":
         """Return a state key without the secrets in it, still distinct from others that look the same then.
@@ -177,12 +177,16 @@ class View(object):
     are before a change is hidden (see hide()).
     """
 
-    def __init__(self, resource: "Resource", redactor: "Redactor", sensitive: "bool" = False) -> "None":
+    def __init__(
+        self, resource: "Resource", redactor: "Redactor", sensitive: "bool" = False, masked: "bool" = False
+    ) -> "None":
+        """masked: every attribute is a secret."""
         self._secrets = secrets_of(type(resource))
         self._redactor = redactor
         self._partial = resource.partial
         self._hidden: "set[str]" = set()
-        self.sensitive = sensitive
+        self.sensitive = sensitive or masked
+        self._masked = masked
 
     def hide(self, recorded: "Attributes | None") -> "None":
         """Hide what the attributes were in which a secret was `recorded`: we may no longer know its value."""
@@ -204,7 +208,7 @@ class View(object):
 
     def value(self, name: "str", value: "object") -> "Json":
         """Return the value of one attribute as it may be stored and shown."""
-        if name in self._secrets and value is not None:
+        if (self._masked or name in self._secrets) and value is not None:
             return self._redactor.keyed_hash(plain(value))
         return self._redactor.plain(plain(value))
 
@@ -215,7 +219,7 @@ class View(object):
             shown[name] = dict((side, self.value(name, value)) for side, value in entry.items() if side != "unified")
             if name in self._hidden and shown[name].get("before") is not None:
                 shown[name]["before"] = MASK
-            if "unified" in entry:
+            if "unified" in entry and not self._masked:
                 shown[name]["unified"] = self._unified(entry["unified"])
         return Redacted(shown)
 

@@ -93,9 +93,12 @@ class Call(object):
         values: "Arguments" = {}
         for key in given:
             if key not in names:
+                from sloth.payload.kernel.options import NAMES
+
                 raise ArgumentError(
                     "%s has no argument %r" % (cls.name, key),
-                    hint=did_you_mean(str(key), names) or "it takes " + ", ".join(sorted(f.name for f in cls.fields)),
+                    hint=did_you_mean(str(key), [*names, *NAMES])
+                    or "it takes " + ", ".join(sorted(f.name for f in cls.fields)),
                 )
             if given[key] is None:
                 continue

@@ -11,6 +11,7 @@ from sloth.payload.kernel.resource import Action, Change, Resource, difference
 from sloth.payload.kernel.status import Reason
 from sloth.payload.kernel.step import apply_and_verify, keep_contents, record_action
 from sloth.payload.kernel.take_back import Done, TakeBack, Target
+from sloth.payload.kernel.variables import Variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +26,18 @@ class Rollback(TakeBack):
 
     reason = Reason.ROLLBACK
 
-    def rollback(self, run: "str", task: "str | None" = None) -> "Iterator[Restored]":
-        """Take back every change of `run` (of its `task`), the last one first.
+    def rollback(self, run: "str", task: "str | None" = None, site: "str | None" = None) -> "Iterator[Restored]":
+        """Take back every change of `run` (of its `task`, and made under the name `site`), the last one first.
 
         After a whole run, what its handlers did for changes that are taken back is done again: a daemon must read the
         former configuration, too. Until then the handlers are owed to the next run of the site: a killed rollback does
         not lose them, nor are those lost whose calls cannot be made again here.
         """
-        entries = list(self.store.history.select(limit=-1, run=run, task=task))
+        entries = [
+            entry
+            for entry in self.store.history.select(limit=-1, run=run, task=task)
+            if site is None or entry.site == site
+        ]
         handlers = set() if task else set(name for entry in entries for name in notified_by(entry))
         due: "set[str]" = set()
         for entry in entries:
@@ -95,13 +100,16 @@ class Rollback(TakeBack):
             raise Failed(
                 "what the handler did had secrets in it, which are not kept", hint="the next run of its site runs it"
             )
+        if any(map(is_keyed_hash, target.call.environment.values())):
+            raise Failed("what the handler did had secrets in its environment", hint="the next run of its site runs it")
         action, _ = replay(target.call, self.host, self.store, target.key)
         assert isinstance(action, Action)
         needless = action.guard()
         if self.check or needless:
             return Done(NOTHING, needless)
         try:
-            values = action.run()
+            with Variables(target.call.environment):
+                values = action.run()
         except Failed as error:
             raise NotConverged(error.message, error.hint)
         record_action(self.store, target.key, values, self.context.replace(task=target.task or ""), target.call)

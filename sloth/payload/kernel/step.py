@@ -10,12 +10,12 @@ from sloth.payload.kernel.status import Reason, Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable
+    from typing import Callable, Collection, Iterable
 
     from sloth.payload.kernel.record import Context, Record
     from sloth.payload.kernel.redact import Redactor
     from sloth.payload.kernel.resource import Call, Resource
-    from sloth.payload.kernel.values import Attributes, Diff
+    from sloth.payload.kernel.values import Attributes, Diff, Json
     from sloth.payload.state.store import Store
 
 
@@ -42,7 +42,8 @@ class Step(object):
         self.context = context
         self.change = change
         self.parts = [Part(part, store, context) for part in resource.parts()]
-        self.view = View(resource, store.redactor, any(part.is_sensitive for part in self.parts))
+        sensitive = any(part.is_sensitive for part in self.parts)
+        self.view = View(resource, store.redactor, sensitive, context.masked)
         if change.names or any(part.record is None for part in self.parts):
             self._hide_secrets_of_others()
         for part in self.parts:
@@ -135,7 +136,7 @@ class Part(object):
         self.context = context
         self.key = store.redactor.key(resource.key())
         self.record: "Record | None" = store.records.get(self.key)
-        self.call = recorded_call(resource, store.redactor, context.sensitive)
+        self.call = recorded_call(resource, store.redactor, context)
         self.calls = [self.call]
         self.checksum = _checksum(resource, store.redactor)
         self.things = [store.redactor.key(as_utf8(thing)) for thing in resource.claims()]
@@ -311,14 +312,28 @@ def _is_addition(resource: "Resource", before: "Attributes | None", diff: "Diff"
     return bool(lines) and not any(line.startswith("-") for line in lines)
 
 
-def recorded_call(resource: "Call", redactor: "Redactor", sensitive: "bool" = False) -> "RecordedCall":
+def recorded_call(resource: "Call", redactor: "Redactor", context: "Context") -> "RecordedCall":
     """Return the description of a call that is stored with its record. Secrets in it are keyed hashes."""
-    args = {}
-    secrets = secrets_of(type(resource))
-    for name, value in resource.given().items():
-        args[name] = redactor.keyed_hash(value) if name in secrets or redactor.contains(value) else value
-    assets = [asset.replace(pushed=False) for asset in resource.assets]
-    return RecordedCall(name=resource.name, args=plain(args), assets=assets, sensitive=sensitive)
+    args = resource.given()
+    secrets: "Collection[str]" = secrets_of(type(resource))
+    if context.masked:
+        from sloth.payload.kernel.masking import visible  # few calls are
+
+        secrets = [name for name in args if name in secrets or name not in visible(type(resource))]
+    args = dict((name, _recorded(value, name in secrets, redactor)) for name, value in args.items())
+    variables = context.environment
+    return RecordedCall(
+        name=resource.name,
+        args=plain(args),
+        assets=[asset.replace(pushed=False) for asset in resource.assets],
+        sensitive=context.sensitive or context.masked,
+        masked=context.masked,
+        environment=dict((name, _recorded(variables[name], context.masked, redactor)) for name in variables),
+    )
+
+
+def _recorded(value: "Json", is_secret: "bool", redactor: "Redactor") -> "Json":
+    return redactor.keyed_hash(value) if is_secret or redactor.contains(value) else value
 
 
 def _checksum(resource: "Resource", redactor: "Redactor") -> "str":

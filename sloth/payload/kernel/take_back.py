@@ -5,6 +5,7 @@ import os
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, StoreError
 from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.redact import NOTHING, View
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, without_unknown
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
-    from sloth.payload.kernel.record import Context, RecordedCall
+    from sloth.payload.kernel.record import RecordedCall
     from sloth.payload.kernel.redact import Redacted
     from sloth.payload.kernel.values import Arguments, Attributes, Diff, JsonObject
     from sloth.payload.lib.host import Host
@@ -90,7 +91,8 @@ class TakeBack(object):
         if change.names:
             keep_contents(self.store, view, before)
             after, _ = apply_and_verify(other, change, view, self.store, self.context)
-        call = recorded_call(other, self.store.redactor)
+        masked = target.call is not None and target.call.masked
+        call = recorded_call(other, self.store.redactor, Context(masked=masked))
         self._remember(target, reason, view.attributes(before), view.attributes(after).data, diff, call, was)
         return Done(diff)
 
@@ -103,7 +105,9 @@ class TakeBack(object):
         return resource
 
     def _view(self, resource: "Resource", call: "RecordedCall | None") -> "View":
-        return View(resource, self.store.redactor, call is not None and call.sensitive)
+        if call is None:
+            return View(resource, self.store.redactor)
+        return View(resource, self.store.redactor, call.sensitive, call.masked)
 
     def _check_files(self, wanted: "dict[str, Attributes | None]", view: "View") -> "None":
         """Raise Failed, before anything is touched, when not all of these paths can be restored."""

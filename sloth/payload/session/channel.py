@@ -89,8 +89,9 @@ class Channel(object):
         self._held = 0  # bytes in _pieces
         self._current = -1  # the call that is running; pieces for earlier ones are dropped
         self._stored: "dict[int, messages.Stored]" = {}  # by call
-        self._cancelled = -1  # highest epoch that was cancelled
+        self._cancelled: "dict[str, int]" = {}  # by lane: the highest epoch that was cancelled
         self._epoch = 0
+        self._lane = ""
         self._ended = ""  # why nothing more will come
         self.on_heard: "Callable[[], None] | None" = None  # called by the reading thread when bytes have come
         self._violation: "wire.WireError | None" = None  # if it is what the controller sent that ended it
@@ -148,7 +149,7 @@ class Channel(object):
             if isinstance(item, wire.Blob):
                 self._keep(item)
             elif isinstance(item, messages.Cancel):
-                self._cancelled = max(self._cancelled, item.epoch)
+                self._cancelled[item.lane] = max(self._cancelled.get(item.lane, -1), item.epoch)
             elif isinstance(item, messages.Stored):
                 self._stored[item.id] = item
             elif not isinstance(item, messages.Ping):  # a ping is no more than a byte that came
@@ -187,10 +188,10 @@ class Channel(object):
 
     # The call that is running
 
-    def begin(self, call: "int", epoch: "int") -> "None":
+    def begin(self, call: "int", epoch: "int", lane: "str" = "") -> "None":
         """Note that `call` of `epoch` begins; those before it are finished."""
         with self._condition:
-            self._current, self._epoch = call, epoch
+            self._current, self._epoch, self._lane = call, epoch, lane
 
     def finish(self, call: "int") -> "None":
         """Note that `call` is answered: whatever else comes for it is dropped."""
@@ -200,9 +201,13 @@ class Channel(object):
                 self._held -= sum(len(data) for data in pieces)
             self._condition.notify_all()
 
-    def cancelled(self, epoch: "int | None" = None) -> "bool":
-        """Return whether the calls of `epoch` (None: that of the running call) are no longer wanted."""
-        return bool(self._ended) or self._cancelled >= (self._epoch if epoch is None else epoch)
+    def cancelled(self) -> "bool":
+        """Return whether the running call is no longer wanted."""
+        return self.is_cancelled(self._epoch, self._lane)
+
+    def is_cancelled(self, epoch: "int", lane: "str" = "") -> "bool":
+        """Return whether the calls of `epoch` are no longer wanted."""
+        return bool(self._ended) or self._cancelled.get(lane, -1) >= epoch
 
     def pull(self, index: "int", asset: "Asset") -> "Iterator[bytes]":
         """Yield the bytes of asset `index` of the running call; request them unless the controller pushed them."""

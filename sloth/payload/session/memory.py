@@ -64,6 +64,8 @@ class Memory(object):
                 raise
             self.go_without(error)
         self._begin_run()
+        if self._hello.shared:
+            self.store.commit()  # whoever waits for this session would wait for its transaction
 
     def _begin_run(self) -> "None":
         hello = self._hello

@@ -40,10 +40,14 @@ class Hello(Message):
     lock_wait: "float" = 0.0  # seconds
     link: "int" = 0  # how many times this run has lost its connection to the host
     replica: "ReplicaPosition | None" = None
+    shared: "bool" = False  # other sessions of this run may write to the same state file
 
 
 class Call(Message):
-    """A call to make. Its pushed assets came before it."""
+    """A call to make. Its pushed assets came before it.
+
+    lane: the host for which it is made, where that is another one ("delegated"): epochs are counted for each lane.
+    """
 
     TYPE = "call"
     id: "int"
@@ -56,6 +60,9 @@ class Call(Message):
     notify: "list[str]" = []
     sensitive: "bool" = False
     check: "bool" = False  # only report what it would do, in a session that is not for a check
+    masked: "bool" = False  # nothing of its arguments and results may be recorded or shown
+    environment: "dict[str, str]" = {}
+    lane: "str" = ""
 
 
 class Secrets(Message):
@@ -66,10 +73,11 @@ class Secrets(Message):
 
 
 class Cancel(Message):
-    """Interrupt the running command, and skip every call of this epoch or an earlier one."""
+    """Interrupt the running command, and skip every call of this epoch or an earlier one, in this lane."""
 
     TYPE = "cancel"
     epoch: "int"
+    lane: "str" = ""
 
 
 class StateQuery(Message):
@@ -226,6 +234,14 @@ class Bye(Message):
     TYPE = "bye"
     replica: "ReplicaChange | None" = None
     orphans: "list[Restored]" = []  # what the site no longer names, and what pruning it would do
+
+
+def recorded_site(site: "str", lane: "str") -> "str":
+    """Return the name of a site under which a host records calls of a lane (see Call).
+
+    What is done on it for another host is its own, but its own evaluation of the site cannot name that.
+    """
+    return "%s (for %s)" % (site, lane) if site and lane else site
 
 
 def _by_type(*classes: "type[Message]") -> "dict[str, type[Message]]":

@@ -192,9 +192,16 @@ class Queries(object):
         rows[-1] = {"status": rows[-1]["status"], "count": count}
         return rows
 
-    def rollback(self, run: "str", task: "str | None" = None, check: "bool" = False, force: "bool" = False) -> "Rows":
+    def rollback(
+        self,
+        run: "str",
+        task: "str | None" = None,
+        check: "bool" = False,
+        force: "bool" = False,
+        site: "str | None" = None,
+    ) -> "Rows":
         rollback = Rollback(self._store, self._host, self._context, check, force)
-        return [restored.shown() for restored in rollback.rollback(self._store.runs.find(run), task)]
+        return [restored.shown() for restored in rollback.rollback(self._store.runs.find(run), task, site)]
 
     def prune(self, keys: "Collection[str]", check: "bool" = False) -> "Rows":
         prune = Prune(self._store, self._host, self._context, check)

@@ -9,6 +9,7 @@ from sloth.payload.session import messages, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sloth.payload.kernel.errors import StoreError
+    from sloth.payload.kernel.record import Outcome
     from sloth.payload.session.channel import Channel
     from sloth.payload.state.store import Store
 
@@ -64,6 +65,19 @@ class Replies(object):
             data = b"".join(_pack(reply) for reply, _ in self._waiting)
             self._waiting = []
             self._channel.write(data)
+
+
+def fill(reply: "messages.Reply", outcome: "Outcome", seconds: "float") -> "None":
+    """Fill in a reply with what became of its call."""
+    reply.status = outcome.status
+    reply.reason = outcome.reason
+    reply.msg = outcome.msg
+    reply.diff = outcome.diff or None
+    reply.values = outcome.values
+    reply.before = outcome.before or None
+    reply.after = outcome.after or None
+    reply.unknown = outcome.unknown
+    reply.seconds = round(seconds, 4)
 
 
 def _pack(reply: "messages.Reply") -> "bytes":

@@ -13,7 +13,7 @@ from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.lib.host import Host, refresh
 from sloth.payload.session import messages, wire
 from sloth.payload.session.memory import Memory
-from sloth.payload.session.replies import Replies
+from sloth.payload.session.replies import Replies, fill
 from sloth.payload.state.store import Store
 
 TYPE_CHECKING = False
@@ -21,10 +21,34 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from sloth.payload.kernel.findings import Restored
+    from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Arguments, Rows
     from sloth.payload.session.channel import Channel
 
 ORPHANS = 500  # orphans that are reported at once
+
+
+class Lanes(object):
+    """The calls that a session makes for its own host ("") and for others: a failure skips later calls of one lane.
+
+    epochs: by lane, that of the call that ran last.
+    """
+
+    def __init__(self) -> "None":
+        self.epochs: "dict[str, int]" = {}
+        self._failed: "dict[str, int]" = {}  # by lane: the highest epoch in which a call has failed
+
+    def has_failed(self, lane: "str", epoch: "int") -> "bool":
+        """Return whether a call of this epoch, or a later one, has failed."""
+        return epoch <= self._failed.get(lane, -1)
+
+    def fail(self, lane: "str", epoch: "int") -> "None":
+        self._failed[lane] = max(self._failed.get(lane, -1), epoch)
+
+    def fail_all(self) -> "None":
+        """Take note that the calls which ran last have failed."""
+        for lane, epoch in self.epochs.items():
+            self.fail(lane, epoch)
 
 
 class Server(object):
@@ -38,8 +62,7 @@ class Server(object):
         self._channel = channel
         self._hello = hello
         self._named: "set[str]" = set()  # keys of the resources that this run has named
-        self._failed_epoch = -1
-        self._epoch = -1  # of the call that ran last
+        self._lanes = Lanes()
         self._has_skipped = False  # a call: then it is not known what all of the site names
         self._host = Host(channel)
         self._memory = Memory(self._host, channel, hello)
@@ -82,14 +105,14 @@ class Server(object):
             self._has_skipped = True  # what the site names is not known from here on
             self._memory.go_without(error)
             if self._replies.send_unrecorded(error):
-                self._failed_epoch = max(self._failed_epoch, self._epoch)
+                self._lanes.fail_all()
 
     def serve(self) -> "None":
         """Answer messages until Close. Raises Disconnected, WireError, StoreError."""
         while True:
             message = self._channel.receive(wait=not self._replies)
-            if message is None or self._replies.is_due():
-                self._flush()
+            if message is None or self._replies.is_due() or self._hello.shared:
+                self._flush()  # an open transaction would let other sessions wait for as long as a call takes
             if isinstance(message, messages.Call):
                 self._call(message)
             elif isinstance(message, messages.Secrets):
@@ -103,16 +126,15 @@ class Server(object):
 
     def _call(self, message: "messages.Call") -> "None":
         """Run a call, unless an earlier one of its epoch failed or it was cancelled, and let its reply wait."""
-        if message.epoch <= self._failed_epoch or self._channel.cancelled(message.epoch):
+        lane, epoch = message.lane, message.epoch
+        if self._lanes.has_failed(lane, epoch) or self._channel.is_cancelled(epoch, lane):
             self._has_skipped = True
             self._channel.finish(message.id)
-            self._replies.add(messages.Reply(id=message.id, status=Status.SKIPPED))
-            return
-        self._channel.begin(message.id, message.epoch)
-        self._epoch = message.epoch
+            return self._replies.add(messages.Reply(id=message.id, status=Status.SKIPPED))
+        self._channel.begin(message.id, epoch, lane)
+        self._lanes.epochs[lane] = epoch
         reply = messages.Reply(id=message.id, status=Status.FAILED)
-        redactor = self._store.redactor
-        is_action = False
+        redactor, is_action = self._store.redactor, False
         try:
             is_action = self._run(message, reply)
         except (Disconnected, StoreError):
@@ -120,7 +142,7 @@ class Server(object):
         except Exception as error:
             from sloth.payload.session import failures
 
-            self._failed_epoch = max(self._failed_epoch, message.epoch)
+            self._lanes.fail(lane, epoch)
             reply.status = Status.FAILED
             reply.invalid = isinstance(error, ArgumentError)
             reply.values = dict(error.numbers) if isinstance(error, Failed) else {}
@@ -135,13 +157,21 @@ class Server(object):
         """Run a call and fill in what became of it; return whether it is an action. Raises whatever the call raises."""
         cls = find(message.name)
         call = cls(Args(cls.check(message.args)), self._host, message.assets)
+        if message.masked or message.environment:
+            from sloth.payload.session.surroundings import Surroundings  # few calls have any
+
+            with Surroundings(message, call, self._store):
+                return self._execute(message, reply, call)
+        return self._execute(message, reply, call)
+
+    def _execute(self, message: "messages.Call", reply: "messages.Reply", call: "Call") -> "bool":
         reply.key = self._store.redactor.key(call.key())
         if isinstance(call, Resource):
             self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
         is_action = isinstance(call, Action)
-        if isinstance(call, Action) and self._store.guard is not None:
-            self._store.guard.refuse(call, message.task)
-        if is_action:
+        if isinstance(call, Action):
+            if self._store.guard is not None:
+                self._store.guard.refuse(call, message.task)
             self._flush()  # it may take long, or take the host down
         self._memory.return_to_file()
         unwritable = self._memory.fails_resources
@@ -150,19 +180,13 @@ class Server(object):
             raise Failed(unwritable.message, hint="%s; exec.run works" % unwritable.hint)
         if unwritable is not None and is_action:
             self._host.warn(unrecorded(unwritable))
+        site = messages.recorded_site(self._hello.site, message.lane)
         context = self._context.replace(
-            task=message.task, where=message.where, notify=message.notify, sensitive=message.sensitive
-        )
+            task=message.task, where=message.where, notify=message.notify, sensitive=message.sensitive,
+            masked=message.masked, environment=message.environment, site=site,
+        )  # fmt: skip
         outcome, seconds = timed(call, self._store, self._hello.check or message.check, context)
-        reply.status = outcome.status
-        reply.reason = outcome.reason
-        reply.msg = outcome.msg
-        reply.diff = outcome.diff or None
-        reply.values = outcome.values
-        reply.before = outcome.before or None
-        reply.after = outcome.after or None
-        reply.unknown = outcome.unknown
-        reply.seconds = round(seconds, 4)
+        fill(reply, outcome, seconds)
         return is_action and unwritable is None
 
     def _query(self, message: "messages.StateQuery") -> "None":

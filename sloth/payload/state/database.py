@@ -13,9 +13,11 @@ from sloth.payload.state.migrations import MIGRATIONS, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Sequence
+    from typing import Callable, Iterable, Sequence, TypeVar
 
     from sloth.payload.kernel.values import Column
+
+    T = TypeVar("T")
 
 BUSY_SECONDS = 30
 SMALLEST = 65536  # bytes; with less, SQLite cannot begin its log
@@ -47,11 +49,11 @@ class Database(object):
 
     def _open(self, path: "str | None", readonly: "bool") -> "None":
         try:
-            self._db = self._connect(path, readonly)
+            self._db = _patiently(lambda: self._connect(path, readonly))
         except sqlite3.Error as error:
             raise self._explain(error)
         try:
-            self._migrate()
+            _patiently(self._migrate)
         except sqlite3.Error as error:
             self._db.close()
             explained = self._explain(error)
@@ -134,7 +136,7 @@ class Database(object):
     def execute(self, statement: "str", values: "Sequence[Column]" = ()) -> "sqlite3.Cursor":
         """Run a statement that reads. Raises StoreError."""
         try:
-            return self._db.execute(statement, values)
+            return _patiently(lambda: self._db.execute(statement, values))
         except UnicodeEncodeError:  # such as a task's name with a byte that is not UTF-8
             return self.execute(statement, [as_utf8(value) if isinstance(value, str) else value for value in values])
         except sqlite3.Error as error:
@@ -216,6 +218,26 @@ class Database(object):
         """Bytes of the file and its log."""
         names = [self.path, self.path + "-wal"] if self.path else []
         return sum(os.path.getsize(name) for name in names if os.path.exists(name))
+
+
+def _patiently(work: "Callable[[], T]") -> "T":
+    """Return what work() returns, trying again while another process has the file.
+
+    SQLite itself does not wait when that opens or closes it at this moment, as the sessions of a run on one host may.
+    """
+    try:
+        return work()
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return work()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
 
 
 def _open_as_it_is(path: "str") -> "sqlite3.Connection | None":

@@ -86,7 +86,7 @@ function run(f, kind, argument, keep)
     end
     if ok then
         if keep then keep.value = value end
-        return "done", value and true or false
+        return "done", value and true or false, type(value) == "string" and value or nil
     end
     if type(value) == "table" then return "error", unpack(value, 1, 5) end
     -- Lua calls the message handler for every error but two: when memory is exhausted, and when the handler fails
@@ -109,7 +109,8 @@ return {
         local functions = room.functions[index]
         local f = functions[name]
         if type(f) ~= "function" then return "done", f and true or false end -- a `when` may be a plain value
-        if name == "until" then argument = functions.value end
+        if name == "until" or name == "changed_when" or name == "failed_when" then argument = functions.value end
+        if name == "delegate_to" then argument = room.env.host end
         return run(f, name == "confirm_check" and "task" or "hook", argument) -- what returns false has not passed
     end,
 }

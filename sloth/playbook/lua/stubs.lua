@@ -58,6 +58,49 @@ local function namespace(name, functions)
     })
 end
 
+-- Options of calls that are functions stay here: Python gets a mark in their place (FUNCTION in kernel/options.py).
+local judges = { ["until"] = true, changed_when = true, failed_when = true }
+local MARK = { ["function"] = true }
+
+-- Make a call that may be tried again, or of which the site decides what became of it: the reply is awaited, the
+-- functions are called with the result, and Python decides by what they return.
+local function judged(name, args, where)
+    local plain, functions = {}, {}
+    for key, value in next, args do
+        local is_judge = judges[key] and type(value) == "function"
+        functions[key] = is_judge and value or nil
+        plain[key] = is_judge and MARK or value
+    end
+    local attempt = 1
+    while true do
+        local call = ask(name, "invoke", name, data(name, plain), where, room.depth > 0, room.rescues > 0, attempt)
+        local proxy, answers = setmetatable({}, result_meta), {}
+        results[proxy] = { id = call.id, name = name, where = where, fields = call.fields }
+        if call.judge then
+            local ok, problem = room.finally(function()
+                for key, f in next, functions do answers[key] = f(proxy) and true or false end
+            end)
+            if not ok then answers.error = room.message_of(problem) end
+        end
+        if not ask(name, "judge", call.id, data(name, answers), where) then
+            results[proxy].fields = nil
+            return proxy
+        end
+        attempt = attempt + 1
+    end
+end
+
+-- Return the arguments with what a function as `delegate_to` returns in its place.
+local function delegated(name, args, where)
+    local copy, target = {}, args.delegate_to(env.host)
+    for key, value in next, args do copy[key] = value end
+    if target ~= nil and type(target) ~= "string" then
+        fail(where, name .. ": delegate_to must return the name of a host, not a " .. type(target))
+    end
+    copy.delegate_to = target
+    return copy
+end
+
 local function stub(space, verb, owner)
     local name = space .. "." .. verb
     return function(args, ...)
@@ -77,7 +120,11 @@ local function stub(space, verb, owner)
         end
         if select("#", ...) > 0 then fail(where, name .. " takes one table") end
         room.unanswered = room.unanswered or room.depth == 0
-        local id = ask(name, "invoke", name, data(name, args), where, room.depth > 0, room.rescues > 0)
+        if type(args.delegate_to) == "function" then args = delegated(name, args, where) end
+        if args["until"] ~= nil or args.retries ~= nil or args.changed_when ~= nil or args.failed_when ~= nil then
+            return judged(name, args, where)
+        end
+        local id = ask(name, "invoke", name, data(name, args), where, room.depth > 0, room.rescues > 0, 0)
         local proxy = setmetatable({}, result_meta)
         results[proxy] = { id = id, name = name, where = where }
         return proxy
@@ -306,3 +353,9 @@ local function declare(what)
     end
 end
 env.task, env.handler = declare("task"), declare("handler")
+env.flush_handlers = function(...)
+    local where = caller()
+    if select("#", ...) > 0 then fail(where, "flush_handlers takes nothing") end
+    if room.running then fail(where, "flush_handlers must stand at the top level, between two tasks") end
+    room.functions[ask("flush_handlers", "declare", "flush", "{}", "[]", where)] = {}
+end

@@ -385,3 +385,14 @@ def test_a_plan_of_a_large_file_is_whole(home: Home, tmp_path: Path) -> None:
     home("apply", "deploy.plan")
     assert (home.files / "big").read_bytes() == data
     assert (home.files / "empty").read_bytes() == b""
+
+
+# hashicorp/terraform 23345, 24078, 27721: a plan that was made without any state is applied again and again.
+def test_commands_of_a_plan_for_a_fresh_host_run_once(home: Home) -> None:
+    home.site('exec.run({cmd = "echo ran >> FILES/log"})')
+    home.run("-o", "deploy.plan", verb="plan")
+    home("apply", "deploy.plan", "--allow-unknown")
+    assert "applied before" in home("apply", "deploy.plan", "--allow-unknown", status=3)
+    assert home.text("log") == "ran\n"
+    # hashicorp/terraform 28136, 30269: what is stale can be shown all the same.
+    assert "echo ran" in home("plan", "show", "deploy.plan")

@@ -48,7 +48,7 @@ def _hosts(given: Given) -> Iterator[str]:
 
 def _inventory(given: Given) -> Inventory:
     found = find_inventory(given.get("inventory") or ())
-    return Inventory.read(*found) if found else Inventory.local()
+    return Inventory.read(*found, evaluate=parameters.evaluate_setting) if found else Inventory.local()
 
 
 def _tasks(given: Given) -> list[Task]:

@@ -253,10 +253,11 @@ def read_inventory(names: Sequence[str]) -> Inventory:
         return Inventory.local()
     if not names:
         _report_inventory(found)
-    return Inventory.read(*found, evaluate=_evaluate, warn=_warn)
+    return Inventory.read(*found, evaluate=evaluate_setting, warn=_warn)
 
 
-def _evaluate(value: Templated, variables: JsonObject) -> Json:
+def evaluate_setting(value: Templated, variables: JsonObject) -> Json:
+    """Return what a connection setting with Jinja in it comes to. Raises SlothError."""
     from sloth.playbook.template import evaluate  # few inventories have templates among their connection settings
 
     return evaluate(value, variables)

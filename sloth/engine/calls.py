@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event
-from sloth.engine.pending import Pending, UnknownResult, lua_result, result_of
+from sloth.engine.pending import Pending, UnknownResult, in_doubt, lua_result, result_of
 from sloth.errors import BecomeError, CallError, HostError, ProtocolError, SlothError, Unreachable, Unresponsive
 from sloth.payload.session.messages import Reply
 from sloth.transport import Session
@@ -140,7 +140,9 @@ class Calls:
             self._failure = self._failure or call.session_error(self._host, error)
             self.has_failed = True
         elif isinstance(error, Unreachable):
-            self._lost = self._lost or error
+            self._lost, unknown = in_doubt(self._lost or error, [] if self._lost else [call, *self._order])
+            if unknown is not None:
+                self._emit(CallFinished(time.time(), self._host, call.task, unknown))
         elif isinstance(error, HostError) and self._failure is None and call.because:
             self._failure = CallError(call.because, where=call.where, call=call.title, host=self._host)
             self.has_failed = True

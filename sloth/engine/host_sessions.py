@@ -87,6 +87,11 @@ class HostSessions:
             self.open.clear()
             self.open.update(others)
 
+    @property
+    def have_been_ready(self) -> bool:
+        """Whether the host was at work before its connection was lost."""
+        return any(session.has_been_ready for session in self.open.values())
+
     async def drop_ended(self) -> None:
         """Forget sessions that could not start or broke; another is opened when one is needed."""
         for account, session in list(self.open.items()):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sloth.engine.events import CHANGED, FAILED, Handled, Result
-from sloth.errors import CallError, HostError, SlothError
+from sloth.engine.events import CHANGED, FAILED, UNKNOWN, Handled, Result
+from sloth.errors import CallError, ConnectionLost, HostError, SlothError
 from sloth.payload.kernel.redact import MASK
 from sloth.payload.session.messages import Reply
 from sloth.playbook import Invoke
@@ -157,3 +158,18 @@ def lua_result(reply: Reply) -> JsonObject:
 def masked_subject(subject: str) -> str:
     """Return what a sensitive call is said to be about."""
     return MASK if subject else ""
+
+
+def in_doubt(error: HostError, calls: Sequence[Pending]) -> tuple[HostError, Result | None]:
+    """Return the error of a lost host, and the result of the first action of which nobody knows whether it was done.
+
+    calls: those that were not answered, oldest first.
+    """
+    action = next((call for call in calls if not call.is_repeatable and not call.delegate), None)
+    if action is None or action.is_cancelled:
+        return error, None
+    text = f"whether {action.title} was done is not known"
+    key = f"{action.name.replace('.', ':')}:{action.subject}"
+    unknown = Result(key=key, module=action.name, status=UNKNOWN, subject=action.subject, where=action.where, msg=text)
+    hint = f"look at the host before you run {action.where} again" + (f"; {error.hint}" if error.hint else "")
+    return ConnectionLost(f"{error.message}; {text}", hint=hint), unknown

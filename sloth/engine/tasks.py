@@ -30,7 +30,7 @@ from sloth.engine.handler_runs import HandlerRuns
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import SITE, Interpreter, Work
 from sloth.engine.task_functions import TaskFunctions, failure_of
-from sloth.errors import AuthError, HostKeyError, SiteError, SlothError, Unreachable
+from sloth.errors import AuthError, ConnectionLost, HostKeyError, SiteError, SlothError, Unreachable
 from sloth.payload.kernel.status import Status
 from sloth.playbook import Done, Error, Hook, OnFailure, Program, Task
 
@@ -161,7 +161,7 @@ class Tasks:
                 refusal = await self._confirmation.arm(program, task, self.handlers.notified) if must_confirm else None
                 if refusal is not None:
                     return self._finish(task, begun, refusal)
-                error = await self._functions.delegate(program, task) or await self._functions.body(program, task)
+                error = await self._functions.delegate(program, task) or await self._run(program, task)
             except Unreachable as lost:
                 if must_confirm and self._confirmation.is_armed:
                     return self._finish(task, begun, await self._confirmation.recover(task, str(lost)))
@@ -189,6 +189,20 @@ class Tasks:
         if self._calls.noted.withdrawn:
             await self._post_tasks.withdraw(self._calls.noted.withdrawn, self.handlers.notified)
         return succeeded
+
+    async def _run(self, program: Program, task: Task) -> SlothError | None:
+        """Run the task's function; once more if the connection is lost and nothing that it did is in doubt."""
+        try:
+            return await self._functions.body(program, task)
+        except ConnectionLost as lost:
+            if task.retries or task.confirm is not None or not self._interpreter.sessions.have_been_ready:
+                raise
+            changed, noted = self._calls.counts[CHANGED], self._calls.noted
+            await self._reconnect(lost, True)
+            self._calls.begin_attempt()
+            self._calls.counts[CHANGED] += changed
+            self._calls.noted.notified.update(noted.notified)
+            return await self._functions.body(program, task)
 
     async def _reconnect(self, lost: Unreachable, may_retry: bool) -> SlothError:
         """Prepare another attempt after the host was lost; return why. Raises it when there must be none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -217,7 +217,7 @@ def _resolve_members(drafts: dict[str, GroupDraft], hosts: Collection[str]) -> N
             members.update(part.members)
             if part.hosts:
                 # A group's hosts may name other groups, as "@web"; those must come earlier or be its children.
-                members |= select(part.hosts, hosts, done, part.hosts_where)
+                members |= select(part.hosts, hosts, done, part.hosts_where, _no_tags(part))
         draft.members = done[name] = frozenset(members)
         return draft.members
 
@@ -226,6 +226,14 @@ def _resolve_members(drafts: dict[str, GroupDraft], hosts: Collection[str]) -> N
             visit(name, ())
     except RecursionError:
         raise InventoryError("groups are nested too deeply") from None
+
+
+def _no_tags(part: Part) -> Callable[[], Mapping[str, frozenset[str]]]:
+    def refuse() -> Mapping[str, frozenset[str]]:
+        hint = "name its hosts; groups may give tags to their hosts: tags = [...]"
+        raise InventoryError("a group cannot be made of tags", where=part.hosts_where, hint=hint)
+
+    return refuse
 
 
 def _resolve_depths(drafts: dict[str, GroupDraft]) -> None:

@@ -85,7 +85,8 @@ def explain(host: str, status: int | None, printed: str, begun: bool, become: Be
             found = f"{', '.join(tried)} cannot be used (too old, or without sqlite3)" if tried else "none was found"
             return BootstrapError(
                 f"{host} has no usable Python: {found}",
-                hint="install python3 (3.6 or newer, with its standard library) there, or set python in the inventory",
+                hint="sloth-runner bootstrap installs python3 there (3.6 or newer, with its standard library); "
+                "or set python in the inventory",
             )
     tail = f": {words[-600:]}" if words else ""
     if status is None:

@@ -20,7 +20,7 @@ from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport.loopback import LoopbackFleet
-from tests.support.running import finished_hosts, run_local, run_site
+from tests.support.running import finished_hosts, results, run_local, run_site
 
 needs_sudo = pytest.mark.skipif(shutil.which("sudo") is None or os.geteuid() != 0, reason="needs root and sudo")
 
@@ -201,10 +201,24 @@ async def test_a_resource_is_applied_over_a_new_connection(lossy: Lossy, slow_we
     assert not any(event for event in events if type(event).__name__ == "OrphansFound")
 
 
-async def test_without_retries_the_host_is_unreachable(lossy: Lossy, slow_web: str) -> None:
+async def test_a_resource_is_made_again_once_without_retries(lossy: Lossy, slow_web: str) -> None:
     call = f'http.download({{ url = "{slow_web}", dest = "~/d" }})'
-    events = await lossy.run(f'task({{ name = "t", run = function() {call} end }}){LAST}', lossy.cut_once(1.5))
-    assert finished_hosts(events)["web1"].status == "unreachable"
+    site = f"""handler({{ name = "h", run = function() file.copy({{ dest = "~/h", content = "h" }}) end }})
+task({{ name = "t", notify = "h", run = function() file.copy({{ dest = "~/c", content = "c" }}) {call} end }}){LAST}"""
+    events = await lossy.run(site, lossy.cut_once(1.5))
+    assert finished_hosts(events)["web1"].status == "changed", finished_hosts(events)["web1"].error
+    assert (lossy.home / "d").read_text() == "hi"
+    assert (lossy.home / "last").exists()
+    assert (lossy.home / "h").exists()  # the change that was made before the connection was lost counts
+
+
+async def test_whether_an_action_was_done_is_unknown(lossy: Lossy) -> None:
+    body = 'file.copy({ dest = "~/c", content = "c" }) exec.run("sleep 3")'
+    events = await lossy.run(f'task({{ name = "t", run = function() {body} end }}){LAST}', lossy.cut_once(1.5))
+    ended = finished_hosts(events)["web1"]
+    assert ended.status == "unreachable"
+    assert "whether exec.run sleep 3 was done is not known; hint: look at the host" in str(ended.error)
+    assert [(r.module, r.status) for r in results(events)] == [("file.copy", "changed"), ("exec.run", "unknown")]
     assert not (lossy.home / "last").exists()
 
 

@@ -66,12 +66,13 @@ def shown_counts(line: str) -> dict[str, int]:
 def expected(events: list[Event]) -> dict[str, int]:
     """Recount a run from what NDJSON has of its calls, tasks and hosts."""
     lines = ndjson(events)
-    count = dict.fromkeys(("changed", "unchanged", "failed", "ignored", "rescued", "retried", "skipped", "unknown"), 0)
+    names = ("changed", "unchanged", "failed", "ignored", "rescued", "retried", "skipped", "unknown", "frozen")
+    count = dict.fromkeys(names, 0)
     failed_hosts: set[str] = set()
     for line in lines:
         if line["event"] == "call_finished":
             status = line["result"]["status"]
-            count[status] = count.get(status, 0) + (status in ("changed", "unchanged", "unknown"))
+            count[status] = count.get(status, 0) + (status in ("changed", "unchanged", "unknown", "frozen"))
             count["rescued"] += line["result"]["handled"] == "rescued"
         elif line["event"] == "task_finished":
             count["retried"] += line["retried"]
@@ -98,7 +99,7 @@ def junit(events: list[Event], path: Path) -> dict[str, int]:
         report.emit(event)
     report.close()
     root = ET.fromstring(path.read_text())
-    count = dict.fromkeys(("ignored", "rescued", "retried"), 0)
+    count = dict.fromkeys(("ignored", "rescued", "retried", "frozen"), 0)
     for found in root.iter("property"):
         count[found.attrib["name"]] += int(found.attrib["value"])
     assert int(root.attrib["failures"]) == len(list(root.iter("failure")))

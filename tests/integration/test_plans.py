@@ -385,3 +385,39 @@ def test_a_plan_of_a_large_file_is_whole(home: Home, tmp_path: Path) -> None:
     home("apply", "deploy.plan")
     assert (home.files / "big").read_bytes() == data
     assert (home.files / "empty").read_bytes() == b""
+
+
+# hashicorp/terraform 23345, 24078, 27721: a plan that was made without any state is applied again and again.
+def test_commands_of_a_plan_for_a_fresh_host_run_once(home: Home) -> None:
+    home.site('exec.run({cmd = "echo ran >> FILES/log"})')
+    home.run("-o", "deploy.plan", verb="plan")
+    home("apply", "deploy.plan", "--allow-unknown")
+    assert "applied before" in home("apply", "deploy.plan", "--allow-unknown", status=3)
+    assert home.text("log") == "ran\n"
+    # hashicorp/terraform 28136, 30269: what is stale can be shown all the same.
+    assert "echo ran" in home("plan", "show", "deploy.plan")
+
+
+def test_delegated_calls_options_of_calls_and_flushed_handlers_are_in_a_plan(home: Home) -> None:
+    (home.path / "site.sloth").write_text(
+        """
+        handler({name = "note", listen = "changed", run = function() exec.run("echo handler >> F/log") end})
+        task({name = "a", hosts = "web1", run = function()
+            file.copy({content = "x", dest = "F/balancer", delegate_to = "web2", notify = "changed"})
+            exec.run({cmd = "echo $WORD > F/word", environment = {WORD = "yes"}, retries = 1})
+        end})
+        flush_handlers()
+        task({name = "b", hosts = "web1", delegate_to = "web2", run = function()
+            exec.run("echo b >> F/log")
+            file.copy({content = host.name, dest = "F/own", delegate_to = host.name})
+        end})
+        """.replace("F/", f"{home.files}/")
+    )
+    home("plan", "-f", "site.sloth", "-o", "./deploy.plan")
+    without_site(home)
+    document = home.json("apply", "deploy.plan", "--allow-unknown")
+    assert document["hosts"]["web1"]["status"] == "changed"
+    assert (home.text("word"), home.text("log"), home.text("own")) == ("yes\n", "handler\nb\n", "web1")
+    assert home.recorded() == [f"file:copy:{home.files}/own"]
+    rows = home.json("state", "list", "--agent", "web2")
+    assert [row["key"] for row in rows] == [f"file:copy:{home.files}/balancer"]

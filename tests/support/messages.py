@@ -29,6 +29,7 @@ _PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "str": texts,
     "bool": st.booleans(),
     "Json": json_values,
+    "dict[str, str]": st.dictionaries(texts, texts, max_size=3),
     "JsonObject": _objects,
     "Attributes": _objects,
     "Arguments": _objects,

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sloth.payload.kernel import value
+from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session import messages, wire
 from sloth.payload.session.wire import WireError
 from tests.support.messages import MESSAGES, json_values, message_of, types_of
@@ -132,3 +134,16 @@ def test_every_message_is_in_the_table_of_the_documentation() -> None:
         for name in cls.fields:
             assert f"`{name}`" in row, (cls.__name__, name)
     assert len(re.findall(r"^\| `[A-Z]\w+` \| `[a-z]+` \|", text, re.M)) == len(MESSAGES)
+
+
+def test_every_type_of_a_field_can_be_read() -> None:
+    for message in {**messages.FROM_CONTROLLER, **messages.FROM_PAYLOAD}.values():
+        for name, (kind, _) in message.fields.items():
+            try:
+                value._read(object(), kind, message.__name__, name)  # type: ignore[arg-type]  # nothing of any kind
+            except InvalidValue:
+                pass  # it knows the type, and that this is none of it
+    read = messages.Call.read({"id": 1, "epoch": 0, "name": "exec.run", "args": {}, "environment": {"A": "b"}})
+    assert read.environment == {"A": "b"}
+    with pytest.raises(InvalidValue, match="environment"):
+        messages.Call.read({"id": 1, "epoch": 0, "name": "exec.run", "args": {}, "environment": {"A": 1}})

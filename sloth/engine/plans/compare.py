@@ -52,7 +52,7 @@ async def look_again(context: RunContext, host: Host, interpreter: Interpreter, 
     looking = Calls(host.name, quiet.emit, check=True)
     other = Interpreter(quiet, host, looking)
     other.sessions = interpreter.sessions
-    program: Program = PlannedProgram(plan, saved.contents, saved.plan.site, recorder)
+    program: Program = PlannedProgram(plan, saved.contents, saved.plan.site, recorder, is_look=True)
 
     async def drive(begin: Callable[[], Request]) -> None:
         end = await other.drive(program, begin)
@@ -68,7 +68,7 @@ async def look_again(context: RunContext, host: Host, interpreter: Interpreter, 
         task = planned.task
         if not planned.is_planned or not task.index:
             continue
-        other.work = dataclasses.replace(Work(task.name, task.become, task.notify), check=True)
+        other.work = Work(task.name, task.become, task.notify, check=True, resolve=program.resolve)
         await drive(partial(program.start, task))
         if planned.always:
             await drive(partial(program.start_hook, task, Hook.ALWAYS))
@@ -103,8 +103,9 @@ def refuse_address(host: Host, plan: HostPlan) -> None:
 
 def refuse_differences(plan: HostPlan, recorder: Recorder, host: str) -> None:
     """Raise StalePlan when the calls of a plan have found now what they had not found when it was made."""
-    planned = [call for _, call in plan.calls()]
-    found = recorder.calls(host)
+    # What is made on another host has effects of other hosts' calls in it: that is not compared.
+    planned = [call for _, call in plan.calls() if not call.is_delegated]
+    found = [call for call in recorder.calls(host) if not call.is_delegated]
     differences: list[str] = []
     for index, was in enumerate(planned):
         now = found[index] if index < len(found) else None

@@ -16,8 +16,11 @@ from sloth.playbook import Done, Error, Hook, Program, Raise, Request, Sleep, Ta
 class PlannedProgram(Program):
     """The tasks of a host's plan, driven as those of a site are; there is no Lua in it."""
 
-    def __init__(self, plan: HostPlan, contents: Open, site: str, recorder: Recorder | None = None) -> None:
-        """site: the site's title; recorder: sees what is requested."""
+    def __init__(
+        self, plan: HostPlan, contents: Open, site: str, recorder: Recorder | None = None, is_look: bool = False
+    ) -> None:
+        """site: the site's title; recorder: sees what is requested; is_look: leave out what is for other hosts."""
+        self._is_look = is_look
         self._contents = contents
         self._title = site
         self._recorder = recorder
@@ -72,11 +75,16 @@ class PlannedProgram(Program):
             return self._failed(answer.error)
         return self._next()
 
+    def resolve(self, names: Sequence[str], where: str) -> tuple[str, ...]:
+        """Return the handlers that names mean: in a plan they are their own."""
+        return tuple(names)
+
     def close(self) -> None:
         """Do nothing: there is no runtime to free."""
 
     def _begin_steps(self, steps: Sequence[Step], end: Request) -> Request:
-        self._steps = iter(steps)
+        left_out = [step for step in steps if isinstance(step, PlannedCall) and step.is_delegated]
+        self._steps = iter([step for step in steps if not (self._is_look and step in left_out)])
         self._ending = end
         return self._next()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sloth.payload.session.messages import Reply
 
 _READS = (SharedOp.GET, SharedOp.LIST)
-_UNPLANNED = (Hook.UNTIL, Hook.FAILED_WHEN, Hook.CHANGED_WHEN)  # functions of what `run` has returned
+_UNPLANNED = (Hook.UNTIL, Hook.FAILED_WHEN, Hook.CHANGED_WHEN, Hook.CONFIRM_CHECK)  # Lua decides
 
 
 @dataclass
@@ -80,8 +80,10 @@ class Recorder:
         """Take note that a function of a task begins."""
         one = self._host(host)
         key = (task.name, task.handler)
-        if key not in one.tasks or (hook is None and one.tasks[key].end is None and "" in one.tasks[key].steps):
-            one.tasks[key] = _Task(task)  # another attempt begins anew
+        former = one.tasks.get(key)
+        is_again = former is not None and hook is None and "" in former.steps
+        if former is None or (is_again and (former.end is None or task.handler)):
+            one.tasks[key] = _Task(task)  # another attempt begins anew, and so does a handler that runs again
         one.current, one.hook = one.tasks[key], str(hook or "")
         one.current.steps.setdefault(one.hook, [])
 
@@ -129,7 +131,7 @@ class Recorder:
             key = (event.task, event.handler)
             declared = one.program.tasks if one.program is not None and not event.handler else ()
             for task in declared if key not in one.tasks else ():
-                if task.name == event.task:  # skipped before anything of it was evaluated
+                if task.name == event.task and not task.is_flush:  # skipped before anything of it was evaluated
                     one.tasks[key] = _Task(task)
             if key in one.tasks:
                 one.tasks[key].end = event
@@ -174,6 +176,9 @@ class Recorder:
         one = self._host(host.name)
         references = References(secrets.named)
         tasks = [self._planned(found, references, secrets) for key, found in one.tasks.items() if not key[1]]
+        for before, flush in _flushes(one.program.tasks if one.program is not None else ()):
+            at = [number for number, task in enumerate(tasks) if task.task.name in before]
+            tasks.insert(max(at, default=-1) + 1, PlannedTask(flush, is_planned=True))
         handlers: list[PlannedTask] = []
         for handler in one.program.handlers if one.program is not None else ():
             ran = one.tasks.get((handler.name, True))
@@ -192,7 +197,8 @@ class Recorder:
         if unplanned and not unknown:
             unknown = f"a plan cannot evaluate `{unplanned[0]}`"
         # Whom it concerns was decided, and what it depends on besides may not be in the plan of this host.
-        task = secrets.redact(replace(found.task, hooks=hooks, hosts=None, tags=()))
+        # What a task says of all of its calls each of them has by itself.
+        task = secrets.redact(replace(found.task, hooks=hooks, hosts=None, tags=(), delegate_to="", environment={}))
         return PlannedTask(
             task,
             self._steps(found.steps.get("", ()), references, secrets),
@@ -241,6 +247,17 @@ class Recorder:
         sha256 = "" if parts is not None else asset.sha256
         size = 0 if parts is not None else asset.size
         return PlannedAsset(asset.name, sha256, size, asset.mode, asset.dir, parts)
+
+
+def _flushes(tasks: Sequence[Task]) -> list[tuple[set[str], Task]]:
+    """Return the calls of flush_handlers() in a site, each after the names of the tasks that are declared before it."""
+    found: list[tuple[set[str], Task]] = []
+    before: set[str] = set()
+    for task in tasks:
+        if task.is_flush:
+            found.append((set(before), replace(task, tags=())))
+        before.add(task.name)
+    return found
 
 
 def _answered(step: _Step) -> PlannedCall:

@@ -67,6 +67,11 @@ class PlannedCall:
     unknown: bool = False
 
     @property
+    def is_delegated(self) -> bool:
+        """Whether it is made on another host."""
+        return bool(self.args.get("delegate_to"))
+
+    @property
     def title(self) -> str:
         """The call as people name it: "file.copy /etc/motd"."""
         return f"{self.name} {self.subject or self.key.split(':', 2)[-1]}".rstrip()

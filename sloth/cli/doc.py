@@ -116,6 +116,10 @@ def _show_page(cls: type[Call]) -> None:
             star = "*" if is_input and field.required else ""
             rows.append((f"{field.name + star:<{width}}  {field.type}", documentation.explanation(field) + more))
         _show_rows(rows, indent=2)
+    click.secho("\nOptions of every call", bold=True)
+    click.echo(
+        "\n".join(textwrap.wrap(", ".join(documentation.option_names(cls)), max(20, _width() - 2), initial_indent="  "))
+    )
     click.secho("\nExample", bold=True)
     if sys.stdout.isatty():
         from rich.console import Console

@@ -57,6 +57,7 @@ class SiteOptions:
     modules: str | None
     key_file: str | None
     passphrase: bool
+    strategy: str
     eager: bool
 
 
@@ -87,6 +88,12 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.MODULES,
         parameters.KEY_FILE,
         parameters.PASSPHRASE,
+        click.option(
+            "--strategy",
+            type=click.Choice(["free", "linear"]),
+            default="free",
+            help="linear: all hosts end a task before one begins the next.",
+        ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
     )
 
@@ -240,6 +247,7 @@ def run_site(
     options = Options(
         check=check,
         eager=given.eager,
+        linear=given.strategy == "linear",
         forks=given.forks,
         tags=parameters.words(given.tags),
         skip_tags=parameters.words(given.skip_tags),

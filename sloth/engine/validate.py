@@ -149,7 +149,7 @@ def _scan(
     site: Site, modules: Mapping[str, Sequence[str]], inventory: Inventory, handlers: Collection[str] | None = None
 ) -> Iterator[Problem]:
     """Yield the mistakes in the text of a site. handlers: what calls may notify, None where that is not known."""
-    names: dict[str, Collection[str]] = {"delegate_to": {*inventory.hosts, LOCAL}}
+    names: dict[str, Collection[str]] = {"delegate_to": [*inventory.hosts, LOCAL]}
     if handlers is not None:
         names["notify"] = handlers
     for file in site.files:

@@ -113,7 +113,7 @@ class Walk:
                 find_delegate(self._inventory, delegate, request.where)
         except (CallError, SiteError) as error:
             if not self.guessed:
-                self.problems.append(Problem(request.where, error.message, error.hint))
+                self.problems.append(Problem(request.where, f"{request.name}: {error.message}", error.hint))
         except ArgumentError as error:
             if request.protected:
                 return Raise(CallError(error.message, hint=error.hint, where=request.where))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from sloth.payload.kernel.options import OPTIONS, options_of
 from sloth.payload.kernel.resource import Action, Call, Field, Query
 from sloth.report.lua_globals import GLOBALS
 
@@ -152,6 +153,10 @@ def markdown(classes: Classes) -> str:
         "",
         *_table(("Field", "Type", "Meaning"), ((f.name, f.type, f.help) for f in COMMON)),
         "",
+        "Every call takes these options besides its own arguments; see [running.md](running.md#options-of-calls):",
+        "",
+        *_table(("Option", "Type", "Meaning"), ((f"`{f.name}`", f.type, f.help) for f in OPTIONS)),
+        "",
     ]
     groups = by_namespace(classes)
     for namespace, members in groups.items():
@@ -205,7 +210,8 @@ def lua_types(classes: Classes) -> str:
 
 def _function(cls: type[Call]) -> list[str]:
     base = "sloth." + cls.name
-    lines = [f"---@class (exact) {base}.Arguments", *_fields(fields(cls.fields), optional=True)]
+    options = [_option(field) for field in options_of(cls).values()]
+    lines = [f"---@class (exact) {base}.Arguments", *_fields(fields(cls.fields), optional=True), *options]
     lines += ["", f"---@class {base}.Result : sloth.Result", *_fields(cls.returns), ""]
     lines += [f"---{text}" for text in paragraphs(cls)]
     required = [field for field in fields(cls.fields) if field.required]
@@ -213,6 +219,19 @@ def _function(cls: type[Call]) -> list[str]:
     mark = "" if required else "?"
     lines += [f"---@param args{mark} {base}.Arguments{alone}", f"---@return {base}.Result"]
     return [*lines, f"function {cls.name}(args) end"]
+
+
+def option_names(cls: type[Call]) -> list[str]:
+    """Return the names of the options that calls of a class take besides their arguments."""
+    return list(options_of(cls))
+
+
+def _option(field: Field) -> str:
+    kinds = {
+        "become": "boolean|string", "delegate_to": "string|fun(host: table): string?", "until": "fun(r: any): any",
+        "changed_when": "boolean|fun(r: any): any", "failed_when": "boolean|fun(r: any): any",
+    }  # fmt: skip
+    return f"---@field {field.name}? {kinds.get(field.name) or _lua(field)} {field.help}"
 
 
 def _fields(declared: Iterable[Field], optional: bool = False) -> list[str]:

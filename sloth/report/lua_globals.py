@@ -24,6 +24,10 @@ GLOBALS = """
 ---@field confirm? number seconds: the host takes the changes back unless a new connection confirms them in time
 ---@field confirm_check? fun() must pass, over that connection, too
 ---@field always? fun() what is done at its end, whatever it was
+---@field delegate_to? string|fun(host: table): string? the host on which its calls are made; "local": the controller
+---@field environment? table<string, any> variables for what its calls run
+---@field changed_when? boolean|fun(r: any): any whether it counts as a change
+---@field failed_when? boolean|fun(r: any): any whether it counts as a failure
 
 ---@param options sloth.Task
 function task(options) end
@@ -37,6 +41,9 @@ function task(options) end
 ---Runs at the end of a host's tasks when a task that notifies it changed something.
 ---@param options sloth.Handler
 function handler(options) end
+
+---Runs the handlers that were notified so far, between two tasks.
+function flush_handlers() end
 
 ---@type { name: string, address: string, port: integer, user: string, groups: string[] }
 host = {}

@@ -165,6 +165,10 @@ def _show_page(cls: type[Call]) -> None:
     for heading, declared, is_input in (("Arguments", cls.fields, True), ("Results", cls.returns, False)):
         if declared:
             _show_fields(heading, declared, is_input)
+    click.secho("\nOptions of every call", bold=True)
+    click.echo(
+        "\n".join(textwrap.wrap(", ".join(documentation.option_names(cls)), max(20, _width() - 2), initial_indent="  "))
+    )
     click.secho("\nExample", bold=True)
     if sys.stdout.isatty():
         from rich.console import Console

@@ -16,8 +16,10 @@ from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, read_line, warn
+from sloth.cli.prompts import ask
 from sloth.engine import custom
 from sloth.engine.options import Options
+from sloth.engine.prompts import Prompts, invented
 from sloth.engine.prune import Orphans
 from sloth.engine.stepping import Step
 from sloth.engine.validate import plans, preflight
@@ -56,6 +58,7 @@ class SiteOptions:
     roles_path: tuple[str, ...]
     key_file: str | None
     passphrase: bool
+    strategy: str
     eager: bool
 
 
@@ -87,6 +90,12 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         sites.ROLES_PATH,
         parameters.KEY_FILE,
         parameters.PASSPHRASE,
+        click.option(
+            "--strategy",
+            type=click.Choice(["free", "linear"]),
+            default="free",
+            help="linear: all hosts end a task before one begins the next.",
+        ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
     )
 
@@ -234,26 +243,34 @@ def run_site(
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
+    extra = extra_vars(given.extra, [Path(name) for name in given.values])
+    texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
+    prompts = Prompts(extra, texts, invented if listing else ask)
     options = Options(
         check=check,
         eager=given.eager,
+        linear=given.strategy == "linear",
         forks=given.forks,
         tags=parameters.words(given.tags),
         skip_tags=parameters.words(given.skip_tags),
         start_at={host.name: start_at for host in hosts} if start_at is not None else {},
         lock_wait=given.lock_wait,
-        extra=extra_vars(given.extra, [Path(name) for name in given.values]),
+        extra=extra,
         custom=custom.load(*sites.site_modules(given.modules, program)),
         prune=prune,
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
+        prompts=prompts,
     )
+    tasks = preflight(program, everything, hosts, options)
+    if prompts.answers:  # they are variables of all hosts, as those of -e are
+        options = dataclasses.replace(options, extra={**extra, **prompts.answers})
     if resume is not None:
         options, hosts = _resumed(resume, program, options, hosts)
         if not hosts:
             return 0
+        tasks = preflight(program, everything, hosts, options)
     if listing is not None:
-        preflight(program, everything, hosts, options)
         return list_run(listing, plans(program, everything, hosts, options), hosts, output == "json")
     is_asking = prune and not yes
     return execute(
@@ -261,7 +278,7 @@ def run_site(
         everything,
         hosts,
         options,
-        tasks=preflight(program, everything, hosts, options),
+        tasks=tasks,
         # A live view would write over the question.
         output=output or ("plain" if is_asking or step else None),
         diff=given.diff,

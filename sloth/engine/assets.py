@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
 from sloth.payload.kernel.resource import Call
@@ -19,11 +19,12 @@ from sloth.transport import Asset
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Json
+    from sloth.playbook import Matching
 
 READ = 1024 * 1024
 LARGE = 4 * READ  # bytes from which on a hash is remembered from one run to the next
 
-Variables = Callable[[bool], Awaitable[Mapping[str, "Json"]]]
+Variables = Callable[[Collection[str]], Awaitable[Mapping[str, Any]]]
 
 
 class Shipper:
@@ -44,8 +45,12 @@ class Shipper:
 
     def warm_up(self, site: Site) -> None:
         """Start what renders templates, if the site seems to have some: hosts are being connected meanwhile."""
-        if any(b"template" in file.source for file in site.files):
+        if any(b"template" in file.source or b"jinja" in file.source for file in site.files):
             self._start = asyncio.create_task(self._worker.start())
+
+    async def match(self, request: Matching) -> Json:
+        """Evaluate a regular expression that takes long."""
+        return await self._worker.match(request)
 
     async def close(self) -> None:
         """End what renders templates."""
@@ -58,9 +63,9 @@ class Shipper:
     ) -> tuple[Arguments, list[Asset]]:
         """Return the arguments to send and the assets that go with them.
 
-        cls: the call's class, which declares what it ships. `variables(facts)` returns what a template sees, with the
-        host's facts if asked. sources: where files are looked for. Raises CallError when a file is missing, unreadable,
-        or does not render.
+        cls: the call's class, which declares what it ships. `variables(needs)` returns what a template sees, with
+        `facts` and `hostvars` if they are among its needs. sources: where files are looked for. Raises CallError when a
+        file is missing, unreadable, or does not render.
         """
         if cls.ships == "template":
             return args, [await self._template(cls, args, variables, self.templates(sources))]
@@ -78,7 +83,7 @@ class Shipper:
 
     async def _template(self, cls: type[Call], args: Arguments, variables: Variables, templates: Templates) -> Asset:
         src = str(args["src"])
-        seen = dict(await variables(await templates.needs_facts(src)))
+        seen = dict(await variables(await templates.needs(src)))
         seen.update(args.get("vars") or {})
         options = {name: args[name] for name in cls.render_options if args.get(name) is not None}
         text = await templates.render(src, seen, options)

@@ -141,7 +141,7 @@ class Caller:
         if planned is not None:
             return _Prepared(cls, args, complete, planned, options, subject)
         try:
-            variables = partial(self._interpreter.variables, request.directory)
+            variables = partial(self._interpreter.variables.seen, request.directory)
             complete, assets = await self._context.shipper.prepare(cls, complete, variables, request.sources)
         except CallError as error:
             error.call = error.call or f"{request.name} {subject}".rstrip()

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.events import CallOutput, Event, HostPhase, Log, Phase, PhaseKind
 from sloth.engine.patience import patiently
+from sloth.engine.scan import delegate_hint
 from sloth.errors import CallError, ConnectionLost, HostError, StateError, Unreachable
 from sloth.inventory import Host, Inventory
 from sloth.payload.session.messages import LockHolder
 from sloth.playbook import LogLevel
-from sloth.suggest import did_you_mean
 from sloth.transport import Listener, Session
 
 if TYPE_CHECKING:
@@ -34,15 +34,8 @@ def find_delegate(inventory: Inventory, name: str, where: str = "") -> Host:
         return Inventory.local().hosts[LOCAL]
     if host is None:
         raise CallError(f"delegate_to names the host {name}, which the inventory does not have",
-                        hint=delegate_hint(inventory, name), where=where)  # fmt: skip
+                        hint=delegate_hint([*inventory.hosts, LOCAL], name), where=where)  # fmt: skip
     return host
-
-
-def delegate_hint(inventory: Inventory, name: str) -> str:
-    """Return what helps where a delegate is not known."""
-    if name in ("localhost", "127.0.0.1", "::1"):
-        return 'the machine of the controller is "local"'
-    return did_you_mean(name, [*inventory.hosts, LOCAL]) or '`groups` has the names of all hosts; "local" is this one'
 
 
 class Delegates:

@@ -134,7 +134,7 @@ class HostRun:
             self._error = str(error) if isinstance(error, SlothError) else defect(error)
 
     async def _work(self) -> None:
-        program = make_program(self._context, self._host, self._interpreter.site_variables())
+        program = make_program(self._context, self._host, self._interpreter.variables.of_site())
         try:
             if self._context.saved is not None and not self._context.options.check:
                 from sloth.engine.plans.compare import look_again  # no other run needs it

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.call_options import SITE, Work
 from sloth.engine.caller import Caller
 from sloth.engine.calls import Calls
-from sloth.engine.context import RunContext, lua_host
+from sloth.engine.context import RunContext
 from sloth.engine.events import SKIPPED, UNCHANGED, Handled, Log
 from sloth.engine.host_sessions import HostSessions
+from sloth.engine.host_variables import HostVariables
 from sloth.engine.locks import Locks
 from sloth.engine.patience import patiently
 from sloth.errors import CallError, HostError, SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Host
-from sloth.inventory.resolve import magic
-from sloth.inventory.templated import Templated
 from sloth.payload.session.messages import Call
 from sloth.playbook import (
     Done,
     Error,
+    Evaluate,
     Facts,
     Fetch,
     HostFacts,
     HostVars,
     Invoke,
     Judge,
+    Matching,
     Output,
     Program,
+    Prompt,
     Raise,
     Render,
     Request,
@@ -46,7 +47,7 @@ from sloth.playbook import (
 from sloth.transport import Session
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json, JsonObject
+    from sloth.payload.kernel.values import JsonObject
 
 __all__ = ["SITE", "Interpreter", "Work"]
 
@@ -59,6 +60,7 @@ class Interpreter:
         self.host = self._host = host
         self.calls = self._calls = calls
         self._facts: JsonObject | None = None
+        self.variables = HostVariables(context, host, self.secret, self._gather)
         self.work = Work(eager=context.options.eager)
         self.locks = Locks(context.shared)
         self.sessions = HostSessions(context, host, calls)
@@ -121,22 +123,23 @@ class Interpreter:
                 if not self._context.options.check:
                     await asyncio.sleep(request.seconds)
             case Variable():
-                return await self._variable(request)
+                return await self.variables.variable(request)
             case HostVars():
                 templates = self._context.shipper.templates((self._context.site.files[0].directory,))
                 return await self._context.others.evaluated(self._context, request.host, templates)
-            case HostFacts() if request.host == self._host.name:
-                return await self._gather()
             case HostFacts():
-                return await self._context.others.facts(self._context, request.host)
+                return await self.variables.facts(request.host)
             case Shared():
                 await self.sync()
                 return await self._shared(request)
             case Render():
-                templates = self._context.shipper.templates(request.sources)
-                facts = await templates.needs_facts(request.source)
-                variables = {**await self.variables(request.directory, facts), **request.args}
-                return await templates.render(request.source, variables)
+                return await self.variables.render(request)
+            case Evaluate():
+                return await self.variables.expression(request)
+            case Matching():
+                return await self._context.shipper.match(request)
+            case Prompt():
+                return self._answer_prompt(request)
             case Secret():
                 return self.secret(request.name, request.directory)
             case _:
@@ -146,6 +149,13 @@ class Interpreter:
     async def sync(self) -> None:
         """Wait until every call is answered. Raises the first failure."""
         await self._calls.sync()
+
+    def _answer_prompt(self, request: Prompt) -> str:
+        answer = self._context.options.prompts.answer(request)
+        if request.secret and answer:
+            self._context.secrets.learn([answer])
+            self.secrets.add(answer)
+        return answer
 
     def secret(self, name: str, directory: Path) -> str:
         value = self._context.secrets.get(name, directory)
@@ -186,30 +196,3 @@ class Interpreter:
         if request.op == "release":
             return await self.locks.release(request.args)
         return await patiently(lambda: self._context.shared.call(request.op, request.args))
-
-    # Variables
-
-    async def _variable(self, request: Variable) -> Json:
-        """Return the value of a variable of the inventory that has Jinja in it."""
-        variables = await self.variables(request.directory, facts=False)
-        templates = self._context.shipper.templates((request.directory,))
-        return await templates.evaluate(request.name, variables.get(request.name), variables)
-
-    def site_variables(self) -> dict[str, Json]:
-        """Return the host's variables with those of the command line on top."""
-        return {**self._host.vars, **self._context.options.extra}
-
-    async def variables(self, directory: Path, facts: bool) -> Mapping[str, Json]:
-        """Return what a template sees: vars by name and as `vars`, `host`, `groups`, and `facts` if asked.
-
-        directory: that of the site's file, beside which secrets are looked for.
-        """
-        variables = self.site_variables()
-        seen = {**variables, "vars": variables, "host": lua_host(self._host), "groups": self._context.groups}
-        seen["secret"] = partial(self.secret, directory=directory)
-        templated = [value for value in variables.values() if isinstance(value, Templated)]
-        if templated:
-            seen = {**magic(self._host.name, self._host.groups), **seen, "sealed_files": self._host.sealed}
-        if facts or any("facts" in str(value.value) for value in templated):
-            seen["facts"] = await self._gather()
-        return seen

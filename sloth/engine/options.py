@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from sloth.engine.prompts import Prompts
 from sloth.frozen import frozen
 from sloth.passwords import Passwords
 from sloth.state.keys import Keys
@@ -32,6 +33,7 @@ class Options:
         start_at: host -> the name of the first task that it runs; a host without one begins with its first.
         keys: of the vault beside the site.
         resume: what need not run, since the run that is resumed has done it.
+        prompts: the site's questions to the user, and their answers.
     """
 
     check: bool = False
@@ -49,6 +51,7 @@ class Options:
     keys: Keys = field(default_factory=Keys, repr=False)
     passwords: Passwords = Passwords()
     resume: Resume | None = None
+    prompts: Prompts = field(default_factory=Prompts, repr=False)
 
     def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
         """Return the tasks from that on with which `host` begins; none when it is not among them."""

@@ -32,13 +32,19 @@ class OtherHosts:
         host = self._find(context, name)
         return {**host.vars, **context.options.extra, "host": lua_host(host)}
 
+    def unevaluated(self, context: RunContext, name: str) -> tuple[JsonObject, JsonObject]:
+        """Return the same, and what variables with Jinja in them may use besides. Raises CallError."""
+        host = self._find(context, name)
+        seen = {**magic(name, host.groups), "groups": context.groups, "sealed_files": host.sealed}
+        return self.variables(context, name), seen
+
     async def evaluated(self, context: RunContext, name: str, templates: Templates) -> JsonObject:
         """Return the same, with what has Jinja in it evaluated; what cannot be, since it needs facts, is left out."""
         variables = self.variables(context, name)
         lazy = {key: value for key, value in variables.items() if isinstance(value, (Templated, Encrypted))}
         if lazy:
-            host = self._find(context, name)
-            seen = {**magic(name, host.groups), **variables, "groups": context.groups, "sealed_files": host.sealed}
+            seen = self.unevaluated(context, name)[1]
+            seen |= {**variables, "groups": seen["groups"]}
             for key, value in lazy.items():
                 del variables[key]
                 with contextlib.suppress(CallError):

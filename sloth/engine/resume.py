@@ -88,7 +88,12 @@ def given(site: Site, options: Options, hosts: Sequence[Host]) -> str:
         {
             "identity": site.identity,
             "site": {file.path: _hash(file.source) for file in site.files},
-            "values": {name: _value_hash(value) for name, value in options.extra.items()},
+            # Of a secret that was typed not even a hash is kept.
+            "values": {
+                name: _value_hash(value)
+                for name, value in options.extra.items()
+                if not (isinstance(value, str) and value in options.prompts.secrets)
+            },
             "tags": list(options.tags),
             "skip_tags": list(options.skip_tags),
             "hosts": [host.name for host in hosts],

@@ -84,6 +84,7 @@ class Run:
         self._active: dict[str, HostRun] = {}
         self._has_unknown_tag = False
         self.secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
+        self.secrets.learn(sorted(options.prompts.secrets))
         shared = shared or Shared()
         shared.sealer = SecretSealer(self.secrets, options.keys)
         redact = self.secrets.redact

@@ -247,10 +247,21 @@ def _option(
         return
     known = names.get(field.name)
     if known is not None and value not in known:
-        what = {"delegate_to": "host", "notify": "handler"}[field.name]
-        hint = 'the machine of the controller is "local"' if value == "localhost" else ""
-        hint = hint or did_you_mean_or_list(str(value), sorted(known), f"{what}s")
-        yield Problem(where, f"{cls.name}: {field.name} names the {what} {value}, which is not known", hint)
+        if field.name == "notify":
+            text, hint = (
+                "handler {}, which is not declared",
+                did_you_mean_or_list(str(value), sorted(known), "handlers"),
+            )
+        else:
+            text, hint = "host {}, which the inventory does not have", delegate_hint(known, str(value))
+        yield Problem(where, f"{cls.name}: {field.name} names the {text.format(value)}", hint)
+
+
+def delegate_hint(known: Collection[str], name: str) -> str:
+    """Return what helps where the host is not known to which something is delegated."""
+    if name in ("localhost", "127.0.0.1", "::1"):
+        return 'the machine of the controller is "local"'
+    return did_you_mean(name, known) or '`groups` has the names of all hosts; "local" is the controller itself'
 
 
 def _all_named(text: list[_Token], start: int) -> bool:

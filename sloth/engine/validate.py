@@ -12,6 +12,7 @@ from sloth.engine.context import lua_host
 from sloth.engine.delegates import LOCAL, find_delegate
 from sloth.engine.modules import fact_names, module_names
 from sloth.engine.options import Options
+from sloth.engine.prompts import Prompts
 from sloth.engine.scan import Problem, literal_sources, scan
 from sloth.engine.walk import Walk
 from sloth.errors import CallError, SiteError, SlothError, UsageError
@@ -84,7 +85,7 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json], source
 
 
 def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Options) -> tuple[str, ...]:
-    """Return the names of the tasks that the first host will run.
+    """Return the names of the tasks that the first host will run; ask the site's questions to the user.
 
     Raises SiteError for what is seen to be wrong before a run: in the text of calls, in the tasks of the first host;
     and UsageError for a tag or name that no task has.
@@ -93,17 +94,27 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     problems = list(_scan(site, modules, inventory))
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     first = _Declarations()
-    problems += _load(site, inventory, hosts[0], groups, modules, options.extra, tasks=False, declared=first)
+    prompts = options.prompts
+
+    def load(host: Host, declared: _Declarations) -> list[Problem]:
+        found = _load(site, inventory, host, groups, modules, options.extra, False, declared, prompts)
+        return list(found)
+
+    problems += load(hosts[0], first)
+    if prompts.answers or any(b"prompt" in file.source for file in site.files):
+        for host in hosts[1:]:  # a site may have other questions for other hosts
+            load(host, _Declarations())
+    prompts.end()
     for problem in sorted(problems, key=_position):
         more = f" ({len(problems) - 1} more: see sloth-runner validate)" if len(problems) > 1 else ""
-        raise SiteError(problem.message + more, hint=problem.hint, where=problem.where)
+        raise SiteError(prompts.redact(problem.message) + more, hint=prompts.redact(problem.hint), where=problem.where)
     wanted = _Wanted(frozenset(options.start_at.values()), frozenset({*options.tags, *options.skip_tags}))
     known = first
     for host in hosts[1:]:  # a site may declare other tasks for other hosts
         if not known.is_complete or wanted.missing(known) is None:
             break
         more_tasks = _Declarations()
-        list(_load(site, inventory, host, groups, modules, options.extra, tasks=False, declared=more_tasks))
+        load(host, more_tasks)
         known = _Declarations(known.tasks + more_tasks.tasks, is_complete=more_tasks.is_complete)
     missing = wanted.missing(known) if known.is_complete else None
     if missing is not None:
@@ -121,7 +132,7 @@ def plans(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Opti
     found: dict[str, list[Task]] = {}
     for host in hosts:
         declared = _Declarations()
-        for problem in _load(site, inventory, host, groups, modules, options.extra, tasks=False, declared=declared):
+        for problem in _load(site, inventory, host, groups, modules, options.extra, False, declared, options.prompts):
             raise SiteError(problem.message, hint=problem.hint, where=problem.where)
         ordered = options.from_start(host.name, order({task.name: task for task in declared.tasks}))
         found[host.name] = [task for task in ordered if _is_selected(task, inventory, host, options)]
@@ -138,7 +149,7 @@ def _scan(
     site: Site, modules: Mapping[str, Sequence[str]], inventory: Inventory, handlers: Collection[str] | None = None
 ) -> Iterator[Problem]:
     """Yield the mistakes in the text of a site. handlers: what calls may notify, None where that is not known."""
-    names: dict[str, Collection[str]] = {"delegate_to": {*inventory.hosts, LOCAL}}
+    names: dict[str, Collection[str]] = {"delegate_to": [*inventory.hosts, LOCAL]}
     if handlers is not None:
         names["notify"] = handlers
     for file in site.files:
@@ -176,10 +187,11 @@ def _load(
     extra: Mapping[str, Json],
     tasks: bool = True,
     declared: _Declarations | None = None,
+    prompts: Prompts | None = None,
 ) -> Iterator[Problem]:
     """Load the site as for `host`, then (with `tasks`) walk through its tasks with invented answers.
 
-    declared: is filled with the tasks.
+    declared: is filled with the tasks. prompts: answers the site's questions; None: invented answers do.
     """
     program = Program(
         site,
@@ -190,7 +202,7 @@ def _load(
         check=True,
     )
     try:
-        walk = Walk(program, inventory)
+        walk = Walk(program, inventory, extra, prompts)
         end = walk.through(program.load())
         yield from walk.problems
         if declared is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from sloth.engine.assets import with_inner
 from sloth.engine.delegates import find_delegate
 from sloth.engine.planned_handlers import ELSEWHERE, NOT_CONFIRMED, cannot_be_taken_back
+from sloth.engine.prompts import Prompts, invented
 from sloth.engine.scan import Problem
-from sloth.errors import CallError, SiteError
+from sloth.errors import CallError, SiteError, UsageError
 from sloth.inventory import Inventory
 from sloth.payload.kernel.options import split
 from sloth.payload.kernel.registry import find
@@ -14,14 +18,17 @@ from sloth.payload.kernel.resource import ArgumentError
 from sloth.playbook import (
     Done,
     Error,
+    Evaluate,
     Facts,
     Fetch,
     HostFacts,
     HostVars,
     Invoke,
     Judge,
+    Matching,
     Output,
     Program,
+    Prompt,
     Raise,
     Render,
     Request,
@@ -34,6 +41,9 @@ from sloth.playbook import (
 )
 from sloth.playbook.template import find_template
 
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
+
 
 class Walk:
     """Drives a program with invented answers.
@@ -43,8 +53,13 @@ class Walk:
     `confirm`, so it must not do what cannot be taken back.
     """
 
-    def __init__(self, program: Program, inventory: Inventory) -> None:
+    def __init__(
+        self, program: Program, inventory: Inventory, extra: Mapping[str, Json], prompts: Prompts | None
+    ) -> None:
+        """extra: variables of the command line; prompts: answers the site's questions; None: invented answers do."""
         self._program = program
+        self._extra = extra
+        self._prompts = prompts
         self._inventory = inventory
         self.guessed = False
         self.must_confirm = False
@@ -67,8 +82,23 @@ class Walk:
             except CallError as error:
                 error.where = error.where or request.where
                 return Raise(error)
+        if isinstance(request, Prompt):
+            return self._answer_prompt(request)
         self.guessed = self.guessed or not isinstance(request, (Sync, Output, Turn, Sleep))
         return _invented(request)
+
+    def _answer_prompt(self, prompt: Prompt) -> object:
+        try:
+            if self._prompts is not None:
+                return self._prompts.answer(prompt)
+            if prompt.name in self._extra:
+                return Prompts(self._extra).answer(prompt)
+        except UsageError as error:
+            if self._prompts is not None:
+                raise
+            return Raise(error)
+        self.guessed = True
+        return invented(prompt)
 
     def _invoke(self, request: Invoke) -> object:
         try:
@@ -84,7 +114,7 @@ class Walk:
                 find_delegate(self._inventory, delegate, request.where)
         except (CallError, SiteError) as error:
             if not self.guessed:
-                self.problems.append(Problem(request.where, error.message, error.hint))
+                self.problems.append(Problem(request.where, f"{request.name}: {error.message}", error.hint))
         except ArgumentError as error:
             if request.protected:
                 return Raise(CallError(error.message, hint=error.hint, where=request.where))
@@ -108,6 +138,10 @@ def _invented(request: Request) -> object:
             return {}
         case Render() | Secret() | Variable():
             return ""
+        case Evaluate():
+            return {"value": ""}
+        case Matching():
+            return {"cost": 0}
         case Shared():
             return Raise(SiteError("not known before a run"))
     return None

@@ -78,12 +78,14 @@ def _regex_replace(
 
 def _regex_search(
     value: Json, pattern: str, *groups: str, ignorecase: bool = False, multiline: bool = False
-) -> str | list[str]:
+) -> str | list[str | None] | None:
     found = re.search(pattern, str(value), _flags(ignorecase, multiline))
+    if found is None:
+        return None  # which writes nothing; roles of Ansible compare it with none
     if not groups:
-        return found.group() if found else ""
+        return found.group()
     names = [group.removeprefix("\\g<").rstrip(">").lstrip("\\") for group in groups]
-    return [found.group(int(name) if name.isdigit() else name) or "" for name in names] if found else []
+    return [found.group(int(name) if name.isdigit() else name) for name in names]
 
 
 def _regex_findall(value: Json, pattern: str, multiline: bool = False, ignorecase: bool = False) -> list[Any]:

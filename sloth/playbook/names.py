@@ -5,7 +5,7 @@ from __future__ import annotations
 # See env in lua/stubs.lua.
 SITE = (
     *("task", "handler", "role", "include", "secret", "template", "host", "hostvars", "groups", "vars", "facts"),
-    *("log", "state", "check", "json", "sleep", "fail", "wait_for", "flush_handlers"),
+    *("log", "state", "check", "json", "sleep", "fail", "wait_for", "flush_handlers", "re", "jinja", "prompt"),
 )
 # See env in lua/sandbox.lua. Those that it refuses belong to it, too: no module may have their names.
 LUA = (

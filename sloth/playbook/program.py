@@ -8,20 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sloth.errors import SiteError, SlothError
+from sloth.errors import CallError, SiteError, SlothError
 from sloth.inventory.templated import divide
 from sloth.playbook.declarations import Hook, Task
 from sloth.playbook.declared import Declared
 from sloth.playbook.includes import Includes
 from sloth.playbook.names import SITE
-from sloth.playbook.requests import (
-    Done,
-    Error,
-    Facts,
-    Raise,
-    Request,
-    Turn,
-)
+from sloth.playbook.prompts import read_prompt
+from sloth.playbook.regex import Expression, Slow, evaluate_quickly
+from sloth.playbook.requests import Done, Error, Facts, Matching, Prompt, Raise, Request, Turn
 from sloth.playbook.runtime import (
     Limits,
     LuaObject,
@@ -30,6 +25,7 @@ from sloth.playbook.runtime import (
     has_room,
     new_driver,
     new_runtime,
+    object_from_json,
     to_bytes,
     to_lua,
     to_text,
@@ -168,7 +164,11 @@ class Program:
             self._request = self._read(yielded)
             if self._request is not None:
                 return self._request
-            answer = self._answer(yielded)
+            reply = self._answer(yielded)
+            if isinstance(reply, (Matching, Prompt)):
+                self._request = reply
+                return reply
+            answer = reply
             if time.monotonic() - begun > TURN:
                 self._request, self._due = Turn(), answer
                 return self._request
@@ -215,7 +215,7 @@ class Program:
 
     # Requests that this package answers
 
-    def _answer(self, yielded: tuple[LuaObject, ...]) -> tuple[bool, object]:
+    def _answer(self, yielded: tuple[LuaObject, ...]) -> tuple[bool, object] | Matching | Prompt:
         kind, *rest = yielded
         try:
             match kind:
@@ -231,6 +231,10 @@ class Program:
                     return True, None
                 case b"json":
                     return True, decoded(to_text(rest[0]), to_text(rest[1]))
+                case b"re":
+                    return self._match(*rest)
+                case b"prompt":
+                    return read_prompt(object_from_json(rest[0]), to_text(rest[1]))
                 case b"unknown":
                     namespace, name, names, where = rest
                     raise _unknown(f"{to_text(namespace)}.", to_text(name), from_json(names), to_text(where))
@@ -242,6 +246,18 @@ class Program:
         except SiteError as error:
             return self._refuse(error)
         raise SiteError(f"the Lua code of sloth-runner yielded {kind!r}")
+
+    def _match(self, op: bytes, *rest: LuaObject) -> tuple[bool, object] | Matching:
+        """Evaluate a regular expression, or return the request that has it done elsewhere."""
+        pattern, text, replacement, most, flags, where = rest
+        expression = Expression(to_text(op), to_text(pattern), to_text(text), to_text(replacement), most, flags)
+        begun = time.process_time()
+        try:
+            return True, {"value": evaluate_quickly(expression), "cost": (time.process_time() - begun) * 1000}
+        except CallError as error:
+            raise SiteError(error.message, hint=error.hint, where=to_text(where)) from None
+        except Slow:
+            return Matching(expression, to_text(where))
 
     def _refuse(self, error: SlothError) -> tuple[bool, object]:
         """Return the answer that raises `error`; remember it, since Lua keeps no more of it than its text."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import SlothError
 from sloth.frozen import frozen
+from sloth.playbook.regex import Expression
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -164,6 +165,49 @@ class Render:
 
 
 @frozen(eq=False)
+class Evaluate:
+    """Evaluate the text `source` as a template with the variables `args` besides the host's.
+
+    The answer is {"value": ...}: of one expression alone what it is, else the text.
+    """
+
+    source: str
+    args: JsonObject
+    where: str
+    directory: Path
+
+
+@frozen(eq=False)
+class Matching:
+    """Evaluate a regular expression that takes long; the answer is that of Program._match()."""
+
+    expression: Expression
+    where: str
+
+
+@frozen(eq=False)
+class Prompt:
+    """Return what the user has answered to a question before the run.
+
+    Attributes:
+        name: the variable that -e sets instead.
+        text: the question.
+        secret: whether the answer is not shown, and hidden from then on.
+        confirm: whether it is asked for twice.
+        default: the answer to an empty line; None: there is none.
+        choices: what it must be one of, if any.
+    """
+
+    name: str
+    text: str
+    where: str
+    secret: bool = False
+    confirm: bool = False
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+@frozen(eq=False)
 class Secret:
     """Look up a secret; the answer is its value. directory: that of the file that asks."""
 
@@ -221,6 +265,9 @@ Request = (
     | HostFacts
     | Shared
     | Render
+    | Evaluate
+    | Matching
+    | Prompt
     | Secret
     | Turn
     | Done

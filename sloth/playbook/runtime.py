@@ -21,7 +21,7 @@ LuaObject = Any  # a runtime, table, function or thread of lupa, which has no ty
 MOST_VALUES = 1_000_000  # of one JSON text: each takes far more memory than there
 HEADROOM = 64 * 1024  # bytes that Lua itself needs to go on
 # lua/*.lua, in the order in which they build on one another
-CHUNKS = ("sandbox", "limits", "encode", "stubs", "driver")
+CHUNKS = ("sandbox", "limits", "encode", "stubs", "expressions", "driver")
 LATER = ("patterns",)  # what a runtime loads when it needs it
 
 

@@ -6,30 +6,32 @@ import ast
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sloth.errors import CallError
 from sloth.inventory.templated import Templated
-from sloth.playbook.filters import FILTERS, TESTS, undefined_error
-from sloth.playbook.templated import Evaluation, context_class
+from sloth.playbook import native
+from sloth.playbook.environment import NATIVE, new_environment
+from sloth.playbook.templated import Evaluation
 from sloth.reading import read_file
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from jinja2.sandbox import SandboxedEnvironment
 
     from sloth.payload.kernel.values import Json, JsonObject
 
-MOST_BITS = 100_000  # of an integer
-MOST_REPEATED = 16_000_000
+_EXPRESSION = "<expression>"  # as the file of a text that is in none
+_KEPT = 200  # compiled expressions
 _BEGINNINGS = (
     ("block_start_string", "{%"),
     ("variable_start_string", "{{"),
     ("comment_start_string", "{#"),
 )
-_MAY_NEED_FACTS = re.compile(r"facts|include|import|extends")
+_MAY_NEED_MORE = re.compile(r"facts|hostvars|include|import|extends")
+COSTLY = frozenset(("facts", "hostvars"))  # variables that are not passed to a template without need
 
 
 HEADER = "#jinja2:"
@@ -47,7 +49,8 @@ class Renderer:
         """directories: where to look for templates, in this order."""
         self._directories = tuple(directories)
         self._environments: dict[tuple[tuple[str, Json], ...], SandboxedEnvironment] = {}
-        self._facts: dict[str, bool] = {}
+        self._expressions: dict[str, Template] = {}
+        self._needs: dict[str, frozenset[str]] = {}
         self._final_newlines: dict[str, int] = {}  # by path, of every template that was loaded
         self._evaluation = Evaluation(lambda: self._environment({"keep_trailing_newline": True}))
 
@@ -55,41 +58,74 @@ class Renderer:
         """Return the path of a template. Raises CallError when it is not found."""
         return find_template(name, self._directories)
 
-    def needs_facts(self, name: str) -> bool:
-        """Return whether the template, or one that it includes, may read `facts`: gathering them costs a round trip."""
+    def needs(self, name: str) -> frozenset[str]:
+        """Return which of `facts` and `hostvars` the template, or one that it includes, may read."""
         path = str(self.file(name))
-        if path not in self._facts:
-            self._facts[path] = self._reads_facts(path, set())
-        return self._facts[path]
+        if path not in self._needs:
+            try:
+                self._needs[path] = self.needs_of(read_text(path), path, set())
+            except CallError:
+                return frozenset()  # render() raises the error
+        return self._needs[path]
 
-    def _reads_facts(self, path: str, seen: set[str]) -> bool:
+    def needs_of(self, text: str, path: str, seen: set[str]) -> frozenset[str]:
+        """Return which of `facts` and `hostvars` a text may read. path: of its file; seen: those that are known."""
         from jinja2 import meta
         from jinja2.exceptions import TemplateError
 
-        if path in seen:
-            return False
+        if path in seen or not may_need_more(text):
+            return frozenset()  # most templates: no need to parse them
         seen.add(path)
         try:
-            if not may_need_facts(path):
-                return False  # most templates: no need to parse them
-            tree = self._environment({}).parse(read_text(path))
-        except (TemplateError, CallError, RecursionError, MemoryError):
-            return False  # render() raises the error
-        if "facts" in meta.find_undeclared_variables(tree):
-            return True
+            tree = self._environment({}).parse(text)
+        except (TemplateError, RecursionError, MemoryError):
+            return frozenset()  # render() raises the error
+        found = COSTLY & meta.find_undeclared_variables(tree)
         for other in meta.find_referenced_templates(tree):
             if other is None:
-                return True  # the name is an expression: any template may be included
+                return COSTLY  # the name is an expression: any template may be included
             try:
-                if self._reads_facts(self._resolve(other, path), seen):
-                    return True
+                included = self._resolve(other, path)
+                found |= self.needs_of(read_text(included), included, seen)
             except CallError:
                 continue
-        return False
+        return found
 
     def _resolve(self, name: str, parent: str) -> str:
         beside = Path(parent).parent / name
         return str(beside) if beside.is_file() else str(self.file(name))
+
+    def expression(self, source: str, variables: JsonObject, where: str) -> Json:
+        """Return what a text with expressions is: the value of one expression alone, else a text. Raises CallError.
+
+        where: the position of the call in the site.
+        """
+        from jinja2.exceptions import TemplateSyntaxError
+
+        environment = self._environment({NATIVE: True, "keep_trailing_newline": True})
+        try:
+            template = self._expressions.get(source)
+            if template is None:
+                if len(self._expressions) >= _KEPT:
+                    self._expressions.clear()
+                parent = str(self._directories[0] / "-")  # beside which an included template is looked for
+                code = environment.compile(source, name=parent, filename=_EXPRESSION)
+                template = environment.template_class.from_code(environment, code, environment.make_globals(None))
+                self._expressions[source] = template
+            context = template.new_context(self._readable(variables))
+            return native.Plain().of(native.join(template.root_render_func(context)))
+        except TemplateSyntaxError as error:
+            line = f" (line {error.lineno} of the text)" if error.lineno > 1 else ""
+            place = where if error.filename in (None, _EXPRESSION) else _place(str(error.filename), error.lineno)
+            raise CallError((error.message or "bad syntax") + line, where=place) from None
+        except CallError as error:
+            error.where = error.where or where
+            raise
+        except Exception as error:  # whatever an expression leads to is its error
+            explained = _explain(error, where, variables)
+            if explained.where.startswith(_EXPRESSION):
+                explained.where = where
+            raise explained from None
 
     def render(self, name: str, variables: JsonObject, options: Mapping[str, Json] | None = None) -> str:
         """Return the rendered text. Raises CallError with the template's file and line.
@@ -136,56 +172,17 @@ class Renderer:
         """Return the environment for these options."""
         key = tuple(sorted(options.items()))
         if key not in self._environments:
-            self._environments[key] = self._new_environment(options)
+            self._environments[key] = new_environment(options, self._load, self._resolve, self._evaluation)
         return self._environments[key]
 
-    def _new_environment(self, options: Mapping[str, Json]) -> SandboxedEnvironment:
-        import jinja2
-        from jinja2.sandbox import SandboxedEnvironment
+    def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
+        from jinja2 import TemplateNotFound
 
-        renderer = self
-
-        class Environment(SandboxedEnvironment):
-            """Looks for an included template beside the one that includes it first."""
-
-            intercepted_binops = frozenset(("*", "**"))
-
-            def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-                check_operation(operator, left, right)
-                return super().call_binop(context, operator, left, right)
-
-            def join_path(self, template: str, parent: str) -> str:
-                return renderer._resolve(template, parent)
-
-        class Undefined(jinja2.StrictUndefined):
-            """Raises an UndefinedError that has the name as data: `variable`, and `known` names if it is of a table."""
-
-            __slots__ = ()
-
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                of = self._undefined_obj
-                if of is jinja2.utils.missing:
-                    self._undefined_exception = partial(undefined_error, self._undefined_name)  # type: ignore[assignment]
-                elif isinstance(of, Mapping):
-                    self._undefined_exception = partial(undefined_error, self._undefined_name, known=list(of))  # type: ignore[assignment]
-
-        def load(name: str) -> tuple[str, str, Callable[[], bool]]:
-            if not os.path.isfile(name):
-                raise jinja2.TemplateNotFound(name)
-            source = _without_header(read_text(name))
-            self._final_newlines[name] = _count_final(source, "\n")
-            return source, name, lambda: True
-
-        settings = {"trim_blocks": True, "newline_sequence": "\n", **options}
-        environment = Environment(
-            loader=jinja2.FunctionLoader(load), undefined=Undefined, finalize=_finalize, cache_size=400, **settings
-        )
-        environment.context_class = context_class(self._evaluation)
-        environment.filters.update(FILTERS)
-        environment.tests.update(TESTS)
-        environment.globals["ansible_managed"] = "Ansible managed"  # as Ansible has it, for templates of its roles
-        return environment
+        if not os.path.isfile(name):
+            raise TemplateNotFound(name)
+        source = _without_header(read_text(name))
+        self._final_newlines[name] = _count_final(source, "\n")
+        return source, name, lambda: True
 
 
 def evaluate(value: Templated, variables: JsonObject) -> Json:
@@ -219,9 +216,9 @@ def read_text(path: str) -> str:
         raise CallError(f"the template is not UTF-8 (byte {error.start})", where=path) from None
 
 
-def may_need_facts(path: str) -> bool:
-    """Return whether the text of a template has a word that may lead to facts."""
-    return _MAY_NEED_FACTS.search(read_text(path)) is not None
+def may_need_more(text: str) -> bool:
+    """Return whether a text has a word that may lead to facts or to other hosts."""
+    return _MAY_NEED_MORE.search(text) is not None
 
 
 def plain_text(path: str, settings: Mapping[str, Json]) -> str | None:
@@ -229,24 +226,12 @@ def plain_text(path: str, settings: Mapping[str, Json]) -> str | None:
     text = _without_header(read_text(path))
     if settings.get("line_statement_prefix"):
         return None
-    return None if any(str(settings.get(name, usual)) in text for name, usual in _BEGINNINGS) else text
+    return text if is_plain(text, settings) else None
 
 
-def check_operation(operator: str, left: Any, right: Any) -> None:
-    """Raise ValueError for a repetition or a power of a size that nobody needs: no signal interrupts these."""
-    if isinstance(left, int) and isinstance(right, int):
-        if operator == "*":
-            bits = left.bit_length() + right.bit_length()
-        else:
-            bits = left.bit_length() * max(0, right) if abs(left) > 1 else 0
-        if bits > MOST_BITS:
-            raise ValueError(f"{operator}: the result would have more than {MOST_BITS} bits")
-        return
-    for one, times in ((left, right), (right, left)):
-        if operator == "*" and isinstance(times, int) and isinstance(one, (str, bytes, list, tuple)):
-            if len(one) * times > MOST_REPEATED:
-                raise ValueError(f"*: the result would have more than {MOST_REPEATED} elements or characters")
-            return
+def is_plain(text: str, settings: Mapping[str, Json] | None = None) -> bool:
+    """Return whether nothing in a text makes it a template."""
+    return not any(str((settings or {}).get(name, usual)) in text for name, usual in _BEGINNINGS)
 
 
 def read_header(path: str) -> dict[str, Json]:
@@ -292,11 +277,6 @@ def place_of(error: BaseException, path: str) -> str:
             where = _place(code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
     return where
-
-
-def _finalize(value: Json) -> Json:
-    """Return what an expression writes: nothing for null, as with Ansible."""
-    return "" if value is None else value
 
 
 def _count_final(text: str, newline: str) -> int:

@@ -13,16 +13,19 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
 from sloth.errors import CallError
+from sloth.playbook.host_variables import HostVars
+from sloth.playbook.regex import Expression, evaluate
 from sloth.playbook.template import Renderer, place_of
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import JsonObject
+    from sloth.payload.kernel.values import Json, JsonObject
+    from sloth.playbook.host_variables import LookUp
 
 SECONDS = 3  # of the processor, for one template
 GRACE = 2  # further seconds after which the kernel ends the process: some functions of C cannot be interrupted
@@ -45,12 +48,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     renderers: dict[tuple[str, ...], Renderer] = {}
 
-    def look_up(name: str) -> str:
-        _write(sink, {"secret": str(name)})
+    def look_up(kind: str, name: str) -> Json:
+        _write(sink, {"look_up": kind, "name": str(name)})
         answer = pickle.loads(_read(source))
         if "error" in answer:
             raise CallError(answer["error"], hint=answer["hint"])
-        return str(answer["value"])
+        value: Json = answer["value"]
+        return value
 
     while data := _read(source):
         request = pickle.loads(data)
@@ -60,7 +64,7 @@ def main() -> None:
         _write(sink, _answer(renderers[directories], request, look_up))
 
 
-def _answer(renderer: Renderer, request: JsonObject, look_up: Callable[[str], str]) -> JsonObject:
+def _answer(renderer: Renderer, request: JsonObject, look_up: LookUp) -> JsonObject:
     path = request["path"]
     try:
         try:
@@ -68,21 +72,41 @@ def _answer(renderer: Renderer, request: JsonObject, look_up: Callable[[str], st
             spent = int(used.ru_utime + used.ru_stime) + 1
             resource.setrlimit(resource.RLIMIT_CPU, (spent + SECONDS + GRACE, resource.RLIM_INFINITY))
             signal.setitimer(signal.ITIMER_PROF, SECONDS, 0.2)  # again, should something catch it
-            if request["op"] == "needs_facts":
-                return {"value": renderer.needs_facts(path)}
-            if request["op"] == "evaluate":
-                seen = {**request["variables"], "secret": look_up}
-                return {"value": renderer.evaluate(request["name"], request["value"], seen)}
-            text = renderer.render(path, {**request["variables"], "secret": look_up}, request["options"])
-            if len(text) > LARGEST // 4:
-                raise CallError(f"the text has more than {LARGEST // 4 // 1024 // 1024} million characters", where=path)
-            return {"value": text}
+            return {"value": _value(renderer, request, look_up)}
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except CallError as error:
         return {"error": error.message, "hint": error.hint, "where": error.where}
     except OutOfTime as error:
         return {"late": place_of(error, path)}
+
+
+def _value(renderer: Renderer, request: JsonObject, look_up: LookUp) -> Json:
+    path = request["path"]
+    match request["op"]:
+        case "needs":
+            return sorted(renderer.needs(path))
+        case "needs_of":
+            return sorted(renderer.needs_of(request["source"], path, set()))
+        case "match":
+            begun = time.process_time()
+            value = evaluate(Expression(**request["expression"]))
+            return {"value": value, "cost": (time.process_time() - begun) * 1000}
+
+    def secret(name: str) -> Json:
+        return look_up("secret", name)
+
+    variables = {**request["variables"], "secret": secret}
+    if "hosts" in request:
+        variables["hostvars"] = HostVars(request["hosts"], look_up, renderer.evaluate)
+    if request["op"] == "evaluate":
+        return renderer.evaluate(request["name"], request["value"], variables)
+    if request["op"] == "expression":
+        return renderer.expression(request["source"], variables, path)
+    text = renderer.render(path, variables, request["options"])
+    if len(text) > LARGEST // 4:
+        raise CallError(f"the text has more than {LARGEST // 4 // 1024 // 1024} million characters", where=path)
+    return text
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

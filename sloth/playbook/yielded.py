@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sloth.playbook.requests import (
+    Evaluate,
     Facts,
     Fetch,
     HostFacts,
@@ -70,6 +71,9 @@ def read_request(yielded: tuple[LuaObject, ...], directories: Directories) -> Re
         case b"render":
             position = to_text(rest[2])
             return Render(to_text(rest[0]), object_from_json(rest[1]), position, *directories(position))
+        case b"evaluate":
+            position = to_text(rest[2])
+            return Evaluate(to_text(rest[0]), object_from_json(rest[1]), position, directories(position)[0])
         case b"secret":
             position = to_text(rest[1])
             return Secret(to_text(rest[0]), position, directories(position)[0])

@@ -23,12 +23,27 @@ for one in apt-get dnf microdnf yum zypper apk pacman; do has $one && {{ m=$one;
 if [ -z "$m" ]; then echo "sloth-bootstrap:failed:none of apt, dnf, zypper, apk and pacman is there"; exit 1; fi
 if [ {check} = 1 ]; then echo "sloth-bootstrap:planned:by $m"; exit 0; fi
 if [ "$(id -u)" != 0 ]; then echo "sloth-bootstrap:failed:only root can install it: set become for the host"; exit 1; fi
+patiently() {{ # the first boot of a host updates and upgrades, too
+    n=0
+    while :; do
+        out=$("$@" 2>&1)
+        r=$?
+        echo "$out"
+        case $r$out in
+            0*) return 0 ;;
+            *"ould not get lock"*|*"nable to lock"*|*"nable to acquire"*|*"locked by another"*) n=$((n + 1)) ;;
+            *) return $r ;;
+        esac
+        [ $n -lt 100 ] || return $r
+        sleep 3
+    done
+}}
 exec 3>&1 1>&2 </dev/null
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 case $m in
     apt-get)
-        apt-get -q -o DPkg::Lock::Timeout=300 update
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install python3 ;;
+        patiently apt-get -q update
+        patiently apt-get -q -y --no-install-recommends install python3 ;;
     dnf|microdnf|yum) $m -y install python3 ;;
     zypper) zypper --non-interactive install python3 ;;
     apk) apk add --no-cache python3 ;;

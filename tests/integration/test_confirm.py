@@ -61,9 +61,10 @@ def site(home: Path, body: str, handler: str = 'exec.run("echo ran >> ~/log")', 
 
 async def test_a_check_that_fails_takes_all_back(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old\n")
+    (tmp_path / "old").chmod(0o640)
     (tmp_path / "kept").write_text("kept\n")
     body = """
-        file.copy({ content = "new\\n", dest = "~/old" })
+        file.copy({ content = "new\\n", dest = "~/old", mode = "0600" })
         file.lineinfile({ path = "~/kept", line = "more" })
         file.directory("~/made")
         file.copy({ content = "x", dest = "~/made/x" })
@@ -78,6 +79,7 @@ async def test_a_check_that_fails_takes_all_back(tmp_path: Path) -> None:
         assert "was not confirmed, and its changes were taken back: confirm_check failed" in str(ended.error)
         assert "no page" in str(ended.error)
         assert (tmp_path / "old").read_text() == "old\n"
+        assert (tmp_path / "old").stat().st_mode & 0o777 == 0o640  # without its mode or owner a daemon may not read it
         assert (tmp_path / "kept").read_text() == "kept\n"
         assert not (tmp_path / "made").exists()
         assert not (tmp_path / "link").is_symlink()

@@ -235,3 +235,11 @@ async def test_a_task_s_timeout_ends_the_waiting(tmp_path: Path) -> None:
     error = finished_hosts(events)["local"].error or ""
     assert "did not end within 6 seconds" in error or "the run was cancelled while waiting" in error
     assert time.monotonic() - begun < 60
+
+
+async def test_this_machine_is_neither_rebooted_nor_waited_for(tmp_path: Path) -> None:
+    for call in ("host.reboot()", "host.wait()"):
+        events = await run_local(f'task({{ name = "t", run = function() {call} end }})', tmp_path)
+        assert "is not connected to by SSH" in str(finished_hosts(events)["local"].error)
+    events = await run_local('task({ name = "t", run = function() host.reboot() end })', tmp_path, Options(check=True))
+    assert [(result.status, result.msg) for result in results(events)] == [("changed", "would reboot")]

@@ -7,22 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sloth.engine.events import Event, Log
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
-from tests.support.running import finished_hosts, results, run_local, run_site
-
-
-def printed(events: list[Event], host: str = "") -> list[str]:
-    return [event.text for event in events if isinstance(event, Log) and host in ("", event.host)]
-
-
-async def failure(source: str, home: Path) -> str:
-    """Return what a task whose function is `source` fails of."""
-    home.mkdir(exist_ok=True)
-    events = await run_local(f'task({{ name = "t", run = function() {source} end }})', home)
-    return finished_hosts(events)["local"].error or ""
+from tests.support.running import failure, finished_hosts, printed, results, run_local, run_site
 
 
 async def test_hostvars_has_variables_and_facts_of_other_hosts(

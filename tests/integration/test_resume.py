@@ -129,3 +129,15 @@ def test_an_interrupted_host_has_not_come_to_its_end(home: Home) -> None:
     shown = home("run", "-f", "site.sloth", "--resume")
     assert "2 hosts of 2 left" in shown, "one was interrupted, the other had not begun"
     assert "exec.run" in shown
+
+
+# ansible 5073, 6781, 82267: even with max_fail_percentage 100 a rolling update ends when a whole batch has failed.
+def test_a_batch_that_has_failed_as_a_whole_is_within_its_budget(home: Home) -> None:
+    write(home, 'task({ name = "t", serial = 1, max_fail = "100%", run = function()\n'
+                'exec.run({ cmd = "echo t-" .. "ran" .. " >> FILES/log; false" }) end })')  # fmt: skip
+    home("run", "-f", "site.sloth", status=1)
+    assert log(home) == ["t-ran", "t-ran"]
+    write(home, 'task({ name = "t", serial = 1, max_fail = 0, run = function()\n'
+                'exec.run({ cmd = "echo t-" .. "ran" .. " >> FILES/log; false" }) end })')  # fmt: skip
+    home("run", "-f", "site.sloth", status=1)
+    assert log(home) == ["t-ran"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from sloth.engine.events import CallFinished, Event, HostFinished, Result
+from sloth.engine.events import CallFinished, Event, HostFinished, Log, Result
 from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
@@ -76,3 +76,15 @@ def reasons(events: list[Event]) -> Counter[tuple[str, str]]:
 def finished_hosts(events: list[Event]) -> dict[str, HostFinished]:
     """Return how each host ended, by name."""
     return {event.host: event for event in events if isinstance(event, HostFinished)}
+
+
+def printed(events: list[Event], host: str = "") -> list[str]:
+    """Return what sites have printed and logged, of one host if it is named."""
+    return [event.text for event in events if isinstance(event, Log) and host in ("", event.host)]
+
+
+async def failure(source: str, home: Path) -> str:
+    """Return what a task whose function is `source` fails of."""
+    home.mkdir(exist_ok=True)
+    events = await run_local(f'task({{ name = "t", run = function() {source} end }})', home)
+    return finished_hosts(events)["local"].error or ""

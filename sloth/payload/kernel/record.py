@@ -185,7 +185,7 @@ class Context(Value):
     notify: "list[str]" = []
     sensitive: "bool" = False
     masked: "bool" = False  # nothing of the call may be recorded
-    environment: "dict[str, str]" = {}
+    environment: "JsonObject" = {}
     adopt: "bool" = False  # record what is there, and fail where it is not as desired
 
 

@@ -57,6 +57,7 @@ local function namespace(name, functions)
         __metatable = "module",
     })
 end
+room.namespace = namespace
 
 -- Options of calls that are functions stay here: Python gets a mark in their place (FUNCTION in kernel/options.py).
 local judges = { ["until"] = true, changed_when = true, failed_when = true }

@@ -150,6 +150,7 @@ class Plain:
             task,
             result.module,
             result.subject or result.key,
+            result.delegated_to,
             result.where,
             result.status,
             result.reason,
@@ -169,6 +170,8 @@ class Plain:
     def _show(self, result: Result, names: list[str], is_warning: bool = False) -> None:
         subject = result.subject or result.key.split(":", 2)[-1]
         why = f" ({result.reason})" if result.reason else ""
+        if result.delegated_to:
+            why = f" on {result.delegated_to}{why}"
         said = f": {result.msg}" if result.msg and (is_warning or result.status is not FAILED) else ""
         word = "would change" if self._check and result.status is CHANGED else result.status.value
         style = COLOURS[result.status]

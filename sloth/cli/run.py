@@ -94,7 +94,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
             "--strategy",
             type=click.Choice(["free", "linear"]),
             default="free",
-            help="linear: all hosts end a task before one begins the next.",
+            help="How hosts go through the tasks; linear: all of them end a task before one begins the next.",
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
     )

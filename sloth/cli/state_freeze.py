@@ -66,7 +66,9 @@ def _finish(source: Source, rows: list[dict[str, object]], lines: list[str]) -> 
 
 @click.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@click.option("--until", required=True, metavar="TIME", help="2026-12-01, '2026-12-01 18:00', or from now: 12h, 3d.")
+@click.option(
+    "--until", required=True, metavar="TIME", help="Until when: 2026-12-01, '2026-12-01 18:00', or from now: 12h, 3d."
+)
 @click.option("--why", required=True, metavar="TEXT", help="The reason, for those who come across it.")
 @state_options
 def freeze(keys: tuple[str, ...], until: str, why: str, source: Source) -> int:

@@ -126,6 +126,10 @@ class Spool:
         self._digests: dict[str, hashlib._Hash] = {}
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Forget all contents."""
+        self._file.close()
+
     def add(self, sha256: str, data: bytes) -> None:
         """Append to the content with a hash."""
         self._digests.setdefault(sha256, hashlib.sha256()).update(data)
@@ -155,7 +159,10 @@ def read_plan(path: Path, keys: Keys) -> SavedPlan:
         for frame in reader.frames():
             builder.add(frame)
         plan = builder.finish()
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except BaseException as error:
+        builder.spool.close()
+        if not isinstance(error, (KeyError, TypeError, ValueError, AttributeError, AssertionError)):
+            raise
         raise Damaged(f"{path} is not a plan that this sloth-runner can read: {error}", hint="make it again") from error
     return SavedPlan(plan, builder.spool, path)
 

@@ -61,7 +61,7 @@ class Call(Message):
     sensitive: "bool" = False
     check: "bool" = False  # only report what it would do, in a session that is not for a check
     masked: "bool" = False  # nothing of its arguments and results may be recorded or shown
-    environment: "JsonObject" = {}  # variables and their texts
+    environment: "dict[str, str]" = {}
     lane: "str" = ""
 
 

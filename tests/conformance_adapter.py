@@ -55,7 +55,7 @@ def ship(cls, values, request):
         return request.get("vars") or {}
 
     directory = Path(request.get("dir") or ".")
-    return asyncio.run(Shipper(NoMemory()).prepare(cls, values, variables, directory))
+    return asyncio.run(Shipper(NoMemory()).prepare(cls, values, variables, (directory,)))
 
 
 class NoMemory(object):

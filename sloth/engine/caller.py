@@ -58,7 +58,7 @@ class _Target:
 
 
 class Caller:
-    """Sends the calls of one host. shipped: hashes of contents that the host has got."""
+    """Sends the calls of one host."""
 
     def __init__(self, context: RunContext, host: Host, calls: Calls, interpreter: Interpreter) -> None:
         self._context = context
@@ -66,7 +66,6 @@ class Caller:
         self._calls = calls
         self._interpreter = interpreter
         self.judging = Judging(context, host.name, calls)
-        self.shipped: set[str] = set()
 
     @property
     def _work(self) -> Work:
@@ -160,7 +159,7 @@ class Caller:
         if not name:
             session = await self._interpreter.sessions.get(become, self._work.task)
             known = self._context.sessions.known(self._host.name).assets
-            return _Target(session, known, self.shipped)
+            return _Target(session, known, self._interpreter.shipped)
         delegate = find_delegate(self._context.inventory, name, request.where)
         account = account_of(delegate, become)
         try:

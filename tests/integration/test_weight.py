@@ -200,6 +200,21 @@ async def test_many_calls_go_out_together(tmp_path: Path, writes: list[int]) -> 
     assert sum(writes) > 20_000
 
 
+async def test_a_content_that_the_host_has_is_not_sent_again(tmp_path: Path, writes: list[int]) -> None:
+    for number in range(3):
+        (tmp_path / f"file{number}").write_bytes(os.urandom(20_000))
+    calls = " ".join(
+        f'file.copy({{ src = "{tmp_path}/file{number}", dest = "~/copied{number}" }})' for number in range(3)
+    )
+    sent = []
+    for _ in range(2):
+        await run_local(f'task({{ name = "t", run = function() {calls} end }})', tmp_path)
+        sent.append(sum(writes))
+        writes.clear()
+    assert sent[0] > 60_000
+    assert sent[1] < 10_000
+
+
 async def test_a_call_does_not_wait_for_a_slow_site(tmp_path: Path, writes: list[int]) -> None:
     site = """task({ name = "t", run = function()
         file.stat("/etc/first")

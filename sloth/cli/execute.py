@@ -35,7 +35,9 @@ class EventLoop(asyncio.SelectorEventLoop):
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _further_reporters(kind: str, junit: str | None, log: str | None, profile: str | None) -> Iterator[Reporter]:
+def _further_reporters(
+    kind: str, junit: str | None, log: str | None, profile: str | None, traces: bool
+) -> Iterator[Reporter]:
     """Yield the reporters besides that of the output, whose kind this is. Raises UsageError."""
     if junit:
         from sloth.report.junit import JUnit
@@ -49,6 +51,10 @@ def _further_reporters(kind: str, junit: str | None, log: str | None, profile: s
         from sloth.report.profile import Profile
 
         yield Profile(sys.stderr if kind in ("json", "ndjson") else sys.stdout, profile or None)
+    if traces:
+        from sloth.report.traces import Traces
+
+        yield Traces()
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from sloth.report.annotations import Annotations
 
@@ -70,6 +76,7 @@ def execute(
     junit: str | None = None,
     log: str | None = None,
     profile: str | None = None,
+    traces: bool = False,
     confirm: Callable[[Orphans], bool] | None = None,
     step: Ask | None = None,
     recorder: Recorder | None = None,
@@ -83,6 +90,7 @@ def execute(
     exit_code: return 3 when something changed.
     junit, log: also write these files.
     profile: also write where the time went: "" the table alone, else the picture to this file, too.
+    traces: also send the run as a trace.
     confirm: ask it before anything is pruned; step: before each task.
     recorder: records a check as a plan.
     plan: is applied instead of the site.
@@ -91,7 +99,7 @@ def execute(
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
     if reporter is None:
         reporter = make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr)
-    reporters = [reporter, *_further_reporters(kind, junit, log, profile)]
+    reporters = [reporter, *_further_reporters(kind, junit, log, profile, traces)]
 
     broken: dict[Reporter, Exception] = {}
 

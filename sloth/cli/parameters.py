@@ -133,6 +133,9 @@ PROFILE = click.option(
     type=click.Path(),
     help="Show at the end where the time went, for each host; with FILE, write it as a picture (SVG), too.",
 )
+TRACES = click.option(
+    "--traces", is_flag=True, help="Also send the run as a trace of OpenTelemetry; see OTEL_EXPORTER_OTLP_ENDPOINT."
+)
 CHECK = click.option("-C", "--check", is_flag=True, help="Show what would change, but change nothing.")
 DIFF = click.option("-D", "--diff", is_flag=True, help="Show the differences in files and attributes.")
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

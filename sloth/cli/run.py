@@ -50,6 +50,7 @@ class SiteOptions:
     junit: str | None
     log: str | None
     profile: str | None
+    traces: bool
     extra: tuple[str, ...]
     values: tuple[str, ...]
     forks: int
@@ -83,6 +84,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.JUNIT,
         parameters.LOG,
         parameters.PROFILE,
+        parameters.TRACES,
         parameters.EXTRA,
         parameters.VALUES,
         parameters.running,
@@ -287,6 +289,7 @@ def run_site(
         junit=given.junit,
         log=given.log,
         profile=given.profile,
+        traces=given.traces,
         confirm=_confirm if is_asking else None,
         step=_ask_step if step else None,
         recorder=saving.recorder if saving is not None else None,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import http.server
 import json
 import re
+import socket
 import stat
+import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jsonschema
 import pytest
@@ -191,3 +196,64 @@ def test_failures_are_annotations_in_a_workflow_of_github(steps: Home) -> None:
     document = sloth(steps.path, *words, "-o", "json", extra={"GITHUB_ACTIONS": "true"})
     assert json.loads(document.stdout)["summary"]["failed"] == 1
     assert "::error" in document.stderr
+
+
+class _Collector(http.server.BaseHTTPRequestHandler):
+    """Keeps the spans that are sent to it."""
+
+    spans: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            data = gzip.decompress(data)
+        sent = ExportTraceServiceRequest.FromString(data)
+        for scope in (scope for resource in sent.resource_spans for scope in resource.scope_spans):
+            self.spans.extend(scope.spans)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_run_is_a_trace(steps: Home) -> None:
+    _Collector.spans.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = sloth(
+            steps.path, "run", "-f", "site.sloth", "-e", "breaks=1", "--traces",
+            extra={
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+                "TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-01",
+            },
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 1, done.stderr
+    spans = {span.span_id: span for span in _Collector.spans}
+    assert {span.trace_id.hex() for span in spans.values()} == {"ab" * 16}
+
+    def path(span: Any) -> list[str]:
+        parent = spans.get(span.parent_span_id)
+        return [*(path(parent) if parent else []), span.name]
+
+    paths = {"/".join(path(span)): span for span in spans.values()}
+    for expected in ("run", "run/web1", "run/web1/start", "run/web1/base/file.copy", "run/web2/app"):
+        assert expected in paths, sorted(paths)
+    assert paths["run/web2/app"].status.message.startswith("site.sloth:8: ")
+    assert paths["run/web1/app"].status.message == ""
+    for span in spans.values():
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+
+
+def test_a_collector_that_is_away_is_reported_at_the_end(steps: Home) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        done = sloth(steps.path, "run", "-f", "site.sloth", "--traces", extra={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+    assert done.returncode == 1
+    assert "2 hosts: 6 changed" in done.stdout
+    assert done.stderr.count("collector") == 1
+    assert "Traceback" not in done.stderr

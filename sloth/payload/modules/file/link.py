@@ -16,7 +16,8 @@ class Link(Resource):
 
     A link with another target is replaced. A file or an empty directory at the path is replaced only with `force`.
 
-    Other than Ansible: a symbolic link to what does not exist causes a warning without `force`, not an error.
+    Other than Ansible: a symbolic link to what does not exist causes a warning without `force`, not an error. `owner`
+    and `group` are those of the link; Ansible's `follow` also gives them to its target.
     """
 
     name = "file.link"

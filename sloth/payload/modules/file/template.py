@@ -26,7 +26,7 @@ class Template(Copy):
     (such as to_json, to_nice_yaml, combine, dict2items, regex_replace, ternary, comment; `is match`, `is version`).
 
     Other than Ansible: there are no filters that are random or use other software (password_hash, ipaddr, json_query),
-    and no lookups. (`ansible_managed` is "Ansible managed" if it is not set.)
+    and no lookups, nor `omit`; `random` takes no seed. (`ansible_managed` is "Ansible managed" if it is not set.)
 
     Other than Ansible: the newlines at the end of the template are always kept (ansible-core 2.19 loses them when the
     text is a number or a list).

@@ -70,8 +70,15 @@ def docs(session: nox.Session) -> None:
     install(session)
     with open("docs/modules.md", "w", encoding="utf-8") as reference:
         session.run("sloth-runner", "doc", "--markdown", stdout=reference)
+    pages = {topic: session.run("sloth-runner", "doc", topic, "--markdown", silent=True) for topic in ("task", "lua")}
+    with open("docs/reference.md", encoding="utf-8") as page:
+        head = page.read().partition("<!-- sloth-runner doc")[0]
+    parts = [f"<!-- sloth-runner doc {topic} --markdown -->\n{text}" for topic, text in pages.items()]
+    with open("docs/reference.md", "w", encoding="utf-8") as page:
+        page.write(head + "\n".join(parts))
     session.run("pytest", "tests/integration/test_docs.py", env={"SLOTH_WRITE_DOCS": "1"})
-    session.run("pytest", "tests/integration/test_docs.py", "tests/contract/test_declarations.py")
+    contracts = ("tests/contract/test_declarations.py", "tests/contract/test_site_reference.py")
+    session.run("pytest", "tests/integration/test_docs.py", *contracts)
 
 
 @nox.session

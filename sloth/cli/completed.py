@@ -16,6 +16,7 @@ class Completed(StrEnum):
     TASKS = "tasks"
     TAGS = "tags"
     MODULES = "modules"
+    TOPICS = "topics"  # of the documentation: modules, and the other pages
     WORDS = "words"  # NAME= of a module's arguments
     RUNS = "runs"
     KEYS = "keys"  # of recorded states

@@ -80,6 +80,11 @@ def _modules(given: Given) -> Iterator[str]:
     return (cls.name for cls in all_calls())
 
 
+def _topics(given: Given) -> Iterator[str]:
+    yield from ("inventory", "lua", "role", "task")
+    yield from _modules(given)
+
+
 def _words(given: Given) -> Iterator[str]:
     """Yield the arguments of the module that `call` names, which are not given yet."""
     from sloth.engine.modules import find_call
@@ -118,6 +123,7 @@ _NAMES: Mapping[Completed, Callable[[Given], Iterable[str]]] = {
     Completed.TASKS: _task_names,
     Completed.TAGS: _tags,
     Completed.MODULES: _modules,
+    Completed.TOPICS: _topics,
     Completed.WORDS: _words,
     Completed.RUNS: _runs,
     Completed.KEYS: _keys,

@@ -1,11 +1,11 @@
-"""`sloth-runner doc`: shows the documentation of modules and of the inventory, from their declarations."""
+"""`sloth-runner doc`: shows the documentation of modules, tasks, Lua and inventories, from their declarations."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -22,11 +22,11 @@ from sloth.suggest import did_you_mean
 
 
 @click.command()
-@click.argument("name", default="", shell_complete=completed(Completed.MODULES))
+@click.argument("name", default="", shell_complete=completed(Completed.TOPICS))
 @click.argument("role", metavar="", default="")
 @parameters.MODULES
 @sites.ROLES_PATH
-@click.option("--markdown", is_flag=True, help="The whole reference in Markdown, as in docs/modules.md.")
+@click.option("--markdown", is_flag=True, help="The whole reference of these in Markdown, as in docs/.")
 @click.option("--lua-types", is_flag=True, help="A definition file for Lua language servers.")
 @parameters.TEXT_OR_JSON
 def doc(
@@ -38,12 +38,14 @@ def doc(
     lua_types: bool,
     output: str,
 ) -> None:
-    """Show the documentation of modules, and of the inventory.
+    """Show the documentation of modules, task options, Lua and the inventory.
 
     \b
     sloth-runner doc               all modules, one per line
     sloth-runner doc file          those of a namespace
     sloth-runner doc file.copy     arguments, results and an example
+    sloth-runner doc task          the options of tasks and handlers
+    sloth-runner doc lua           what Lua can use besides modules
     sloth-runner doc inventory     the settings of hosts and groups
     sloth-runner doc role NAME     what a role does, and its arguments (of ./roles, --roles-path or a package)
 
@@ -55,8 +57,8 @@ def doc(
         return
     if role:
         raise click.UsageError(f"one name is enough: leave out {role}")
-    if name == "inventory":
-        _show_inventory(markdown, output)
+    if name in _TOPICS:
+        _TOPICS[name](markdown, output)
         return
     if modules or not markdown:
         custom.load(*parameters.modules_directories(modules, Path.cwd()))
@@ -65,7 +67,9 @@ def doc(
         click.echo(documentation.markdown(classes), nl=False)
         return
     if lua_types:
-        click.echo(documentation.lua_types(classes), nl=False)
+        from sloth.playbook.lua_types import lua_types as site_types
+
+        click.echo(documentation.lua_types(classes, site_types()), nl=False)
         return
     chosen = [cls for cls in classes if not name or name in (cls.name, cls.name.partition(".")[0])]
     if not chosen:
@@ -126,6 +130,46 @@ def _show_inventory(markdown: bool, output: str) -> None:
             rows.append((entry.name, text + default))
         _show_rows(rows, indent=2)
         click.echo()
+
+
+def _show_task(markdown: bool, output: str) -> None:
+    from sloth.playbook import reference
+
+    if markdown:
+        click.echo(reference.task_markdown(), nl=False)
+    elif output == "json":
+        write_json(reference.task_document())
+    else:
+        click.secho("Options of tasks and handlers\n", bold=True)
+        _show_rows(reference.task_rows(), indent=2)
+        click.echo("\n" + "\n".join(textwrap.wrap(reference.handler_sentence(), min(_width(), 120))))
+
+
+def _show_lua(markdown: bool, output: str) -> None:
+    from sloth.playbook import lua_globals, reference
+
+    if markdown:
+        click.echo(reference.lua_markdown(), nl=False)
+        return
+    if output == "json":
+        write_json(reference.lua_document())
+        return
+    for group in lua_globals.GROUPS:
+        click.secho(f"{group.title}\n", bold=True)
+        if group.text:
+            click.echo("\n".join(textwrap.wrap(group.text, min(_width(), 120))) + "\n")
+        for one in group.globals:
+            _show_rows([(one.signature, one.help)], indent=2)
+            click.echo(f"      {one.example}")
+        click.echo()
+    click.echo("\n".join(textwrap.wrap(reference.STANDARD, min(_width(), 120))))
+
+
+_TOPICS: Mapping[str, Callable[[bool, str], None]] = {
+    "inventory": _show_inventory,
+    "task": _show_task,
+    "lua": _show_lua,
+}
 
 
 def _width() -> int:

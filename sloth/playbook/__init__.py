@@ -1,7 +1,7 @@
 """Sites: the only package that imports lupa. A Lua program yields requests, such as calls; the engine answers them."""
 
 from sloth.playbook.adhoc import arguments, one_call
-from sloth.playbook.declarations import Hook, OnFailure, Share, Task
+from sloth.playbook.declarations import Task
 from sloth.playbook.program import Program
 from sloth.playbook.requests import (
     Done,
@@ -30,6 +30,7 @@ from sloth.playbook.requests import (
 )
 from sloth.playbook.runtime import Limits, check_syntax
 from sloth.playbook.site import Site
+from sloth.playbook.task_options import Hook, OnFailure, Share
 
 __all__ = [
     "Done",

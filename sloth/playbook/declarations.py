@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import SiteError
 from sloth.frozen import frozen
-from sloth.inventory import read_become
-from sloth.payload.kernel.errors import ArgumentError
-from sloth.payload.kernel.options import environment
+from sloth.playbook.task_options import HANDLER_OPTIONS, OPTIONS, TASK_OPTIONS, UNTIL_RETRIES, Hook, OnFailure, Share
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json, JsonObject
-
-
-class OnFailure(StrEnum):
-    """What is done when a task has failed."""
-
-    ROLLBACK = "rollback"  # restore what the task changed
-
-
-class Hook(StrEnum):
-    """A function of a task besides `run`."""
-
-    WHEN = "when"  # whether the task is to run
-    UNTIL = "until"  # whether what `run` returned is what was waited for
-    FAILED_WHEN = "failed_when"  # whether what `run` returned is a failure
-    CHANGED_WHEN = "changed_when"  # whether what `run` returned is a change
-    DELEGATE_TO = "delegate_to"  # the name of the host on which its calls are made
-    ON_FAILURE = "on_failure"  # called with the error when the task has failed
-    ALWAYS = "always"  # called at the end, whatever it was
-    CONFIRM_CHECK = "confirm_check"  # must pass over a new connection before the task's changes are confirmed
-
-
-@frozen
-class Share:
-    """A number of hosts, or a percentage of all of them."""
-
-    hosts: int = 0
-    percent: int = 0
-
-    def of(self, total: int) -> int:
-        """Return the number of hosts in a run with `total` of them, rounded down."""
-        return self.hosts or total * self.percent // 100
+    from sloth.payload.kernel.values import JsonObject
 
 
 @frozen
@@ -107,98 +73,6 @@ class Task:
         return self.max_fail.of(total) if self.max_fail is not None else 0
 
 
-# A check takes an option's value and returns the value to use, None for an invalid one.
-Check = Callable[["Json"], object]
-
-
-def _names(value: Json) -> tuple[str, ...] | None:
-    values = [value] if isinstance(value, str) else value  # an empty Lua table arrives as an empty list
-    if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
-        return None
-    return tuple(values)
-
-
-def _count(value: Json) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _seconds(value: Json) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _bool(value: Json) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _share(value: Json) -> Share | None:
-    if isinstance(value, str):
-        number = value.removesuffix("%")
-        valid = value.endswith("%") and number.isascii() and number.isdecimal() and len(number) < 4
-        return Share(percent=int(number)) if valid and int(number) <= 100 else None
-    count = _count(value)
-    return Share(hosts=count) if count is not None else None
-
-
-def _serial(value: Json) -> tuple[Share, ...] | None:
-    sizes = [_share(item) for item in (value if isinstance(value, list) else [value])]
-    shares = tuple(size for size in sizes if size is not None and (size.hosts or size.percent))
-    return shares if shares and len(shares) == len(sizes) else None
-
-
-def _positive(value: Json) -> int | None:
-    return _count(value) or None
-
-
-def _on_failure(value: Json) -> OnFailure | None:
-    return OnFailure.ROLLBACK if value == OnFailure.ROLLBACK.value else None
-
-
-def _confirm(value: Json) -> float | None:
-    seconds = _seconds(value)
-    return seconds if seconds is not None and 5 <= seconds <= 3600 else None
-
-
-def _host_name(value: Json) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _environment(value: Json) -> Mapping[str, str] | None:
-    try:
-        return environment({} if value == [] else value) if isinstance(value, dict) or value == [] else None
-    except ArgumentError:
-        return None
-
-
-# Option -> its check, and the end of "OPTION must be ...".
-_OPTIONS: Mapping[str, tuple[Check, str]] = {
-    "hosts": (_names, "a host pattern or a list of them"),
-    "tags": (_names, "a tag or a list of tags"),
-    "depends_on": (_names, "a task's name or a list of them"),
-    "serial": (_serial, 'a number of hosts, a percentage of them such as "25%", or a list of these'),
-    "throttle": (_positive, "a number of hosts"),
-    "max_fail": (_share, 'a number of hosts, or a percentage of them such as "25%"'),
-    "any_errors_fatal": (_bool, "true or false"),
-    "retries": (_count, "a whole number"),
-    "delay": (_seconds, "a number of seconds"),
-    "timeout": (_seconds, "a number of seconds"),
-    "become": (read_become, "true, false, or an account's name"),
-    "notify": (_names, "a handler's name or a list of them"),
-    "run_once": (_bool, "true or false"),
-    "ignore_errors": (_bool, "true or false"),
-    "on_failure": (_on_failure, '"rollback" or a function'),
-    "confirm": (_confirm, "a number of seconds from 5 to 3600"),
-    "listen": (_names, "a name or a list of them"),
-    "delegate_to": (_host_name, 'the name of a host, "local", or a function that returns one'),
-    "environment": (_environment, 'a table of variables, such as {LANG = "C"}'),
-    "changed_when": (_bool, "true, false or a function"),
-    "failed_when": (_bool, "true, false or a function"),
-}
-_HANDLER_OPTIONS = (
-    *("name", "run", "become", "timeout", "retries", "delay", "ignore_errors", "listen"),
-    *("delegate_to", "environment", "changed_when", "failed_when"),
-)
-_TASK_OPTIONS = tuple(dict.fromkeys(("name", "run", *Hook, *(name for name in _OPTIONS if name != "listen"))))
-_UNTIL_RETRIES = 3  # as with Ansible
 # Options that contradict each other -> why.
 _CONTRADICTIONS: Mapping[tuple[str, str], str] = {
     ("run_once", "serial"): "it runs on one host",
@@ -216,7 +90,7 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
 
     functions: the options whose values are functions, which stay in Lua. Raises SiteError for anything that is wrong.
     """
-    known = _TASK_OPTIONS if what == "task" else _HANDLER_OPTIONS
+    known = TASK_OPTIONS if what == "task" else HANDLER_OPTIONS
     for option in [*options, *functions]:
         if option not in known:
             hint = did_you_mean_or_list(option, known, "options")
@@ -233,12 +107,12 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     for hook in (Hook.UNTIL, Hook.ALWAYS, Hook.CONFIRM_CHECK):
         if hook in options:
             raise SiteError(f"{what} {name}: {hook} must be a function", where=where)
-    values: dict[str, Any] = {}  # attributes of Task; each was checked by its entry of _OPTIONS
-    for option, (check, expected) in _OPTIONS.items():
-        if option in options:
-            values[option] = check(options[option])
+    values: dict[str, Any] = {}  # attributes of Task; each was checked by its entry of OPTIONS
+    for option, declared in OPTIONS.items():
+        if option in options and declared.check is not None:
+            values[option] = declared.check(options[option])
             if values[option] is None:
-                raise SiteError(f"{what} {name}: {option} must be {expected}", where=where)
+                raise SiteError(f"{what} {name}: {option} must be {declared.expected}", where=where)
     for (one, other), reason in _CONTRADICTIONS.items():
         if values.get(one) and other in values and values[other] is not False:
             raise SiteError(f"{what} {name}: {one} and {other} contradict each other: {reason}", where=where)
@@ -250,7 +124,7 @@ def declare(what: str, options: JsonObject, functions: Collection[str], where: s
     if Hook.WHEN in options:
         hooks.add(Hook.WHEN)
     if Hook.UNTIL in hooks:
-        values.setdefault("retries", _UNTIL_RETRIES)
+        values.setdefault("retries", UNTIL_RETRIES)
     return Task(name=name, where=where, index=index, handler=what == "handler", hooks=frozenset(hooks), **values)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import CallError, SiteError, SlothError
 from sloth.inventory.templated import divide
-from sloth.playbook.declarations import Hook, Task
+from sloth.playbook.declarations import Task
 from sloth.playbook.declared import Declared
 from sloth.playbook.includes import Includes
 from sloth.playbook.names import SITE
@@ -32,6 +32,7 @@ from sloth.playbook.runtime import (
     without_own_frames,
 )
 from sloth.playbook.site import Site
+from sloth.playbook.task_options import Hook
 from sloth.playbook.yielded import read_request
 from sloth.suggest import did_you_mean
 

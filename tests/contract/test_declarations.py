@@ -21,6 +21,7 @@ from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Fie
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 from sloth.playbook import Site, check_syntax
+from sloth.playbook.lua_types import lua_types
 from sloth.playbook.site import lua_source
 from sloth.report import documentation
 from tests.contract.cases import CASES
@@ -88,7 +89,7 @@ def test_the_reference_is_current() -> None:
 
 
 def test_the_lua_definitions_are_lua(tmp_path: Path) -> None:
-    text = documentation.lua_types(CLASSES)
+    text = documentation.lua_types(CLASSES, lua_types())
     check_syntax(Site("sloth.lua", text.encode(), tmp_path))
     for cls in CLASSES:
         if cls.name != "facts.gather":

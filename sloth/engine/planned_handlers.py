@@ -56,9 +56,14 @@ class PlannedHandlers:
         """Answer a request of a handler as it would be answered when everything succeeds."""
         match request:
             case Invoke():
+                given = request.args
+                if self._context.saved is not None:
+                    from sloth.engine.plans.invoke import prepare  # no other run needs it
+
+                    given, _ = prepare(request, self._interpreter.secret)
                 try:
                     cls = find(request.name)
-                    arguments, options = split(cls, request.args)
+                    arguments, options = split(cls, given)
                     args = cls.check(arguments)
                 except ArgumentError as error:
                     raise CallError(error.message, hint=error.hint, where=request.where) from error

@@ -421,3 +421,58 @@ def test_delegated_calls_options_of_calls_and_flushed_handlers_are_in_a_plan(hom
     assert home.recorded() == [f"file:copy:{home.files}/own"]
     rows = home.json("state", "list", "--agent", "web2")
     assert [row["key"] for row in rows] == [f"file:copy:{home.files}/balancer"]
+
+
+CONFIRMED = """
+handler({ name = "reload", run = function() exec.run({ cmd = "echo COMMAND >> FILES/log" }) end })
+task({ name = "t", confirm = 60, notify = "reload", run = function()
+    file.copy({ content = "x", dest = "FILES/x", mode = "0600" })
+end })
+"""
+
+
+def test_a_confirmed_task_is_applied_and_a_secret_of_its_handler_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host keeps what the handler does, to do it again by itself: a plan may not send a secret there."""
+    monkeypatch.setenv("SLOTH_SECRET_TOKEN", SECRET)
+    source = CONFIRMED.replace("FILES", str(home.files))
+    (home.path / "site.sloth").write_text(source.replace("COMMAND", '" .. secret("token") .. "'))
+    shown = home.run("-o", "deploy.plan", verb="plan", status=1)
+    assert "exec.run in the handler reload of a task with `confirm` has a secret in it" in shown
+    assert SECRET not in shown
+    assert not (home.path / "deploy.plan").exists()
+    (home.path / "site.sloth").write_text(source.replace("COMMAND", "reloaded"))
+    home.run("-o", "deploy.plan", verb="plan")
+    without_site(home)
+    home("apply", "deploy.plan", "--allow-unknown")
+    assert (home.text("x"), home.text("log")) == ("x", "reloaded\n")
+
+
+def test_roles_and_variables_of_hosts_are_in_a_plan(home: Home) -> None:
+    """The files of a role come from its directory, and its templates have each host's variables."""
+    for name, text in {
+        "inventory.yml": "all: {vars: {ansible_connection: local}, hosts: {web1: , web2: }}\n",
+        "group_vars/all.yml": "port: 80\n",
+        "host_vars/web2.yml": "port: 81\n",
+        "roles/app/files/motd": "hello\n",
+        "roles/app/templates/app.j2": "{{ port }} {{ extra }}\n",
+        "roles/app/init.lua": """
+            local args = ...
+            task({ name = "configure", run = function()
+                local dest = args.dest .. "/"
+                file.template({ src = "app.j2", dest = dest .. "app-" .. host.name, vars = { extra = args.extra } })
+                file.copy({ src = "motd", dest = dest .. "motd-" .. host.name })
+            end })""",
+        "site.sloth": f'role("app", {{ dest = "{home.files}", extra = "e" }})\n',
+    }.items():
+        path = home.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    home("plan", "-f", "site.sloth", "-i", "inventory.yml", "-o", "./deploy.plan")
+    without_site(home)
+    for name in ("roles", "group_vars", "host_vars"):
+        shutil.rmtree(home.path / name)
+    assert "4 changed" in home("apply", "deploy.plan", "-i", "inventory.yml")
+    assert (home.text("app-web1"), home.text("app-web2")) == ("80 e\n", "81 e\n")
+    assert (home.text("motd-web1"), home.text("motd-web2")) == ("hello\n", "hello\n")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.events import Event, HostFinished, OrphansFound, TaskFinished
 from sloth.engine.interpreter import SITE
-from sloth.engine.plans.references import References
+from sloth.engine.planned_handlers import cannot_be_taken_back
+from sloth.engine.plans.references import References, has_secret
 from sloth.engine.plans.values import HostPlan, Pause, PlannedAsset, PlannedCall, PlannedTask, Step
 from sloth.engine.secrets import Secrets
 from sloth.errors import StateError
 from sloth.payload.kernel.content import TEXT_LIMIT
+from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.status import Reason, Status
 from sloth.playbook import Done, Error, Fetch, Hook, Invoke, Program, Request, Shared, SharedOp, Site, Sleep, Task, Turn
 from sloth.transport import Asset
@@ -184,6 +186,7 @@ class Recorder:
             ran = one.tasks.get((handler.name, True))
             task = secrets.redact(replace(handler, hooks=frozenset(), tags=()))
             handlers.append(self._planned(ran, references, secrets) if ran else PlannedTask(task))
+        _refuse_secrets(tasks, handlers)
         return HostPlan(host.name, address_of(host), one.is_partial, tuple(tasks), tuple(handlers), one.orphans)
 
     def _planned(self, found: _Task, references: References, secrets: Secrets) -> PlannedTask:
@@ -258,6 +261,19 @@ def _flushes(tasks: Sequence[Task]) -> list[tuple[set[str], Task]]:
             found.append((set(before), replace(task, tags=())))
         before.add(task.name)
     return found
+
+
+def _refuse_secrets(tasks: Sequence[PlannedTask], handlers: Sequence[PlannedTask]) -> None:
+    """Raise StateError for what an apply would refuse: a handler that the host must keep, with a secret in it."""
+    kept = {name for task in tasks if task.task.confirm is not None for name in task.task.notify}
+    for handler in handlers:
+        for call in handler.calls if handler.task.name in kept else ():
+            if has_secret(call.args) and cannot_be_taken_back(find(call.name), call.args):
+                raise StateError(
+                    f"{call.where}: {call.name} in the handler {handler.task.name} of a task with `confirm` has a "
+                    "secret in it, which the host must not keep",
+                    hint="let the task write a file that has the secret, and the handler read it",
+                )
 
 
 def _answered(step: _Step) -> PlannedCall:

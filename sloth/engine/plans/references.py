@@ -107,6 +107,15 @@ def _resolved(reference: JsonObject, secret: Resolve) -> str:
     return forms[number]
 
 
+def has_secret(value: Json) -> bool:
+    """Return whether plain data has references in it."""
+    if isinstance(value, dict):
+        if list(value) == [_DICT]:
+            return any(has_secret(item) for _, item in value[_DICT])
+        return list(value) == [_SECRET] or any(has_secret(item) for item in value.values())
+    return isinstance(value, list) and any(has_secret(item) for item in value)
+
+
 def shown(value: Json) -> Json:
     """Return plain data with its references as people read them: "secret(db/password)"."""
     if isinstance(value, dict):

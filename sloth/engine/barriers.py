@@ -18,6 +18,7 @@ from sloth.errors import HostError
 from sloth.playbook import Share, Task
 
 Pause = Callable[[], AbstractAsyncContextManager[None]]
+END = Task(name="(handlers)", where="", index=0)  # what follows all tasks
 
 
 @dataclass(slots=True, eq=False)
@@ -46,11 +47,9 @@ class Barriers:
 
     # What becomes of hosts
 
-    def loaded(self, host: str, plan: Iterable[str]) -> None:
-        """Take note that `host` will run the tasks named in `plan`."""
-        for earlier, following in self._progress.load(host, plan):
-            for waiter in self._before.get(following, {}).values():
-                self._dependents.setdefault(earlier, {})[waiter.host] = waiter
+    def loaded(self, host: str, plan: Iterable[str], declared: Iterable[str] = ()) -> None:
+        """Take note that `host` will run the tasks named in `plan`; declared: all those of its site, in their order."""
+        self._progress.load(host, plan, (*declared, END.name))
         self._wake_after_load()
         self._fail_if_stuck()
 
@@ -68,23 +67,26 @@ class Barriers:
         self._progress.pass_by(host, task.name)
         self._wake_dependents(task.name)
         self._wake_before(task.name)
-        if self._fatal is not None:
+        if self._fatal is not None or self._may_step(task.name):
             self._wake_all()
         self._fail_if_stuck()
 
     def ended(self, host: str) -> None:
         """Take note that `host` will run nothing more. Doing so again has no effect."""
         was_loaded = self._progress.is_loaded(host)
-        for name in sorted(self._progress.end(host)):
+        touched = sorted(self._progress.end(host))
+        for name in touched:
             self._wake_dependents(name)
             self._wake_before(name)
+        if self._may_step(*touched):
+            self._wake_all()
         if not was_loaded:
             self._wake_after_load()
         self._fail_if_stuck()
 
-    def _earlier(self, task: Task) -> Iterable[str]:
-        """Return the tasks that all hosts must have passed before one begins `task`."""
-        return (*task.depends_on, *self._progress.preceding.get(task.name, ()))
+    def _may_step(self, *names: str) -> bool:
+        """Return whether hosts that are kept in step can go on, now that a host has passed some tasks."""
+        return self._progress.linear and any(self._progress.is_passed_everywhere(name) for name in names)
 
     # Waiting
 
@@ -105,10 +107,15 @@ class Barriers:
             raise
         return self._decide(host, task)
 
+    async def join(self, host: str, pause: Pause) -> None:
+        """With `linear`, wait until all hosts have ended their tasks. Raises HostError, as enter() does."""
+        if self._progress.linear:
+            await self.enter(host, END, pause)
+
     async def _wait(self, host: str, task: Task) -> None:
         waiter = _Waiter(host, task, asyncio.get_running_loop().create_future())
         self._waiting[host] = waiter
-        for name in self._earlier(task):
+        for name in task.depends_on:
             self._dependents.setdefault(name, {})[host] = waiter
         self._before.setdefault(task.name, {})[host] = waiter
         try:
@@ -122,7 +129,7 @@ class Barriers:
 
     def _forget(self, waiter: _Waiter) -> None:
         self._waiting.pop(waiter.host, None)
-        for name in self._earlier(waiter.task):
+        for name in waiter.task.depends_on:
             self._dependents.get(name, {}).pop(waiter.host, None)
         self._before.get(waiter.task.name, {}).pop(waiter.host, None)
 
@@ -167,6 +174,8 @@ class Barriers:
         if self._progress.are_loaded():
             for name in list(self._dependents):
                 self._wake_dependents(name)
+            if self._progress.linear:
+                self._wake_all()
         for name in list(self._before):
             if name not in self._once:
                 waiters = self._before[name]
@@ -194,7 +203,9 @@ class Barriers:
     def _is_ready(self, host: str, task: Task) -> bool:
         if self._fatal is not None or any(name in self._failed for name in task.depends_on):
             return True
-        if not all(self._progress.is_passed_everywhere(name) for name in self._earlier(task)):
+        if not all(self._progress.is_passed_everywhere(name) for name in task.depends_on):
+            return False
+        if self._progress.linear and not (self._progress.are_loaded() and self._progress.is_next(task.name)):
             return False
         if task.run_once:
             inside = self._progress.inside(task.name)
@@ -203,17 +214,7 @@ class Barriers:
 
     def _room(self, task: Task) -> int:
         """Return how many further hosts may begin a task now."""
-        total = len(self._progress)
-        inside = self._progress.inside(task.name)
-        room = total
-        if task.throttle:
-            room = task.throttle - inside
-        if len(task.serial) == 1:
-            room = min(room, _size(task.serial[0], total) - inside)
-        elif task.serial:
-            begun = self._begun[task.name]
-            room = min(room, _end_of_batch(task.serial, begun - inside, total) - begun)
-        return room
+        return _room(task, len(self._progress), self._progress.inside(task.name), self._begun[task.name])
 
     # Deadlock
 
@@ -234,6 +235,18 @@ class Barriers:
 def _is_limited(task: Task) -> bool:
     """Return whether not all hosts may run a task at the same time."""
     return bool(task.serial or task.throttle or _stops(task))
+
+
+def _room(task: Task, total: int, inside: int, begun: int) -> int:
+    """Return how many of `total` hosts may begin a task when so many have begun it, and are inside of it."""
+    room = total
+    if task.throttle:
+        room = task.throttle - inside
+    if len(task.serial) == 1:
+        room = min(room, _size(task.serial[0], total) - inside)
+    elif task.serial:
+        room = min(room, _end_of_batch(task.serial, begun - inside, total) - begun)
+    return room
 
 
 def _stops(task: Task) -> bool:

@@ -142,9 +142,10 @@ class HostRun:
                 self._post_tasks.partial = await look_again(self._context, self._host, self._interpreter, self._calls)
             await self._tasks.load(program)
             self._context.tags[self._host.name] = frozenset(tag for task in program.tasks for tag in task.tags)
-            planned = self._from_start(self._context.plan(program.tasks))
-            tasks = [task for task in planned if self._concerns(task)]
-            self._context.barriers.loaded(self._host.name, [task.name for task in tasks])
+            declared = self._context.plan(program.tasks)
+            tasks = [task for task in self._from_start(declared) if self._concerns(task)]
+            names = [task.name for task in tasks]
+            self._context.barriers.loaded(self._host.name, names, [task.name for task in declared])
             await self._tasks.run_all(program, tasks)
             if self._context.options.resume is not None and program.handlers:
                 for become in dict.fromkeys([None, *(task.become for task in tasks if task.notify)]):

@@ -24,8 +24,7 @@ class _HostProgress:
 class Progress:
     """Knows which host has passed which task. A host that has ended has passed everything.
 
-    active: how many hosts have not ended; linear: whether tasks wait for those before them, on all hosts; preceding:
-    with `linear`, those that come right before a task on any host.
+    active: how many hosts have not ended; linear: whether tasks wait for those before them, on all hosts.
     """
 
     def __init__(self, hosts: Iterable[str], linear: bool = False) -> None:
@@ -38,23 +37,25 @@ class Progress:
         self._first: dict[str, int] = {}  # task -> no host before this one may still run it
         self.active = len(self._names)
         self.linear = linear
-        self.preceding: dict[str, dict[str, None]] = {}
+        self._preceding: dict[str, set[str]] = {}  # with `linear`: those that come right before a task on any host
+        self._cleared: set[str] = set()  # tasks that are passed everywhere, as are all before them
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def load(self, host: str, plan: Iterable[str]) -> list[tuple[str, str]]:
-        """Take note that `host` will run the tasks named in `plan`; with `linear`, return which follows which."""
-        names = list(plan)
-        pairs = list(itertools.pairwise(names)) if self.linear else []
-        for earlier, following in pairs:
-            self.preceding.setdefault(following, {})[earlier] = None
+    def load(self, host: str, plan: Iterable[str], declared: Iterable[str] = ()) -> None:
+        """Take note that `host` will run the tasks named in `plan`.
+
+        declared: all tasks of its site, in their order, whether it runs them or not; needed with `linear`.
+        """
+        if self.linear:
+            for earlier, following in itertools.pairwise(declared):
+                self._preceding.setdefault(following, set()).add(earlier)
         progress = self._hosts[host]
-        progress.plan = frozenset(names)
+        progress.plan = frozenset(plan)
         self._not_loaded -= 1
         for name in filter(progress.may_run, progress.plan):
             self._open[name] = self._open.get(name, 0) + 1
-        return pairs
 
     def enter(self, host: str, task: str) -> None:
         """Take note that `host` runs `task` now."""
@@ -102,6 +103,21 @@ class Progress:
     def is_passed_everywhere(self, task: str) -> bool:
         """Return whether no host may still run `task`."""
         return not self._not_loaded and not self._open.get(task)
+
+    def is_next(self, task: str) -> bool:
+        """Return whether no host may still run what comes before `task`, with `linear`."""
+        visited: set[str] = {task}
+        left = list(self._preceding.get(task, ()))
+        while left:
+            name = left.pop()
+            if name in self._cleared or name in visited:
+                continue
+            if not self.is_passed_everywhere(name):
+                return False
+            visited.add(name)
+            left += self._preceding.get(name, ())
+        self._cleared.update(visited - {task})  # once it is passed everywhere, it always will be
+        return True
 
     def inside(self, task: str) -> int:
         """Return how many hosts run `task` now."""

@@ -90,6 +90,7 @@ class Tasks:
         try:
             for task in tasks:
                 await self._run_one(program, task)
+            await self._context.barriers.join(self._host, self._context.pause)
         except Stop:
             self._post_tasks.partial = True
 

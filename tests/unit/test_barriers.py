@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,8 @@ class Case:
     failing: set[tuple[str, str]]
     forks: int
     delays: list[int]  # turns of the event loop that steps take, used in a circle
+    linear: bool = False
+    one_order: bool = False
 
 
 @dataclass
@@ -55,7 +58,7 @@ def batches(sizes: tuple[Share, ...], total: int) -> Iterator[int]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, failures: bool = True, one_order: bool = False) -> Case:
+def cases(draw: st.DrawFn, failures: bool = True, one_order: bool = False, linear: bool = False) -> Case:
     names = [f"t{number}" for number in range(draw(st.integers(1, 5)))]
     hosts = [f"h{number}" for number in range(draw(st.integers(1, 6)))]
     tasks = {}
@@ -79,9 +82,8 @@ def cases(draw: st.DrawFn, failures: bool = True, one_order: bool = False) -> Ca
         plans[host] = sorted(chosen) if one_order or draw(st.integers(0, 3)) else chosen
     pairs = [(host, name) for host in hosts for name in plans[host]]
     failing = draw(st.sets(st.sampled_from(pairs), max_size=2)) if failures and pairs else set()
-    return Case(
-        tasks, plans, failing, draw(st.integers(1, 4)), draw(st.lists(st.integers(0, 3), min_size=1, max_size=9))
-    )
+    delays = draw(st.lists(st.integers(0, 3), min_size=1, max_size=9))
+    return Case(tasks, plans, failing, draw(st.integers(1, 4)), delays, linear, one_order)
 
 
 class Simulation:
@@ -89,7 +91,7 @@ class Simulation:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.barriers = Barriers(case.plans)
+        self.barriers = Barriers(case.plans, case.linear)
         self.outcome = Outcome()
         self.inside: Counter[str] = Counter()
         self.over: dict[str, set[str]] = {host: set() for host in case.plans}  # tasks that a host has behind it
@@ -108,11 +110,12 @@ class Simulation:
         one = self.case.tasks[name]
         total = len(self.case.plans)
         assert not self.fatal
+        if self.case.linear and self.case.one_order:
+            for earlier in list(self.case.tasks)[: one.index]:
+                self.all_are_past(earlier)
         for needed in one.depends_on:
             assert not self.has_failed(needed)
-            for host, plan in self.case.plans.items():
-                assert host in self.loaded, "a host whose site is not loaded may have it"
-                assert needed in self.over[host] or needed not in plan
+            self.all_are_past(needed)
         if one.run_once:
             assert not any(ran == name for _, ran in self.outcome.ran)
             return
@@ -128,6 +131,12 @@ class Simulation:
                 (end for end in itertools.takewhile(lambda end: end <= begun, batches(one.serial, total))), default=0
             )
             assert begun - self.inside[name] >= start, "the batch before has not ended"
+
+    def all_are_past(self, name: str) -> None:
+        """Check that no host may still run a task."""
+        for host, plan in self.case.plans.items():
+            assert host in self.loaded, "a host whose site is not loaded may have it"
+            assert name in self.over[host] or name not in plan
 
     def has_failed(self, name: str) -> bool:
         """Return whether a task has failed on more hosts than it may."""
@@ -147,7 +156,8 @@ class Simulation:
             try:
                 await self.work()
                 self.loaded.add(host)
-                self.barriers.loaded(host, self.case.plans[host])
+                plan = self.case.plans[host]
+                self.barriers.loaded(host, plan, self.case.tasks if self.case.one_order else plan)
                 for name in self.case.plans[host]:
                     skip = await self.barriers.enter(host, self.case.tasks[name], pause)
                     failed = skip is not None and skip.is_failure
@@ -166,6 +176,11 @@ class Simulation:
                     self.barriers.passed(host, self.case.tasks[name], failed)
                     if failed and (skip is None or skip.ends_host):
                         return
+                await self.barriers.join(host, pause)
+                if self.case.linear and self.case.one_order and not self.fatal:
+                    for name in self.case.tasks:
+                        self.all_are_past(name)
+                    await self.work()  # the handlers
             except HostError:
                 self.outcome.stuck.add(host)
             finally:
@@ -194,6 +209,25 @@ def test_the_rules_hold_and_every_host_comes_to_its_end(case: Case) -> None:
 @settings(max_examples=200)
 def test_hosts_that_run_tasks_in_one_order_are_never_stuck(case: Case) -> None:
     assert simulate(case).stuck == set()
+
+
+@given(cases(linear=True))
+@settings(max_examples=200)
+def test_hosts_in_step_come_to_their_end_too(case: Case) -> None:
+    simulate(case)
+
+
+@given(cases(one_order=True, linear=True))
+@settings(max_examples=200)
+def test_hosts_are_kept_in_step_and_never_stuck(case: Case) -> None:
+    assert simulate(case).stuck == set()
+
+
+def test_a_task_of_few_hosts_keeps_the_others_in_step() -> None:
+    """As Ansible's linear strategy: a host for which a task is not meant waits for those that run it."""
+    tasks = {"few": task("few", 0), "none": task("none", 1), "other": task("other", 2)}
+    case = Case(tasks, {"h0": ["few"], "h1": ["other"]}, set(), 2, [3, 0, 1], linear=True, one_order=True)
+    assert simulate(case).ran == {("h0", "few"), ("h1", "other")}
 
 
 @given(cases(failures=False, one_order=True))
@@ -230,12 +264,14 @@ def test_orders_that_cannot_meet_end_one_host_and_free_the_others() -> None:
     assert len(outcome.ran) == 2
 
 
-def test_the_cost_grows_with_the_hosts_not_with_their_square() -> None:
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_cost_grows_with_the_hosts_not_with_their_square(linear: bool) -> None:
     """1,000 hosts of which all wait for all: the questions asked are counted, since times are not to be trusted."""
     tasks = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",)), "t2": task("t2", 2, ("t1",), (Share(hosts=3),))}
     asked: dict[int, int] = {}
     for count in (250, 1000):
-        case = Case(tasks, {f"h{number}": ["t0", "t1", "t2"] for number in range(count)}, set(), 50, [0, 1, 2])
+        plans = {f"h{number}": ["t0", "t1", "t2"] for number in range(count)}
+        case = Case(tasks, plans, set(), 50, [0, 1, 2], linear, one_order=True)
         with mock.patch.object(Barriers, "_is_ready", autospec=True, side_effect=Barriers._is_ready) as ready:
             outcome = simulate_quickly(case)
         assert len(outcome.ran) == 3 * count
@@ -245,7 +281,8 @@ def test_the_cost_grows_with_the_hosts_not_with_their_square() -> None:
 
 def simulate_quickly(case: Case) -> Outcome:
     """As simulate(), without the checks, which look at every host."""
-    with mock.patch.object(Simulation, "allowed", return_value=None):
+    nothing = {"allowed": mock.Mock(), "all_are_past": mock.Mock()}
+    with mock.patch.multiple(Simulation, **nothing):
         return simulate(case)
 
 

@@ -66,6 +66,8 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     place = resource.place() if check else None
     is_predicted = place is not None and place in host.predicted
     before = host.predicted[place] if place is not None and is_predicted else resource.observe()
+    if check and resource.foreseeable and resource.key() in host.predicted:
+        before = _overlay(before, host.predicted[resource.key()])
     desired = resource.desired(before)
     change = Change(before, desired)
     step = Step(resource, store, context, change)
@@ -82,6 +84,8 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         return step.apply(diff)
     if place is not None:
         host.predicted[place] = _predict(place, before, desired, host)
+    elif resource.foreseeable:
+        host.predicted[resource.key()] = resource.foresee(before, desired)
     return Outcome(
         status=Status.CHANGED,
         reason=step.reason(),
@@ -109,13 +113,25 @@ def _predict(
     return after
 
 
+def _overlay(observed: "Attributes | None", planned: "Attributes | None") -> "Attributes | None":
+    """Return what a call would observe after those whose changes are `planned`; each observes attributes of its own."""
+    if planned is None or observed is None:
+        return planned
+    return dict(observed, **dict((name, planned[name]) for name in planned if name in observed))
+
+
 def _unknown(reason: "Reason", msg: "str") -> "Outcome":
     """Return a change in a check of which the values are not known."""
     return Outcome(status=Status.CHANGED, reason=reason, msg=msg, unknown=True)
 
 
 def _act(action: "Action", store: "Store", check: "bool", context: "Context") -> "Outcome":
-    needless = action.guard()
+    try:
+        needless = action.guard()
+    except Missing as error:
+        if not (check and action.host.pending):
+            raise
+        return Outcome(status=Status.UNKNOWN, msg="not known before the run: %s" % error.message, unknown=True)
     if needless:
         return Outcome(status=Status.UNCHANGED, msg=needless, values=action.unrun(needless))
     if check and not action.safe_in_check():

@@ -164,21 +164,20 @@ class Resource(Call):
     partial = False  # manages a part of what observe() returns; before its first record that part counts as absent
     removes = False  # its converged state is absence
     merged = False  # several calls of a run describe it under one key, each some of its attributes
+    foreseeable = False  # in a check, calls see what earlier ones with the same key would have done; has no place()
     drift_by = DriftBy.DESIRED
     volatile: "ClassVar[tuple[str, ...]]" = ()  # attributes that a rollback need not bring back
 
     def place(self) -> "str | None":
-        """Return what observe() shows: a file's path, "user:NAME" or "group:NAME"; None when it is none of these.
-
-        It lets a check see what earlier calls would have done.
-        """
+        """Return what observe() shows, so that a check can predict it: a file's path, "user:NAME" or "group:NAME"."""
         return None
 
-    def wants_nothing(self) -> "bool":
-        """Return whether what does not exist yet may be as desired once it does, such as a unit that is not to run.
+    def foresee(self, before: "Attributes | None", desired: "Attributes | None") -> "Attributes | None":
+        """Return what a `foreseeable` resource would observe once `desired` is applied; what is left out may change."""
+        return None if desired is None else dict(before or {}, **desired)
 
-        A check cannot know then whether there will be a change.
-        """
+    def wants_nothing(self) -> "bool":
+        """Return whether what does not exist yet may be as desired once it does, so that a check cannot know it."""
         return self.removes
 
     def claims(self) -> "list[str]":

@@ -62,7 +62,7 @@ class Host(object):
         self.home = home or home_of(self.uid)
         self.directory = find_directory(self.home, self.uid)
         self.warnings: "list[str]" = []  # the session takes them after each call
-        # In a check: what earlier calls would leave at a place (see Resource.place); None: nothing.
+        # In a check: what earlier calls would leave, by Resource.place() or, if `foreseeable`, key(); None: nothing.
         self.predicted: "dict[str, Attributes | None]" = {}
         self.foreseen: "set[str]" = set()  # in a check: paths that actions would create
         self.offline = False  # a call must not use the network nor refresh anything: only what is on the host counts

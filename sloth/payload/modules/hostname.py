@@ -20,6 +20,7 @@ class Set(Resource):
     """
 
     name = "hostname.set"
+    foreseeable = True
     path = "/etc/hostname"
     fields = (Field("name", "str", REQUIRED, aliases=("hostname",), help="host name, with or without a domain"),)
     example = 'task({name = "name", become = true, run = function() hostname.set({name = host.name}) end})'

@@ -21,6 +21,7 @@ class Set(Resource):
     """
 
     name = "timezone.set"
+    foreseeable = True
     zones = "/usr/share/zoneinfo"
     link = "/etc/localtime"
     text = "/etc/timezone"

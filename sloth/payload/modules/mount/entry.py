@@ -36,6 +36,7 @@ class Mount(Resource):
     """Base of both: one mount point or swap area, its entry in fstab and its mount."""
 
     merged = True
+    foreseeable = True
     _read: "os.stat_result | None" = None  # of fstab, when it was read last
 
     @classmethod

@@ -17,6 +17,16 @@ class _UnitAction(Action):
     def identity(self) -> "str":
         return names.identity(self.args)
 
+    def foresee(self) -> "None":
+        """Note that the unit would be active, for calls that stop it or start it."""
+        try:
+            is_transitory = self.manager.status(self.unit).is_transitory
+        except Failed:  # the run will report it
+            return
+        if not is_transitory:
+            key = names.key(self.args)
+            self.host.predicted[key] = dict(self.host.predicted.get(key) or {}, active=True)
+
     @property
     def unit(self) -> "str":
         return names.full_name(self.args.name)
@@ -46,9 +56,14 @@ task({name = "sshd", become = true, notify = "restart ssh", run = function()
 end})"""
 
     def guard(self) -> "str":
-        if self.args.only_if_active and not self.manager.existing(self.unit).is_active:
+        if self.args.only_if_active and not self._is_active():
             return "%s is not active" % self.unit
         return ""
+
+    def _is_active(self) -> "bool":
+        """Return whether the unit is active or, in a check, would be by now."""
+        is_active = self.manager.existing(self.unit).is_active
+        return bool((self.host.predicted.get(names.key(self.args)) or {}).get("active", is_active))
 
     def run(self) -> "Attributes":
         self.manager.existing(self.unit)

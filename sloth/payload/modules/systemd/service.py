@@ -21,6 +21,7 @@ class _Service(Resource):
     """Base of the calls about a unit's status; `wanted` names the attributes that a call manages."""
 
     merged = True
+    foreseeable = True
     returns = (
         Field(
             "enabled",
@@ -86,6 +87,12 @@ class _Service(Resource):
         if masked and (wanted.get("active") or wanted.get("enabled") is True):
             raise Failed("%s is masked" % self.unit, hint="unmask it first, with systemd.unmask")
         return wanted
+
+    def foresee(self, before: "Attributes | None", desired: "Attributes | None") -> "Attributes | None":
+        after = dict(before or {}, **(desired or {}))
+        if after.get("masked"):
+            after["enabled"] = False  # systemd's state of its file is "masked" then
+        return after
 
     def wants_nothing(self) -> "bool":
         return not any(self.wanted().values())

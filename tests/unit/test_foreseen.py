@@ -1,0 +1,122 @@
+"""What a check foresees: later calls see what earlier ones with the same state key would have done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sloth.payload.kernel.errors import Missing
+from sloth.payload.lib.host import Host
+from sloth.payload.modules.hostname import Set as Hostname
+from sloth.payload.modules.systemd.systemctl import Manager, UnitStatus
+from sloth.payload.modules.timezone import Set as Timezone
+from tests.support.calls import NoController, execute_call
+
+Calls = list[tuple[str, dict[str, object]]]
+
+
+def compare(calls: Calls) -> list[str]:
+    """Check all calls and then run them, each time in one session; return the statuses, which must be the same."""
+    checked, host = [], Host(NoController())
+    for name, arguments in calls:
+        checked.append(execute_call(name, on=host, check=True, **arguments).status.value)
+    host = Host(NoController())
+    done = [execute_call(name, on=host, **arguments).status.value for name, arguments in calls]
+    assert checked == done
+    return done
+
+
+def test_a_time_zone_that_is_set_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "zones").mkdir()
+    for name in ("A", "B"):
+        (tmp_path / "zones" / name).touch()
+    (tmp_path / "link").symlink_to("zones/A")
+    (tmp_path / "text").write_text("A\n")
+    for name in ("zones", "link", "text"):
+        monkeypatch.setattr(Timezone, name, str(tmp_path / name))
+    calls: Calls = [("timezone.set", {"name": name}) for name in "AABBAA"]
+    assert compare(calls) == ["unchanged", "unchanged", "changed", "unchanged", "changed", "unchanged"]
+
+
+def test_an_entry_of_fstab_that_comes_and_goes(tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_text("# none\n")
+    there = {"path": "/srv/foreseen", "src": "tmpfs", "fstype": "tmpfs", "state": "configured", "fstab": str(fstab)}
+    absent: tuple[str, dict[str, object]] = ("mount.absent", {"path": "/srv/foreseen", "fstab": str(fstab)})
+    present: tuple[str, dict[str, object]] = ("mount.present", dict(there))
+    other: tuple[str, dict[str, object]] = ("mount.present", {**there, "opts": "size=1m"})
+    calls = [absent, present, present, other, present, absent, absent, present]
+    assert compare(calls) == [
+        "unchanged", "changed", "unchanged", "changed", "changed", "changed", "unchanged", "changed",
+    ]  # fmt: skip
+
+
+def test_a_name_that_is_set_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = {"live": "one"}
+    (tmp_path / "hostname").write_text("one\n")
+    monkeypatch.setattr(Hostname, "path", str(tmp_path / "hostname"))
+    monkeypatch.setattr("socket.gethostname", lambda: name["live"])
+    monkeypatch.setattr("socket.sethostname", lambda new: name.update(live=new))
+    calls: Calls = [("hostname.set", {"name": name}) for name in ("one", "two", "two", "one")]
+    assert compare(calls) == ["unchanged", "changed", "unchanged", "changed"]
+
+
+@pytest.fixture
+def unit(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """One unit, without systemd; tests/fleet/test_checks.py has the same calls with it."""
+    now = {"LoadState": "loaded", "ActiveState": "inactive", "UnitFileState": "disabled", "Type": "simple"}
+
+    def systemctl(manager: Manager, words: list[str], unit: str = "") -> str:
+        verb = words[0]
+        if verb in ("start", "restart", "stop"):
+            now["ActiveState"] = "inactive" if verb == "stop" else "active"
+        else:
+            now["UnitFileState"] = {"enable": "enabled", "mask": "masked"}.get(verb, "disabled")
+        return ""
+
+    monkeypatch.setattr(Manager, "status", lambda manager, name: UnitStatus(name, now))
+    monkeypatch.setattr(Manager, "directories", lambda manager: [])
+    monkeypatch.setattr(Manager, "systemctl", systemctl)
+    monkeypatch.setattr(Manager, "start", lambda manager, verb, name, settle: manager.systemctl([verb, name]))
+    return now
+
+
+UNIT_CALLS = [
+    ("stop", "unchanged"), ("start", "changed"), ("start", "unchanged"), ("stop", "changed"), ("restart", "changed"),
+    ("start", "unchanged"), ("enable", "changed"), ("enable", "unchanged"), ("disable", "changed"), ("stop", "changed"),
+    ("reload", "changed"), ("stop", "changed"), ("enable", "changed"), ("mask", "changed"), ("disable", "unchanged"),
+    ("unmask", "changed"), ("start", "changed"),
+]  # fmt: skip
+
+
+def test_a_unit_that_would_be_started_can_be_stopped(unit: dict[str, str]) -> None:
+    calls: Calls = [("systemd." + verb, {"name": "x"}) for verb, _ in UNIT_CALLS]
+    assert compare(calls) == [status for _, status in UNIT_CALLS]
+
+
+def test_a_unit_that_would_be_stopped_is_not_restarted_if_only_active(unit: dict[str, str]) -> None:
+    unit["ActiveState"] = "active"
+    restart: tuple[str, dict[str, object]] = ("systemd.restart", {"name": "x", "only_if_active": True})
+    calls: Calls = [restart, ("systemd.stop", {"name": "x"}), restart, ("systemd.start", {"name": "x"}), restart]
+    assert compare(calls) == ["changed", "changed", "unchanged", "changed", "changed"]
+
+
+def test_whether_a_unit_that_an_earlier_call_brings_is_active_is_not_known(unit: dict[str, str]) -> None:
+    host = Host(NoController())
+    unit["LoadState"] = "not-found"
+    with pytest.raises(Missing):
+        execute_call("systemd.restart", on=host, check=True, name="x", only_if_active=True)
+    host.pending = True
+    statuses = [
+        execute_call("systemd." + verb, on=host, check=True, name="x", **given).status
+        for verb, given in (("restart", {"only_if_active": True}), ("start", {}), ("stop", {}))
+    ]
+    assert statuses == ["unknown", "changed", "unknown"]
+
+
+def test_a_unit_that_runs_to_its_end_is_not_foreseen_as_active(unit: dict[str, str]) -> None:
+    unit.update(Type="oneshot", RemainAfterExit="no")
+    host = Host(NoController())
+    assert execute_call("systemd.restart", on=host, check=True, name="x").status == "changed"
+    assert execute_call("systemd.stop", on=host, check=True, name="x").status == "unchanged"

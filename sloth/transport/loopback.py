@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sloth.transport.local import close_pipes
+
+AGAIN = 20.0  # seconds to wait for a port that is taken
 
 if TYPE_CHECKING:
     import asyncssh
@@ -67,9 +70,22 @@ class LoopbackFleet:
 
     async def start(self, name: str) -> None:
         """Start the server of `name`, on the port it had before if it had one."""
+        end = asyncio.get_running_loop().time() + AGAIN
+        while True:
+            try:
+                self._servers[name] = await self._listen(name)
+                break
+            except OSError as error:
+                # Meanwhile the kernel may have given the port to somebody's connection.
+                if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(0.2)
+        self.ports[name] = self._servers[name].get_port()
+
+    async def _listen(self, name: str) -> asyncssh.SSHAcceptor:
         import asyncssh
 
-        self._servers[name] = await asyncssh.listen(
+        return await asyncssh.listen(
             "127.0.0.1",
             self.ports.get(name, 0),
             server_factory=lambda: _server(self._connections[name]),
@@ -79,7 +95,6 @@ class LoopbackFleet:
             encoding=None,
             line_editor=False,
         )
-        self.ports[name] = self._servers[name].get_port()
 
     async def stop(self, name: str) -> None:
         """Stop the server of `name` and cut its connections."""

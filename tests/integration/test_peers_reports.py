@@ -102,7 +102,9 @@ def test_the_exit_status_of_a_plan(home: Home) -> None:
 
 
 # Options of an include are dropped silently.
-def test_include_takes_no_options(home: Home) -> None:
+def test_include_passes_values_to_a_file_that_takes_some_and_ignores_none(home: Home) -> None:
     (home.path / "part.sloth").write_text("")
     home.site("", before='include("part.sloth", {tags = "x"})')
-    assert "include takes one path" in home.run(status=2)
+    assert "part.sloth takes no values: it does not use `...`" in home.run(status=2)
+    (home.path / "part.sloth").write_text("local given = ...\nprint(given.tags)")
+    assert "web1: x" in home.run()

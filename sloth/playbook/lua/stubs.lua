@@ -2,7 +2,7 @@
 
 local room = ...
 
-local format, sub = string.format, string.sub
+local format, sub, find = string.format, string.sub, string.find
 local pack, unpack = table.pack, table.unpack
 local type, tostring, pairs, ipairs, next, select = type, tostring, pairs, ipairs, next, select
 local setmetatable, isyieldable, error = setmetatable, coroutine.isyieldable, error
@@ -223,7 +223,12 @@ end
 
 -- What follows the path is what `...` is in the file.
 env.include = function(path, ...)
-    local name, source = unpack(ask("include", "include", tostring(path), caller()))
+    local where = caller()
+    local name, source = unpack(ask("include", "include", tostring(path), where))
+    -- What would be lost without a word is mostly meant for all tasks of the file, as in other tools.
+    if select("#", ...) > 0 and not find(source, "...", 1, true) then
+        fail(where, tostring(path) .. " takes no values: it does not use `...`. Give tags and other options to each task")
+    end
     return loaded("include", name, source, ...)
 end
 

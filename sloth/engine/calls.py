@@ -53,7 +53,7 @@ class Calls:
         self.counts = dict.fromkeys((CHANGED, UNCHANGED, FAILED, SKIPPED), 0)
         self.has_failed = False  # whether any call ever did
         self.noted = Notes()
-        self.delegates: dict[Session, str] = {}  # sessions with other hosts that were used, and their lanes
+        self.delegates: dict[Session, str] = {}  # sessions with other hosts that were used, and their names
 
     def begin_attempt(self) -> None:
         """Begin to count anew, for a task."""
@@ -91,7 +91,7 @@ class Calls:
     def add(self, call: Pending) -> None:
         """Take charge of a call that was just written to the wire."""
         if call.lane and call.session is not None:
-            self.delegates[call.session] = call.lane
+            self.delegates[call.session] = call.delegate
         self._all[call.number] = call
         self._order.append(call)
         self._attempt.append(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -33,7 +34,9 @@ class PostTasks:
     def __init__(
         self, context: RunContext, host: str, sessions: Mapping[str, Session], delegates: Mapping[Session, str]
     ) -> None:
-        """sessions: by account, as they are opened; delegates: sessions with other hosts, as they are used."""
+        """sessions: by account, as they are opened; delegates: sessions with other hosts, as they are used, and
+        the names of these.
+        """
         self._context = context
         self._host = host
         self._sessions = sessions
@@ -118,19 +121,23 @@ class PostTasks:
         left = False
         for session, site in self._states():
             which = {"run": self._context.run_id, "task": self.shown(task.name), "site": site}
-            left = self.report_restored(task, await session.query("rollback", which), Reason.ROLLBACK) or left
+            rows = await session.query("rollback", which)
+            left = self.report_restored(task, rows, Reason.ROLLBACK, self._delegates.get(session, "")) or left
         if not left:
             wanted = {self.shown(name) for name in notified} | self._pending
             await self.settle({self.shown(name) for name in names} - wanted)
         return left
 
-    def report_restored(self, task: Task, rows: Iterable[JsonObject], reason: Reason) -> bool:
-        """Report what became of taking changes back; return whether something could not be."""
+    def report_restored(self, task: Task, rows: Iterable[JsonObject], reason: Reason, delegate: str = "") -> bool:
+        """Report what became of taking changes back; return whether something could not be.
+
+        delegate: the other host on which they were made.
+        """
         left = False
         for row in rows:
             restored = self._restored(row)
             left = left or restored.status is not RestoreStatus.DONE
-            result = rollback_result(restored, reason)
+            result = dataclasses.replace(rollback_result(restored, reason), delegated_to=delegate)
             self._context.emit(CallFinished(time.time(), self._host, task.name, result))
         return left
 

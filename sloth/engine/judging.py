@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from sloth.engine.call_options import CallOptions
@@ -12,11 +12,12 @@ from sloth.engine.context import RunContext
 from sloth.engine.events import CHANGED, FAILED, UNCHANGED, Handled
 from sloth.engine.pending import Pending, lua_result
 from sloth.payload.kernel.status import Reason
-from sloth.payload.session.messages import Reply
+from sloth.payload.session.messages import Reply, recorded_site
 from sloth.playbook import Invoke, Judge
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
+    from sloth.transport import Session
 
 TAIL = 20  # lines of a command's output that an error shows
 
@@ -57,8 +58,15 @@ class Judging:
             await asyncio.sleep(verdict.delay)
             return True
         pending.decided = decided
+        names = {*notify, *pending.notify}
         if verdict.has_withdrawn:
-            self._calls.noted.withdrawn.update(notify, pending.notify)
+            self._calls.noted.withdrawn.update(names)
+        elif verdict.has_added and names and pending.session is not None and not self._context.options.check:
+            site = self._context.site.identity
+            await owe(
+                self._context, pending.session, recorded_site(site, self._host) if pending.lane else site,
+                pending.task, names, decided.key,
+            )  # fmt: skip
         failure = self._calls.report(pending, decided)
         if failure is not None:
             raise failure
@@ -73,6 +81,7 @@ class Verdict:
         is_again: whether it is tried again.
         is_unknown: whether a check cannot know if it would.
         has_withdrawn: whether the host has noted handlers for a change that is none.
+        has_added: whether it has noted none for a change that is one, as the site has decided.
     """
 
     def __init__(self, options: CallOptions, attempt: int, reply: Reply, check: bool) -> None:
@@ -81,7 +90,7 @@ class Verdict:
         self._reply = reply
         self._check = check
         self.is_open = not reply.unknown and bool(options.is_function)
-        self.is_again = self.is_unknown = self.has_withdrawn = False
+        self.is_again = self.is_unknown = self.has_withdrawn = self.has_added = False
 
     @property
     def fields(self) -> JsonObject:
@@ -112,6 +121,7 @@ class Verdict:
             failed, text = True, "`until` does not hold"
         if not failed:
             self.has_withdrawn = reply.status is CHANGED and not changed
+            self.has_added = reply.status is not CHANGED and changed
             status = CHANGED if changed else UNCHANGED
             return reply.replace(
                 status=status, reason=self._reason(reply, changed), error="", hint="", detail="", unknown=False
@@ -129,6 +139,15 @@ class Verdict:
         if not changed:
             return Reason.NONE
         return reply.reason if reply.reason is not Reason.NONE else Reason.RUN
+
+
+async def owe(context: RunContext, session: Session, site: str, task: str, names: Iterable[str], key: str = "") -> None:
+    """Let a host remember the handlers of a change that only the site knows of: the run may not come to its end.
+
+    key: of the call. Raises HostError.
+    """
+    shown = context.secrets.redact({"site": site, "names": sorted(names), "task": task, "key": key})
+    await session.query("owe", shown)
 
 
 def _tail(reply: Reply) -> str:

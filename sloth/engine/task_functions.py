@@ -13,6 +13,7 @@ from sloth.engine.context import RunContext
 from sloth.engine.delegates import find_delegate
 from sloth.engine.events import Log
 from sloth.engine.interpreter import Interpreter
+from sloth.engine.judging import owe
 from sloth.errors import CallError, SlothError
 from sloth.playbook import Done, Error, Hook, LogLevel, Program, Request, Task
 
@@ -67,7 +68,10 @@ class TaskFunctions:
             return error, changed
         if changed and not counts:
             self._calls.noted.withdrawn.update(task.notify)
-        return None, counts
+        if counts and not changed and task.notify and not (self._context.options.check or self._context.options.adopt):
+            session = await self._interpreter.sessions.get(task.become, task.name)  # the handlers need one, too
+            await owe(self._context, session, self._context.site.identity, task.name, task.notify)
+        return None, bool(counts)
 
     async def delegate(self, program: Program, task: Task) -> SlothError | None:
         """Find the host on which the calls of a task are made; return what is wrong with it."""

@@ -140,6 +140,10 @@ class Queries(object):
     def clear(self) -> "Rows":
         return [{"deleted": self._store.records.clear()}]
 
+    def owe(self, site: "str", names: "Collection[str]", task: "str", key: "str") -> "Rows":
+        self._store.handlers.notify(names, self._context.replace(site=site, task=task), key)
+        return []
+
     def settle(self, site: "str", names: "Collection[str]") -> "Rows":
         self._store.handlers.settle(site, names)
         return []

@@ -14,6 +14,7 @@ from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
 from sloth.engine.run import Run
 from sloth.engine.stepping import Ask
+from sloth.errors import StateError
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
@@ -97,8 +98,16 @@ def execute(
     ended: is called with the run and its exit status when all has been reported.
     """
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
+
+    def usual() -> float | None:
+        from sloth.engine.history import usual_seconds
+
+        with contextlib.suppress(StateError):
+            return usual_seconds(memory, site, options, hosts)
+        return None
+
     if reporter is None:
-        reporter = make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr)
+        reporter = make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, usual=usual)
     reporters = [reporter, *_further_reporters(kind, junit, log, profile, traces)]
 
     broken: dict[Reporter, Exception] = {}

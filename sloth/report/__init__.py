@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from sloth.engine.events import Event
@@ -22,8 +23,12 @@ def make(
     verbosity: int,
     stdout: TextIO,
     stderr: TextIO,
+    usual: Callable[[], float | None] | None = None,
 ) -> Reporter:
-    """Return the reporter for `kind`: rich, plain, json or ndjson."""
+    """Return the reporter for `kind`: rich, plain, json or ndjson.
+
+    usual: returns how many seconds such a run usually takes, for the live view.
+    """
     if kind in ("json", "ndjson"):
         from sloth.report.document import Document, Lines
 
@@ -35,7 +40,7 @@ def make(
     if kind == "rich":
         from sloth.report.live import Live
 
-        return Live(stdout, diff=diff, verbosity=verbosity)
+        return Live(stdout, diff=diff, verbosity=verbosity, usual=usual)
     from sloth.report.plain import Plain
 
     return Plain(stdout, diff=diff, verbosity=verbosity)

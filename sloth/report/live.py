@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -31,8 +32,14 @@ TITLE = 30  # characters of a call that are shown beside what it prints
 class Live(Plain):
     """Adds colour and a view of the progress to the lines of Plain."""
 
-    def __init__(self, out: TextIO, *, diff: bool, verbosity: int) -> None:
+    def __init__(
+        self, out: TextIO, *, diff: bool, verbosity: int, usual: Callable[[], float | None] | None = None
+    ) -> None:
+        """usual: is called when the run begins, and returns how many seconds such a run usually takes, if known."""
         super().__init__(out, diff=diff, verbosity=verbosity)
+        self._ask_usual = usual
+        self._usual: float | None = None
+        self._begun = 0.0
         self._console = Console(file=out, highlight=False, soft_wrap=True)
         self._total = 0
         self._running: dict[str, tuple[float, str]] = {}
@@ -51,6 +58,8 @@ class Live(Plain):
         match event:
             case RunStarted():
                 self._total = len(event.hosts)
+                self._begun = time.monotonic()
+                self._usual = self._ask_usual() if self._ask_usual is not None else None
                 self._live.start()
             case HostStarted():
                 self._busy(event.host, "starting")
@@ -90,16 +99,34 @@ class Live(Plain):
 
     def _view(self) -> Group:
         done, failed = len(self._ended), len(self._failed)
+        now = time.monotonic()
         head = Text.assemble(
             (f"{done}/{self._total} hosts", "bold"),
             f"  {len(self._running)} running  ",
             (f"{sum(self._changed.values())} changed  ", "yellow"),
-            (f"{failed} failed" if failed else "", "red"),
+            (f"{failed} failed  " if failed else "", "red"),
+            (time_left(self._usual, now - self._begun), "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
         )
-        now = time.monotonic()
         slow = sorted(self._running.copy().items(), key=lambda item: item[1][0])[:SLOW]
         rows = [
             Text(neutral(f"  {host}  {now - since:.0f} s  {phase}"), style="dim", no_wrap=True, overflow="ellipsis")
             for host, (since, phase) in slow
         ]
-        return Group(ProgressBar(total=max(1, self._total), completed=done, width=40), head, *rows)
+        bar = ProgressBar(total=max(1, self._total), completed=done, width=40)
+        return Group(bar, Text(), head, *rows)  # the empty text ends the bar's line
+
+
+def time_left(usual: float | None, elapsed: float) -> str:
+    """Return what to say about the end of a run that usually takes `usual` seconds; "" when that is not known."""
+    if usual is None:
+        return ""
+    left = usual - elapsed
+    if left < 0:
+        return f"usually {_duration(usual)}"
+    return f"about {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 100 else f"{round(seconds / 60)} min"

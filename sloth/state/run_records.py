@@ -134,6 +134,15 @@ class RunRecords:
         row = self._database.execute("SELECT given FROM runs WHERE run=?", (run,)).fetchone()
         return row[0] if row else None
 
+    def durations(self, site: str, hosts: int, limit: int) -> list[tuple[float, str]]:
+        """Return the seconds of the newest runs of a site on so many hosts that ended well, each with its `given`."""
+        rows = self._database.execute(
+            "SELECT seconds, given FROM runs WHERE site=? AND hosts=? AND status=0 AND given IS NOT NULL"
+            " ORDER BY rowid DESC LIMIT ?",
+            (site, hosts, limit),
+        )
+        return [(float(seconds), given) for seconds, given in rows]
+
     def end(
         self,
         run: str,

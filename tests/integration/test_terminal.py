@@ -65,6 +65,16 @@ def test_the_live_view_shows_what_runs_and_leaves_nothing(tmp_path: Path) -> Non
     assert "a line that is shown\r\n" not in last, "what commands print is quiet by default"
 
 
+def test_the_live_view_compares_with_the_runs_before(tmp_path: Path) -> None:
+    for expected in (r"0/1 hosts  1 running  0 changed\s", r"about \d+ s left|usually \d+ s"):
+        with Terminal(site(tmp_path), tmp_path) as terminal:
+            terminal.wait_for(expected)
+            assert "left" not in terminal.text or "left" in expected
+            (tmp_path / "go").touch()
+            assert terminal.end() == 0
+        (tmp_path / "go").unlink()
+
+
 @pytest.mark.parametrize(("option", "is_timed"), [("-v", False), ("-vv", True)])
 def test_verbose_runs_show_output_and_unchanged_calls(tmp_path: Path, option: str, is_timed: bool) -> None:
     with Terminal((*site(tmp_path), option), tmp_path) as terminal:

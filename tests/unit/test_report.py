@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sloth.engine.events import (
     CHANGED,
@@ -18,9 +21,17 @@ from sloth.engine.events import (
     RunStarted,
     Summary,
 )
+from sloth.engine.history import usual_seconds
+from sloth.engine.options import Options
+from sloth.engine.resume import given
+from sloth.inventory import Host, Inventory
+from sloth.playbook import Site
 from sloth.report.folding import Folding
 from sloth.report.grouped import Grouped, GroupedDocument
+from sloth.report.live import Live, time_left
 from sloth.report.plain import Plain
+from sloth.state.memory import Memory
+from sloth.state.run_records import RunCounts
 
 
 def fold(*texts: tuple[str, str]) -> list[tuple[str, list[str]]]:
@@ -114,3 +125,65 @@ def test_grouped_output_takes_the_exit_code_from_the_result_and_not_from_words()
     assert [document[name]["exit_code"] for name in ("web1", "web2", "web3")] == [3, 3, None]
     assert document["web1"]["status"] == "failed"
     assert CHANGED == "changed"
+
+
+# The live view
+
+
+@pytest.mark.parametrize(
+    ("usual", "elapsed", "shown"),
+    [
+        (None, 3.0, ""),
+        (60.0, 20.0, "about 40 s left"),
+        (60.0, 59.9, "about 1 s left"),
+        (60.0, 61.0, "usually 60 s"),
+        (600.0, 60.0, "about 9 min left"),
+    ],
+)
+def test_the_time_left_is_that_of_runs_before(usual: float | None, elapsed: float, shown: str) -> None:
+    assert time_left(usual, elapsed) == shown
+
+
+@pytest.mark.parametrize(
+    ("usual", "shown"), [(None, "0 changed"), (lambda: 50.0, "about 50 s left"), (lambda: None, "0")]
+)
+def test_the_live_view_shows_the_time_left(usual: Callable[[], float | None] | None, shown: str) -> None:
+    out = io.StringIO()
+    live = Live(out, diff=False, verbosity=0, usual=usual)
+    live.emit(RunStarted(0, "r", "site.sloth", False, ("web1",), ("t",)))
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(live._view())
+    live.close()
+    bar, head = captured.get().splitlines()
+    assert len(bar) <= 40, "the numbers have a line of their own, or they do not fit"
+    assert head.startswith("0/1 hosts")
+    assert shown in head
+    assert ("left" in head) == ("left" in shown)
+
+
+def test_what_runs_like_this_one_usually_take(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text("")
+    site = Site.read(str(tmp_path / "site.sloth"))
+    everything = Inventory.local()
+    hosts = list(everything.hosts.values())
+    memory = Memory(tmp_path)
+
+    def add(name: str, seconds: float | None, options: Options, about: Sequence[Host] = hosts, status: int = 0) -> None:
+        memory.runs.begin(name, site.title, "me", len(about), given(site, options, about))
+        if seconds is not None:
+            memory.runs.end(name, counts=RunCounts(), seconds=seconds, status=status)
+
+    plain = Options()
+    assert usual_seconds(memory, site, plain, hosts) is None
+    add("failed", 1.0, plain, status=1)
+    add("not ended", None, plain)
+    add("with tags", 2.0, Options(tags=("quick",)))
+    assert usual_seconds(memory, site, plain, hosts) is None
+    for number, seconds in enumerate((1000.0, 10.0, 11.0, 12.0, 13.0, 14.0)):
+        add(f"run {number}", seconds, plain)
+    assert usual_seconds(memory, site, plain, hosts) == 12.0, "the oldest counts no more"
+    assert usual_seconds(memory, site, Options(tags=("quick",)), hosts) == 2.0
+    assert usual_seconds(memory, site, Options(check=True), hosts) is None
+    assert usual_seconds(memory, site, plain, []) is None
+    memory.close()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _TAG = "tag:yaml.org,2002:"
 DEEPEST = 100  # levels
 LARGEST = 1_000_000  # values; a text counts for more when it is long
+LONGEST_NUMBER = 4096  # bits; Python refuses to write numbers of more than 4300 digits
+NOT_OF_TAG = (IndexError, KeyError, AttributeError)  # what PyYAML raises for a text that its tag does not allow
+_COLLECTIONS = frozenset((_TAG + "map", _TAG + "seq", _TAG + "omap", _TAG + "pairs", _TAG + "set", "!unsafe"))
 MOST_REPEATED = 10  # times as many values as are written that aliases may stand for, in a larger file
 
 
@@ -37,8 +40,7 @@ def load_yaml(text: str, name: str, warn: Callable[[str], None] = lambda _: None
     """
     import yaml
 
-    depth = _deepest(text)
-    if depth > DEEPEST * 10:  # the C parser would use up the stack
+    if is_too_deep(text):
         raise InventoryError(f"lists or tables are nested more than {DEEPEST} levels deep", where=name)
     loader = _loader()(text)
     try:
@@ -65,8 +67,8 @@ def _line(text: str, number: int) -> str:
     return lines[number] if number < len(lines) else ""
 
 
-def _deepest(text: str) -> int:
-    """Return a bound of the depth of brackets, and of indicators on one line."""
+def is_too_deep(text: str) -> bool:
+    """Return whether brackets, or indicators on one line, are so deep that the C parser would use up the stack."""
     depth = deepest = 0
     if text.count("[") + text.count("{") > DEEPEST:
         for character in text:
@@ -76,7 +78,7 @@ def _deepest(text: str) -> int:
             elif character in "]}":
                 depth -= 1
     longest = max((line.count("- ") for line in text.splitlines()), default=0) if "- - " in text else 0
-    return max(deepest, longest)
+    return max(deepest, longest) > DEEPEST * 10
 
 
 def _loader() -> Any:  # a class of PyYAML, which has no types
@@ -106,7 +108,7 @@ class _Builder:
             raise self._error("an alias contains itself", node)
         self._open.add(key)
         kind = node.id
-        if kind != "scalar" and not node.tag.startswith(_TAG) and node.tag != "!unsafe":
+        if kind != "scalar" and node.tag not in _COLLECTIONS:
             raise self._error(f"the YAML tag {node.tag} is not known", node)
         if kind == "scalar":
             value, size = self._scalar(node), 1 + len(node.value) // 64
@@ -176,7 +178,11 @@ class _Builder:
         try:
             value = self._loader.construct_object(node)
         except (ValueError, OverflowError) as error:
-            raise self._error(f"{node.value!r} is not a value: {error}", node) from None
+            raise self._error(f"{node.value[:60]!r} is not a value: {str(error)[:200]}", node) from None
+        except NOT_OF_TAG:
+            raise self._error(f"{node.value[:60]!r} is not of the type !!{tag[len(_TAG) :]}", node) from None
+        if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+            raise self._error(f"{node.value[:60]!r}... is too long for a number", node)
         if isinstance(value, (datetime.date, datetime.datetime)):
             return value.isoformat()
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import InventoryError
-from sloth.inventory.yaml_text import load_yaml
+from sloth.inventory.yaml_text import NOT_OF_TAG, is_too_deep, load_yaml
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -243,7 +243,16 @@ def _from_yaml(text: str) -> Any:
             load_yaml(text, "from_yaml")  # refuses aliases that expand to far too much
         except InventoryError as error:
             raise ValueError(str(error)) from None
-    return yaml.safe_load(text)
+    if is_too_deep(text):
+        raise ValueError("from_yaml: lists or tables are nested too deeply")
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("from_yaml: lists or tables are nested too deeply") from None
+    except NOT_OF_TAG:
+        raise ValueError("from_yaml: a value is not of the type that its tag names") from None
+    except (OverflowError, yaml.YAMLError) as error:
+        raise ValueError(f"from_yaml: {' '.join(str(error).split())[:400]}") from None
 
 
 def _import_yaml() -> Any:

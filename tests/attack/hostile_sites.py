@@ -30,6 +30,13 @@ LUA_ESCAPES = {
     "python": ("python.eval('1')", "a nil value"),
     "python from load": ('print(load("return python")())', "^nil$"),
     "python by the environment": ("print(_G.python, _ENV.python)", "^nil\tnil$"),
+    "objects of Python anywhere (CVE-2026-34444)": (
+        "local seen = {} local function walk(t, path) if seen[t] then return end seen[t] = true "
+        "for k, v in next, t do if type(v) == 'userdata' then print(path .. tostring(k)) "
+        "elseif type(v) == 'table' then walk(v, path .. tostring(k) .. '.') end end end walk(_G, '') print('none')",
+        "^none$",
+    ),
+    "a text with an expression": ("print('{{ 7 * 7 }}')", r"^\{\{ 7 \* 7 \}\}$"),
     "an object of Python in an error": (
         "local ok, e = pcall(function() file.nosuch() end) print(type(e), math.type(e))",
         "^string\tnil$",
@@ -85,6 +92,14 @@ TEMPLATE_ESCAPES = {
     "a device": ("{% include '/dev/zero' %}", "not found"),
     "config": ("{{ config }}", "undefined"),
     "request": ("{{ request.application }}", "undefined"),
+    "keys with blanks (CVE-2024-22195)": ("{{ {'a onload': 1}|xmlattr }}", "attribute name"),
+    "keys with other characters (CVE-2024-34064)": ("{{ {'a>': 1}|xmlattr }}", "attribute name"),
+    "sort by the class": ("{{ ['', 'a']|sort(attribute='__class__') }}", "unsafe"),
+    "group by the class": ("{{ ['']|groupby('__class__')|list }}", r"^\[\(Undefined, \[''\]\)\]$"),
+    "format in a variable": ("{% set f = '{0.__class__}'.format %}{{ f(1) }}", "unsafe"),
+    "a text with an expression (CVE-2016-8628)": ("{{ '{{ secret(1) }}' }}", r"^\{\{ secret\(1\) \}\}$"),
+    "an object in YAML": ("{{ '!!python/object/apply:os.system [id]'|from_yaml }}", "python/object"),
+    "a module in YAML": ("{{ \"!!python/module:os ''\"|from_yaml }}", "python/module"),
 }  # fmt: skip
 
 # Bodies of tasks that must not hold up anything -> part of the error; "" if it may as well end well.
@@ -227,5 +242,15 @@ TEMPLATE_BOMBS = {
     "a product": ("{{ range(99999)|product(range(99999))|length }}", "within|memory", 0),
     "a long text": ("{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}", "characters", 0),
     "deep JSON": ("{{ ('[' * 100000)|from_json }}", "too deeply", 1),
+    "deep YAML": ("{{ ('[' * 90000)|from_yaml }}", "from_yaml: .* too deeply", 1),
+    "deep YAML on lines": (
+        "{% set n = namespace(t='') %}{% for i in range(900) %}{% set n.t = n.t ~ ' ' * i ~ '-\\n' %}{% endfor %}\n"
+        "{{ n.t|from_yaml }}",
+        "from_yaml: .* too deeply", 2,
+    ),
+    "numbers of YAML": ("{{ ('9' ~ ':5' * 20000)|from_yaml|string }}", "digits", 1),
+    "many repetitions": ("{{ range(3)|batch(10**9, 'x')|list }}", "memory", 1),
+    "tabs": ("{{ ('\\t' * 100).expandtabs(10**9) }}", "memory", 1),
+    "bytes": ("{{ (1).to_bytes(10**10, 'big') }}", "memory", 1),
     "text for a number": ("{{ ('9' * 5000)|int + nothing }}", "undefined", 1),
 }  # fmt: skip

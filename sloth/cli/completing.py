@@ -81,7 +81,9 @@ def _modules(given: Given) -> Iterator[str]:
 
 
 def _topics(given: Given) -> Iterator[str]:
-    yield from ("inventory", "lua", "role", "task")
+    from sloth.playbook.reference import global_names
+
+    yield from ("inventory", "lua", "role", "task", *global_names())
     yield from _modules(given)
 
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from sloth.errors import UsageError
 from sloth.playbook.roles import Roles
 from sloth.report import documentation
 from sloth.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from sloth.playbook.lua_globals import Global
 
 
 @click.command()
@@ -46,6 +50,7 @@ def doc(
     sloth-runner doc file.copy     arguments, results and an example
     sloth-runner doc task          the options of tasks and handlers
     sloth-runner doc lua           what Lua can use besides modules
+    sloth-runner doc state.cas     one of these
     sloth-runner doc inventory     the settings of hosts and groups
     sloth-runner doc role NAME     what a role does, and its arguments (of ./roles, --roles-path or a package)
 
@@ -72,8 +77,17 @@ def doc(
         click.echo(documentation.lua_types(classes, site_types()), nl=False)
         return
     chosen = [cls for cls in classes if not name or name in (cls.name, cls.name.partition(".")[0])]
+    if not chosen and _show_globals(name, output):
+        return
     if not chosen:
-        names = {cls.name for cls in classes} | {cls.name.partition(".")[0] for cls in classes}
+        from sloth.playbook.reference import global_names
+
+        names = {
+            *_TOPICS,
+            "role",
+            *global_names(),
+            *(word for cls in classes for word in (cls.name, cls.name.split(".")[0])),
+        }
         raise UsageError(f"unknown module {name}", hint=did_you_mean(name, names) or "see sloth-runner doc")
     if output == "json":
         write_json(documentation.document(chosen))
@@ -159,10 +173,27 @@ def _show_lua(markdown: bool, output: str) -> None:
         if group.text:
             click.echo("\n".join(textwrap.wrap(group.text, min(_width(), 120))) + "\n")
         for one in group.globals:
-            _show_rows([(one.signature, one.help)], indent=2)
-            click.echo(f"      {one.example}")
+            _show_global(one)
         click.echo()
     click.echo("\n".join(textwrap.wrap(reference.STANDARD, min(_width(), 120))))
+
+
+def _show_globals(name: str, output: str) -> bool:
+    """Show the global of Lua with this name, or those of a table such as `state`; return whether there is any."""
+    from sloth.playbook import lua_globals, reference
+
+    found = [one for group in lua_globals.GROUPS for one in group.globals if name in (one.name, one.name.split(".")[0])]
+    if output == "json" and found:
+        write_json([reference.global_document(one) for one in found])
+        return True
+    for one in found:
+        _show_global(one)
+    return bool(found)
+
+
+def _show_global(one: Global) -> None:
+    _show_rows([(one.signature, one.help)], indent=2)
+    click.echo(f"      {one.example}")
 
 
 _TOPICS: Mapping[str, Callable[[bool, str], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sloth.playbook.lua_globals import GROUPS
+from sloth.playbook.lua_globals import GROUPS, Global
 from sloth.playbook.task_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -58,24 +58,27 @@ def task_markdown() -> str:
 def lua_document() -> list[JsonObject]:
     """Return the globals of Lua as plain data."""
     return [
-        {
-            "title": group.title,
-            "text": group.text,
-            "globals": [
-                {
-                    "name": one.name,
-                    "signature": one.signature,
-                    "parameters": None if one.parameters is None else [_parameter(*each) for each in one.parameters],
-                    "type": one.type,
-                    "top_level": one.is_top,
-                    "help": one.help,
-                    "example": one.example,
-                }
-                for one in group.globals
-            ],
-        }
+        {"title": group.title, "text": group.text, "globals": [global_document(one) for one in group.globals]}
         for group in GROUPS
     ]
+
+
+def global_names() -> list[str]:
+    """Return the names of all globals, such as "state.cas"."""
+    return [one.name for group in GROUPS for one in group.globals]
+
+
+def global_document(one: Global) -> JsonObject:
+    """Return a global of Lua as plain data."""
+    return {
+        "name": one.name,
+        "signature": one.signature,
+        "parameters": None if one.parameters is None else [_parameter(*each) for each in one.parameters],
+        "type": one.type,
+        "top_level": one.is_top,
+        "help": one.help,
+        "example": one.example,
+    }
 
 
 def _parameter(name: str, type: str) -> JsonObject:

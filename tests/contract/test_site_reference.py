@@ -184,6 +184,8 @@ def test_the_types_for_editors_have_every_option_and_global() -> None:
         (["lua", "--markdown"], "| `flush_handlers()` |"),
         (["task", "-o", "json"], '"handler": true'),
         (["lua", "-o", "json"], '"signature": "re.sub(pattern, replacement, text, options?)"'),
+        (["state.cas"], "state.cas(name, expected, value, options?)"),
+        (["re", "-o", "json"], '"name": "re.fullmatch"'),
         (["--help"], "sloth-runner doc lua"),
     ],
 )
@@ -193,9 +195,22 @@ def test_doc_shows(tmp_path: Path, words: list[str], expected: str) -> None:
     assert expected in done.stdout
 
 
+def test_doc_knows_the_nearest_global(tmp_path: Path) -> None:
+    done = sloth(tmp_path, "doc", "state.gte")
+    assert done.returncode == 2
+    assert 'did you mean "state.get"?' in done.stderr
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("ta", {"task"}), ("lu", {"lua"}), ("inv", {"inventory"}), ("ro", {"role"}), ("file.cop", {"file.copy"})],
+    [
+        ("ta", {"task"}),
+        ("lu", {"lua"}),
+        ("inv", {"inventory"}),
+        ("ro", {"role"}),
+        ("file.cop", {"file.copy"}),
+        ("state.c", {"state.cas"}),
+    ],
 )
 def test_the_shell_completes_topics(tmp_path: Path, typed: str, offered: set[str]) -> None:
     variables = {"_SLOTH_RUNNER_COMPLETE": "bash_complete", "COMP_LINE": f"sloth-runner doc {typed}"}

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sloth.engine.events import Event, RunFinished
 from sloth.engine.options import Options
 from sloth.inventory import Inventory
+from sloth.report.annotations import Annotations
 from sloth.report.document import Document, Lines
 from sloth.report.junit import JUnit
 from sloth.report.plain import Plain
@@ -41,6 +42,13 @@ BODIES = {
     "no such file": 'file.copy({src = "nothing", dest = "FILES/none"})',
     "locked": 'state.with_lock("l" .. host.name, function() exec.run({cmd = "exit 3"}) end)',
     "in time": 'tries = (tries or 0) + 1 if tries < 2 then exec.run({cmd = "exit 3"}) end',
+    "delegated": 'pcall(exec.run, {cmd = "exit 3", delegate_to = "web2"}) exec.run({cmd = "true"})',
+    "delegated fails": 'exec.run({cmd = "exit 3", delegate_to = "web2", retries = 1, delay = 0})',
+    "call in time": """
+        local made = "FILES/" .. host.name .. "N"
+        local cmd = "test -e " .. made .. " || { touch " .. made .. "; false; }"
+        exec.run({cmd = cmd, retries = 2, delay = 0, delegate_to = "web1"})
+    """,
     "unknown": 'local out = exec.run({cmd = "true"}).stdout print(out)',
 }
 OPTIONS = ("", "ignore_errors = true,", "retries = 1, delay = 0,", "retries = 1, delay = 0, ignore_errors = true,")
@@ -106,6 +114,14 @@ def junit(events: list[Event], path: Path) -> dict[str, int]:
     return {**count, "failed": int(root.attrib["failures"]) + int(root.attrib["errors"])}
 
 
+def annotations(events: list[Event]) -> list[str]:
+    out = io.StringIO()
+    report = Annotations(out)
+    for event in events:
+        report.emit(event)
+    return out.getvalue().splitlines()
+
+
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, min_size=1, max_size=4), st.sampled_from(BROKEN), st.booleans(), st.booleans())
 @example([("call fails", OPTIONS[1], False), ("pcall", "", False)], "", False, False)
@@ -113,6 +129,10 @@ def junit(events: list[Event], path: Path) -> dict[str, int]:
 @example([("changes and fails", OPTIONS[1], True)], "", False, False)
 @example([("in time", OPTIONS[2], False), ("refuses", OPTIONS[3], False)], "", False, False)
 @example([("unknown", "", False)], "", True, False)
+@example(
+    [("delegated", "", False), ("call in time", "", True), ("delegated fails", OPTIONS[1], False)], "", False, False
+)
+@example([("call in time", OPTIONS[2], False), ("delegated fails", OPTIONS[2], False)], "", False, False)
 def test_every_sink_has_the_same_counts(site: list[tuple[str, str, bool]], top: str, check: bool, eager: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         compare(Path(name), site, top, Options(check=check, eager=eager))
@@ -149,6 +169,12 @@ def compare(home: Path, site: list[tuple[str, str, bool]], top: str, options: Op
             assert all(task["status"] != "failed" or task["ignored"] for task in host["tasks"])
             changed = any(result["changed"] for task in host["tasks"] for result in task["results"])
             assert host["status"] == "unknown" or (host["status"] == "changed") == changed
+
+    annotated = [line for line in annotations(events) if line.startswith("::error")]
+    assert bool(annotated) == bool(count["failed"])
+    unhandled = [result for result in results if result["status"] == "failed" and not result["handled"]]
+    assert len(annotated) >= min(10, len(unhandled)), "each failure that counts, and none of the others"
+    assert len(annotated) <= len(unhandled) + count["failed"]
 
     shown = shown_counts(aside.getvalue().splitlines()[-1])
     assert {name: shown.get(name, 0) for name in count} == count

@@ -175,3 +175,58 @@ def test_what_is_known_need_not_be_asked_for(home: Home) -> None:
     (home.path / "inventory.toml").write_text(text + "\n[defaults.vars]\nport = 80\n")
     done = without_terminal(home, "run", "-f", "site.sloth", "-i", "inventory.toml")
     assert done.returncode == 0, done.stderr
+
+
+def answered(home: Home, *words: str) -> str:
+    """Run the site in a terminal, answer its questions and that of --confirm, and return what was shown."""
+    with Terminal(["-m", "sloth", "run", "-f", "site.sloth", "-i", "inventory.toml", *words], home.path) as terminal:
+        terminal.wait_for(r"Which version\? \[1\.0\]: ")
+        terminal.press("1.10\n")
+        for question in ("Password: ", "Again, to be sure: "):
+            terminal.wait_for(question)
+            terminal.press(CANARY + "\n")
+        terminal.wait_for(r"Where \(staging, production\): ")
+        terminal.press("staging\n")
+        if "--confirm" in words:
+            terminal.wait_for(r"Do this\? \[y/N\]: ")
+            assert not (home.path / "web1").exists()
+            terminal.press("y\n")
+        status = terminal.end()
+    assert status == (1 if "broken" in terminal.text else 0), terminal.text
+    for question in ("Which version?", "Password: ", "Where ("):
+        assert terminal.text.count(question) == 1, "asked once, though the site is evaluated twice"
+    assert CANARY not in terminal.text
+    return terminal.text
+
+
+def recorded_anywhere(home: Home) -> bool:
+    """Return whether the secret is in a file that is not one of the site's own."""
+    files = [path for path in (home.path / ".sloth-runner").rglob("*") if path.is_file()]
+    assert files
+    return any(CANARY.encode() in path.read_bytes() for path in files)
+
+
+def test_a_confirmed_run_asks_once_and_records_no_secret(home: Home, deployment: Path) -> None:
+    shown = answered(home, "--confirm")
+    assert shown.index("would change") < shown.index("Do this?") < shown.index("2 changed")
+    assert (home.path / "web2").read_text() == f"1.10 staging {CANARY}"
+    assert not recorded_anywhere(home)
+
+
+@pytest.mark.parametrize("words", [("--resume",), ("--resume", "--confirm")])
+def test_a_resumed_run_asks_again_since_answers_are_not_kept(
+    home: Home, deployment: Path, words: tuple[str, ...]
+) -> None:
+    source = deployment.read_text()
+    deployment.write_text(source + 'task({ name = "second", run = function() error("broken") end })\n')
+    answered(home)
+    assert not recorded_anywhere(home)
+    for name in ("web1", "web2"):
+        (home.path / name).unlink()
+    again = 'task({ name = "second", run = function() file.copy({ content = "x", dest = DEST .. "/second" }) end })\n'
+    deployment.write_text(source + again.replace("DEST", json.dumps(str(home.path))))
+    shown = answered(home, *words)
+    assert "values" not in shown, "the same answers are the same values"
+    assert (home.path / "second").exists()
+    assert not (home.path / "web2").exists(), "the first task is done"
+    assert not recorded_anywhere(home)

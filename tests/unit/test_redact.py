@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 from sloth.engine import events
 from sloth.engine.secrets import Secrets
 from sloth.payload.kernel.findings import Restored, RestoreStatus
-from sloth.payload.kernel.redact import MASK, Redactor
+from sloth.payload.kernel.redact import MASK, Redactor, View
+from sloth.payload.kernel.resource import Args, Resource
 from sloth.payload.kernel.status import Reason, Status
+from sloth.payload.lib.host import Host
 from sloth.payload.session.messages import LockHolder
 from sloth.playbook import LogLevel
 from sloth.state.keys import Keys
@@ -162,3 +164,68 @@ def test_every_field_of_every_event_is_redacted(cls: type[events.Event]) -> None
     assert type(shown) is cls
     assert "horse" in repr(event) or cls is events.RunFinished or "run_id" in repr(event)
     assert "horse" not in repr(shown)
+
+
+@pytest.mark.parametrize(("before", "shown"), [(0, 0), (1, 2), (2, 3)])
+def test_no_character_of_a_secret_in_base64_is_left(before: int, shown: int) -> None:
+    """Only the characters that hold bits of what is beside it."""
+    whole = base64.b64encode(b"x" * before + b"correct horse battery" + b"y" * (9 - before)).decode()
+    assert Redactor(["correct horse battery"]).text(whole).index(MASK) == shown
+
+
+def test_a_pattern_is_made_once_for_all_texts() -> None:
+    redactor = Redactor(["correct horse"])
+    redactor.text("x")
+    pattern = redactor._pattern
+    assert redactor._pattern is pattern
+    redactor.add(["correct horse"])
+    assert redactor._pattern is pattern, "it knew it"
+    redactor.add(["battery staple"])
+    assert redactor.text("correct horse battery staple") == f"{MASK} {MASK}"
+
+
+class Line(Resource):
+    """Has a content of which each call manages a part."""
+
+    name = "test.line"
+    partial = True
+
+
+def view(**options: bool) -> View:
+    return View(Line(Args({}), Host(None)), Redactor(["hunter2secret"], lambda: b"key"), **options)  # type: ignore[arg-type]
+
+
+def test_what_was_masked_is_hidden_before_a_change() -> None:
+    shown = view()
+    assert shown.former({"a": "yesterday", "b": "x"}).data == {"a": "yesterday", "b": "x"}
+    for recorded, hidden in (
+        (None, False),
+        ({"a": "fine"}, False),
+        ({"a": f"is {MASK}"}, True),
+        ({"a": {"k": [MASK]}}, True),
+        ({"a": {MASK: 1}}, True),
+        ({"a": [1, {"k": "v"}]}, False),
+    ):
+        shown = view()
+        shown.hide(recorded)
+        assert shown.former({"a": "yesterday", "b": "x"}).data == {"a": MASK if hidden else "yesterday", "b": "x"}
+        diff = shown.diff({"a": {"before": "yesterday", "after": "today"}}).data
+        assert diff == {"a": {"before": MASK if hidden else "yesterday", "after": "today"}}
+
+
+def test_of_a_sensitive_text_only_what_the_site_adds_is_shown() -> None:
+    text = "--- a\n+++ b\n@@ -1 +1 @@\n-old\n same\n+hunter2secret\n+new\n\\ No newline\n"
+    assert view().diff({"content": {"unified": text}}).data == {
+        "content": {"unified": text.replace("hunter2secret", MASK)}
+    }
+    sensitive = view(sensitive=True).diff({"content": {"unified": text}}).data["content"]["unified"]  # type: ignore[index]
+    expected = f"--- a\n+++ b\n@@ -1 +1 @@\n-{MASK}\n {MASK}\n+{MASK}\n+{MASK}\n\\ No newline\n"
+    assert sensitive == expected, "it manages a part, so what it adds may have been there before"
+
+
+def test_nothing_of_a_masked_call_is_shown() -> None:
+    shown = view(masked=True)
+    assert list(shown.value("a", "text")) == ["secret"]  # type: ignore[arg-type]
+    assert shown.value("a", None) is None
+    assert list(shown.diff({"a": {"before": "x", "unified": "y"}}).data["a"]) == ["before"]  # type: ignore[index]
+    assert Redactor([]).key("a" * 40) == "a" * 40

@@ -147,3 +147,23 @@ def test_every_type_of_a_field_can_be_read() -> None:
     assert read.environment == {"A": "b"}
     with pytest.raises(InvalidValue, match="environment"):
         messages.Call.read({"id": 1, "epoch": 0, "name": "exec.run", "args": {}, "environment": {"A": 1}})
+
+
+def test_what_a_message_leaves_out_is_empty_and_off() -> None:
+    """A default is part of the protocol: what one end leaves out, the other one must read as the same."""
+    on = {("close", "replica")}
+    for cls in MESSAGES:
+        for name, (_, default) in cls.fields.items():
+            if default is not value._REQUIRED:
+                assert bool(default) == ((cls.TYPE, name) in on), (cls.TYPE, name, default)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400, True, 1.0, "1"])
+def test_what_is_no_number_of_64_bits_is_refused(number: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"Cancel\.epoch must be int"):
+        messages.Cancel.read({"epoch": number})
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 0])
+def test_numbers_of_64_bits_are_read(number: int) -> None:
+    assert messages.Cancel.read({"epoch": number}).epoch == number

@@ -338,3 +338,16 @@ async def test_a_cancellation_goes_before_what_waits() -> None:
     sent = list(wire.Decoder(messages.FROM_CONTROLLER).feed(bytes(process.written[written:])))
     assert [type(message) for message in sent] == [messages.Cancel, messages.Call]
     await speaking.abort()
+
+
+async def test_what_a_host_reports_as_its_end_is_the_error_of_all_that_waits() -> None:
+    kinds = messages.FailureKind
+    for fail, cls, notes in (
+        (messages.Fail(kind=kinds.STATE, error="broken", hint="mend it", detail="line 7"), HostError, ["line 7"]),
+        (messages.Fail(kind=kinds.STATE, error="broken", hint="mend it"), HostError, []),
+        (messages.Fail(kind=kinds.PROTOCOL, error="broken", hint="mend it", detail="x"), ProtocolError, []),
+    ):
+        for error in await outcomes([wire.pack(READY), wire.pack(fail)]):
+            assert type(error) is cls
+            assert (error.message, error.hint) == ("web1: broken", "mend it")
+            assert getattr(error, "__notes__", []) == notes

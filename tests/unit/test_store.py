@@ -28,7 +28,12 @@ class Note(Resource):
     """A dict that stands for a host."""
 
     name = "test.note"
-    fields = (Field("id", "str", REQUIRED), Field("text", "str"), Field("token", "str", secret=True))
+    fields = (
+        Field("id", "str", REQUIRED),
+        Field("text", "str"),
+        Field("token", "str", secret=True),
+        Field("settle", "int", how=True),
+    )
     world: dict[str, dict[str, Any]] = {}
     works = True
 
@@ -68,9 +73,11 @@ def test_why_a_resource_changed() -> None:
     Note.world["a"]["text"] = "by hand"
     assert go(store, id="a", text="2", check=True) == ("changed", "drift")
     assert go(store, id="a", text="2") == ("changed", "drift")
+    Note.world["a"]["text"] = "by hand"
+    assert go(store, id="a", text="2", settle=5) == ("changed", "drift"), "how it is done is not what is asked for"
     Note.world["b"] = {"text": "there"}
     assert go(store, id="b", text="there") == ("unchanged", "adopted")
-    assert [change.reason for change in store.history.select("test:note:a")] == ["drift", "updated", "new"]
+    assert [change.reason for change in store.history.select("test:note:a")] == ["drift", "drift", "updated", "new"]
 
 
 def test_a_change_that_does_not_hold_is_an_error_and_not_recorded() -> None:
@@ -79,6 +86,37 @@ def test_a_change_that_does_not_hold_is_an_error_and_not_recorded() -> None:
     with pytest.raises(NotConverged):
         go(store, id="a", text="1")
     assert store.records.select() == []
+
+
+class Other(Note):
+    """Manages the same things under another key."""
+
+    name = "test.other"
+
+
+def first_of(store: Store, key: str) -> str | None:
+    record = store.records.get(key)
+    assert record is not None
+    return record.first_json
+
+
+def test_what_was_there_before_our_first_change_stays_known() -> None:
+    store = Store(None)
+    Note.world["a"] = {"text": "old"}
+    go(store, id="a", text="1")
+    assert first_of(store, "test:note:a") == '{"text":"old"}'
+    go(store, id="a", text="2")
+    assert first_of(store, "test:note:a") == '{"text":"old"}'
+    go(store, id="b", text="1")
+    assert first_of(store, "test:note:b") == "null", "there was nothing"
+    Note.world["c"] = {"text": "1"}
+    go(store, id="c", text="1")
+    assert first_of(store, "test:note:c") is None, "we have changed nothing"
+    converge(Other(Args(Other.check({"id": "a", "text": "3"})), Host(None)), store, False, Context())  # type: ignore[arg-type]
+    assert first_of(store, "test:other:a") == '{"text":"old"}', "the record of the same thing knew it"
+    former = store.records.get("test:note:a")
+    assert former is not None
+    assert not former.is_active
 
 
 def test_a_secret_is_stored_as_a_keyed_hash_only(tmp_path: Path) -> None:

@@ -351,3 +351,19 @@ async def test_what_a_host_reports_as_its_end_is_the_error_of_all_that_waits() -
             assert type(error) is cls
             assert (error.message, error.hint) == ("web1: broken", "mend it")
             assert getattr(error, "__notes__", []) == notes
+
+
+async def test_an_asset_is_sent_when_the_host_needs_it() -> None:
+    async with asyncio.timeout(30):
+        process = Process([wire.pack(READY), wire.pack(messages.Need(id=1, index=0))])
+        speaking = await opened(process)
+        asset = Asset("a", "0" * 64, 7, open=lambda: iter([b"content"]))
+        await speaking.submit(call, [asset], push=lambda asset: False)
+        assert b"content" not in process.written
+        process.speak.set()
+        for _ in range(2000):
+            if b"content" in process.written:
+                break
+            await asyncio.sleep(0.01)
+        assert b"content" in process.written
+        await speaking.abort()

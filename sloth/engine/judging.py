@@ -11,6 +11,7 @@ from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
 from sloth.engine.events import CHANGED, FAILED, UNCHANGED, Handled
 from sloth.engine.pending import Pending, lua_result
+from sloth.errors import HostError
 from sloth.payload.kernel.status import Reason
 from sloth.payload.session.messages import Reply, recorded_site
 from sloth.playbook import Invoke, Judge
@@ -61,16 +62,25 @@ class Judging:
         names = {*notify, *pending.notify}
         if verdict.has_withdrawn:
             self._calls.noted.withdrawn.update(names)
-        elif verdict.has_added and names and pending.session is not None and not self._context.options.check:
-            site = self._context.site.identity
-            await owe(
-                self._context, pending.session, recorded_site(site, self._host) if pending.lane else site,
-                pending.task, names, decided.key,
-            )  # fmt: skip
         failure = self._calls.report(pending, decided)
         if failure is not None:
             raise failure
+        if verdict.has_added and names and not self._context.options.check:
+            await self._owe(pending, names)
         return False
+
+    async def _owe(self, pending: Pending, names: Iterable[str]) -> None:
+        """Let the host of a call remember its handlers. Raises CallError for a delegate, HostError otherwise."""
+        assert pending.session is not None  # a call that is decided was sent
+        assert pending.decided is not None
+        site = self._context.site.identity
+        site = recorded_site(site, self._host) if pending.delegate else site
+        try:
+            await owe(self._context, pending.session, site, pending.task, names, pending.decided.key)
+        except HostError as error:
+            if not pending.delegate:
+                raise
+            raise pending.session_error(self._host, error) from error
 
 
 class Verdict:

@@ -46,7 +46,15 @@ def test_drift_is_told_attribute_by_attribute_and_writes_nothing(home: Home) -> 
     before = [path.read_bytes() for path in states]
     told = home.json("drift", "--limit", "web1", "--exit-code", status=3)
     assert [path.read_bytes() for path in states] == before
-    assert told["summary"] == {"hosts": 1, "states": 3, "drift": 2, "unknown": 0, "failed": 0, "unreachable": 0}
+    assert told["summary"] == {
+        "hosts": 1,
+        "states": 3,
+        "drift": 2,
+        "unknown": 0,
+        "frozen": 0,
+        "failed": 0,
+        "unreachable": 0,
+    }
     one, three = told["hosts"]["web1"]["drift"]
     assert one["diff"]["mode"] == {"applied": "0600", "found": "0644"}
     assert "-one\n+uno" in one["diff"]["content"]["unified"]

@@ -83,7 +83,7 @@ SUMMARIES = {
     "exec": "Run a command on some hosts; hosts with the same output are shown together.",
     "bootstrap": "Install Python on hosts that have none, by plain commands over SSH.",
     "facts": "Show facts of hosts. A site finds them in the global `facts`.",
-    "doc": "Show the documentation of modules, and of the inventory.",
+    "doc": "Show the documentation of modules, task options, Lua and the inventory.",
     "inventory": "Show the inventory, explain its values, and import others.",
     "drift": "Show what no longer matches what was last applied. No site is needed, and nothing is changed.",
     "rollback": "Take back what a run has changed.",

@@ -147,11 +147,12 @@ task({ name = "for others", hosts = "web*", delegate_to = "db1", run = function(
 end })
 task({ name = "own", run = function() file.copy({ dest = "~/own", content = "x" }) end })
 """
-    await run(tmp_path, inventory, site)
+    first = await run(tmp_path, inventory, site)
+    assert {(end.status, end.error) for end in finished_hosts(first).values()} == {("changed", None)}
     for options in (Options(prune=True), Options(prune=True, check=True)):
         for hosts in ("all", "db1", "web1"):
             events = await run(tmp_path, inventory, site, options, hosts)
-            assert {r.status for r in results(events)} == {"unchanged"}, hosts
+            assert [(r.key, r.reason, r.delegated_to) for r in results(events) if r.status != "unchanged"] == [], hosts
     assert {p.name for p in servers.homes["db1"].iterdir() if p.is_file()} == {
         "for-web1", "for-web2", "for-all", "own",
     }  # fmt: skip

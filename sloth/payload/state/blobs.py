@@ -21,7 +21,7 @@ class Blobs(object):
 
     def __init__(self, database: "Database") -> "None":
         self._db = database
-        self._size: "int | None" = None  # bytes kept, once counted; nobody else writes while we hold the host's lock
+        self._size: "int | None" = None  # bytes kept, once counted, without what other sessions of the run keep
 
     def keep(self, content: "Content") -> "bool":
         """Keep a content; return whether it is kept. One that is large, or that changes while it is read, is not."""
@@ -38,9 +38,10 @@ class Blobs(object):
         stored = sum(len(piece) for piece in pieces)
         self._size = self._make_room(stored) + stored
         values = (content.sha256, content.size, stored, int(time.time()))
-        self._db.write("INSERT INTO blobs VALUES (?, ?, ?, ?)", values)
+        # Another session of the run may have kept it meanwhile.
+        self._db.write("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)", values)
         for number, piece in enumerate(pieces):
-            self._db.write("INSERT INTO pieces VALUES (?, ?, ?)", (content.sha256, number, piece))
+            self._db.write("INSERT OR IGNORE INTO pieces VALUES (?, ?, ?)", (content.sha256, number, piece))
         return True
 
     def _make_room(self, more: "int") -> "int":

@@ -144,11 +144,15 @@ class Database(object):
 
     def write(self, statement: "str", values: "Sequence[Column]" = (), changed: "bool" = True) -> "sqlite3.Cursor":
         """Run a statement that writes, in the open transaction. changed: commit() must survive a power cut."""
+        self._begin()
+        self._changed = self._changed or changed
+        return self.execute(statement, values)
+
+    def _begin(self) -> "None":
+        """Begin a transaction, if none is open: from here on no other session of the run writes."""
         if not self._dirty:
             self.execute("BEGIN IMMEDIATE")
             self._dirty = True
-        self._changed = self._changed or changed
-        return self.execute(statement, values)
 
     def meta(self, name: "str") -> "str | None":
         """Return a value of the file itself: its "id", its "secret_key", the "seq" of its newest record."""
@@ -160,6 +164,7 @@ class Database(object):
 
     def next_seq(self) -> "int":
         """Return a new number for a changed record: replicas ask for what is newer than theirs."""
+        self._begin()  # or another session takes the same number
         seq = int(self.meta("seq") or 0) + 1
         self.set_meta("seq", str(seq))
         return seq

@@ -73,7 +73,8 @@ class Handlers(object):
             row = self._db.execute("SELECT 1 FROM handlers WHERE site=? AND name=?", (context.site, name)).fetchone()
             if row is None:
                 values = (context.site, name, int(time.time()), context.run, context.task, key)
-                self._db.write("INSERT INTO handlers VALUES (?, ?, ?, ?, ?, ?)", values)
+                # Another session of the run may have noted it meanwhile.
+                self._db.write("INSERT OR IGNORE INTO handlers VALUES (?, ?, ?, ?, ?, ?)", values)
                 fresh.append(name)
         return fresh
 

@@ -49,7 +49,7 @@ def test_both_notify_one_handler(tmp_path: Path) -> None:
     context = Context(run="r", site="s")
 
     def now() -> float:  # asked for after the first has looked, and before it writes
-        with mock.patch.object(runs.time, "time", lambda: 1.0):
+        with mock.patch.object(runs.time, "time", return_value=1.0):
             second.handlers.notify(["reload"], context, "file:copy:/a")
         second.commit()
         return 2.0

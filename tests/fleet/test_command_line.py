@@ -18,11 +18,11 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
 SITE = """
 task({ name = "directory", run = function() file.directory({ path = "/srv/options", mode = "0755" }) end })
-task({ name = "file", depends_on = "directory", run = function()
+task({ name = "file", run = function()
     file.copy({ content = "release " .. (vars.release or 1) .. "\\n", dest = "/srv/options/release", mode = "0644" })
     exec.run({ cmd = "test ! -e /srv/options/broken", read_only = true })
 end })
-task({ name = "last", depends_on = "file", run = function()
+task({ name = "last", run = function()
     file.copy({ content = "x\\n", dest = "/srv/options/last", mode = "0644" })
 end })
 """

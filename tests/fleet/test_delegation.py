@@ -18,7 +18,7 @@ task({ name = "load balancer", serial = 1, run = function()
     local who = exec.run({ cmd = "id -un; hostname", read_only = true, become = false, delegate_to = "host3" })
     assert(who.stdout == "deploy\\nhost3", who.stdout)
     local own = exec.run({ cmd = "hostname", read_only = true })
-    assert(own.stdout == host.name and facts.hostname == host.name, own.stdout)
+    assert(own.stdout == facts.hostname and own.stdout ~= "host3", own.stdout)
 end })
 task({ name = "each other", run = function()
     local other = host.name == "host1" and "host2" or "host1"

@@ -63,12 +63,11 @@ def test_a_run_goes_on_after_a_reboot(fleet: Fleet, tmp_path: Path) -> None:
         ("file.copy", "changed"),
         ("exec.run", "changed"),
     ]
-    assert fleet.shell(HOST, "cat /srv/reboots; ls /srv /home/deploy").split() == [
-        *("handled", "/home/deploy:", "after", "before", "/srv:", "after", "before", "reboots")
-    ]
+    files = "/srv/before /srv/after /home/deploy/before /home/deploy/after"
+    assert fleet.shell(HOST, f"cat /srv/reboots && ls {files}").split() == ["handled", *sorted(files.split())]
     # What was named before the reboot is still known to be named: nothing of it is an orphan.
     assert not [event for event in events if isinstance(event, OrphansFound)]
-    fleet.shell(HOST, "rm -rf /srv/* /home/deploy/before /home/deploy/after /root/.sloth-runner/state")
+    fleet.shell(HOST, f"rm -rf /srv/reboots {files} /root/.sloth-runner/state")
 
 
 def test_what_does_not_come_back_is_a_failure(fleet: Fleet, tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_what_does_not_come_back_is_a_failure(fleet: Fleet, tmp_path: Path) -> N
     events, status = run_on(fleet, tmp_path, text)
     assert status == 1
     error = str(finished_hosts(events)[HOST].error)
-    assert "not back within 4 seconds: it answers, and has not booted again" in error, error
+    assert "the host was not back within 4 seconds: " in error, error  # busy as it is, it may not even answer in time
     events, status = run_on(fleet, tmp_path, 'task({ name = "t", become = false, run = function() host.reboot() end })')
     assert status == 1
     assert "only root can reboot this host" in str(finished_hosts(events)[HOST].error)

@@ -78,7 +78,7 @@ def test_a_broken_host_stops_the_deployment_and_resume_finishes_it(fleet: Fleet,
     entries = fleet.shell("host1", "grep . /etc/balancer/*")
     assert len(re.findall(r":8081", entries)) == 5
     fleet.shell("host3", "touch /srv/app/broken")
-    with Visitor(f"http://{fleet.addresses['host1']}:8080/") as visitor:
+    with Visitor(f"http://{fleet.addresses['host1']}:8088/") as visitor:
         document = run(rollout, 1, "-e", "release=2")
         deployed = {
             name: task["status"]

@@ -16,9 +16,9 @@ SITE = """
 task({ name = "load balancer", serial = 1, run = function()
     file.lineinfile({ path = "/etc/pool", line = host.name, create = true, become = "root", delegate_to = "host3" })
     local who = exec.run({ cmd = "id -un; hostname", read_only = true, become = false, delegate_to = "host3" })
-    assert(who.stdout == "deploy\\nhost3", who.stdout)
+    assert(who.stdout ~= "deploy\\n" .. facts.hostname and who.stdout:match("^deploy\\n"), who.stdout)
     local own = exec.run({ cmd = "hostname", read_only = true })
-    assert(own.stdout == facts.hostname and own.stdout ~= "host3", own.stdout)
+    assert(own.stdout == facts.hostname, own.stdout)
 end })
 task({ name = "each other", run = function()
     local other = host.name == "host1" and "host2" or "host1"

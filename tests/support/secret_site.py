@@ -52,6 +52,11 @@ PUBLIC: Mapping[str, frozenset[str]] = {
     **{cls.name: frozenset({"name", "user"}) for cls in registry() if cls.name.startswith("systemd.")},
     **{cls.name: frozenset({"validate"}) for cls in registry() if cls.name.startswith("file.")},
 }  # fmt: skip
+# Other arguments of calls that wait: for a host that has not rebooted, or is not there.
+IMPATIENT: Mapping[str, Mapping[str, object]] = {
+    "host.reboot": {"reboot_command": "true", "timeout": 1, "connect_timeout": 1},
+    "host.wait": {"timeout": 1, "connect_timeout": 1},
+}
 NEEDED = {"path": "/srv/needed", "file": "/srv/needed", "list": ["needed"], "argv": "true", "dict": {}, "mode": "0600"}
 
 
@@ -94,7 +99,8 @@ def _base(cls: type[Call]) -> dict[str, object]:
     """Return arguments with which the call does something."""
     if cls.name in CASES:
         return dict(CASES[cls.name].args)
-    return {field.name: NEEDED.get(field.type, "needed") for field in _fields(cls) if field.required}
+    needed = {field.name: NEEDED.get(field.type, "needed") for field in _fields(cls) if field.required}
+    return {**needed, **IMPATIENT.get(cls.name, {})}
 
 
 def _excludes(cls: type[Call], args: Mapping[str, object], name: str) -> bool:

@@ -41,6 +41,8 @@ _ACCOUNT = frozenset({"name", "group", "groups", "shell", "home", "comment", "sk
 PUBLIC: Mapping[str, frozenset[str]] = {
     "exec.run": frozenset({"cmd", "unless", "only_if", "executable", "removes", "creates"}),
     "git.clone": frozenset({"repo", "dest", "version", "remote"}),
+    "host.reboot": frozenset({"test_command", "reboot_command"}),
+    "host.wait": frozenset({"test_command"}),
     "hostname.set": frozenset({"name"}),
     "timezone.set": frozenset({"name"}),
     "mount.present": frozenset({"path", "src", "fstype", "opts", "fstab"}),

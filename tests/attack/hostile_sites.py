@@ -115,7 +115,7 @@ LUA_BOMBS = {
     "requests: log": ("while true do log.debug('x') end", "requests"),
     "requests: print": ("while true do print('x') end", "requests"),
     "requests: state": ('while state.get("go") ~= "yes" do end', "requests"),
-    "requests: locks": ("while true do state.try_lock('a') end", "requests"),
+    "requests: locks": ("while true do state.try_lock('a', 'h') end", "requests"),
     "requests: secrets in pcalls": ("while true do pcall(secret, 'x') end", "requests"),
     "requests: unknown names": ("while true do pcall(function() return file.cpoy end) end", "instructions|requests"),
     "a large print": ("local s = ('x'):rep(1e7) while true do print(s) end", "requests|more than"),

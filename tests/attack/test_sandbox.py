@@ -207,7 +207,7 @@ async def _bomb_web1(body: str, expected: str, directory: Path) -> None:
         error = ends["web1"].error or ""
         assert ends["web1"].status == "failed"
         assert re.search(expected, error), error
-        # A template that had to be ended has no line; test_bombs_in_templates_end_and_name_their_line has those that do.
+        # A template that had to be ended has no line; test_bombs_in_templates_end_... has those that do.
         assert re.search(r"(site\.sloth:\d+|/[A-Za-z ]+(:\d+)?): ", error), error
         assert "defect" not in error
 

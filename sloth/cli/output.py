@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.errors import SlothError, Unreachable, UsageError
-from sloth.report.text import neutral
+from sloth.report.text import neutral, table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,11 +30,10 @@ def write_json(document: Json) -> None:
 
 def write_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a table whose columns are as wide as they need to be; nothing is cut."""
-    cells = [tuple(neutral(str(cell)) for cell in row) for row in rows]
-    widths = [max([len(head), *(len(row[at]) for row in cells)]) for at, head in enumerate(heads)]
-    click.secho("  ".join(head.ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip(), bold=True)
-    for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    head, *lines = table_lines(heads, [[neutral(str(cell)) for cell in row] for row in rows])
+    click.secho(head, bold=True)
+    for line in lines:
+        click.echo(line)
 
 
 def write_diff(diff: Diff) -> None:

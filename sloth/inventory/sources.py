@@ -168,14 +168,10 @@ class _Reader:
 
 def _has_our_keys(data: dict[str, object]) -> bool:
     """Return whether YAML has the tables of our own format at its top."""
-    return (
-        bool(data)
-        and set(data) <= set(TABLES)
-        and all(isinstance(table, dict) for table in data.values())
-        and (
-            "defaults" in data or not any({"hosts", "children", "vars"} & set(table) for table in data.values())  # type: ignore[call-overload]
-        )
-    )
+    tables = [table for table in data.values() if isinstance(table, dict)]
+    if not data or not set(data) <= set(TABLES) or len(tables) < len(data):
+        return False
+    return "defaults" in data or not any({"hosts", "children", "vars"} & set(table) for table in tables)
 
 
 def _is_ours(path: Path, text: str) -> bool:

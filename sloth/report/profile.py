@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from typing import TextIO
@@ -17,7 +17,7 @@ from sloth.engine.events import (
     SessionOpened,
 )
 from sloth.errors import UsageError
-from sloth.report.text import neutral
+from sloth.report.text import neutral, table_lines
 
 SLOWEST = 10  # calls, and hosts, in the table
 ROW = 18  # pixels
@@ -121,13 +121,13 @@ class Profile:
         heads = ("HOST", "TOTAL", "CONNECT", "AUTHENTICATE", "START", "CALLS", "REST")
         rows = [(name, *(f"{seconds:.2f} s" for seconds in _parts(host))) for name, host in slowest]
         yield ""
-        yield from _aligned(heads, rows)
+        yield from table_lines(heads, rows)
         if len(self._hosts) > SLOWEST:
             yield f"the slowest {SLOWEST} of {len(self._hosts)} hosts"
         calls = sorted(self._calls, reverse=True)[:SLOWEST]
         if calls:
             yield ""
-            yield from _aligned(
+            yield from table_lines(
                 ("SECONDS", "HOST", "CALL", "LINE"),
                 [(f"{seconds:.3f}", host, call, where) for seconds, host, call, where in calls],
             )
@@ -177,13 +177,6 @@ def _parts(host: HostTimes) -> tuple[float, ...]:
     connect, authenticate, start = (host.seconds(kind) for kind in ("connect", "authenticate", "start"))
     calls = host.seconds("changed", "failed", "call")
     return total, connect, authenticate, start, calls, max(0.0, total - connect - authenticate - start - calls)
-
-
-def _aligned(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    table = [heads, *rows]
-    widths = [max(len(row[at]) for row in table) for at in range(len(heads))]
-    for row in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _svg(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ def neutral(text: str) -> str:
         return text
     text = re.sub(_SURROGATE, lambda match: f"\\x{ord(match.group()) & 0xFF:02x}", text)
     return re.sub(_CONTROL, lambda match: f"\\x{ord(match.group()):02x}" if match.group() < "\x80" else "?", text)
+
+
+def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, the heads first; each column is as wide as it needs to be."""
+    table = [heads, *rows]
+    widths = [max(len(row[at]) for row in table) for at in range(len(heads))]
+    for row in table:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def fold_names(names: Iterable[str]) -> str:

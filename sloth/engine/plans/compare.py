@@ -57,10 +57,10 @@ async def look_again(context: RunContext, host: Host, interpreter: Interpreter, 
     async def drive(begin: Callable[[], Request]) -> None:
         end = await other.drive(program, begin)
         await looking.settled()
-        is_own = isinstance(end, Error) and end.cause is not None and not isinstance(end.cause, UnknownResult)
-        if is_own and not any(call.status is Status.FAILED for call in recorder.calls(host.name)):
-            assert isinstance(end, Error) and end.cause is not None  # noqa: PT018  for the type checker
-            raise end.cause  # the host did not get to see the call: a secret is missing, say
+        cause = end.cause if isinstance(end, Error) else None
+        has_failed = any(call.status is Status.FAILED for call in recorder.calls(host.name))
+        if cause is not None and not isinstance(cause, UnknownResult) and not has_failed:
+            raise cause  # the host did not get to see the call: a secret is missing, say
 
     other.work = Work(check=True)
     await drive(program.load)

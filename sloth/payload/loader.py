@@ -98,7 +98,10 @@ def _remove_unfinished(directory: "str") -> "None":
 
                 shutil.rmtree(path, True)
             else:
-                os.unlink(path)
+                try:
+                    os.unlink(path)
+                except OSError:  # another session was faster
+                    pass
 
 
 def _read(path: "str") -> "dict[str, tuple[bool, bytes]]":

@@ -120,7 +120,11 @@ def install(root, target, name, data):
         shutil.rmtree(new, True)
     for other in os.listdir(root):
         other = root + "/" + other
-        if other != target and time.time() - os.lstat(other).st_mtime > 30 * 86400:
+        try:
+            old = time.time() - os.lstat(other).st_mtime > 30 * 86400
+        except OSError:
+            continue
+        if old and other != target:
             shutil.rmtree(other, True)
 
 def place(top, name, data):

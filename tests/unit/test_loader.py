@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import traceback
@@ -78,6 +79,15 @@ def test_a_code_file_that_cannot_be_used_is_no_error(root: Path, damage: str) ->
     assert list(root.glob(".new-*")) == []
     if data is not None:
         assert zlib.crc32(path.read_bytes()) != zlib.crc32(data), "it is written anew"
+
+
+def test_what_another_session_removes_meanwhile_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loader.CodeFile(str(root))
+    assert found.find_spec("sloth.pack.inner") is not None
+    gone = ".new-4194305"  # above every process number
+    monkeypatch.setattr(os, "listdir", lambda path, names=os.listdir: [gone, *names(path)])
+    found.save()
+    assert code_file(root).is_file()
 
 
 def test_a_traceback_names_the_source(root: Path) -> None:

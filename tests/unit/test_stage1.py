@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from sloth.inventory import BecomeMethod
 from sloth.payload.lib import host
 from sloth.transport import stage1
 from sloth.transport.become import Become
+from sloth.transport.bundle import build
 
 
 class Ended(Exception):
@@ -41,10 +43,10 @@ class Machine:
         monkeypatch.setenv("HOME", str(self.home))
         source = stage1.SOURCE.replace("/var/lib/sloth-runner/", f"{self.lib}/")
         source = source.replace("/var/tmp/sloth-runner-", str(self.temporary)).rpartition("\nmain()")[0]
-        namespace: dict[str, Callable[..., str]] = {}
+        namespace: dict[str, Callable[..., Any]] = {}
         exec(source, namespace)  # noqa: S102  it is what runs on hosts
-        namespace["say"] = self.said.append  # type: ignore[assignment]  # it returns nothing
-        self._directory = namespace["directory"]
+        namespace["say"] = self.said.append
+        self._directory, self.install = namespace["directory"], namespace["install"]
 
     def _exit(self, status: int) -> None:
         raise Ended(status)
@@ -106,6 +108,19 @@ def test_a_full_disk_is_an_error_and_no_reason_to_go_elsewhere(here: Machine, mo
     monkeypatch.setattr(os, "mkdir", full)
     with pytest.raises(OSError, match="No space left"):
         here.choose(anywhere=True)
+
+
+def test_what_another_session_finishes_meanwhile_is_no_error(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unfinished directory of another session is listed, and gone before it can be looked at."""
+    (tmp_path / "old").mkdir()
+    os.utime(tmp_path / "old", (0, 0))
+    monkeypatch.setattr(os, "listdir", lambda path, names=os.listdir: [".new-1-gone", *names(path)])
+    bundle = build()
+    here.install(str(tmp_path), str(tmp_path / bundle.sha256), bundle.sha256, bundle.data)
+    assert (tmp_path / bundle.sha256 / "sloth/payload/__main__.py").is_file()
+    assert not (tmp_path / "old").exists(), "what nothing used for a month goes"
 
 
 def test_the_line_is_short() -> None:

@@ -1,0 +1,1 @@
+"""Where shared state lives: one small interface, and a file for each kind of server."""

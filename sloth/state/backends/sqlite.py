@@ -1,0 +1,73 @@
+"""The backend that is always there: a SQLite file of the controller."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sloth.errors import StateBusy
+from sloth.state.backends.backend import Entry
+from sloth.state.database import BUSY_SECONDS, POLL, Database, open_database
+
+T = TypeVar("T")
+MIGRATIONS = (("CREATE TABLE entries (name TEXT PRIMARY KEY, value BLOB NOT NULL, version TEXT NOT NULL)",),)
+LIMIT = 64 * 1024 * 1024  # bytes
+
+
+class SQLite:
+    """A file, which is opened when it is first used; another process that holds it is waited for."""
+
+    limit = LIMIT
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite://{path}"
+        self._path = path
+        self._opened: Database | None = None
+
+    async def read(self, key: str) -> Entry | None:
+        row = await self._do(
+            lambda database: database.execute("SELECT value, version FROM entries WHERE name=?", (key,)).fetchone()
+        )
+        return Entry(row[0], row[1]) if row else None
+
+    async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
+        version = secrets.token_hex(8)
+        sql = "UPDATE entries SET value=?, version=? WHERE name=? AND version=?"
+        values: tuple[object, ...] = (value, version, key, expected)
+        if expected is None:
+            sql, values = "INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (key, value, version)
+        done = await self._do(lambda database: database.execute(sql, values).rowcount)
+        return version if done else None
+
+    async def names(self, prefix: str) -> list[str]:
+        sql = "SELECT name FROM entries WHERE substr(name, 1, ?)=? ORDER BY name"
+        rows = await self._do(lambda database: database.execute(sql, (len(prefix), prefix)).fetchall())
+        return [row[0] for row in rows]
+
+    async def forget(self, key: str) -> None:
+        await self._do(lambda database: database.execute("DELETE FROM entries WHERE name=?", (key,)))
+
+    async def clock(self) -> float:
+        return time.time()
+
+    async def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    async def _do(self, work: Callable[[Database], T]) -> T:
+        """Return what work() returns, trying again while another process holds the file. Raises StateBusy."""
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                if self._opened is None:
+                    self._opened = open_database(self._path, MIGRATIONS, patience=0.0)
+                return work(self._opened)
+            except StateBusy:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(POLL)

@@ -54,6 +54,20 @@ MIGRATIONS = (
         "CREATE TABLE run_progress (run TEXT NOT NULL, host TEXT NOT NULL, task TEXT NOT NULL, status TEXT NOT NULL,"
         " PRIMARY KEY (run, host, task))",
     ),
+    (
+        # What the web UI shows of runs: checks and drift runs too, how each was called, diffs, and where time went.
+        "ALTER TABLE runs ADD COLUMN kind TEXT",
+        "ALTER TABLE runs ADD COLUMN about TEXT",
+        "ALTER TABLE run_results ADD COLUMN diff TEXT",
+        "ALTER TABLE run_results ADD COLUMN seconds REAL",
+        "ALTER TABLE run_results ADD COLUMN at REAL",
+        "CREATE INDEX run_results_by_host ON run_results (host)",
+        "CREATE INDEX run_results_by_key ON run_results (key, host)",
+        "CREATE TABLE run_hosts (run TEXT NOT NULL, host TEXT NOT NULL, status TEXT NOT NULL, started REAL,"
+        " seconds REAL, error TEXT, spans TEXT, PRIMARY KEY (run, host))",
+        "CREATE INDEX run_hosts_by_host ON run_hosts (host)",
+        "CREATE TABLE facts (host TEXT PRIMARY KEY, at REAL NOT NULL, facts TEXT NOT NULL)",
+    ),
 )
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 

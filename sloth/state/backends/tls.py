@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
-from sloth.state.backends.location import Tls
+
+if TYPE_CHECKING:
+    from sloth.state.backends.location import Tls
 
 # The variables of etcdctl and consul for the same three files.
 VARIABLES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import click
@@ -41,7 +42,7 @@ def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output:
     found = memory.runs.newest(limit)
     memory.close()
     if output == "json":
-        write_json([asdict(run) for run in found])
+        write_json([_document(run) for run in found])
     elif not found:
         click.echo("no run is recorded")
     else:
@@ -84,7 +85,7 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     finally:
         memory.close()
     if output == "json":
-        write_json({**asdict(found), "results": [asdict(result) for result in results]})
+        write_json({**_document(found), "results": [_result(result) for result in results]})
         return
     click.secho(f"run {found.run}", bold=True)
     seconds = f", {found.seconds:.1f} s" if found.seconds is not None else ""
@@ -98,6 +99,14 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     ):
         click.echo(f"  {name:<8} {neutral(value)}")
     _show_results(results)
+
+
+def _document(run: RunRecord) -> dict[str, object]:
+    return {**asdict(run), "about": json.loads(run.about) if run.about else None}
+
+
+def _result(result: RunResult) -> dict[str, object]:
+    return {**asdict(result), "diff": json.loads(result.diff) if result.diff else None}
 
 
 def _show_results(results: list[RunResult]) -> None:

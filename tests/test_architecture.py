@@ -156,6 +156,22 @@ def test_third_party_packages_have_one_place(path: Path) -> None:
         assert not uses(path, "rich")
 
 
+@pytest.mark.parametrize("path", CONTROLLER, ids=str)
+def test_memory_and_shared_are_opened_in_one_place(path: Path) -> None:
+    if path == SLOTH / "state" / "storage.py":
+        return
+    tree = ast.parse(path.read_text())
+    classes = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("sloth.state.memory", "sloth.state.shared")
+        for alias in node.names
+        if alias.name in ("Memory", "Shared")
+    }
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not [func.id for func in called if isinstance(func, ast.Name) and func.id in classes], "use state.storage"
+
+
 @pytest.mark.parametrize("path", [p for p in CONTROLLER if p.parent.name not in ("report", "cli")], ids=str)
 def test_only_report_and_cli_write_to_the_terminal(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

@@ -38,7 +38,8 @@ CONTROLLER_LAYERS = {
     "state": {"payload"},
     "engine": {"inventory", "playbook", "transport", "state", "payload"},
     "report": {"engine", "payload"},
-    "cli": {"inventory", "playbook", "transport", "state", "engine", "report"},
+    "web": {"inventory", "state", "engine", "report", "payload"},
+    "cli": {"inventory", "playbook", "transport", "state", "engine", "report", "web"},
     "__main__": {"cli"},
     "errors": set(),
     "passwords": set(),
@@ -143,7 +144,11 @@ def test_third_party_packages_have_one_place(path: Path) -> None:
     here = package(module_name(path, ROOT))
     if here != "playbook":
         assert not uses(path, "lupa")
+    if here not in ("playbook", "web"):
         assert not uses(path, "jinja2")
+    if here not in ("web", "cli"):  # cli/web.py starts the server
+        assert not uses(path, "starlette")
+        assert not uses(path, "uvicorn")
     if here != "transport":
         assert not uses(path, "asyncssh")
     if here not in ("report", "cli"):

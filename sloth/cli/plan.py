@@ -145,6 +145,7 @@ def show(path: Path, diff: bool, output: str, key_file: str | None, passphrase: 
 @parameters.reporting
 @parameters.JUNIT
 @parameters.running
+@parameters.BACKEND
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def apply(
@@ -211,6 +212,7 @@ def apply(
             everything,
             hosts,
             options,
+            parameters.storage(everything),
             output=output,
             diff=diff,
             verbose=verbose,

@@ -11,6 +11,7 @@ from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.payload.kernel.hashing import as_utf8
 from sloth.state.database import Database, Transaction
+from sloth.state.outbox import Outbox
 
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
 
@@ -117,6 +118,7 @@ class RunRecord:
         status: the exit status.
         kind: a RunKind; None before format 7, when only runs were recorded.
         about: how it was called, as JSON: see engine/recording.py.
+        source: the backend that it was fetched from; None: it is a run of this controller.
     """
 
     run: str
@@ -138,6 +140,7 @@ class RunRecord:
     frozen: int | None = None
     kind: str | None = None
     about: str | None = None
+    source: str | None = None
 
 
 Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py
@@ -146,6 +149,7 @@ _RESULT = ",".join(field.name for field in fields(RunResult))
 _HOST = ",".join(field.name for field in fields(RunHost))
 _RECORD = ",".join(field.name for field in fields(RunRecord))
 _IS_RUN = "coalesce(kind, 'run')='run'"
+_NEWEST = "ORDER BY started DESC, rowid DESC"  # those that were fetched from a backend came later than they began
 
 
 def _storable(value: str | None) -> str | None:
@@ -155,8 +159,10 @@ def _storable(value: str | None) -> str | None:
 class RunRecords:
     """The tables `runs` and `run_results` of the controller's database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, outbox: Outbox | None = None) -> None:
+        """outbox: is told of every change, for a backend."""
         self._database = database
+        self._outbox = outbox
 
     def begin(
         self,
@@ -173,16 +179,23 @@ class RunRecords:
         given: JSON of what it is of, for `run --resume` (see engine/resume.py); about: JSON of how it was called.
         """
         values = (run, site, who, hosts, time.time(), given, kind.value, about)
-        self._database.execute(
-            "INSERT INTO runs (run, site, who, hosts, started, given, kind, about) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
+        with Transaction(self._database):
+            self._database.execute(
+                "INSERT INTO runs (run, site, who, hosts, started, given, kind, about) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            self._has_changed(run)
+
+    def _has_changed(self, run: str) -> None:
+        if self._outbox is not None:
+            self._outbox.add_run(run)
 
     def add_progress(self, run: str, rows: Sequence[Progress]) -> None:
         """Record how far hosts have come."""
         values = [(run, *map(_storable, row)) for row in rows]
         with Transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", values)
+            self._has_changed(run)
 
     def progress(self, run: str) -> list[Progress]:
         """Return how far each host of a run has come."""
@@ -198,7 +211,7 @@ class RunRecords:
         """Return the seconds of the newest runs of a site on so many hosts that ended well, each with its `given`."""
         rows = self._database.execute(
             "SELECT seconds, given FROM runs WHERE site=? AND hosts=? AND status=0 AND given IS NOT NULL"
-            " ORDER BY rowid DESC LIMIT ?",
+            f" {_NEWEST} LIMIT ?",
             (site, hosts, limit),
         )
         return [(float(seconds), given) for seconds, given in rows]
@@ -231,11 +244,12 @@ class RunRecords:
                 f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",
                 (*(getattr(counts, name) for name in _COUNTS), seconds, status, run),
             )
+            self._has_changed(run)
 
     def newest(self, limit: int = 50, checks: bool = False) -> list[RunRecord]:
         """Return the newest runs, newest first; all of them when `limit` is negative. checks: whatever their kind."""
         where = "" if checks else f" WHERE {_IS_RUN}"
-        rows = self._database.execute(f"SELECT {_RECORD} FROM runs{where} ORDER BY rowid DESC LIMIT ?", (limit,))
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs{where} {_NEWEST} LIMIT ?", (limit,))
         return [RunRecord(*row) for row in rows]
 
     def find(self, name: str) -> RunRecord:
@@ -255,7 +269,7 @@ class RunRecords:
         return found[0]
 
     def _select(self, condition: str, value: str) -> list[RunRecord]:
-        rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} ORDER BY rowid DESC", (value,))
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} {_NEWEST}", (value,))
         return [RunRecord(*row) for row in rows]
 
     def hosts(self, run: str) -> list[RunHost]:

@@ -1,4 +1,4 @@
-"""What the failures of requests to S3 mean: by the status and the code of the answer, or by how far the request came."""
+"""What failed requests to S3 mean: by the status and the code of the answer, or by how far the request came."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def meaning(url: str, text: str, again: bool) -> BackendError:
 
 def _lost(url: str, text: str, again: bool) -> BackendError:
     """Return the error for a request without an answer."""
-    if "nvalidCertificate" in text or "nvalidContentType" in text:
+    # The text has the URL in it, and so the names of entries, but none of these characters from them.
+    if "InvalidCertificate(" in text or "InvalidMessage(" in text:
         hint = "check the endpoint: https:// needs a certificate that this machine trusts"
         return BackendError(f"{url}: no TLS connection to the server", hint=hint)
-    if "credential" in text.lower() or "169.254.169.254" in text:
+    if re.search(r"Error performing [A-Z]+ http://169\.254\.169\.254/", text):
         return BackendError(f"{url}: no credentials", hint=HOW_TO_LOG_IN)
     if "kind: Connect" in text:
         hint = "check the endpoint, and that the server runs and no firewall is between"

@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sloth.errors import UsageError
 from sloth.state.database import sloth_home
+from sloth.state.keys import Keys
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 
 if TYPE_CHECKING:
     from sloth.state.backends.backend import Backend
+    from sloth.state.backends.location import Location
 
 
 class Storage:
@@ -24,17 +25,21 @@ class Storage:
         directory: where its own files are.
         url: the backend's address as it was given; "": there is none, and the controller shares nothing with others.
         is_encrypted: whether values are encrypted before they are sent to the backend.
+        keys: with which they are.
     """
 
-    def __init__(self, directory: Path | None = None, url: str = "", is_encrypted: bool = False) -> None:
+    def __init__(
+        self, directory: Path | None = None, url: str = "", is_encrypted: bool = False, keys: Keys | None = None
+    ) -> None:
         """Open nothing yet."""
         self.directory = directory or sloth_home()
         self.url = url
         self.is_encrypted = is_encrypted
+        self.keys = keys or Keys()
 
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""
-        return Memory(self.directory)
+        return Memory(self.directory, self._location().url if self.url else None)
 
     def shared(self) -> Shared:
         """Return the shared values and locks, which are opened when they are first used."""
@@ -44,4 +49,11 @@ class Storage:
         """Return the backend, which connects when it is first used; None when there is none. Close it in the end."""
         if not self.url:
             return None
-        raise UsageError(f"{self.url}: this version has no backends yet")
+        from sloth.state.backends.location import open_backend
+
+        return open_backend(self._location(), self.keys if self.is_encrypted else None)
+
+    def _location(self) -> Location:
+        from sloth.state.backends.location import parse  # few controllers have one
+
+        return parse(self.url)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sloth.errors import StateError
+from sloth.state import keys
 from sloth.state.backends.backend import Backend, Damaged
 from sloth.state.backends.documents import patiently
 from sloth.state.memory import Memory
@@ -130,7 +131,7 @@ class Fetching:
             async with self._slots:
                 try:
                     return await read(name)
-                except (Damaged, NewerFormat) as error:
+                except (Damaged, NewerFormat, keys.Damaged) as error:
                     self.problems.append(error)
                     return None
 

@@ -9,51 +9,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.state.database import sloth_home
-from sloth.state.keys import Keys
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 
 if TYPE_CHECKING:
     from sloth.state.backends.backend import Backend
     from sloth.state.backends.location import Location
+    from sloth.state.keys import Keys
 
 
 class Storage:
-    """One controller's files, and the backend that it shares with others, if there is one.
+    """One controller's files, and the backend that it shares with other controllers, if there is one.
 
     Attributes:
         directory: where its own files are.
-        url: the backend's address as it was given; "": there is none, and the controller shares nothing with others.
-        is_encrypted: whether values are encrypted before they are sent to the backend.
-        keys: with which they are.
+        location: that of the backend; None: it shares nothing with others.
     """
 
     def __init__(
-        self, directory: Path | None = None, url: str = "", is_encrypted: bool = False, keys: Keys | None = None
+        self, directory: Path | None = None, location: Location | None = None, keys: Keys | None = None
     ) -> None:
-        """Open nothing yet."""
+        """Open nothing yet. keys: encrypt what is sent to the backend with them."""
         self.directory = directory or sloth_home()
-        self.url = url
-        self.is_encrypted = is_encrypted
-        self.keys = keys or Keys()
+        self.location = location
+        self._keys = keys
+        self._backend: Backend | None = None
 
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""
-        return Memory(self.directory, self._location().url if self.url else None)
+        return Memory(self.directory, self.location.url if self.location is not None else None)
 
     def shared(self) -> Shared:
         """Return the shared values and locks, which are opened when they are first used."""
         return Shared(self.directory / "shared.db")
 
     def backend(self) -> Backend | None:
-        """Return the backend, which connects when it is first used; None when there is none. Close it in the end."""
-        if not self.url:
-            return None
-        from sloth.state.backends.location import open_backend
+        """Return the backend, the same each time, which connects when it is first used; None when there is none.
 
-        return open_backend(self._location(), self.keys if self.is_encrypted else None)
+        Raises UsageError when a package or a file that it needs is missing.
+        """
+        if self._backend is None and self.location is not None:
+            from sloth.state.backends.location import open_backend
 
-    def _location(self) -> Location:
-        from sloth.state.backends.location import parse  # few controllers have one
+            self._backend = open_backend(self.location, self._keys)
+        return self._backend
 
-        return parse(self.url)
+    async def close(self) -> None:
+        """Close the backend's connections. They are opened again when they are used again."""
+        if self._backend is not None:
+            await self._backend.close()

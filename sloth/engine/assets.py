@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
+from sloth.payload.kernel.hashing import sha256_for
 from sloth.payload.kernel.resource import Call
 from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
@@ -177,7 +178,13 @@ def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:
     def chunks() -> Iterator[bytes]:
         return iter((data,) if data else ())
 
-    return Asset(name, hashlib.sha256(data).hexdigest(), len(data), mode, open=chunks)
+    return Asset(name, _sha256(data), len(data), mode, open=chunks)
+
+
+def _sha256(data: bytes) -> str:
+    digest = sha256_for(len(data))
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def _encode(text: str, encoding: str) -> bytes:

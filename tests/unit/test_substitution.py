@@ -14,9 +14,11 @@ from sloth.playbook.substitution import split, substitute
 from sloth.playbook.template import Renderer
 
 PIECES = st.sampled_from(
-    ["{{ a }}", "{{a}}", "{{\n b\t}}", "{{ n }}", "{{ a", "}}", "{", "}", "\n", "\n\n", " ", "text", "é", "{{ true }}"]
-    + ["{{ none }}", "{{ self }}", "{{-a}}", "{{ a.b }}", "{{ a | upper }}", "{#", "{% if a %}", "\r\n", "{{ missing }}"]
-)
+    (
+        "{{ a }}", "{{a}}", "{{\n b\t}}", "{{ n }}", "{{ a", "}}", "{", "}", "\n", "\n\n", " ", "é", "{{ true }}",
+        "{{ none }}", "{{ self }}", "{{-a}}", "{{ a.b }}", "{{ a | upper }}", "{#", "{% if a %}", "\r\n", "{{ c }}",
+    )
+)  # fmt: skip
 VALUES = st.one_of(st.text("ab{}%\n ", max_size=5), st.integers(), st.booleans(), st.none(), st.just(["x"]))
 
 
@@ -41,9 +43,12 @@ def test_what_is_substituted_is_what_jinja_renders(
 
 @pytest.mark.parametrize(
     "text",
-    ["{{ a.b }}", "{{ a | upper }}", "{{ a() }}", "{{- a }}", "{{ 1 }}", "{{ '}}' }}", "{{ not }}", "{{ a }", "{{"]
-    + ["{{ self }}", "{{ loop }}", "{{ None }}", "{% raw %}{{ a }}{% endraw %}", "{# {{ a }} #}", "a\r\n", "{{ a\u00a0}}"],
-)
+    [
+        "{{ a.b }}", "{{ a | upper }}", "{{ a() }}", "{{- a }}", "{{ 1 }}", "{{ '}}' }}", "{{ not }}", "{{ a }", "{{",
+        "{{ self }}", "{{ loop }}", "{{ None }}", "{% raw %}{{ a }}{% endraw %}", "{# {{ a }} #}", "a\r\n",
+        "{{ a\u00a0}}",
+    ],
+)  # fmt: skip
 def test_more_than_a_name_is_left_to_jinja(text: str) -> None:
     assert split(text) is None
 
@@ -63,7 +68,9 @@ async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:
         assert await templates.render("simple", {"port": 80, "name": "web"}) == "port 80 of web\n"
         assert worker._process is None
         assert await templates.render("set", {"port": 80}) == "port {{ port }}\n"
-        assert await templates.render("simple", {"port": 80, "name": "web"}, {"trim_blocks": True}) == "port 80 of web\n"
+        assert (
+            await templates.render("simple", {"port": 80, "name": "web"}, {"trim_blocks": True}) == "port 80 of web\n"
+        )
         assert worker._process is not None
     finally:
         await worker.close()

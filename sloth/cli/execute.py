@@ -21,6 +21,7 @@ from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
 from sloth.state.memory import Memory
+from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -76,6 +77,7 @@ def execute(
     inventory: Inventory,
     hosts: Sequence[Host],
     options: Options,
+    storage: Storage,
     *,
     tasks: Sequence[str] = (),
     output: str | None = None,
@@ -95,6 +97,7 @@ def execute(
 ) -> int:
     """Run the site and report it; return the exit status.
 
+    storage: where the run is recorded, and what it shares with others.
     tasks: the names of the tasks that are known before the run.
     reporter: use this one instead of the one that `output` names.
     exit_code: return 3 when something changed.
@@ -131,6 +134,12 @@ def execute(
                     broken[one] = error
 
     async def run(memory: Memory) -> int:
+        backend = storage.backend()
+        delivery = None
+        if backend is not None:
+            from sloth.state.sync.deliver import Delivery
+
+            delivery = Delivery(memory, backend)
         job = Run(
             site,
             inventory,
@@ -138,11 +147,13 @@ def execute(
             options,
             lambda event: to_each(lambda one: one.emit(event)),
             memory,
+            storage.shared(),
             confirm=confirm,
             tasks=tasks,
             step=step,
             recorder=recorder,
             plan=plan,
+            delivery=delivery,
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -152,6 +163,7 @@ def execute(
             status = await job.run()
         finally:
             to_each(lambda one: one.close())
+            await storage.close()
         if broken and status in (0, 3):
             status = 1
         if ended is not None:
@@ -160,7 +172,8 @@ def execute(
 
     if _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    memory = Memory()  # before there is an event loop, which would answer no Ctrl-C while another process locks it
+    # Before there is an event loop, which would answer no Ctrl-C while another process locks it.
+    memory = storage.memory()
     try:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             return runner.run(run(memory))

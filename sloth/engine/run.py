@@ -44,6 +44,7 @@ from sloth.suggest import did_you_mean_or_list
 if TYPE_CHECKING:
     from sloth.engine.plans.file import SavedPlan
     from sloth.engine.plans.recorder import Recorder
+    from sloth.state.sync.deliver import Delivery
 
 LONG = 1.0  # seconds after which a call is reported while it runs
 
@@ -59,18 +60,20 @@ class Run:
         options: Options,
         emit: Callable[[Event], None],
         memory: Memory,
-        shared: Shared | None = None,
+        shared: Shared,
         confirm: Callable[[Orphans], bool] | None = None,
         tasks: Sequence[str] = (),
         step: Ask | None = None,
         recorder: Recorder | None = None,
         plan: SavedPlan | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
         While run() runs, memory and shared do not block.
         tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
         recorder: records a check as a plan; plan: is applied instead of the site.
+        delivery: brings what is recorded to a backend.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
         self.interrupted = False
@@ -85,11 +88,12 @@ class Run:
         self._has_unknown_tag = False
         self.secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
         self.secrets.learn(sorted(options.prompts.secrets))
-        shared = shared or Shared()
         shared.sealer = SecretSealer(self.secrets, options.keys)
         redact = self.secrets.redact
         self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
         self._recording = Recording(memory, self.run_id, self._out)
+        self._delivery = delivery
+        self._finishing: asyncio.Task[str | None] | None = None
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -137,6 +141,8 @@ class Run:
         self._context.shared.do_not_block()
         if not check:
             await self._recording.begin(self.site, self.options, self.hosts, self.is_interrupted)
+        if self._delivery is not None:
+            self._delivery.start()
         self._context.shipper.warm_up(self.site)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
         if self.interrupted:
@@ -165,8 +171,19 @@ class Run:
         summary = self._out.counts.summary(len(names))
         if not check:
             await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
+        await self._finish_delivery()
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         return self.exit_status()
+
+    async def _finish_delivery(self) -> None:
+        """Bring the rest to the backend. What it lacks then is a warning, and no failure: the next command brings it."""
+        if self._delivery is None:
+            return
+        self._finishing = asyncio.create_task(self._delivery.finish(self.interrupted))
+        await asyncio.wait([self._finishing])
+        left = self._delivery.left() if self._finishing.cancelled() else self._finishing.result()
+        if left:
+            self._out.warn(left)
 
     @property
     def has_unknown(self) -> bool:
@@ -206,6 +223,8 @@ class Run:
             for run in self._active.values():
                 run.abandon()
             self._context.delegates.abandon()
+            if self._finishing is not None:
+                self._finishing.cancel()
 
     def _cancel(self) -> None:
         for task in self._tasks:

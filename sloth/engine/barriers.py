@@ -7,6 +7,7 @@ change wakes only those who can go on because of it. So a run costs as many step
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -115,9 +116,9 @@ class Barriers:
     async def _wait(self, host: str, task: Task) -> None:
         waiter = _Waiter(host, task, asyncio.get_running_loop().create_future())
         self._waiting[host] = waiter
-        for name in task.depends_on:
-            self._dependents.setdefault(name, {})[host] = waiter
-        self._before.setdefault(task.name, {})[host] = waiter
+        if not self._is_queued(waiter):
+            for name in task.depends_on:
+                self._dependents.setdefault(name, {})[host] = waiter
         try:
             if self._is_ready(host, task):  # what it waits for came while it gave up its slot
                 return
@@ -126,6 +127,16 @@ class Barriers:
             await waiter.wake
         finally:
             self._forget(waiter)
+
+    def _is_queued(self, waiter: _Waiter) -> bool:
+        """Let a waiter wait before its task, unless it has to wait for others first; return whether it does.
+
+        So nobody looks in vain at those whose dependencies are not passed whenever a host passes their task.
+        """
+        if not all(self._progress.is_passed_everywhere(name) for name in waiter.task.depends_on):
+            return False
+        self._before.setdefault(waiter.task.name, {})[waiter.host] = waiter
+        return True
 
     def _forget(self, waiter: _Waiter) -> None:
         self._waiting.pop(waiter.host, None)
@@ -149,13 +160,14 @@ class Barriers:
     def _wake_dependents(self, name: str) -> None:
         """Wake those that depend on `name`, if all hosts have passed it, or it failed."""
         if name in self._failed or self._progress.is_passed_everywhere(name):
-            for waiter in list(self._dependents.get(name, {}).values()):
-                self._wake(waiter)
+            for waiter in list(self._dependents.pop(name, {}).values()):
+                if not self._wake(waiter):
+                    self._is_queued(waiter)  # else it is found by what else it depends on
 
     def _wake_before(self, name: str) -> None:
         """Wake those that wait before `name` and have their turn now."""
-        waiters = self._before.get(name, {})
-        if not waiters:
+        waiters = self._before.get(name)
+        if not waiters or (self._progress.linear and not self._progress.is_next(name)):
             return
         first = next(iter(waiters.values()))
         if first.task.run_once and name not in self._once:
@@ -163,11 +175,15 @@ class Barriers:
             if candidate is not None:
                 self._wake(candidate)
             return
+        if first.task.run_once and self._progress.inside(name):
+            return
         free = self._room(first.task) if name not in self._failed else len(waiters)
-        for waiter in list(waiters.values()):
-            if free <= 0:
-                return
-            free -= self._wake(waiter)
+        # No more than have room: a copy of all of them, each time that a host ends, would be quadratic.
+        first_ones = list(itertools.islice(waiters.values(), max(0, free)))
+        if sum(map(self._wake, first_ones)) == len(first_ones):
+            return
+        for waiter in list(waiters.values()):  # the site declares this task differently for some hosts
+            self._wake(waiter)
 
     def _wake_after_load(self) -> None:
         """Wake those that waited for a site to be loaded: the host might have run what they wait for."""

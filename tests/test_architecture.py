@@ -38,7 +38,8 @@ CONTROLLER_LAYERS = {
     "state": {"payload"},
     "engine": {"inventory", "playbook", "transport", "state", "payload"},
     "report": {"engine", "payload"},
-    "cli": {"inventory", "playbook", "transport", "state", "engine", "report"},
+    "web": {"inventory", "state", "engine", "report", "payload"},
+    "cli": {"inventory", "playbook", "transport", "state", "engine", "report", "web"},
     "__main__": {"cli"},
     "errors": set(),
     "passwords": set(),
@@ -143,12 +144,32 @@ def test_third_party_packages_have_one_place(path: Path) -> None:
     here = package(module_name(path, ROOT))
     if here != "playbook":
         assert not uses(path, "lupa")
+    if here not in ("playbook", "web"):
         assert not uses(path, "jinja2")
+    if here not in ("web", "cli"):  # cli/web.py starts the server
+        assert not uses(path, "starlette")
+        assert not uses(path, "uvicorn")
     if here != "transport":
         assert not uses(path, "asyncssh")
     if here not in ("report", "cli"):
         assert not uses(path, "click")
         assert not uses(path, "rich")
+
+
+@pytest.mark.parametrize("path", CONTROLLER, ids=str)
+def test_memory_and_shared_are_opened_in_one_place(path: Path) -> None:
+    if path == SLOTH / "state" / "storage.py":
+        return
+    tree = ast.parse(path.read_text())
+    classes = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("sloth.state.memory", "sloth.state.shared")
+        for alias in node.names
+        if alias.name in ("Memory", "Shared")
+    }
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not [func.id for func in called if isinstance(func, ast.Name) and func.id in classes], "use state.storage"
 
 
 @pytest.mark.parametrize("path", [p for p in CONTROLLER if p.parent.name not in ("report", "cli")], ids=str)

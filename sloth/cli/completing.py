@@ -98,9 +98,9 @@ def _words(given: Given) -> Iterator[str]:
 
 
 def _runs(given: Given) -> Iterator[str]:
-    from sloth.state.memory import Memory
+    from sloth.state.storage import Storage
 
-    memory = Memory()
+    memory = Storage().memory()
     try:
         yield from (run.run for run in memory.runs.newest(50))
         yield "last"

@@ -16,8 +16,7 @@ from sloth.engine.run import Run
 from sloth.inventory import Inventory
 from sloth.playbook import Site
 from sloth.report import make
-from sloth.state.memory import Memory
-from sloth.state.shared import Shared
+from sloth.state.storage import Storage
 
 SITE = Path(__file__).parent / "demo_site" / "site.sloth"
 NAMES = ("web1", "web2", "db1")
@@ -77,7 +76,8 @@ async def _run(inventory: Inventory, directory: Path, check: bool) -> int:
     kind = "rich" if sys.stdout.isatty() else "plain"
     reporter = make(kind, diff=check, verbosity=0, stdout=sys.stdout, stderr=sys.stderr)
     hosts = inventory.select("all")
-    memory, shared = Memory(home), Shared(home / "shared.db")
+    storage = Storage(home)
+    memory, shared = storage.memory(), storage.shared()
     command = "sloth-runner run -i inventory.toml -f site.sloth" + (" --check --diff" if check else "")
     click.secho(f"$ {command}", dim=True)
     try:

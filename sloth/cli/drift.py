@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.engine import custom
 from sloth.engine.query import Agent, Query
@@ -19,8 +20,8 @@ from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.report.text import hosts, neutral
 from sloth.state import queries
-from sloth.state.memory import Memory
 from sloth.state.queries import Drift, DriftStatus
+from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff, JsonObject
@@ -35,9 +36,9 @@ class _Status(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-def agents_of(selected: Sequence[Host]) -> list[Agent]:
+def agents_of(selected: Sequence[Host], storage: Storage) -> list[Agent]:
     """Return the agents of these hosts: the account of the login (or become), and others that runs have worked as."""
-    memory = Memory()
+    memory = storage.memory()
     try:
         return [Agent(host, account) for host in selected for account in ("", *memory.accounts(host.name))]
     finally:
@@ -46,8 +47,11 @@ def agents_of(selected: Sequence[Host]) -> list[Agent]:
 
 def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: Query) -> Answers:
     """Look for drift on all agents of the hosts that `pattern` selects."""
-    selected = parameters.select(parameters.read_inventory(inventory), pattern, "--limit")
-    return asyncio.run(query.states(agents_of(selected), queries.find_drift()))
+    everything = parameters.read_inventory(inventory)
+    selected = parameters.select(everything, pattern, "--limit")
+    storage = backend_option.storage(everything)
+    query = dataclasses.replace(query, storage=storage)
+    return asyncio.run(query.states(agents_of(selected, storage), queries.find_drift()))
 
 
 @click.command()
@@ -59,6 +63,7 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
 @parameters.MODULES
 @parameters.PASSWORDS
 @parameters.FORKS
+@backend_option.BACKEND
 def drift(
     inventory: tuple[str, ...],
     limit: tuple[str, ...],

@@ -19,6 +19,7 @@ from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
 from sloth.state.memory import Memory
+from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from sloth.engine.plans.file import SavedPlan
@@ -67,6 +68,7 @@ def execute(
     inventory: Inventory,
     hosts: Sequence[Host],
     options: Options,
+    storage: Storage,
     *,
     tasks: Sequence[str] = (),
     output: str | None = None,
@@ -86,6 +88,7 @@ def execute(
 ) -> int:
     """Run the site and report it; return the exit status.
 
+    storage: where the run is recorded, and what it shares with others.
     tasks: the names of the tasks that are known before the run.
     reporter: use this one instead of the one that `output` names.
     exit_code: return 3 when something changed.
@@ -129,6 +132,7 @@ def execute(
             options,
             lambda event: to_each(lambda one: one.emit(event)),
             memory,
+            storage.shared(),
             confirm=confirm,
             tasks=tasks,
             step=step,
@@ -149,7 +153,8 @@ def execute(
             ended(job, status)
         return 3 if status == 0 and exit_code and job.has_changed else status
 
-    memory = Memory()  # before there is an event loop, which would answer no Ctrl-C while another process locks it
+    # Before there is an event loop, which would answer no Ctrl-C while another process locks it.
+    memory = storage.memory()
     try:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             return runner.run(run(memory))

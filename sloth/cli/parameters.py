@@ -303,8 +303,9 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
     """
     if "@" in "".join(pattern):
         from sloth.cli import past_hosts  # few commands read what was recorded of runs
+        from sloth.cli.backend_option import storage
 
-        pattern = past_hosts.expand(pattern, inventory.groups, where)
+        pattern = past_hosts.expand(pattern, inventory.groups, where, storage(inventory))
     if pattern in ("local", ("local",)) and "local" not in inventory.hosts:
         inventory = Inventory.local()
     hosts = inventory.select(pattern, where)

@@ -9,11 +9,12 @@ from sloth.errors import UsageError
 from sloth.inventory import pattern_items
 from sloth.report.text import neutral
 from sloth.state.memory import Memory
+from sloth.state.storage import Storage
 
 _ITEM = re.compile(r"(!?)@(failed|changed|unreachable)(?::(.+))?")
 
 
-def expand(pattern: str | Sequence[str], groups: Collection[str], where: str) -> str | list[str]:
+def expand(pattern: str | Sequence[str], groups: Collection[str], where: str, storage: Storage) -> str | list[str]:
     """Return a pattern in which the hosts of earlier runs have taken the place of these items.
 
     Without RUN the newest run of this controller is meant; a check is none. A group of the inventory with such a name
@@ -22,7 +23,7 @@ def expand(pattern: str | Sequence[str], groups: Collection[str], where: str) ->
     items = pattern_items(pattern)
     if not any(_is_meant(item, groups) for item in items):
         return pattern if isinstance(pattern, str) else list(pattern)
-    memory = Memory()
+    memory = storage.memory()
     try:
         expanded: list[str] = []
         for item in items:

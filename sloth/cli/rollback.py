@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.drift import agents_of
 from sloth.cli.output import confirm, count, exit_status, warn, write_diff, write_error, write_json
@@ -19,8 +19,8 @@ from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
 from sloth.report.text import neutral
 from sloth.state import queries
-from sloth.state.memory import Memory
 from sloth.state.queries import Restored, RestoreStatus
+from sloth.state.storage import Storage
 
 Answers = Mapping[str, list[Restored] | SlothError]  # by the agent's name
 RUN_ID = 22  # characters of a whole id
@@ -56,6 +56,7 @@ HANDLER_WORDS = {
 @parameters.MODULES
 @parameters.PASSWORDS
 @parameters.FORKS
+@backend_option.BACKEND
 def rollback(
     run: str,
     inventory: tuple[str, ...],
@@ -81,16 +82,17 @@ def rollback(
     Exit status: 0 when all was restored (or, with --check, could be), 1 when something was not, 4 when a host was
     unreachable.
     """
+    everything = parameters.read_inventory(inventory)
+    storage = backend_option.storage(everything)
     if run == "last" or len(run) < RUN_ID:
-        run = _find_run(run)
+        run = _find_run(run, storage)
     query = Query(
         passwords=credentials.passwords(),
         forks=forks,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
+        storage=storage,
     )
-    agents = agents_of(
-        parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")
-    )
+    agents = agents_of(parameters.select(everything, parameters.words(limit) or "all", "--limit"), storage)
     answers = _roll_back(agents, query, run, check=True, force=force)
     able = [agent for agent in agents if _count(answers, agent.name, RestoreStatus.PLANNED)]
     if not check and output != "json" and not yes:
@@ -100,7 +102,7 @@ def rollback(
         new_run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         query = Query(
             write=True, run=new_run, site=f"rollback of {run}", forks=forks, custom=query.custom,
-            passwords=query.passwords, warn=warn,
+            passwords=query.passwords, storage=storage, warn=warn,
         )  # fmt: skip
         answers = {**answers, **_roll_back(able, query, run, force=force)}
     if output == "json":
@@ -111,8 +113,8 @@ def rollback(
     return _status(answers, run)
 
 
-def _find_run(name: str) -> str:
-    memory = Memory()
+def _find_run(name: str, storage: Storage) -> str:
+    memory = storage.memory()
     try:
         if name != "last":
             return memory.runs.find(name).run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters, sites
+from sloth.cli import backend_option, credentials, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
@@ -29,6 +29,7 @@ from sloth.inventory import Host, extra_vars
 from sloth.passwords import Passwords
 from sloth.playbook import Site, check_syntax
 from sloth.report.text import neutral
+from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from sloth.cli.plan import Saving
@@ -88,6 +89,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.EXTRA,
         parameters.VALUES,
         parameters.running,
+        backend_option.BACKEND,
         parameters.MODULES,
         sites.ROLES_PATH,
         parameters.KEY_FILE,
@@ -244,6 +246,7 @@ def run_site(
     program = sites.read_site(given.site, given.roles_path)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
+    storage = backend_option.storage(everything)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
     texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
@@ -268,7 +271,7 @@ def run_site(
     if prompts.answers:  # they are variables of all hosts, as those of -e are
         options = dataclasses.replace(options, extra={**extra, **prompts.answers})
     if resume is not None:
-        options, hosts = _resumed(resume, program, options, hosts)
+        options, hosts = _resumed(resume, program, options, hosts, storage)
         if not hosts:
             return 0
         tasks = preflight(program, everything, hosts, options)
@@ -280,6 +283,7 @@ def run_site(
         everything,
         hosts,
         options,
+        storage,
         tasks=tasks,
         # A live view would write over the question.
         output=output or ("plain" if is_asking or step else None),
@@ -297,12 +301,13 @@ def run_site(
     )
 
 
-def _resumed(name: str, site: Site, options: Options, hosts: Sequence[Host]) -> tuple[Options, tuple[Host, ...]]:
+def _resumed(
+    name: str, site: Site, options: Options, hosts: Sequence[Host], storage: Storage
+) -> tuple[Options, tuple[Host, ...]]:
     """Return the options and the hosts of a run that goes on where another has stopped; report what has changed."""
     from sloth.engine import resume
-    from sloth.state.memory import Memory
 
-    memory = Memory()
+    memory = storage.memory()
     try:
         stopped = resume.find_run(memory, name, site)
         found, names = resume.read(memory, stopped, site, options)

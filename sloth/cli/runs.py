@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_time, write_json, write_table
 from sloth.cli.state_source import Rows, Source
 from sloth.report.text import hosts, neutral
 from sloth.state import queries
-from sloth.state.memory import Memory
 from sloth.state.queries import RunEntry
 from sloth.state.run_records import RunRecord, RunResult
 
@@ -32,16 +32,17 @@ def runs() -> None:
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show only the newest runs.")
 @click.option("--agent", metavar="PATTERN", help="The runs that these hosts have recorded, of any controller.")
 @parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @parameters.TABLE_OR_JSON
 def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output: str) -> int:
     """List the newest runs: when they started, which site, by whom, and how they ended."""
     if agent is not None:
         return _list_of_hosts(Source(agent, inventory=inventory, json=output == "json"), limit)
-    memory = Memory()
+    memory = backend_option.storage_without_hosts(inventory).memory()
     found = memory.runs.newest(limit)
     memory.close()
     if output == "json":
-        write_json([asdict(run) for run in found])
+        write_json([_document(run) for run in found])
     elif not found:
         click.echo("no run is recorded")
     else:
@@ -72,17 +73,19 @@ def _list_of_hosts(source: Source, limit: int) -> int:
 
 @runs.command()
 @click.argument("run", shell_complete=completed(Completed.RUNS))
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @parameters.TABLE_OR_JSON
-def show(run: str, output: str) -> None:
+def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     """Show one run of this controller, and what it changed. RUN is its id, the beginning of it, or `last`."""
-    memory = Memory()
+    memory = backend_option.storage_without_hosts(inventory).memory()
     try:
         found = memory.runs.find(run)
         results = memory.runs.results(found.run)
     finally:
         memory.close()
     if output == "json":
-        write_json({**asdict(found), "results": [asdict(result) for result in results]})
+        write_json({**_document(found), "results": [_result(result) for result in results]})
         return
     click.secho(f"run {found.run}", bold=True)
     seconds = f", {found.seconds:.1f} s" if found.seconds is not None else ""
@@ -96,6 +99,14 @@ def show(run: str, output: str) -> None:
     ):
         click.echo(f"  {name:<8} {neutral(value)}")
     _show_results(results)
+
+
+def _document(run: RunRecord) -> dict[str, object]:
+    return {**asdict(run), "about": json.loads(run.about) if run.about else None}
+
+
+def _result(result: RunResult) -> dict[str, object]:
+    return {**asdict(result), "diff": json.loads(result.diff) if result.diff else None}
 
 
 def _show_results(results: list[RunResult]) -> None:

@@ -19,7 +19,6 @@ from sloth.cli.transfer import TRANSFER
 from sloth.report.text import neutral
 from sloth.state import queries
 from sloth.state.queries import Change, Difference, Handler, RecordWithHistory, StateRecord
-from sloth.state.shared import Shared
 
 
 @click.group()
@@ -232,7 +231,7 @@ def _list_handlers(source: Source) -> int:
 
 
 def _list_locks(source: Source) -> int:
-    locks = Shared().locks()
+    locks = source.storage().shared().locks()
     if source.json:
         write_json([asdict(lock) for lock in locks])
     elif not locks:
@@ -246,7 +245,7 @@ def _list_locks(source: Source) -> int:
 
 
 def _list_values(source: Source) -> int:
-    shared = Shared()
+    shared = source.storage().shared()
     values = {name: shared.get(name) for name in shared.list()}
     if source.json:
         write_json([{"name": name, "value": value} for name, value in values.items()])

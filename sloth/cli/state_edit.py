@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import confirm, count, write_json
 from sloth.cli.state_source import AGENT, Source, state_options
@@ -17,7 +17,6 @@ from sloth.errors import StateError, UsageError
 from sloth.report.text import neutral
 from sloth.state import queries
 from sloth.state.queries import DriftStatus
-from sloth.state.shared import Shared
 
 
 def _finish(source: Source, document: Mapping[str, object], text: str) -> int:
@@ -169,10 +168,12 @@ def check(source: Source) -> int:
 @click.command()
 @click.argument("name")
 @parameters.YES
-def unlock(name: str, yes: bool) -> None:
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
+def unlock(name: str, yes: bool, inventory: tuple[str, ...]) -> None:
     """Release a shared lock (state.lock), whoever holds it."""
     confirm(f"Release the lock {name}, although its holder may still need it?", yes)
-    holder = Shared().break_lock(name)
+    holder = backend_option.storage_without_hosts(inventory).shared().break_lock(name)
     if holder is None:
         raise StateError(f"lock {name} not found", hint="see sloth-runner state list lock")
     click.echo(f"released {name}, which {neutral(holder)} held")
@@ -187,6 +188,7 @@ def unlock(name: str, yes: bool) -> None:
 @parameters.BECOME_USER
 @parameters.MODULES
 @parameters.REPORT
+@backend_option.BACKEND
 def adopt(
     call: str,
     words: tuple[str, ...],
@@ -211,7 +213,8 @@ def adopt(
     site, files = make_site(call, words, modules, become_user or become)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, agent, "--agent")
-    return execute(site, everything, selected, Options(adopt=True, custom=files), output=output, verbose=1)
+    storage = backend_option.storage(everything)
+    return execute(site, everything, selected, Options(adopt=True, custom=files), storage, output=output, verbose=1)
 
 
 EDITING = (delete, rm, clear, mv, vacuum, check, unlock, adopt)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.errors import SlothError, StateError, UsageError
@@ -18,6 +18,7 @@ from sloth.passwords import Passwords
 from sloth.state import queries
 from sloth.state.local import LOCAL, LocalState, query_replica
 from sloth.state.queries import StateQuery
+from sloth.state.storage import Storage
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def state_options(command: parameters.Command) -> parameters.Command:
     @AGENT
     @click.option("--cached", is_flag=True, help="Use the controller's copy as of the last run; do not connect.")
     @parameters.AGENT_INVENTORY
+    @backend_option.BACKEND
     @parameters.TABLE_OR_JSON
     @parameters.PASSWORDS
     @functools.wraps(command)
@@ -81,6 +83,10 @@ class Source:
     json: bool = False
     passwords: Passwords = field(default_factory=Passwords)
     errors: dict[str, SlothError] = field(default_factory=dict)
+
+    def storage(self) -> Storage:
+        """Return what this controller keeps, and shares with others. Raises UsageError."""
+        return backend_option.storage_without_hosts(self.inventory)
 
     def refuse_replica(self) -> None:
         """Raise UsageError when a replica was named: it is a copy, which must not be edited."""
@@ -124,15 +130,13 @@ class Source:
     def _query_hosts(self, query: StateQuery[T], write: bool) -> Mapping[str, list[T] | SlothError]:
         from sloth.engine.query import Query
 
-        settings = Query(write=write, warn=warn, passwords=self.passwords)
+        settings = Query(write=write, warn=warn, passwords=self.passwords, storage=self.storage())
         return asyncio.run(settings.states(self.agents(), query))
 
     def _query_replicas(self, query: StateQuery[T]) -> Mapping[str, list[T] | SlothError]:
-        from sloth.state.memory import Memory
-
         if query.needs_history:
             raise UsageError("a replica has no history, only the states", hint="leave out --cached")
-        memory = Memory()
+        memory = self.storage().memory()
         names = [self.pattern]
         if not memory.replica_path(self.pattern).exists():
             names = [agent.name for agent in self.agents()]

@@ -11,7 +11,7 @@ from sloth.errors import HostError, SlothError, Unreachable
 from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.passwords import Passwords
-from sloth.state.memory import Memory
+from sloth.state.storage import Storage
 from sloth.transport import exit_errors
 from sloth.transport.python_setup import python_setup_script
 
@@ -46,7 +46,7 @@ async def set_up_python(
     report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Install Python where there is none that can be used; check: only report where. report: called for each host."""
-    memory = Memory()
+    memory = Storage().memory()
     sessions = Sessions(Purpose(run="", passwords=passwords), memory, hosts)
     slots = asyncio.Semaphore(forks)
 

@@ -16,8 +16,8 @@ from sloth.inventory import Host
 from sloth.passwords import Passwords
 from sloth.payload.kernel.status import Status
 from sloth.payload.session.messages import Call
-from sloth.state.memory import Memory
 from sloth.state.queries import StateQuery
+from sloth.state.storage import Storage
 from sloth.transport import Listener, Session
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Query:
     run: str = "state command"
     site: str = ""
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    storage: Storage = field(default_factory=Storage, repr=False)
     warn: Callable[[str], None] = lambda text: None  # called with what the user should know, and is no error
 
     async def each(
@@ -93,7 +94,7 @@ class Query:
             passwords=self.passwords,
             custom=self.custom,
         )
-        memory = Memory()
+        memory = self.storage.memory()
         sessions = Sessions(purpose, memory, [agent.host])
         try:
             session = await sessions.open(agent.host, agent.account or agent.host.become or "", Listener())

@@ -59,7 +59,7 @@ class Run:
         options: Options,
         emit: Callable[[Event], None],
         memory: Memory,
-        shared: Shared | None = None,
+        shared: Shared,
         confirm: Callable[[Orphans], bool] | None = None,
         tasks: Sequence[str] = (),
         step: Ask | None = None,
@@ -85,7 +85,6 @@ class Run:
         self._has_unknown_tag = False
         self.secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
         self.secrets.learn(sorted(options.prompts.secrets))
-        shared = shared or Shared()
         shared.sealer = SecretSealer(self.secrets, options.keys)
         redact = self.secrets.redact
         self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)

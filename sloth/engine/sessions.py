@@ -218,12 +218,14 @@ class Sessions:
 
         Raises StateError.
         """
+        name = agent_name(host, account)
         self._memory.remember(
-            agent_name(host, account),
+            name,
             payload=self._bundle.sha256,
             assets=frozenset(shipped),
             replica=replica,
             rows=rows,
+            since=self.known(name).seq,
         )
 
 

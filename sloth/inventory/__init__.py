@@ -1,5 +1,6 @@
 """The inventory: which hosts there are, how to reach them, and their variables."""
 
+from sloth.inventory.backend import BackendSetting, find_backend
 from sloth.inventory.inventory import Inventory
 from sloth.inventory.loader import find_inventory
 from sloth.inventory.model import BecomeMethod, ConnectionType, Group, Host, HostKeyPolicy
@@ -9,6 +10,7 @@ from sloth.inventory.settings import read_become
 from sloth.inventory.variables import extra_vars
 
 __all__ = [
+    "BackendSetting",
     "BecomeMethod",
     "ConnectionType",
     "Group",
@@ -17,6 +19,7 @@ __all__ = [
     "Inventory",
     "expand",
     "extra_vars",
+    "find_backend",
     "find_inventory",
     "matches",
     "pattern_items",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.inventory import patterns
+from sloth.inventory.backend import BackendSetting
 from sloth.inventory.loader import load
 from sloth.inventory.model import ConnectionType, Group, Host
 from sloth.inventory.resolve import Evaluate, Hosts
@@ -23,6 +24,7 @@ class Inventory:
     Attributes:
         paths: the sources, none for this machine alone.
         warnings: what the sources contain that has no effect; it grows while hosts are resolved.
+        backend: where controllers keep what they share; None when no source names one.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class Inventory:
         hosts: Mapping[str, Host],
         groups: Mapping[str, Group],
         warnings: Sequence[str] = (),
+        backend: BackendSetting | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self.warnings = warnings
+        self.backend = backend
         self.hosts = hosts
         self.groups = groups
         self._members = {name: frozenset(group.hosts) for name, group in groups.items()}
@@ -46,7 +50,8 @@ class Inventory:
     ) -> Inventory:
         """Read sources, merged as load() says. Raises InventoryError with file and line."""
         loaded = load(paths, evaluate, warn)
-        return cls([Path(path) for path in paths], loaded.hosts, loaded.groups, loaded.warnings)
+        sources = [Path(path) for path in paths]
+        return cls(sources, loaded.hosts, loaded.groups, loaded.warnings, loaded.backend)
 
     @classmethod
     def local(cls) -> Inventory:

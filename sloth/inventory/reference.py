@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
+from sloth.inventory.backend import KEYS as BACKEND_KEYS
 from sloth.inventory.connection import NAMES
 from sloth.inventory.groups import GROUP_KEYS
 from sloth.inventory.settings import HOST_SETTINGS
@@ -39,6 +40,7 @@ def reference() -> tuple[Section, ...]:
         Entry("vars", "a table", "", "Variables, which sites and templates see as `vars.NAME`. Any value of TOML.")
     )
     groups = [Entry(key.name, key.value, key.default, key.help) for key in GROUP_KEYS]
+    backend = [Entry(name, key.expected, key.default, key.help) for name, key in BACKEND_KEYS.items()]
     ours: dict[str, list[str]] = {}
     for name, key in NAMES.items():
         ours.setdefault(key, []).append(name)
@@ -50,6 +52,11 @@ def reference() -> tuple[Section, ...]:
             tuple(settings),
         ),
         Section("Keys of a group", "Besides the settings above, a group ([groups.NAME]) has these.", tuple(groups)),
+        Section(
+            "Keys of the backend",
+            "The table [backend] says where controllers keep what they share; see docs/backends.md.",
+            tuple(backend),
+        ),
         Section("Variables of Ansible", "In inventories of Ansible these variables set our settings.", tuple(ansible)),
     )
 

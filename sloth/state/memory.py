@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
-from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.record import ReplicaChange
-from sloth.payload.state.store import Store
+from sloth.state import outbox, replicas
 from sloth.state.database import Transaction, open_database, sloth_home
+from sloth.state.outbox import Outbox
+from sloth.state.replicas import Position
 from sloth.state.run_records import RunRecords
 
 if TYPE_CHECKING:
@@ -54,6 +55,21 @@ MIGRATIONS = (
         "CREATE TABLE run_progress (run TEXT NOT NULL, host TEXT NOT NULL, task TEXT NOT NULL, status TEXT NOT NULL,"
         " PRIMARY KEY (run, host, task))",
     ),
+    (
+        # What the web UI shows of runs: checks and drift runs too, how each was called, diffs, and where time went.
+        "ALTER TABLE runs ADD COLUMN kind TEXT",
+        "ALTER TABLE runs ADD COLUMN about TEXT",
+        "ALTER TABLE run_results ADD COLUMN diff TEXT",
+        "ALTER TABLE run_results ADD COLUMN seconds REAL",
+        "ALTER TABLE run_results ADD COLUMN at REAL",
+        "CREATE INDEX run_results_by_host ON run_results (host)",
+        "CREATE INDEX run_results_by_key ON run_results (key, host)",
+        "CREATE TABLE run_hosts (run TEXT NOT NULL, host TEXT NOT NULL, status TEXT NOT NULL, started REAL,"
+        " seconds REAL, error TEXT, spans TEXT, PRIMARY KEY (run, host))",
+        "CREATE INDEX run_hosts_by_host ON run_hosts (host)",
+        "CREATE TABLE facts (host TEXT PRIMARY KEY, at REAL NOT NULL, facts TEXT NOT NULL)",
+    ),
+    outbox.MIGRATION,
 )
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 
@@ -80,13 +96,15 @@ class Memory:
 
     Attributes:
         runs: the record of its runs.
+        outbox: what a backend has not yet got of it; None: there is no backend.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        """Open or create it. Raises StateError."""
+    def __init__(self, directory: Path | None = None, backend: str | None = None) -> None:
+        """Open or create it; backend: the address of the backend that gets a copy. Raises StateError."""
         self.directory = directory or sloth_home()
         self._database = open_database(self.directory / "controller.db", MIGRATIONS)
-        self.runs = RunRecords(self._database)
+        self.outbox = Outbox(self._database, backend) if backend is not None else None
+        self.runs = RunRecords(self._database, self.outbox)
 
     def close(self) -> None:
         self._database.close()
@@ -123,41 +141,78 @@ class Memory:
         assets: frozenset[str],
         replica: ReplicaChange | None,
         rows: Iterable[JsonObject] | None = None,
+        since: int | None = None,
     ) -> None:
         """Keep what a session showed; `replica` and `rows` are what the replica lacks of the host's state.
 
-        Raises StateError. Without `replica`, nothing is known of the host's state, and only the content is remembered.
+        Without `replica`, nothing is known of the host's state, and only the content is remembered. since: the sequence
+        number from which on `replica` has all. Raises StateError.
         """
-        if replica:
-            self._replicate(name, replica, rows)
+        position = self._replicate(name, replica, rows, since) if replica else None
         with Transaction(self._database):
             if replica:
-                values = (name, payload, replica.id, replica.seq, int(time.time()))
-                self._database.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?)", values)
+                self._keep_position(name, replica, position, payload)
             self._database.execute("DELETE FROM assets WHERE name=?", (name,))
             held = [(name, sha256) for sha256 in assets]
             self._database.executemany("INSERT INTO assets VALUES (?, ?)", held)
 
     def absorb(self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None = None) -> None:
         """Bring the replica up to date after a state was edited outside of a run. Raises StateError."""
-        self._replicate(name, replica, rows)
-        values = (replica.id, replica.seq, name)
-        self._database.execute("UPDATE agents SET store=?, seq=? WHERE name=?", values)
+        position = self._replicate(name, replica, rows, None)
+        with Transaction(self._database):
+            if self._database.execute("SELECT 1 FROM agents WHERE name=?", (name,)).fetchone():
+                self._keep_position(name, replica, position)
+
+    def take_over(
+        self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject], since: int | None, seen_at: float
+    ) -> Position | None:
+        """Bring the replica up to what a backend has, of when the host was last seen; return where it is now.
+
+        Returns None when it lacks what is before. Raises StateError.
+        """
+        position = replicas.absorb(self.replica_path(name), replica, rows, since)
+        if position is not None:
+            with Transaction(self._database):
+                self._set_position(name, position, seen_at)
+                if self.outbox is not None:
+                    self.outbox.set_delivered(name, position)
+        return position
+
+    def seen(self) -> dict[str, tuple[Position, float]]:
+        """Return where each agent's replica is, and when its host was last seen (epoch seconds)."""
+        rows = self._database.execute("SELECT name, store, seq, seen_at FROM agents")
+        return {name: (Position(store, seq), seen_at) for name, store, seq, seen_at in rows}
 
     def replica_path(self, name: str) -> Path:
         """Return the path of the replica of an agent's state file, whether or not there is one."""
         return self.directory / "replicas" / f"{name}.db"
 
-    def _replicate(self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None) -> None:
+    def _replicate(
+        self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None, since: int | None
+    ) -> Position | None:
+        """Bring the replica up to date; return where it is, None when the host must send all of its state."""
         path = self.replica_path(name)
-        if not (rows is not None or replica.removed or replica.whole or not path.exists()):
-            return
-        try:
-            copy = Store(str(path))
-            copy.absorb(replica, rows or ())
-            copy.close()
-        except (StoreError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise StateError(f"cannot write the replica {path}: {error}") from error
+        if rows is None and not replica.removed and not replica.whole and path.exists():
+            return Position(replica.id, replica.seq)
+        return replicas.absorb(path, replica, rows or (), since)
+
+    def _keep_position(
+        self, name: str, replica: ReplicaChange, position: Position | None, payload: str | None = None
+    ) -> None:
+        row = self._database.execute("SELECT store, seq FROM agents WHERE name=?", (name,)).fetchone()
+        # The host's file is older than it was: somebody has restored it, or the whole machine, from a backup.
+        is_older = replica.whole and row is not None and row[0] == replica.id and row[1] > replica.seq
+        self._set_position(name, position or Position(replica.id, 0), time.time(), payload)
+        if self.outbox is not None and position is not None:
+            self.outbox.add_replica(name, position, is_older)
+
+    def _set_position(self, name: str, position: Position, seen_at: float, payload: str | None = None) -> None:
+        values = (name, payload or "", position.store, position.seq, int(seen_at), payload)
+        self._database.execute(
+            "INSERT INTO agents VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            " store=excluded.store, seq=excluded.seq, seen_at=excluded.seen_at, payload=coalesce(?, payload)",
+            values,
+        )
 
     # Hashes of this machine's own files
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, fields
+from enum import StrEnum
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.payload.kernel.hashing import as_utf8
 from sloth.state.database import Database, Transaction
+from sloth.state.outbox import Outbox
 
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
+
+
+class RunKind(StrEnum):
+    """What a record is of."""
+
+    RUN = "run"
+    CHECK = "check"
+    DRIFT = "drift"
 
 
 @frozen
@@ -23,8 +33,11 @@ class RunResult:
     Attributes:
         task: None for a host.
         key: "" without a call.
-        status: "changed", "failed", "unreachable", or what became of a failure: "ignored", "rescued", "retried".
+        status: "changed", "failed", "unreachable", or what became of a failure: "ignored", "rescued", "retried"; of a
+            drift run "drift", "unknown" or "frozen".
         place: the line of the site, "site.sloth:12".
+        diff: as JSON, cut to a limit; in the form of Result.diff in engine/events.py.
+        at: when it ended, in epoch seconds. diff, seconds and at are None before format 7.
     """
 
     host: str
@@ -34,6 +47,35 @@ class RunResult:
     reason: str
     place: str
     error: str
+    diff: str | None = None
+    seconds: float | None = None
+    at: float | None = None
+
+    def row(self) -> tuple[str | float | None, ...]:
+        """Return the values of its columns."""
+        return tuple(_storable(value) if isinstance(value, str) else value for value in astuple(self))
+
+
+@frozen
+class RunHost:
+    """How a run went on one host.
+
+    Attributes:
+        status: as that of HostFinished.
+        started: in epoch seconds.
+        spans: where its time went, as JSON: see engine/timings.py.
+    """
+
+    host: str
+    status: str
+    started: float | None = None
+    seconds: float | None = None
+    error: str = ""
+    spans: str | None = None
+
+    def row(self) -> tuple[str | float | None, ...]:
+        """Return the values of its columns."""
+        return tuple(_storable(value) if isinstance(value, str) else value for value in astuple(self))
 
 
 @frozen
@@ -74,6 +116,9 @@ class RunRecord:
         seconds: how long it took.
         changed, failed, unchanged, ...: as RunCounts; formats before 5 had the first two.
         status: the exit status.
+        kind: a RunKind; None before format 7, when only runs were recorded.
+        about: how it was called, as JSON: see engine/recording.py.
+        source: the backend that it was fetched from; None: it is a run of this controller.
     """
 
     run: str
@@ -93,12 +138,18 @@ class RunRecord:
     rescued: int | None = None
     retried: int | None = None
     frozen: int | None = None
+    kind: str | None = None
+    about: str | None = None
+    source: str | None = None
 
 
 Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py
 _COUNTS = [field.name for field in fields(RunCounts)]
 _RESULT = ",".join(field.name for field in fields(RunResult))
+_HOST = ",".join(field.name for field in fields(RunHost))
 _RECORD = ",".join(field.name for field in fields(RunRecord))
+_IS_RUN = "coalesce(kind, 'run')='run'"
+_NEWEST = "ORDER BY started DESC, rowid DESC"  # those that were fetched from a backend came later than they began
 
 
 def _storable(value: str | None) -> str | None:
@@ -108,21 +159,43 @@ def _storable(value: str | None) -> str | None:
 class RunRecords:
     """The tables `runs` and `run_results` of the controller's database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, outbox: Outbox | None = None) -> None:
+        """outbox: is told of every change, for a backend."""
         self._database = database
+        self._outbox = outbox
 
-    def begin(self, run: str, site: str, who: str, hosts: int, given: str | None = None) -> None:
-        """Record that a run has begun; given: JSON of what it is of, for `run --resume` (see engine/resume.py)."""
-        values = (run, site, who, hosts, time.time(), given)
-        self._database.execute(
-            "INSERT INTO runs (run, site, who, hosts, started, given) VALUES (?, ?, ?, ?, ?, ?)", values
-        )
+    def begin(
+        self,
+        run: str,
+        site: str,
+        who: str,
+        hosts: int,
+        given: str | None = None,
+        kind: RunKind = RunKind.RUN,
+        about: str | None = None,
+    ) -> None:
+        """Record that a run has begun.
+
+        given: JSON of what it is of, for `run --resume` (see engine/resume.py); about: JSON of how it was called.
+        """
+        values = (run, site, who, hosts, time.time(), given, kind.value, about)
+        with Transaction(self._database):
+            self._database.execute(
+                "INSERT INTO runs (run, site, who, hosts, started, given, kind, about) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            self._has_changed(run)
+
+    def _has_changed(self, run: str) -> None:
+        if self._outbox is not None:
+            self._outbox.add_run(run)
 
     def add_progress(self, run: str, rows: Sequence[Progress]) -> None:
         """Record how far hosts have come."""
         values = [(run, *map(_storable, row)) for row in rows]
         with Transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", values)
+            self._has_changed(run)
 
     def progress(self, run: str) -> list[Progress]:
         """Return how far each host of a run has come."""
@@ -138,7 +211,7 @@ class RunRecords:
         """Return the seconds of the newest runs of a site on so many hosts that ended well, each with its `given`."""
         rows = self._database.execute(
             "SELECT seconds, given FROM runs WHERE site=? AND hosts=? AND status=0 AND given IS NOT NULL"
-            " ORDER BY rowid DESC LIMIT ?",
+            f" {_NEWEST} LIMIT ?",
             (site, hosts, limit),
         )
         return [(float(seconds), given) for seconds, given in rows]
@@ -152,11 +225,18 @@ class RunRecords:
         status: int,
         results: Sequence[RunResult] = (),
         progress: Sequence[Progress] = (),
+        hosts: Sequence[RunHost] = (),
     ) -> None:
         """Record how a run ended; `status` is its exit status, progress what add_progress() has not been given yet."""
-        rows = [(run, *map(_storable, astuple(result))) for result in results]
+        rows = [(run, *result.row()) for result in results]
+        ends = [(run, *host.row()) for host in hosts]
         with Transaction(self._database):
-            self._database.executemany(f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.executemany(
+                f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+            self._database.executemany(
+                f"INSERT OR REPLACE INTO run_hosts (run,{_HOST}) VALUES (?, ?, ?, ?, ?, ?, ?)", ends
+            )
             steps = [(run, *map(_storable, row)) for row in progress]
             self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", steps)
             columns = "".join(f"{name}=?, " for name in _COUNTS)
@@ -164,25 +244,38 @@ class RunRecords:
                 f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",
                 (*(getattr(counts, name) for name in _COUNTS), seconds, status, run),
             )
+            self._has_changed(run)
 
-    def newest(self, limit: int = 50) -> list[RunRecord]:
-        """Return the newest runs, newest first; all of them when `limit` is negative."""
-        rows = self._database.execute(f"SELECT {_RECORD} FROM runs ORDER BY rowid DESC LIMIT ?", (limit,))
+    def newest(self, limit: int = 50, checks: bool = False) -> list[RunRecord]:
+        """Return the newest runs, newest first; all of them when `limit` is negative. checks: whatever their kind."""
+        where = "" if checks else f" WHERE {_IS_RUN}"
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs{where} {_NEWEST} LIMIT ?", (limit,))
         return [RunRecord(*row) for row in rows]
 
     def find(self, name: str) -> RunRecord:
-        """Return the run with this id, with an id that begins so, or the newest for "last". Raises StateError."""
-        runs = self.newest(-1)
+        """Return the run with this id, with an id that begins so, or the newest for "last". Raises StateError.
+
+        A check is found by its id only.
+        """
         if name == "last":
-            found = runs[:1]
+            found = self.newest(1)
         else:
-            found = [one for one in runs if one.run == name] or [one for one in runs if one.run.startswith(name)]
+            found = self._select("run=?", name) or self._select("substr(run, 1, length(?1))=?1", name)
         if not found:
             raise StateError(f"run {name} not found", hint="see sloth-runner runs list")
         if len(found) > 1:
             names = ", ".join(one.run for one in found[:AMBIGUOUS_SHOWN])
             raise StateError(f"run {name} is ambiguous: {names}", hint="use a longer prefix")
         return found[0]
+
+    def _select(self, condition: str, value: str) -> list[RunRecord]:
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} {_NEWEST}", (value,))
+        return [RunRecord(*row) for row in rows]
+
+    def hosts(self, run: str) -> list[RunHost]:
+        """Return how the run with this id went on each host; none before format 7."""
+        rows = self._database.execute(f"SELECT {_HOST} FROM run_hosts WHERE run=? ORDER BY host", (run,))
+        return [RunHost(*row) for row in rows]
 
     def results(self, run: str) -> list[RunResult]:
         """Return what changed or failed in the run with this id, host by host."""

@@ -15,13 +15,14 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,18 @@ from sloth.inventory import Inventory
 from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
+from sloth.transport import bundle, session, slim
 from sloth.transport.loopback import LoopbackFleet
+from tests.support.link import Link
 from tests.support.paths import ROOT
 from tests.support.running import finished_hosts, results
 
 ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
 SEED = int(os.environ.get("SLOTH_ATTACK_SEED", "20261126"))
-# What is killed. "frozen": the payload stops, then the link breaks, as with a host that hangs and is reset.
-FAULTS = ("payload", "payload", "payload", "link", "link", "sshd", "frozen", "ended", "controller", "group")
+# What is killed. "frozen": the payload stops, then the link breaks, as with a host that hangs and is reset; "silent":
+# the link passes nothing on any more, and neither end is told.
+FAULTS = ("payload", "payload", "payload", "link", "link", "sshd", "frozen", "ended", "controller", "group", "silent")
+SILENCE = 3.0  # seconds, in place of the real limits of a minute at both ends
 pytestmark = [
     pytest.mark.attack,
     pytest.mark.timeout(120 + 10 * ROUNDS),
@@ -73,13 +78,17 @@ end }})
 class Victim:
     """A host whose runs are killed, and the controller of these runs."""
 
-    def __init__(self, servers: LoopbackFleet, directory: Path) -> None:
+    def __init__(self, servers: LoopbackFleet, link: Link, directory: Path) -> None:
         self.servers = servers
+        self.link = link
         self.directory = directory
         self.home = servers.homes["web1"]
         self.controller = directory / "controller"
         self.version = 0
-        (directory / "inventory.toml").write_text(servers.inventory_toml())
+        inventory = servers.inventory_toml().replace(f"port = {servers.ports['web1']}", f"port = {link.port}")
+        (directory / "inventory.toml").write_text(inventory)
+        with servers.known_hosts.open("a") as known:
+            known.write(servers.known_hosts.read_text().replace(f":{servers.ports['web1']} ", f":{link.port} "))
         self.inventory = Inventory.read(directory / "inventory.toml")
         (directory / "small").mkdir()
 
@@ -166,6 +175,8 @@ class Victim:
             self.servers.cut("web1")
             await asyncio.sleep(0.02)
             self.signal(signal.SIGKILL, stopped)
+        elif fault == "silent":
+            self.link.fall_silent()
         elif fault == "sshd":
             await self.servers.stop("web1")
             await self.servers.start("web1")
@@ -249,9 +260,25 @@ class Victim:
 
 
 @pytest.fixture
-async def victim(tmp_path: Path) -> Victim:  # type: ignore[misc]
-    async with LoopbackFleet(("web1",), tmp_path / "fleet") as servers:
-        yield Victim(servers, tmp_path)  # type: ignore[misc]
+async def victim(tmp_path: Path, short_silence: None) -> AsyncIterator[Victim]:
+    async with LoopbackFleet(("web1",), tmp_path / "fleet") as servers, Link(servers.ports["web1"]) as link:
+        yield Victim(servers, link, tmp_path)
+
+
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Both ends take the other for lost sooner."""
+
+    def impatient(source: bytes, slimmed: Callable[[bytes], bytes] = slim.slim) -> bytes:
+        return re.sub(rb"(?m)^(SILENCE|BEAT) = [0-9.]+", lambda m: b"%s = %.1f" % (m[1], limits[m[1]]), slimmed(source))
+
+    limits = {b"SILENCE": SILENCE, b"BEAT": SILENCE / 6}
+    monkeypatch.setattr(slim, "slim", impatient)
+    monkeypatch.setattr(session, "PING", SILENCE / 6)
+    monkeypatch.setattr(session, "SILENCE", SILENCE)
+    bundle._build.cache_clear()
+    yield
+    bundle._build.cache_clear()
 
 
 async def test_killed_runs_lose_nothing(victim: Victim) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
+from tests.support.link import Link
 from tests.support.running import finished_hosts, run_site
 
 # Notes when two of it run at once. It takes its time until `slow` is removed.
@@ -22,49 +22,6 @@ if test -e DIR/slow; then sleep 600 & wait; fi
 rmdir DIR/busy
 echo finished >> DIR/log
 """
-
-
-class Link:
-    """A way to a host that can be cut so that only the near end notices: the far one hears nothing more."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._near: list[asyncio.StreamWriter] = []
-        self._far: list[asyncio.StreamWriter] = []
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> Link:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        for writer in (*self._near, *self._far):
-            writer.close()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._near.append(writer)
-        self._far.append(far_writer)
-        for source, target in ((reader, far_writer), (far_reader, writer)):
-            self._tasks.append(asyncio.create_task(_pump(source, target)))
-
-    def cut(self) -> None:
-        """Reset what is connected at the near end, and leave the far end as it is."""
-        for task in self._tasks:
-            task.cancel()
-        for writer in self._near:
-            writer.transport.abort()
-
-
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            target.write(data)
-            await target.drain()
 
 
 @pytest.mark.timeout(180)

@@ -19,8 +19,6 @@ from sloth.payload.state.signatures import Signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable
-
     from sloth.payload.kernel.record import ReplicaPosition
     from sloth.payload.kernel.revert import Guard
     from sloth.payload.kernel.step import Merge
@@ -95,18 +93,3 @@ class Store(Database):
             whole=whole,
             rows=[dict(zip(Record.COLUMNS, row)) for row in rows],
         )
-
-    def absorb(self, change: "ReplicaChange", rows: "Iterable[JsonObject]") -> "None":
-        """Bring this replica up to what changes_since() of the original returned, with its rows; commits.
-
-        Raises KeyError, OverflowError, ValueError when the rows are no records.
-        """
-        if change.whole:
-            self.write("DELETE FROM resources")
-        for row in rows:
-            self.records.put_row(row)
-        for key in change.removed:
-            self.write("DELETE FROM resources WHERE key=?", (key,))
-        self.set_meta("id", change.id)
-        self.set_meta("seq", str(change.seq))
-        self.commit()

@@ -1,0 +1,200 @@
+"""`sloth-runner web`: serves the web UI."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sloth.cli import parameters
+from sloth.cli.output import warn
+from sloth.errors import UsageError
+from sloth.inventory import Inventory, find_inventory
+from sloth.state.storage import Storage
+
+if TYPE_CHECKING:
+    from sloth.web.settings import Settings
+
+PORT = 8420
+SHORTEST_TOKEN = 16  # characters
+
+
+@click.command()
+@parameters.AGENT_INVENTORY
+@click.option("--address", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="The port; 0: any.")
+@click.option("--cert", metavar="FILE", type=click.Path(), help="The certificate, in PEM form, with its chain.")
+@click.option("--key", metavar="FILE", type=click.Path(), help="The key of the certificate.")
+@click.option("--behind-proxy", is_flag=True, help="A reverse proxy with TLS is before it; needs --host-name.")
+@click.option(
+    "--host-name", multiple=True, metavar="NAME", help="Also answer to this name, with its port if that is not usual."
+)
+@click.option("--prefix", default="", metavar="PATH", help="The path below which the reverse proxy has it: /sloth.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(),
+    help="A file with the token that clients need.  [default: $SLOTH_WEB_TOKEN, or a new one]",
+)
+@click.option("--allow-actions", is_flag=True, help="Let pages look for drift, unlock and freeze, after a question.")
+def web(
+    inventory: tuple[str, ...],
+    address: str,
+    port: int,
+    cert: str | None,
+    key: str | None,
+    behind_proxy: bool,
+    host_name: tuple[str, ...],
+    prefix: str,
+    token_file: str | None,
+    allow_actions: bool,
+) -> int:
+    """Serve the web UI: runs, hosts and their states in a browser, and as a JSON API.
+
+    Open the address that is printed: it logs in once. Programs send the token as a bearer token. Off loopback, TLS is
+    needed: --cert and --key, or a reverse proxy.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'sloth-runner[web]'") from error
+    from sloth.web.app import Site, create_app
+    from sloth.web.server import BoundedProtocol
+    from sloth.web.settings import Settings, host_headers
+
+    _check(address, cert, key, behind_proxy, host_name, prefix)
+    token = _token(token_file)
+    listener = _listen(address, port)
+    port = listener.getsockname()[1]
+    memory = Storage().memory()  # it creates or migrates what pages only read
+    memory.close()
+    settings = Settings(
+        directory=memory.directory,
+        token=token,
+        hosts=host_headers(address, port, tuple(name.lower() for name in host_name)),
+        secure=cert is not None or behind_proxy,
+        read_inventory=_reader(inventory),
+        allow_actions=allow_actions,
+        prefix=prefix,
+    )
+    site = Site(settings)
+    config = uvicorn.Config(
+        create_app(site),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=500,
+        h11_max_incomplete_event_size=32 * 1024,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
+    )
+    try:
+        config.load()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        listener.close()
+        site.close()
+        raise UsageError(f"--cert and --key cannot be used: {error}") from error
+    _announce(settings, site.logins.code, address, port, host_name, behind_proxy)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _check(
+    address: str, cert: str | None, key: str | None, behind_proxy: bool, names: tuple[str, ...], prefix: str
+) -> None:
+    """Refuse what would be served without protection. Raises UsageError."""
+    if (cert is None) != (key is None):
+        raise UsageError("--cert and --key belong together")
+    if cert is not None and behind_proxy:
+        raise UsageError("--behind-proxy is for a proxy that has the certificate: leave out --cert and --key")
+    if behind_proxy and not names:
+        raise UsageError("--behind-proxy needs --host-name: the name by which browsers reach the proxy")
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/") or not prefix.isprintable() or "//" in prefix):
+        raise UsageError(f"--prefix must be like /sloth, not {prefix!r}")
+    for name in names:
+        if not name or any(character in name for character in "/@ \t,") or not name.isprintable():
+            raise UsageError(f"--host-name must be a name, or NAME:PORT, not {name!r}")
+    if not _is_loopback(address) and cert is None and not behind_proxy:
+        raise UsageError(
+            f"{address} can be reached from other machines, and the token would be sent in the clear",
+            hint="use --cert and --key, or --behind-proxy with a proxy that has TLS",
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _token(path: str | None) -> str:
+    """Return the token that clients need. Raises UsageError."""
+    where = path or "$SLOTH_WEB_TOKEN"
+    if path is not None:
+        try:
+            token = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        if os.stat(path).st_mode & 0o077:
+            warn(f"warning: other users of this machine may read {path}; hint: chmod 600 {path}")
+    else:
+        token = os.environ.get("SLOTH_WEB_TOKEN", "")
+        if not token:
+            return secrets.token_urlsafe(32)
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise UsageError(f"the token in {where} must have at least {SHORTEST_TOKEN} printable ASCII characters")
+    return token
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises UsageError."""
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(target)
+    except OSError as error:
+        hint = "another program has it; use --port 0 for any" if "in use" in str(error) else ""
+        raise UsageError(f"cannot listen on {address} port {port}: {error.strerror}", hint=hint) from error
+    return listener
+
+
+def _reader(files: tuple[str, ...]) -> Callable[[], Inventory] | None:
+    """Return what reads the inventory, None when there is none. Raises UsageError when it cannot be read now."""
+    found = find_inventory(files)
+    if not found:
+        return None
+    first = [parameters.read_inventory(files)]
+
+    def read() -> Inventory:
+        return first.pop() if first else parameters.read_inventory(files)
+
+    return read
+
+
+def _announce(
+    settings: Settings, code: str, address: str, port: int, names: tuple[str, ...], behind_proxy: bool
+) -> None:
+    """Print the address that logs in, and the token for programs."""
+    own = f"[{address}]" if ":" in address else address
+    host = names[0] if behind_proxy else f"{own}:{port}"
+    base = f"{'https' if settings.secure else 'http'}://{host}{settings.prefix}"
+    click.echo(f"{base}/login?code={code}")
+    click.echo("This address logs in once. Stop with Ctrl-C.", err=True)
+    if not os.environ.get("SLOTH_WEB_TOKEN"):
+        click.echo(f"token for programs, and for further logins: {settings.token}", err=True)

@@ -1,0 +1,60 @@
+"""Opens what a controller keeps: its own memory, and what it shares with others, in a backend or a file of its own.
+
+Nothing else constructs Memory and Shared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sloth.state.database import sloth_home
+from sloth.state.memory import Memory
+from sloth.state.shared import Shared
+
+if TYPE_CHECKING:
+    from sloth.state.backends.backend import Backend
+    from sloth.state.backends.location import Location
+    from sloth.state.keys import Keys
+
+
+class Storage:
+    """One controller's files, and the backend that it shares with other controllers, if there is one.
+
+    Attributes:
+        directory: where its own files are.
+        location: that of the backend; None: it shares nothing with others.
+    """
+
+    def __init__(
+        self, directory: Path | None = None, location: Location | None = None, keys: Keys | None = None
+    ) -> None:
+        """Open nothing yet. keys: encrypt what is sent to the backend with them."""
+        self.directory = directory or sloth_home()
+        self.location = location
+        self._keys = keys
+        self._backend: Backend | None = None
+
+    def memory(self) -> Memory:
+        """Open the controller's own database. Raises StateError."""
+        return Memory(self.directory)
+
+    def shared(self) -> Shared:
+        """Return the shared values and locks, which are opened when they are first used."""
+        return Shared(self.directory / "shared.db")
+
+    def backend(self) -> Backend | None:
+        """Return the backend, the same each time, which connects when it is first used; None when there is none.
+
+        Raises UsageError when a package or a file that it needs is missing.
+        """
+        if self._backend is None and self.location is not None:
+            from sloth.state.backends.location import open_backend
+
+            self._backend = open_backend(self.location, self._keys)
+        return self._backend
+
+    async def close(self) -> None:
+        """Close the backend's connections. They are opened again when they are used again."""
+        if self._backend is not None:
+            await self._backend.close()

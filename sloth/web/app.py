@@ -1,0 +1,211 @@
+"""The application: routes for pages, the API and static files, the login, and the guard around all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from sloth.errors import SlothError, StateError, StateNotFound, UsageError
+from sloth.web.data.index import Index
+from sloth.web.data.source import Source
+from sloth.web.guard import COOKIE, SESSION, Guard, Logins
+from sloth.web.openapi import document
+from sloth.web.plain import plain
+from sloth.web.rendering import HERE, asset_tag, environment
+from sloth.web.settings import Settings
+from sloth.web.view import Query, View
+from sloth.web.views import VIEWS
+
+REFRESH = 2.0  # seconds between two looks at what is new
+Endpoint = Callable[[Request], Awaitable[Response]]
+log = logging.getLogger(__name__)
+
+
+class Site:
+    """The pages over one controller's directory.
+
+    Attributes:
+        source: what the data come from.
+        logins: who may use it.
+    """
+
+    def __init__(self, settings: Settings, views: Sequence[View] = VIEWS) -> None:
+        """Raises StateError when the controller's database cannot be read."""
+        self.settings = settings
+        self.views = tuple(views)
+        self.logins = Logins(settings.token)
+        self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
+        self._index = self._worker.submit(Index, settings.directory).result()
+        self.source = Source(settings.directory, settings.read_inventory)
+
+    # Rendering
+
+    def find(self, view: View, query: Query) -> object:
+        """Return the data of a view. Raises SlothError."""
+        return view.find(self.source, query)
+
+    def render(self, view: View, query: Query, path: str) -> str:
+        """Return a page. Raises SlothError."""
+        return self._template(
+            f"{view.name}.html", title=view.title, section=view.section, view=view, path=path,
+            values=query.values, data=self.find(view, query),
+        )  # fmt: skip
+
+    def _template(self, name: str, **values: object) -> str:
+        template = environment(self.settings.prefix).get_template(name)
+        return template.render(asset=asset_tag, allow_actions=self.settings.allow_actions, **values)
+
+    def error_page(self, status: int, error: SlothError) -> HTMLResponse:
+        text = self._template("error.html", title=error.message, section="", status=status, error=error)
+        return HTMLResponse(text, status)
+
+    # Endpoints
+
+    def page(self, view: View) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            try:
+                query = _query(view, request)
+                return HTMLResponse(await run_in_threadpool(self.render, view, query, request.url.path))
+            except SlothError as error:
+                return self.error_page(_status(error), error)
+
+        return endpoint
+
+    def api(self, view: View) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            try:
+                query = _query(view, request)
+                return Json(await run_in_threadpool(lambda: plain(self.find(view, query))))
+            except SlothError as error:
+                return Json({"error": error.message, "hint": error.hint}, _status(error))
+
+        return endpoint
+
+    async def openapi(self, request: Request) -> Response:
+        return Json(document(self.views))
+
+    async def login(self, request: Request) -> Response:
+        """Log in by the address that was printed, or by the token of the form."""
+        session, wrong = None, False
+        if request.method == "POST":
+            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
+            session = self.logins.log_in(form.get("token", [""])[0])
+            wrong = session is None
+        elif "code" in request.query_params:
+            session = self.logins.redeem(request.query_params["code"])
+            wrong = session is None
+        if session is None:
+            text = self._template("login.html", title="Log in", section="", wrong=wrong)
+            return HTMLResponse(text, 403 if wrong else 200)
+        response = RedirectResponse(f"{self.settings.prefix}/", 303)
+        response.set_cookie(
+            COOKIE, session, max_age=SESSION, path=f"{self.settings.prefix}/", httponly=True, samesite="strict",
+            secure=self.settings.secure,
+        )  # fmt: skip
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        self.logins.end(str(request.scope.get("session_id", "")))
+        response = RedirectResponse(f"{self.settings.prefix}/login", 303)
+        response.delete_cookie(COOKIE, path=f"{self.settings.prefix}/")
+        return response
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        shown = UsageError("there is no such page" if error.status_code == 404 else error.detail)
+        if request.url.path.startswith("/api/"):
+            return Json({"error": shown.message, "hint": ""}, error.status_code, error.headers)
+        response = self.error_page(error.status_code, shown)
+        response.headers.update(error.headers or {})
+        return response
+
+    # The index
+
+    async def refresh(self) -> None:
+        """Bring the index up to date. Raises StateError."""
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._index.refresh)
+
+    def close(self) -> None:
+        """Close the index."""
+        self._worker.submit(self._index.close).result()
+        self._worker.shutdown()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH)
+            try:
+                await self.refresh()
+            except StateError as error:
+                log.warning("the index cannot be brought up to date: %s", error)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self.refresh()
+        task = asyncio.create_task(self._keep_fresh())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            self.close()
+
+
+class Json(JSONResponse):
+    """JSON that is safe wherever a browser puts it."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
+    """Return the application; further: routes besides those of the views."""
+    routes: list[Route | Mount] = [
+        *(Route(view.path, site.page(view), name=view.name) for view in site.views),
+        *(Route(view.api_path, site.api(view), name=f"api-{view.name}") for view in site.views),
+        Route("/api/v1/openapi.json", site.openapi),
+        Route("/login", site.login, methods=["GET", "POST"]),
+        Route("/logout", site.logout, methods=["POST"]),
+        Route("/healthz", _health),
+        *further,
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
+        exception_handlers={404: site.not_found, 405: site.not_found},
+        lifespan=site.lifespan,
+    )
+
+
+async def _health(request: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _query(view: View, request: Request) -> Query:
+    """Return the checked parameters of a request. Raises UsageError."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice[:100]!r} is given twice")
+    return Query.read(view, {**request.query_params, **request.path_params})
+
+
+def _status(error: SlothError) -> int:
+    if isinstance(error, UsageError):
+        return 400
+    return 404 if isinstance(error, StateNotFound) else 503

@@ -206,7 +206,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     from sloth.engine.events import Event
     from sloth.inventory import Inventory
     from sloth.playbook import Site
-    from sloth.report import Reporter, make
+    from sloth.report import make
 
     with tempfile.TemporaryDirectory(prefix="sloth-stubs-") as name, stubbed(given.latency, given.work):
         directory = Path(name)

@@ -18,7 +18,7 @@ from sloth.state.backends.backend import BackendError, BackendUnavailable, Unsur
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sloth.state.backends.location import Address
+    from sloth.state.backends.address import Address
 
 CONNECT = 5.0  # seconds for a connection, TLS included
 ANSWER = 10.0  # seconds for an answer from the first byte that we send, and more for what is large

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from sloth.errors import UsageError
 from sloth.frozen import frozen
+from sloth.state.backends.address import Address
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
@@ -43,18 +44,6 @@ CREDENTIALS = {
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\]")
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-
-
-@frozen
-class Address:
-    """The address of one server."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return "host:port", with an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @frozen
@@ -142,15 +131,29 @@ def open_backend(location: Location, keys: Keys | None = None) -> Backend:
 
     keys: encrypt its values on this side. Raises UsageError when a package or a file that it needs is missing.
     """
-    if isinstance(location, FileLocation):
-        from sloth.state.backends.sqlite import SQLite
+    from sloth.state.backends.pieced import Pieced
+    from sloth.state.backends.sealed import Sealed
 
-        return SQLite(location.path)
+    return Pieced(Sealed(open_server(location), keys))
+
+
+def open_server(location: Location) -> Backend:
+    """Return the server at a location as it is: with encrypted values, and large ones in pieces. Raises UsageError."""
     if isinstance(location, EtcdLocation):
         from sloth.state.backends.etcd import Etcd
 
         return Etcd(location)
-    raise UsageError(f"{location.url}: this kind of backend is not here yet")
+    if isinstance(location, ConsulLocation):
+        from sloth.state.backends.consul import Consul
+
+        return Consul(location)
+    if isinstance(location, BucketLocation):
+        from sloth.state.backends.s3 import S3
+
+        return S3(location)
+    from sloth.state.backends.sqlite import SQLite
+
+    return SQLite(location.path)
 
 
 def _split(rest: str) -> tuple[str, str, str]:

@@ -1,0 +1,248 @@
+"""The backend S3: Amazon's, and every other server that honours conditional writes.
+
+A server that ignores them is refused before the first write: two writers would both believe that they have won.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
+
+from sloth.errors import UsageError
+from sloth.state.backends.address import Address
+from sloth.state.backends.aws import credentials
+from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsure
+from sloth.state.backends.http import ANSWER, CONNECT, FRESH, SLOWEST, Http
+from sloth.state.backends.naming import LEAF, decode, directory, encode
+from sloth.state.backends.s3_errors import meaning
+
+if TYPE_CHECKING:
+    from sloth.state.backends.location import BucketLocation
+
+T = TypeVar("T")
+LIMIT = 32 * 1024 * 1024  # bytes of a value; all of it is in memory
+ID = 32  # hexadecimal digits before each value
+PROBE_TRIES = 5
+
+
+class Meta(TypedDict):
+    """What obstore reports of an object."""
+
+    path: str
+    e_tag: str
+    last_modified: datetime
+
+
+class Found(Protocol):
+    """An object that obstore has found."""
+
+    meta: Meta
+
+    async def bytes_async(self) -> bytes: ...
+
+
+class Store(Protocol):
+    """What we use of obstore's S3Store; the package need not be there."""
+
+    async def get_async(self, path: str) -> Found: ...
+
+    async def put_async(self, path: str, file: bytes, *, mode: str | Mapping[str, str]) -> Meta: ...
+
+    async def head_async(self, path: str) -> Meta: ...
+
+    async def delete_async(self, paths: str) -> None: ...
+
+    def list(self, prefix: str | None = None) -> AsyncIterator[list[Meta]]: ...
+
+
+class S3:
+    """A bucket. A value's version is the ETag of its object.
+
+    An ETag is a hash of the bytes, so each write puts a new id before the value: else the version would be the same
+    again when an old value comes back.
+    """
+
+    limit = LIMIT
+
+    def __init__(self, location: BucketLocation) -> None:
+        """Raises UsageError when the package is missing, or the credentials are."""
+        try:
+            from obstore import exceptions
+            from obstore.store import S3Store
+        except ImportError as error:
+            hint = "pip install 'sloth-runner[s3]'"
+            raise UsageError(f"{location.url}: the package obstore is missing", hint=hint) from error
+        self.url = location.url
+        self._errors = exceptions
+        self._not_found = (exceptions.NotFoundError, FileNotFoundError)
+        found = credentials(location)
+        self._store = cast("Callable[..., Store]", S3Store)(
+            location.bucket,
+            prefix=encode(location.prefix),
+            config=found.settings(),
+            client_options={
+                "allow_http": True,  # only where the endpoint says http://
+                "connect_timeout": f"{CONNECT:.0f}s",
+                "timeout": f"{ANSWER + LIMIT / SLOWEST:.0f}s",
+            },
+            # No retries below us: a conditional write that is repeated would be refused for its own first try.
+            retry_config={"max_retries": 0},
+        )
+        self._http = _clock_server(location.url, found.endpoint, found.region)
+        self._offset = 0.0  # of the server's clock to time.monotonic(), learned from an object of ours
+        self._learned: float | None = None
+        self._has_conditions = False
+
+    async def read(self, key: str) -> Entry | None:
+        async def get() -> tuple[bytes, str]:
+            found = await self._store.get_async(encode(key, LEAF))
+            return bytes(await found.bytes_async()), str(found.meta["e_tag"])
+
+        try:
+            data, version = await self._ask(get(), again=True)
+        except self._not_found as error:
+            self._check_bucket(error)
+            return None
+        return Entry(data[ID + 1 :], version)
+
+    async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
+        if len(value) > self.limit:
+            raise BackendError(f"{self.url}: {key} has {len(value)} bytes, and a value may have {self.limit}")
+        await self._require_conditions()
+        return await self._put(encode(key, LEAF), value, expected)
+
+    async def names(self, prefix: str) -> list[str]:
+        async def find() -> list[str]:
+            top = directory(prefix, LEAF)
+            return [one["path"] async for batch in self._store.list(top or None) for one in batch]
+
+        try:
+            paths = await self._ask(find(), again=True)
+        except self._not_found as error:
+            self._check_bucket(error)
+            return []
+        found = (decode(path, LEAF) for path in paths)
+        return sorted(name for name in found if name is not None and name.startswith(prefix))
+
+    async def forget(self, key: str) -> None:
+        await self._delete(encode(key, LEAF))
+
+    async def clock(self) -> float:
+        now = self._http.skew.now()
+        if now is None:
+            try:
+                await self._http.ask("HEAD", "/", again=True)  # refused, and dated
+                now = self._http.skew.now()
+            except BackendError:  # behind a proxy, perhaps, which the other client uses
+                pass
+        return now if now is not None else await self._clock_of_an_object()
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _put(self, path: str, value: bytes, expected: str | None) -> str | None:
+        data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
+        mode = "create" if expected is None else {"e_tag": expected}
+        try:
+            done = await self._ask(self._store.put_async(path, data, mode=mode), again=False)
+        except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
+            return None
+        except self._not_found as error:  # an If-Match of what is not there: another dialect's 412
+            self._check_bucket(error)
+            return None
+        return str(done["e_tag"])
+
+    async def _delete(self, path: str) -> None:
+        async def delete() -> None:
+            await self._store.delete_async(path)
+
+        try:
+            await self._ask(delete(), again=True)
+        except self._not_found as error:
+            self._check_bucket(error)
+
+    async def _require_conditions(self) -> None:
+        """Raise BackendError unless the server honours If-None-Match and If-Match."""
+        for left in range(PROBE_TRIES - 1, -1, -1):
+            if self._has_conditions:
+                return
+            try:
+                await self._probe()
+                self._has_conditions = True
+            except Unsure:  # of a probe's write nothing depends
+                if left == 0:
+                    raise
+
+    async def _probe(self) -> None:
+        path = f"probe/{secrets.token_hex(8)}"
+        why = ""
+        try:
+            first = await self._put(path, b"1", None)
+            if first is None:
+                why = "it refuses to create an object that is not there"
+            elif await self._put(path, b"2", None) is not None:
+                why = "it ignores If-None-Match"
+            else:
+                second = await self._put(path, b"3", first)
+                if second is None:
+                    why = "it refuses If-Match with the ETag that it has sent"
+                elif await self._put(path, b"4", first) is not None:
+                    why = "it ignores If-Match"
+        finally:
+            await self._delete(path)
+        if not why and await self._put(path, b"5", None) is None:  # seen in buckets with versions
+            why = "it refuses to create an object again that was deleted"
+        await self._delete(path)
+        if why:
+            hint = "use a server that honours conditional writes: Amazon S3, SeaweedFS, Ceph, MinIO, R2, ..."
+            raise BackendError(f"{self.url}: this server is no place for shared state: {why}", hint=hint)
+
+    async def _clock_of_an_object(self) -> float:
+        """Return the server's time as the time of an object that we have just written says."""
+        if self._learned is None or time.monotonic() - self._learned > FRESH:
+            path = f"probe/{secrets.token_hex(8)}"
+            sent = time.monotonic()
+            await self._put(path, b"", None)
+            received = time.monotonic()
+            try:
+                head = await self._ask(self._store.head_async(path), again=True)
+            finally:
+                await self._delete(path)
+            # The time is cut to whole seconds.
+            self._offset = head["last_modified"].timestamp() + 0.5 - (sent + received) / 2
+            self._learned = received
+        return time.monotonic() + self._offset
+
+    async def _ask(self, request: Awaitable[T], again: bool) -> T:
+        """Return the answer to a request; raise what its failure means, and pass on what callers look at."""
+        try:
+            async with asyncio.timeout(CONNECT + ANSWER + LIMIT / SLOWEST):
+                return await request
+        except (
+            self._errors.AlreadyExistsError, self._errors.PreconditionError, *self._not_found,
+        ):  # fmt: skip
+            raise
+        except TimeoutError:
+            raise (BackendUnavailable if again else Unsure)(f"{self.url}: no answer in time") from None
+        except (self._errors.BaseError, OSError) as error:
+            raise meaning(self.url, str(error), again) from error
+
+    def _check_bucket(self, error: Exception) -> None:
+        if "<Code>NoSuchBucket</Code>" in str(error):
+            raise BackendError(f"{self.url}: there is no such bucket", hint="create it first") from error
+
+
+def _clock_server(url: str, endpoint: str, region: str) -> Http:
+    """Return a client for the time of the server: of one that only says what it says to everybody."""
+    import ssl
+
+    whole = endpoint or f"https://s3.{region}.amazonaws.com"
+    scheme, _, authority = whole.partition("://")
+    host, _, port = authority.rpartition(":") if re.search(r":\d+$", authority) else (authority, "", "")
+    server = Address(host.strip("[]"), int(port or (443 if scheme == "https" else 80)))
+    return Http(url, [server], ssl.create_default_context() if scheme == "https" else None)

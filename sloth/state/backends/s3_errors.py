@@ -1,0 +1,48 @@
+"""What failed requests to S3 mean: by the status and the code of the answer, or by how far the request came."""
+
+from __future__ import annotations
+
+import re
+
+from sloth.state.backends.aws import HOW_TO_LOG_IN
+from sloth.state.backends.backend import BackendError, BackendUnavailable, Unsure
+
+# Codes of S3: what is wrong about who we are, and what shows that nothing was written.
+LOGIN = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired"}
+SLOW = {"SlowDown", "TooManyRequests", "RequestLimitExceeded"}
+
+
+def meaning(url: str, text: str, again: bool) -> BackendError:
+    """Return the error for what obstore reports; again: the request may be sent twice, as a read may."""
+    status = re.search(r"status code: (\d{3})", text)
+    code, message = re.search(r"<Code>(\w+)</Code>", text), re.search(r"<Message>([^<]{1,300})", text)
+    what = f"{code[1]}: {message[1] if message else ''}".strip(": ") if code else ""
+    if status is None:
+        return _lost(url, text, again)
+    number = int(status[1])
+    what = what or f"the server answers with status {number}"
+    if (code and code[1] in LOGIN) or number in (401, 403):
+        hint = HOW_TO_LOG_IN
+        if code and code[1] == "AccessDenied":
+            hint = "the key needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
+        return BackendError(f"{url}: {what}", hint=hint)
+    if (code and code[1] in SLOW) or number == 429:
+        return BackendUnavailable(f"{url}: {what}")
+    if number >= 500 or number == 408:
+        return (BackendUnavailable if again else Unsure)(f"{url}: {what}")
+    hint = "check ?region=" if number in (301, 307) or (code and "Region" in code[1]) else ""
+    return BackendError(f"{url}: {what}", hint=hint)
+
+
+def _lost(url: str, text: str, again: bool) -> BackendError:
+    """Return the error for a request without an answer."""
+    # The text has the URL in it, and so the names of entries, but none of these characters from them.
+    if "InvalidCertificate(" in text or "InvalidMessage(" in text:
+        hint = "check the endpoint: https:// needs a certificate that this machine trusts"
+        return BackendError(f"{url}: no TLS connection to the server", hint=hint)
+    if re.search(r"Error performing [A-Z]+ http://169\.254\.169\.254/", text):
+        return BackendError(f"{url}: no credentials", hint=HOW_TO_LOG_IN)
+    if "kind: Connect" in text:
+        hint = "check the endpoint, and that the server runs and no firewall is between"
+        return BackendUnavailable(f"{url}: cannot connect", hint=hint)
+    return (BackendUnavailable if again else Unsure)(f"{url}: no answer")

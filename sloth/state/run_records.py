@@ -190,12 +190,30 @@ class RunRecords:
         if self._outbox is not None:
             self._outbox.add_run(run)
 
-    def add_progress(self, run: str, rows: Sequence[Progress]) -> None:
-        """Record how far hosts have come."""
-        values = [(run, *map(_storable, row)) for row in rows]
+    def add(
+        self,
+        run: str,
+        *,
+        results: Sequence[RunResult] = (),
+        hosts: Sequence[RunHost] = (),
+        progress: Sequence[Progress] = (),
+    ) -> None:
+        """Record what a run has done by now; end() gets the rest."""
         with Transaction(self._database):
-            self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", values)
+            self._add(run, results, hosts, progress)
             self._has_changed(run)
+
+    def _add(
+        self, run: str, results: Sequence[RunResult], hosts: Sequence[RunHost], progress: Sequence[Progress]
+    ) -> None:
+        rows = [(run, *result.row()) for result in results]
+        ends = [(run, *host.row()) for host in hosts]
+        steps = [(run, *map(_storable, row)) for row in progress]
+        self._database.executemany(
+            f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        )
+        self._database.executemany(f"INSERT OR REPLACE INTO run_hosts (run,{_HOST}) VALUES (?, ?, ?, ?, ?, ?, ?)", ends)
+        self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", steps)
 
     def progress(self, run: str) -> list[Progress]:
         """Return how far each host of a run has come."""
@@ -227,18 +245,9 @@ class RunRecords:
         progress: Sequence[Progress] = (),
         hosts: Sequence[RunHost] = (),
     ) -> None:
-        """Record how a run ended; `status` is its exit status, progress what add_progress() has not been given yet."""
-        rows = [(run, *result.row()) for result in results]
-        ends = [(run, *host.row()) for host in hosts]
+        """Record how a run ended; `status` is its exit status, the rest what add() has not been given yet."""
         with Transaction(self._database):
-            self._database.executemany(
-                f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
-            self._database.executemany(
-                f"INSERT OR REPLACE INTO run_hosts (run,{_HOST}) VALUES (?, ?, ?, ?, ?, ?, ?)", ends
-            )
-            steps = [(run, *map(_storable, row)) for row in progress]
-            self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", steps)
+            self._add(run, results, hosts, progress)
             columns = "".join(f"{name}=?, " for name in _COUNTS)
             self._database.execute(
                 f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.engine import custom
 from sloth.engine.drift import Answers, applied_and_found, look_for_drift
@@ -47,7 +47,7 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
     """Look for drift on all agents of the hosts that `pattern` selects, and record what was found."""
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, pattern, "--limit")
-    storage = parameters.storage(everything)
+    storage = backend_option.storage(everything)
     query = dataclasses.replace(query, storage=storage)
     limit = pattern if isinstance(pattern, str) else ",".join(pattern)
     about: JsonObject = {
@@ -67,7 +67,7 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
 @parameters.MODULES
 @parameters.PASSWORDS
 @parameters.FORKS
-@parameters.BACKEND
+@backend_option.BACKEND
 def drift(
     inventory: tuple[str, ...],
     limit: tuple[str, ...],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.drift import agents_of
 from sloth.cli.output import confirm, count, exit_status, warn, write_diff, write_error, write_json
@@ -56,7 +56,7 @@ HANDLER_WORDS = {
 @parameters.MODULES
 @parameters.PASSWORDS
 @parameters.FORKS
-@parameters.BACKEND
+@backend_option.BACKEND
 def rollback(
     run: str,
     inventory: tuple[str, ...],
@@ -83,7 +83,7 @@ def rollback(
     unreachable.
     """
     everything = parameters.read_inventory(inventory)
-    storage = parameters.storage(everything)
+    storage = backend_option.storage(everything)
     if run == "last" or len(run) < RUN_ID:
         run = _find_run(run, storage)
     query = Query(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters, sites
+from sloth.cli import backend_option, credentials, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
@@ -89,7 +89,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.EXTRA,
         parameters.VALUES,
         parameters.running,
-        parameters.BACKEND,
+        backend_option.BACKEND,
         parameters.MODULES,
         sites.ROLES_PATH,
         parameters.KEY_FILE,
@@ -246,7 +246,7 @@ def run_site(
     program = sites.read_site(given.site, given.roles_path)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
-    storage = parameters.storage(everything)
+    storage = backend_option.storage(everything)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
     texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}

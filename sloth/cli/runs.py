@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_time, write_json, write_table
 from sloth.cli.state_source import Rows, Source
@@ -32,13 +32,13 @@ def runs() -> None:
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show only the newest runs.")
 @click.option("--agent", metavar="PATTERN", help="The runs that these hosts have recorded, of any controller.")
 @parameters.AGENT_INVENTORY
-@parameters.BACKEND
+@backend_option.BACKEND
 @parameters.TABLE_OR_JSON
 def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output: str) -> int:
     """List the newest runs: when they started, which site, by whom, and how they ended."""
     if agent is not None:
         return _list_of_hosts(Source(agent, inventory=inventory, json=output == "json"), limit)
-    memory = parameters.storage_without_hosts(inventory).memory()
+    memory = backend_option.storage_without_hosts(inventory).memory()
     found = memory.runs.newest(limit)
     memory.close()
     if output == "json":
@@ -74,11 +74,11 @@ def _list_of_hosts(source: Source, limit: int) -> int:
 @runs.command()
 @click.argument("run", shell_complete=completed(Completed.RUNS))
 @parameters.AGENT_INVENTORY
-@parameters.BACKEND
+@backend_option.BACKEND
 @parameters.TABLE_OR_JSON
 def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     """Show one run of this controller, and what it changed. RUN is its id, the beginning of it, or `last`."""
-    memory = parameters.storage_without_hosts(inventory).memory()
+    memory = backend_option.storage_without_hosts(inventory).memory()
     try:
         found = memory.runs.find(run)
         results = memory.runs.results(found.run)

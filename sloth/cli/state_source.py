@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.errors import SlothError, StateError, UsageError
@@ -53,7 +53,7 @@ def state_options(command: parameters.Command) -> parameters.Command:
     @AGENT
     @click.option("--cached", is_flag=True, help="Use the controller's copy as of the last run; do not connect.")
     @parameters.AGENT_INVENTORY
-    @parameters.BACKEND
+    @backend_option.BACKEND
     @parameters.TABLE_OR_JSON
     @parameters.PASSWORDS
     @functools.wraps(command)
@@ -86,7 +86,7 @@ class Source:
 
     def storage(self) -> Storage:
         """Return what this controller keeps, and shares with others. Raises UsageError."""
-        return parameters.storage_without_hosts(self.inventory)
+        return backend_option.storage_without_hosts(self.inventory)
 
     def refuse_replica(self) -> None:
         """Raise UsageError when a replica was named: it is a copy, which must not be edited."""

@@ -16,6 +16,7 @@ from sloth.cli import parameters
 from sloth.cli.output import warn
 from sloth.errors import UsageError
 from sloth.inventory import Inventory, find_inventory
+from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from sloth.web.settings import Settings
@@ -72,7 +73,7 @@ def web(
     token = _token(token_file)
     listener = _listen(address, port)
     port = listener.getsockname()[1]
-    memory = parameters.storage_without_hosts(inventory).memory()  # it creates or migrates what pages only read
+    memory = Storage().memory()  # it creates or migrates what pages only read
     memory.close()
     settings = Settings(
         directory=memory.directory,

@@ -17,9 +17,9 @@ task({
     name = "app",
     hosts = "@web",
     run = function()
-        file.directory({ path = "~/app", mode = "0755" })
-        file.copy({ dest = "~/app/VERSION", content = VERSION .. "\\n", mode = "0644" })
-        file.lineinfile({ path = "~/.profile", line = "export APP=$HOME/app", create = true })
+        file.directory({ path = "/srv/app", mode = "0755" })
+        file.copy({ dest = "/srv/app/VERSION", content = VERSION .. "\\n", mode = "0644" })
+        file.lineinfile({ path = "/srv/environment", line = "export APP=/srv/app", create = true })
         state.set("app/version", VERSION)
     end,
 })
@@ -30,7 +30,7 @@ task({
     hosts = "@web",
     run = function()
         state.lock("deploy", "ann", 3600)
-        file.copy({ dest = "~/app/<b>release</b>", content = "2026\\n" })
+        file.copy({ dest = "/srv/app/<b>release</b>", content = "2026\\n" })
         if host.name == "web2" then
             exec.run("echo 'no space left on device' >&2; exit 28")
         end
@@ -41,7 +41,9 @@ task({
 
 def site(version: str) -> str:
     """Return the site that applies a version of the app."""
-    return SITE.replace("VERSION .. ", f'"{version}" .. ').replace('"app/version", VERSION', f'"app/version", "{version}"')
+    return SITE.replace("VERSION .. ", f'"{version}" .. ').replace(
+        '"app/version", VERSION', f'"app/version", "{version}"'
+    )
 
 
 def tell(world: World) -> None:
@@ -57,6 +59,15 @@ def tell(world: World) -> None:
     world("drift", "-i", "inventory.toml")
     world("run", "-i", "inventory.toml", "-f", "site.sloth", "--limit", "db1")
     world("plan", "-i", "inventory.toml", "-f", "site.sloth", "-o", "deploy.plan")
-    freezing = ("freeze", "file:copy:/etc/ssh/sshd_config", "--agent", "web4", "--until", "3d", "--why", "debugging ssh")
+    freezing = (
+        "freeze",
+        "file:copy:/etc/ssh/sshd_config",
+        "--agent",
+        "web4",
+        "--until",
+        "3d",
+        "--why",
+        "debugging ssh",
+    )
     world("state", *freezing, "-i", "inventory.toml")
     world("run", "-i", "inventory.toml", "-f", "deploy.sloth", status=1)

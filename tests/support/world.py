@@ -1,4 +1,4 @@
-"""A small fleet for the web UI: SSH servers on loopback whose hosts have an /etc/ssh each, and real runs over them."""
+"""A small fleet for the web UI: SSH servers on loopback whose hosts have an /etc/ssh and a /srv each, and real runs over them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from sloth.transport.loopback import LoopbackFleet
 from tests.support.command import sloth
 from tests.support.paths import ROOT
 
-# Each command sees its host's own /etc/ssh, and nothing else that differs from this machine.
+# Each command sees its host's own /etc/ssh and /srv, and nothing else that differs from this machine.
 ISOLATED = (
     "unshare", "--mount", "/bin/sh", "-c",
-    'mount --make-rprivate / && mount --bind "$HOME/ssh" /etc/ssh && exec /bin/sh -c "$1"', "sh",
+    'mount --make-rprivate / && mount --bind "$HOME/ssh" /etc/ssh && mount --bind "$HOME/srv" /srv &&'
+    ' exec /bin/sh -c "$1"',
+    "sh",
 )  # fmt: skip
 HAND_WRITTEN = "Port 22\nPermitRootLogin yes\nPasswordAuthentication no\n"
 
@@ -79,7 +81,8 @@ def open_world(path: Path, names: Sequence[str], isolated: bool = True) -> Itera
     if isolated:
         fleet.shell = ISOLATED
     for home in fleet.homes.values():
-        (home / "ssh").mkdir(parents=True)
+        for name in ("ssh", "srv"):
+            (home / name).mkdir(parents=True)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -93,4 +96,3 @@ def open_world(path: Path, names: Sequence[str], isolated: bool = True) -> Itera
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
-

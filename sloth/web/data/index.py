@@ -142,23 +142,31 @@ class Index:
         return True
 
     def _add_drift(self, result: int, run: str, kind: str, host: str, key: str, word: str, at: float) -> None:
-        """Add a finding; one that was found before, and not put back since, is the same one."""
+        """Add a finding, or that it was put back; one that was found before, and not put back since, is the same."""
         first_at = at
         last = self._database.execute(
             "SELECT result, word, at, first_at FROM drifts WHERE host=? AND key=? ORDER BY result DESC LIMIT 1",
             (host, key),
         ).fetchone()
-        if word == "found" and last is not None and last[1] == "found":
-            between = self._database.execute(
-                "SELECT 1 FROM controller.run_hosts h JOIN controller.runs u ON u.run=h.run WHERE h.host=? AND h.run<>?"
-                " AND u.kind='drift' AND h.status IN ('clean', 'drift') AND u.started>? AND u.started<?",
-                (host, run, last[2], at),
-            ).fetchone()
-            if between is None:
-                first_at = last[3]
-                self._database.execute("DELETE FROM drifts WHERE result=?", (last[0],))
+        if (
+            last is not None
+            and last[1] == "found"
+            and (word == "corrected" or not self._was_over(host, run, last[2], at))
+        ):
+            first_at = last[3]
+            self._database.execute("DELETE FROM drifts WHERE result=?", (last[0],))
         values = (result, run, kind, host, key, word, at, first_at)
         self._database.execute("INSERT OR REPLACE INTO drifts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _was_over(self, host: str, run: str, begin: float, end: float) -> bool:
+        """Return whether another drift run has looked at a host in between, and not found what was found before."""
+        return bool(
+            self._database.execute(
+                "SELECT 1 FROM controller.run_hosts h JOIN controller.runs u ON u.run=h.run WHERE h.host=? AND h.run<>?"
+                " AND u.kind='drift' AND h.status IN ('clean', 'drift') AND u.started>? AND u.started<?",
+                (host, run, begin, end),
+            ).fetchone()
+        )
 
     # Replicas
 

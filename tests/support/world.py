@@ -1,4 +1,4 @@
-"""A small fleet for the web UI: SSH servers on loopback whose hosts have an /etc/ssh and a /srv each, and real runs over them."""
+"""A small fleet for the web UI: SSH servers on loopback with an /etc/ssh and a /srv each, and real runs over them."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def fleet_story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A fleet on which the story has happened."""
     if not can_isolate():
         _missing("this machine gives no process mounts of its own (unshare --mount)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +13,21 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import backend_option, credentials, parameters
-from sloth.cli.output import exit_status, write_diff, write_json
+from sloth.cli.output import exit_status, warn, write_diff, write_json
 from sloth.engine import custom
+from sloth.engine.drift_record import DriftRecord, before_after
 from sloth.engine.query import Agent, Query
-from sloth.errors import SlothError, Unreachable
+from sloth.errors import SlothError, StateError, Unreachable
 from sloth.frozen import frozen
-from sloth.inventory import Host
+from sloth.inventory import Host, Inventory
 from sloth.report.text import hosts, neutral
 from sloth.state import queries
+from sloth.state.memory import Memory
 from sloth.state.queries import Drift, DriftStatus
 from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Diff, JsonObject
+    from sloth.payload.kernel.values import JsonObject
 
 Answers = Mapping[str, list[Drift] | SlothError]  # by the agent's name
 
@@ -51,7 +54,35 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
     selected = parameters.select(everything, pattern, "--limit")
     storage = backend_option.storage(everything)
     query = dataclasses.replace(query, storage=storage)
-    return asyncio.run(query.states(agents_of(selected, storage), queries.find_drift()))
+    memory = storage.memory()
+    try:
+        with _recorded(memory, selected, pattern, everything) as record:
+            answers = asyncio.run(query.states(agents_of(selected, storage), queries.find_drift()))
+            record(answers)
+        return answers
+    finally:
+        memory.close()
+
+
+@contextlib.contextmanager
+def _recorded(
+    memory: Memory, selected: Sequence[Host], pattern: str | Sequence[str], inventory: Inventory
+) -> Iterator[Callable[[Answers], None]]:
+    """Record a look for drift: yield what takes the answers. That it cannot be recorded is a warning."""
+    limit = pattern if isinstance(pattern, str) else ",".join(pattern)
+    try:
+        record = DriftRecord(memory, len(selected), limit, tuple(map(str, inventory.paths)))
+    except StateError as error:
+        warn(f"the controller cannot record this: {error}")
+        yield lambda answers: None
+        return
+    found: list[Answers] = []
+    yield found.append
+    try:
+        if found:
+            record.end(found[0], exit_status([one for one in found[0].values() if isinstance(one, SlothError)]))
+    except StateError as error:
+        warn(f"the controller cannot record what was found: {error}")
 
 
 @click.command()
@@ -157,14 +188,14 @@ def _show(found: Sequence[_Findings], diff: bool) -> None:
             click.secho(neutral(f"drift        {one.agent}  {row.key}: {row.msg or ', '.join(row.diff)}"), fg="yellow")
             click.secho(neutral(f"             applied {_origin(row)}"), dim=True)
             if diff:
-                write_diff(_before_after(row.diff))
+                write_diff(before_after(row.diff))
         for row in one.unknown:
             click.secho(neutral(f"unknown      {one.agent}  {row.key}: {row.msg}"), fg="magenta")
         for row in one.frozen:
             differs = f"; differs: {', '.join(row.diff)}" if row.diff else ""
             click.secho(neutral(f"frozen       {one.agent}  {row.msg}{differs}"), fg="cyan")
             if diff and row.diff:
-                write_diff(_before_after(row.diff))
+                write_diff(before_after(row.diff))
     answered = [one for one in found if one.error is None]
     if answered:
         states, drifted = sum(one.states for one in answered), sum(len(one.drift) for one in answered)
@@ -175,14 +206,3 @@ def _show(found: Sequence[_Findings], diff: bool) -> None:
 def _origin(row: Drift) -> str:
     """Return which line and run have applied it. Only a record that a rollback has restored has no run."""
     return f"by {row.place or row.site}, " + (f"run {row.run}" if row.run else "restored by a rollback")
-
-
-def _before_after(diff: Diff) -> Diff:
-    """Return the diff in the form of a run's: as applied is before, as found is after."""
-    shown = {}
-    for name, entry in diff.items():
-        shown[name] = {"before": entry["applied"], "after": entry["found"]}
-        if "unified" in entry:
-            text = str(entry["unified"]).replace("--- before", "--- applied", 1)
-            shown[name]["unified"] = text.replace("+++ after", "+++ found", 1)
-    return shown

@@ -139,8 +139,8 @@ class Run:
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
         self._context.shared.do_not_block()
-        if not check:
-            await self._recording.begin(self.site, self.options, self.hosts, self.is_interrupted)
+        paths = self._context.inventory.paths
+        await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
         if self._delivery is not None:
             self._delivery.start()
         self._context.shipper.warm_up(self.site)
@@ -169,8 +169,7 @@ class Run:
             self._out.error("", text)
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
-        if not check:
-            await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
+        await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
         await self._finish_delivery()
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
         return self.exit_status()

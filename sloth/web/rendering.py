@@ -38,6 +38,7 @@ SIGNS = {
 NAVIGATION = (
     ("overview", "/", "Overview"),
     ("runs", "/runs", "Runs"),
+    ("hosts", "/hosts", "Hosts"),
 )
 
 

@@ -14,6 +14,7 @@ import click
 
 from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import exit_status, warn, write_diff, write_json
+from sloth.cli.syncing import fetch_accounts
 from sloth.engine import custom
 from sloth.engine.drift_record import DriftRecord, before_after
 from sloth.engine.query import Agent, Query
@@ -41,6 +42,7 @@ class _Status(StrEnum):
 
 def agents_of(selected: Sequence[Host], storage: Storage) -> list[Agent]:
     """Return the agents of these hosts: the account of the login (or become), and others that runs have worked as."""
+    fetch_accounts(storage, [host.name for host in selected])
     memory = storage.memory()
     try:
         return [Agent(host, account) for host in selected for account in ("", *memory.accounts(host.name))]

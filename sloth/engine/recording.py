@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Sequence
@@ -22,15 +23,20 @@ from sloth.state.run_records import RunCounts, RunKind
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
+    from sloth.state.sync.deliver import Delivery
+
+POLL = 0.1  # seconds between two looks whether the user has interrupted the wait for a backend
 
 
 class Recording:
     """Writes what was emitted of one run to the controller's memory."""
 
-    def __init__(self, memory: Memory, run: str, emitter: Emitter) -> None:
+    def __init__(self, memory: Memory, run: str, emitter: Emitter, delivery: Delivery | None = None) -> None:
+        """delivery: brings what is recorded to a backend while the run goes on."""
         self._runs = memory.runs
         self._run = run
         self._out = emitter
+        self._delivery = delivery
 
     async def begin(
         self,
@@ -55,6 +61,8 @@ class Recording:
                 self._out.warn(f"the controller cannot record this check: {error}")
             elif not is_interrupted():
                 raise
+        if self._delivery is not None:
+            self._delivery.start()
 
     def keep(self) -> None:
         """Record how far hosts have come by now: this process may be killed."""
@@ -81,6 +89,23 @@ class Recording:
             await patiently(end, is_interrupted)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")
+        await self._finish_delivery(is_interrupted)
+
+    async def _finish_delivery(self, is_interrupted: Callable[[], bool]) -> None:
+        """Bring the rest to the backend, until the user wants to wait no longer.
+
+        What it lacks then is a warning, and no failure: nothing is lost, and the next command brings it.
+        """
+        if self._delivery is None:
+            return
+        is_hurried = is_interrupted()
+        finishing = asyncio.create_task(self._delivery.finish(is_hurried))
+        while not (await asyncio.wait([finishing], timeout=POLL))[0]:
+            if is_interrupted() and not is_hurried:
+                finishing.cancel()
+        left = self._delivery.left() if finishing.cancelled() else finishing.result()
+        if left:
+            self._out.warn(left)
 
 
 def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:

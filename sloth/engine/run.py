@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ class Run:
         recorder: records a check as a plan; plan: is applied instead of the site.
         delivery: brings what is recorded to a backend.
         """
-        self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        self.run_id = time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
         self.interrupted = False
         self.options = options
         self.site = site
@@ -91,9 +91,7 @@ class Run:
         shared.sealer = SecretSealer(self.secrets, options.keys)
         redact = self.secrets.redact
         self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
-        self._recording = Recording(memory, self.run_id, self._out)
-        self._delivery = delivery
-        self._finishing: asyncio.Task[str | None] | None = None
+        self._recording = Recording(memory, self.run_id, self._out, delivery)
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -141,8 +139,6 @@ class Run:
         self._context.shared.do_not_block()
         paths = self._context.inventory.paths
         await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
-        if self._delivery is not None:
-            self._delivery.start()
         self._context.shipper.warm_up(self.site)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
         if self.interrupted:
@@ -169,20 +165,10 @@ class Run:
             self._out.error("", text)
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
-        await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
-        await self._finish_delivery()
-        self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
-        return self.exit_status()
-
-    async def _finish_delivery(self) -> None:
-        """Bring the rest to the backend. What it lacks then is a warning, and no failure: the next command brings it."""
-        if self._delivery is None:
-            return
-        self._finishing = asyncio.create_task(self._delivery.finish(self.interrupted))
-        await asyncio.wait([self._finishing])
-        left = self._delivery.left() if self._finishing.cancelled() else self._finishing.result()
-        if left:
-            self._out.warn(left)
+        status, interrupted = self.exit_status(), self.interrupted  # Ctrl-C from here on stops no host's work
+        await self._recording.end(seconds, summary, status, self.is_interrupted)
+        self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, interrupted))
+        return status
 
     @property
     def has_unknown(self) -> bool:
@@ -222,8 +208,6 @@ class Run:
             for run in self._active.values():
                 run.abandon()
             self._context.delegates.abandon()
-            if self._finishing is not None:
-                self._finishing.cancel()
 
     def _cancel(self) -> None:
         for task in self._tasks:

@@ -179,6 +179,13 @@ class RunRecords:
             raise StateError(f"run {name} is ambiguous: {names}", hint="use a longer prefix")
         return found[0]
 
+    def newest_own(self) -> RunRecord:
+        """Return the newest run of this controller, or else the newest of all. Raises StateError."""
+        rows = self._database.execute(
+            f"SELECT {_RECORD} FROM runs WHERE {_IS_RUN} AND source IS NULL {_NEWEST} LIMIT 1"
+        ).fetchall()
+        return RunRecord(*rows[0]) if rows else self.find("last")
+
     def _select(self, condition: str, value: str) -> list[RunRecord]:
         rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} {_NEWEST}", (value,))
         return [RunRecord(*row) for row in rows]

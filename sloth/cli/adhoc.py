@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.facts import CALL as FACTS
@@ -45,7 +45,7 @@ def make_site(
 @parameters.BECOME_USER
 @parameters.MODULES
 @parameters.running
-@parameters.BACKEND
+@backend_option.BACKEND
 def call(
     hosts: str,
     module: str,
@@ -85,8 +85,8 @@ def call(
         passwords=credentials.passwords(),
     )
     return execute(
-        site, everything, selected, options, parameters.storage(everything), tasks=(module,), output=output, diff=diff,
-        verbose=verbose or 1, exit_code=exit_code,
+        site, everything, selected, options, backend_option.storage(everything), tasks=(module,), output=output,
+        diff=diff, verbose=verbose or 1, exit_code=exit_code,
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def call(
 @parameters.BECOME
 @parameters.BECOME_USER
 @parameters.running
-@parameters.BACKEND
+@backend_option.BACKEND
 def exec_(
     hosts: str,
     command: tuple[str, ...],
@@ -131,6 +131,6 @@ def exec_(
     options = Options(forks=forks, lock_wait=lock_wait, passwords=credentials.passwords())
     reporter = GroupedDocument if output == "json" else Grouped
     return execute(
-        site, everything, selected, options, parameters.storage(everything), tasks=("exec.run",),
+        site, everything, selected, options, backend_option.storage(everything), tasks=("exec.run",),
         reporter=reporter(sys.stdout, sys.stderr),
     )  # fmt: skip

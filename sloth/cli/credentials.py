@@ -36,8 +36,19 @@ def noted_value(name: str) -> str | None:
 
 def keys(key_file: str | None, passphrase: bool, again: bool = False) -> Keys:
     """Return the keys of --key-file and --passphrase; again: ask for a new passphrase twice."""
-    ask = functools.cache(lambda: _ask_passphrase(again)) if passphrase else None
+    ask = None
+    if passphrase:
+        context = click.get_current_context(silent=True)
+        known = {} if context is None else context.meta  # a command asks once, however often it needs it
+        ask = known.setdefault(f"{_ASKED}.passphrase.{again}", functools.cache(lambda: _ask_passphrase(again)))
     return Keys(Path(key_file) if key_file else None, ask)
+
+
+def keys_of_command() -> Keys:
+    """Return the keys of --key-file and --passphrase of the running command, or else those of the environment."""
+    context = click.get_current_context(silent=True)
+    given = {} if context is None else context.params
+    return keys(given.get("key_file"), bool(given.get("passphrase")))
 
 
 def new_keys(new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool) -> Keys:

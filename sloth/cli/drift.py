@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import exit_status, write_diff, write_json
+from sloth.cli.syncing import fetch_accounts
 from sloth.engine import custom
 from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, Unreachable
@@ -38,6 +39,7 @@ class _Status(StrEnum):
 
 def agents_of(selected: Sequence[Host], storage: Storage) -> list[Agent]:
     """Return the agents of these hosts: the account of the login (or become), and others that runs have worked as."""
+    fetch_accounts(storage, [host.name for host in selected])
     memory = storage.memory()
     try:
         return [Agent(host, account) for host in selected for account in ("", *memory.accounts(host.name))]
@@ -49,7 +51,7 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
     """Look for drift on all agents of the hosts that `pattern` selects."""
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, pattern, "--limit")
-    storage = parameters.storage(everything)
+    storage = backend_option.storage(everything)
     query = dataclasses.replace(query, storage=storage)
     return asyncio.run(query.states(agents_of(selected, storage), queries.find_drift()))
 
@@ -63,7 +65,7 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
 @parameters.MODULES
 @parameters.PASSWORDS
 @parameters.FORKS
-@parameters.BACKEND
+@backend_option.BACKEND
 def drift(
     inventory: tuple[str, ...],
     limit: tuple[str, ...],

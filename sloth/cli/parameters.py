@@ -15,8 +15,7 @@ from sloth.cli import credentials
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import warn
 from sloth.errors import UsageError
-from sloth.inventory import BackendSetting, Host, Inventory, find_backend, find_inventory
-from sloth.state.storage import Storage
+from sloth.inventory import Host, Inventory, find_inventory
 
 if TYPE_CHECKING:
     from sloth.inventory.templated import Templated
@@ -122,14 +121,6 @@ NEW_KEY_FILE = click.option(
     help="The new key.  [default: the first key of --key-file or $SLOTH_KEY]",
 )
 NEW_PASSPHRASE = click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
-BACKEND = click.option(
-    "--backend",
-    metavar="URL",
-    expose_value=False,
-    callback=credentials.note_value,
-    help="Share locks, values, run records and copies of states with other controllers: etcd://, s3://, consul://.  "
-    "[default: $SLOTH_BACKEND, else that of the inventory]",
-)
 JUNIT = click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the result to FILE as JUnit XML.")
 LOG = click.option(
     "--log", metavar="FILE", type=click.Path(), help="Also append every event of the run to FILE, a line of JSON each."
@@ -268,24 +259,6 @@ def read_inventory(names: Sequence[str]) -> Inventory:
     return Inventory.read(*found, evaluate=evaluate_setting, warn=_warn)
 
 
-def storage(inventory: Inventory) -> Storage:
-    """Return what this controller keeps, with the backend that --backend, the environment or the inventory names.
-
-    Raises UsageError when its URL is invalid.
-    """
-    return _storage(inventory.backend)
-
-
-def storage_without_hosts(names: Sequence[str]) -> Storage:
-    """Return what storage() does, for commands that do not read the inventory: names are those of --inventory."""
-    return _storage(find_backend(find_inventory(names)))
-
-
-def _storage(setting: BackendSetting | None) -> Storage:
-    url = credentials.noted_value("backend") or os.environ.get("SLOTH_BACKEND") or (setting.url if setting else "")
-    return Storage(url=url, is_encrypted=setting is not None and setting.encrypt)
-
-
 def evaluate_setting(value: Templated, variables: JsonObject) -> Json:
     """Return what a connection setting with Jinja in it comes to. Raises SlothError."""
     from sloth.playbook.template import evaluate  # few inventories have templates among their connection settings
@@ -330,6 +303,7 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
     """
     if "@" in "".join(pattern):
         from sloth.cli import past_hosts  # few commands read what was recorded of runs
+        from sloth.cli.backend_option import storage
 
         pattern = past_hosts.expand(pattern, inventory.groups, where, storage(inventory))
     if pattern in ("local", ("local",)) and "local" not in inventory.hosts:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import write_json
 from sloth.cli.run import SiteOptions, run_site, site_options
 from sloth.engine.events import FAILED
@@ -145,7 +145,7 @@ def show(path: Path, diff: bool, output: str, key_file: str | None, passphrase: 
 @parameters.reporting
 @parameters.JUNIT
 @parameters.running
-@parameters.BACKEND
+@backend_option.BACKEND
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def apply(
@@ -212,7 +212,7 @@ def apply(
             everything,
             hosts,
             options,
-            parameters.storage(everything),
+            backend_option.storage(everything),
             output=output,
             diff=diff,
             verbose=verbose,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import confirm, count, write_json
 from sloth.cli.state_source import AGENT, Source, state_options
@@ -169,11 +169,11 @@ def check(source: Source) -> int:
 @click.argument("name")
 @parameters.YES
 @parameters.AGENT_INVENTORY
-@parameters.BACKEND
+@backend_option.BACKEND
 def unlock(name: str, yes: bool, inventory: tuple[str, ...]) -> None:
     """Release a shared lock (state.lock), whoever holds it."""
     confirm(f"Release the lock {name}, although its holder may still need it?", yes)
-    holder = parameters.storage_without_hosts(inventory).shared().break_lock(name)
+    holder = backend_option.storage_without_hosts(inventory).shared().break_lock(name)
     if holder is None:
         raise StateError(f"lock {name} not found", hint="see sloth-runner state list lock")
     click.echo(f"released {name}, which {neutral(holder)} held")
@@ -188,7 +188,7 @@ def unlock(name: str, yes: bool, inventory: tuple[str, ...]) -> None:
 @parameters.BECOME_USER
 @parameters.MODULES
 @parameters.REPORT
-@parameters.BACKEND
+@backend_option.BACKEND
 def adopt(
     call: str,
     words: tuple[str, ...],
@@ -213,7 +213,7 @@ def adopt(
     site, files = make_site(call, words, modules, become_user or become)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, agent, "--agent")
-    storage = parameters.storage(everything)
+    storage = backend_option.storage(everything)
     return execute(site, everything, selected, Options(adopt=True, custom=files), storage, output=output, verbose=1)
 
 

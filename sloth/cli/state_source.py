@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
+from sloth.cli.syncing import deliver, fetch_replicas
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.passwords import Passwords
 from sloth.state import queries
@@ -35,6 +37,7 @@ class Shown(Protocol):
 T = TypeVar("T")
 S = TypeVar("S", bound=Shown)
 Rows = list[tuple[str, S]]  # of agents, by name
+_SELECTS_SEVERAL = re.compile(r"^@|^all$|^local$|[*?,!:\[]")
 AGENT = click.option(
     "--agent",
     "--host",
@@ -53,7 +56,7 @@ def state_options(command: parameters.Command) -> parameters.Command:
     @AGENT
     @click.option("--cached", is_flag=True, help="Use the controller's copy as of the last run; do not connect.")
     @parameters.AGENT_INVENTORY
-    @parameters.BACKEND
+    @backend_option.BACKEND
     @parameters.TABLE_OR_JSON
     @parameters.PASSWORDS
     @functools.wraps(command)
@@ -86,7 +89,7 @@ class Source:
 
     def storage(self) -> Storage:
         """Return what this controller keeps, and shares with others. Raises UsageError."""
-        return parameters.storage_without_hosts(self.inventory)
+        return backend_option.storage_without_hosts(self.inventory)
 
     def refuse_replica(self) -> None:
         """Raise UsageError when a replica was named: it is a copy, which must not be edited."""
@@ -130,16 +133,24 @@ class Source:
     def _query_hosts(self, query: StateQuery[T], write: bool) -> Mapping[str, list[T] | SlothError]:
         from sloth.engine.query import Query
 
-        settings = Query(write=write, warn=warn, passwords=self.passwords, storage=self.storage())
-        return asyncio.run(settings.states(self.agents(), query))
+        storage = self.storage()
+        settings = Query(write=write, warn=warn, passwords=self.passwords, storage=storage)
+        answers = asyncio.run(settings.states(self.agents(), query))
+        if write:
+            deliver(storage)
+        return answers
 
     def _query_replicas(self, query: StateQuery[T]) -> Mapping[str, list[T] | SlothError]:
         if query.needs_history:
             raise UsageError("a replica has no history, only the states", hint="leave out --cached")
-        memory = self.storage().memory()
+        storage = self.storage()
+        if not _SELECTS_SEVERAL.search(self.pattern):
+            fetch_replicas(storage, [self.pattern])
+        memory = storage.memory()
         names = [self.pattern]
         if not memory.replica_path(self.pattern).exists():
             names = [agent.name for agent in self.agents()]
+            fetch_replicas(storage, names)
         paths = {name: memory.replica_path(name) for name in names}
         memory.close()
         return {

@@ -16,7 +16,7 @@ from sloth.cli import parameters
 from sloth.cli.output import warn
 from sloth.errors import UsageError
 from sloth.inventory import Inventory, find_inventory
-from sloth.state.memory import Memory
+from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from sloth.web.settings import Settings
@@ -73,7 +73,7 @@ def web(
     token = _token(token_file)
     listener = _listen(address, port)
     port = listener.getsockname()[1]
-    memory = Memory()  # it creates or migrates what pages only read
+    memory = Storage().memory()  # it creates or migrates what pages only read
     memory.close()
     settings = Settings(
         directory=memory.directory,

@@ -8,40 +8,53 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sloth.errors import UsageError
 from sloth.state.database import sloth_home
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 
 if TYPE_CHECKING:
     from sloth.state.backends.backend import Backend
+    from sloth.state.backends.location import Location
+    from sloth.state.keys import Keys
 
 
 class Storage:
-    """One controller's files, and the backend that it shares with others, if there is one.
+    """One controller's files, and the backend that it shares with other controllers, if there is one.
 
     Attributes:
         directory: where its own files are.
-        url: the backend's address as it was given; "": there is none, and the controller shares nothing with others.
-        is_encrypted: whether values are encrypted before they are sent to the backend.
+        location: that of the backend; None: it shares nothing with others.
     """
 
-    def __init__(self, directory: Path | None = None, url: str = "", is_encrypted: bool = False) -> None:
-        """Open nothing yet."""
+    def __init__(
+        self, directory: Path | None = None, location: Location | None = None, keys: Keys | None = None
+    ) -> None:
+        """Open nothing yet. keys: encrypt what is sent to the backend with them."""
         self.directory = directory or sloth_home()
-        self.url = url
-        self.is_encrypted = is_encrypted
+        self.location = location
+        self._keys = keys
+        self._backend: Backend | None = None
 
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""
-        return Memory(self.directory)
+        return Memory(self.directory, self.location.url if self.location is not None else None)
 
     def shared(self) -> Shared:
         """Return the shared values and locks, which are opened when they are first used."""
         return Shared(self.directory / "shared.db")
 
     def backend(self) -> Backend | None:
-        """Return the backend, which connects when it is first used; None when there is none. Close it in the end."""
-        if not self.url:
-            return None
-        raise UsageError(f"{self.url}: this version has no backends yet")
+        """Return the backend, the same each time, which connects when it is first used; None when there is none.
+
+        Raises UsageError when a package or a file that it needs is missing.
+        """
+        if self._backend is None and self.location is not None:
+            from sloth.state.backends.location import open_backend
+
+            self._backend = open_backend(self.location, self._keys)
+        return self._backend
+
+    async def close(self) -> None:
+        """Close the backend's connections. They are opened again when they are used again."""
+        if self._backend is not None:
+            await self._backend.close()

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from sloth.frozen import frozen
-from sloth.state.backends.backend import Backend, BackendError, BackendUnavailable
+from sloth.state.backends.backend import Backend, BackendUnavailable, Damaged
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -101,4 +101,4 @@ def _unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
         document = json.loads(data)
         return document["content"], [str(one) for one in document["ids"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise BackendError(f"{backend.url}: {key} is damaged: {error}") from error
+        raise Damaged(f"{backend.url}: {key} is damaged: {error}") from error

@@ -100,7 +100,7 @@ def server_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "sealed"])
-def keys(request: pytest.FixtureRequest, server_url: str) -> Keys | None:
+def backend_keys(request: pytest.FixtureRequest, server_url: str) -> Keys | None:
     """No keys, or those of the environment."""
     if request.param and "moto" in request.node.callspec.id:
         pytest.skip("the dialect does not depend on what is in the values")
@@ -108,12 +108,12 @@ def keys(request: pytest.FixtureRequest, server_url: str) -> Keys | None:
 
 
 @pytest.fixture
-async def opened(server_url: str, keys: Keys | None) -> AsyncIterator[Callable[[], Backend]]:
+async def opened(server_url: str, backend_keys: Keys | None) -> AsyncIterator[Callable[[], Backend]]:
     """Open the backend, as often as one likes."""
     backends: list[Backend] = []
 
     def open_another() -> Backend:
-        backends.append(open_backend(parse(server_url), keys))
+        backends.append(open_backend(parse(server_url), backend_keys))
         return backends[-1]
 
     yield open_another
@@ -122,6 +122,6 @@ async def opened(server_url: str, keys: Keys | None) -> AsyncIterator[Callable[[
 
 
 @pytest.fixture
-def backend(opened: Callable[[], Backend]) -> Backend:
+def served(opened: Callable[[], Backend]) -> Backend:
     """A backend of each kind, plain and sealed."""
     return opened()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,24 +12,20 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import backend_option, credentials, parameters
-from sloth.cli.output import exit_status, warn, write_diff, write_json
+from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.cli.syncing import fetch_accounts
 from sloth.engine import custom
-from sloth.engine.drift_record import DriftRecord, before_after
+from sloth.engine.drift import Answers, applied_and_found, look_for_drift
 from sloth.engine.query import Agent, Query
-from sloth.errors import SlothError, StateError, Unreachable
+from sloth.errors import SlothError, Unreachable
 from sloth.frozen import frozen
-from sloth.inventory import Host, Inventory
+from sloth.inventory import Host
 from sloth.report.text import hosts, neutral
-from sloth.state import queries
-from sloth.state.memory import Memory
 from sloth.state.queries import Drift, DriftStatus
 from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
-
-Answers = Mapping[str, list[Drift] | SlothError]  # by the agent's name
 
 
 class _Status(StrEnum):
@@ -51,40 +46,18 @@ def agents_of(selected: Sequence[Host], storage: Storage) -> list[Agent]:
 
 
 def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: Query) -> Answers:
-    """Look for drift on all agents of the hosts that `pattern` selects."""
+    """Look for drift on all agents of the hosts that `pattern` selects, and record what was found."""
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, pattern, "--limit")
     storage = backend_option.storage(everything)
     query = dataclasses.replace(query, storage=storage)
-    memory = storage.memory()
-    try:
-        with _recorded(memory, selected, pattern, everything) as record:
-            answers = asyncio.run(query.states(agents_of(selected, storage), queries.find_drift()))
-            record(answers)
-        return answers
-    finally:
-        memory.close()
-
-
-@contextlib.contextmanager
-def _recorded(
-    memory: Memory, selected: Sequence[Host], pattern: str | Sequence[str], inventory: Inventory
-) -> Iterator[Callable[[Answers], None]]:
-    """Record a look for drift: yield what takes the answers. That it cannot be recorded is a warning."""
     limit = pattern if isinstance(pattern, str) else ",".join(pattern)
-    try:
-        record = DriftRecord(memory, len(selected), limit, tuple(map(str, inventory.paths)))
-    except StateError as error:
-        warn(f"the controller cannot record this: {error}")
-        yield lambda answers: None
-        return
-    found: list[Answers] = []
-    yield found.append
-    try:
-        if found:
-            record.end(found[0], exit_status([one for one in found[0].values() if isinstance(one, SlothError)]))
-    except StateError as error:
-        warn(f"the controller cannot record what was found: {error}")
+    about: JsonObject = {
+        "command": ["drift", "--limit", limit],
+        "inventory": [str(path) for path in everything.paths],
+        "limit": "" if limit == "all" else limit,
+    }
+    return asyncio.run(look_for_drift(agents_of(selected, storage), query, about))
 
 
 @click.command()
@@ -190,14 +163,14 @@ def _show(found: Sequence[_Findings], diff: bool) -> None:
             click.secho(neutral(f"drift        {one.agent}  {row.key}: {row.msg or ', '.join(row.diff)}"), fg="yellow")
             click.secho(neutral(f"             applied {_origin(row)}"), dim=True)
             if diff:
-                write_diff(before_after(row.diff))
+                write_diff(applied_and_found(row.diff))
         for row in one.unknown:
             click.secho(neutral(f"unknown      {one.agent}  {row.key}: {row.msg}"), fg="magenta")
         for row in one.frozen:
             differs = f"; differs: {', '.join(row.diff)}" if row.diff else ""
             click.secho(neutral(f"frozen       {one.agent}  {row.msg}{differs}"), fg="cyan")
             if diff and row.diff:
-                write_diff(before_after(row.diff))
+                write_diff(applied_and_found(row.diff))
     answered = [one for one in found if one.error is None]
     if answered:
         states, drifted = sum(one.states for one in answered), sum(len(one.drift) for one in answered)

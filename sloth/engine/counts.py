@@ -88,6 +88,11 @@ class Results:
             status, error = event.status.value, event.error or ""
             self._append(RunResult(event.host, None, "", status, "", "", error, None, event.seconds, event.time))
 
+    def take(self) -> list[RunResult]:
+        """Return what was remembered since this was called last."""
+        taken, self.rows = self.rows, []
+        return taken
+
     def _append(self, result: RunResult) -> None:
         self.rows.append(result)
         if result.status in _FAILURES:

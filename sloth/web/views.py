@@ -5,6 +5,7 @@ from __future__ import annotations
 from sloth.state.run_records import RunKind
 from sloth.web.data import change, host, hosts, overview, rollback, run, runs, search, waterfall
 from sloth.web.data.paging import Page
+from sloth.web.state_views import STATE_VIEWS
 from sloth.web.view import PAGING, Kind, Parameter, View
 
 SEARCH = Parameter("q", "A text to look for.")
@@ -166,4 +167,5 @@ VIEWS = (
         section="hosts",
     ),
     View(name="search", path="/search", title="Search", find=search.find, result=search.Found, parameters=(SEARCH,)),
+    *STATE_VIEWS,
 )

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import StateNotFound
 from sloth.frozen import frozen
-from sloth.web.data.diffs import Attribute, attributes
-from sloth.web.data.run import RESULT, ResultRow, read_result, require_run
+from sloth.web.data.run import RESULT, ResultRow, read_diff, read_result, require_run
 from sloth.web.data.runs import RunRow, read_run
 from sloth.web.data.source import Source
 
@@ -23,7 +22,7 @@ class ChangePage:
 
     run: RunRow
     result: ResultRow
-    diff: tuple[Attribute, ...]
+    diff: dict[str, object]
     is_too_large: bool
 
 
@@ -37,4 +36,4 @@ def find_change(source: Source, query: Query) -> ChangePage:
     )
     if row is None:
         raise StateNotFound(f"run {run.run} has no such result")
-    return ChangePage(run, read_result(row), attributes(row["text"]), bool(row["large"]))
+    return ChangePage(run, read_result(row), read_diff(row["text"]), bool(row["large"]))

@@ -37,7 +37,6 @@ SCHEMA = (
     " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
     "CREATE INDEX drifts_by_host ON drifts (host, key, result)",
     "CREATE INDEX drifts_by_time ON drifts (at)",
-    f"PRAGMA user_version={FORMAT}",
 )
 BATCH = 200  # replicas of a transaction
 ENDS = 20_000  # ends of hosts of a transaction
@@ -51,7 +50,7 @@ class Index:
         self._directory = directory
         path = directory / "web.db"
         self._remove_other_format(path)
-        self._database: Database = open_database(path, (SCHEMA,))
+        self._database: Database = open_database(path, ((),) * (FORMAT - 1) + (SCHEMA,))
         self._database.execute("ATTACH ? AS controller", (read_only_uri(directory / "controller.db"),))
 
     def close(self) -> None:

@@ -13,12 +13,13 @@ from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
 
-FORMAT = 1  # it is made anew when this differs
+FORMAT = 4  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     # One row a host: its newest ends in runs and in drift runs, and since when a run has not changed anything.
     "CREATE TABLE hosts (host TEXT PRIMARY KEY, run TEXT, status TEXT, started REAL, seconds REAL, error TEXT,"
-    " changed_at REAL, reached_at REAL, drift_run TEXT, drift_status TEXT, drift_at REAL)",
+    " changed_at REAL, reached_at REAL, frozen INTEGER NOT NULL DEFAULT 0, drift_run TEXT,"
+    " drift_status TEXT, drift_at REAL)",
     "CREATE INDEX hosts_by_status ON hosts (status)",
     # One row an agent: its replica, and what is in it.
     "CREATE TABLE agents (agent TEXT PRIMARY KEY, host TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
@@ -31,7 +32,11 @@ SCHEMA = (
     "CREATE INDEX resources_by_key ON resources (key, host)",
     "CREATE INDEX resources_by_host ON resources (host, key)",
     "CREATE INDEX resources_orphaned ON resources (orphaned) WHERE orphaned IS NOT NULL",
-    f"PRAGMA user_version={FORMAT}",
+    # One row for each time that a host was found not to be as applied, and for each time that a run put that back.
+    "CREATE TABLE drifts (result INTEGER PRIMARY KEY, run TEXT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,"
+    " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
+    "CREATE INDEX drifts_by_host ON drifts (host, key, result)",
+    "CREATE INDEX drifts_by_time ON drifts (at)",
 )
 BATCH = 200  # replicas of a transaction
 ENDS = 20_000  # ends of hosts of a transaction
@@ -45,7 +50,7 @@ class Index:
         self._directory = directory
         path = directory / "web.db"
         self._remove_other_format(path)
-        self._database: Database = open_database(path, (SCHEMA,))
+        self._database: Database = open_database(path, ((),) * (FORMAT - 1) + (SCHEMA,))
         self._database.execute("ATTACH ? AS controller", (read_only_uri(directory / "controller.db"),))
 
     def close(self) -> None:
@@ -53,7 +58,7 @@ class Index:
 
     def refresh(self) -> bool:
         """Read what is new; return whether anything was. Raises StateError."""
-        return any([self._read_ends(), self._read_replicas()])
+        return any([self._read_ends(), self._read_drifts(), self._read_replicas()])
 
     @staticmethod
     def _remove_other_format(path: Path) -> None:
@@ -94,6 +99,7 @@ class Index:
                     " status=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.status ELSE status END,"
                     " seconds=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.seconds ELSE seconds END,"
                     " error=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.error ELSE error END,"
+                    " frozen=CASE WHEN excluded.started>=coalesce(started, 0) THEN 0 ELSE frozen END,"
                     " started=max(excluded.started, coalesce(started, 0)),"
                     " changed_at=nullif(max(coalesce(excluded.changed_at, 0), coalesce(changed_at, 0)), 0),"
                     " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)",
@@ -111,7 +117,70 @@ class Index:
                     " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)",
                     [_end(row) for row in rows if row[7] == "drift"],
                 )
+                self._count_frozen({str(row[1]) for row in rows})
                 self._database.execute("INSERT OR REPLACE INTO marks VALUES ('ends', ?)", (rows[-1][0],))
+
+    def _count_frozen(self, runs: set[str]) -> None:
+        """Count what was left alone on each host whose newest run is one of these."""
+        for run in runs:
+            self._database.executemany(
+                "UPDATE hosts SET frozen=? WHERE run=? AND host=?",
+                self._database.execute(
+                    "SELECT count(*), run, host FROM controller.run_results WHERE run=? AND status='frozen'"
+                    " GROUP BY host",
+                    (run,),
+                ).fetchall(),
+            )
+
+    # Drift
+
+    def _read_drifts(self) -> bool:
+        found = self._database.execute("SELECT value FROM marks WHERE name='results'").fetchone()
+        mark = int(found[0]) if found else 0
+        newest = self._database.execute("SELECT max(rowid) FROM controller.run_results").fetchone()[0] or 0
+        if newest <= mark:
+            return False
+        rows = self._database.execute(
+            "SELECT r.rowid, r.run, coalesce(u.kind, 'run'), r.host, r.key,"
+            " CASE WHEN r.status='changed' AND coalesce(u.kind, 'run')='run' THEN 'corrected' ELSE 'found' END,"
+            " coalesce(r.at, u.started) FROM controller.run_results r JOIN controller.runs u ON u.run=r.run"
+            " WHERE r.rowid>? AND r.rowid<=? AND r.key<>''"
+            " AND ((u.kind='drift' AND r.status='drift') OR (r.reason='drift' AND r.status IN ('changed', 'failed')))"
+            " ORDER BY r.rowid",
+            (mark, newest),
+        ).fetchall()
+        with Transaction(self._database):
+            for row in rows:
+                self._add_drift(*row)
+            self._database.execute("INSERT OR REPLACE INTO marks VALUES ('results', ?)", (newest,))
+        return True
+
+    def _add_drift(self, result: int, run: str, kind: str, host: str, key: str, word: str, at: float) -> None:
+        """Add a finding, or that it was put back; one that was found before, and not put back since, is the same."""
+        first_at = at
+        last = self._database.execute(
+            "SELECT result, word, at, first_at FROM drifts WHERE host=? AND key=? ORDER BY result DESC LIMIT 1",
+            (host, key),
+        ).fetchone()
+        if (
+            last is not None
+            and last[1] == "found"
+            and (word == "corrected" or not self._was_over(host, run, last[2], at))
+        ):
+            first_at = last[3]
+            self._database.execute("DELETE FROM drifts WHERE result=?", (last[0],))
+        values = (result, run, kind, host, key, word, at, first_at)
+        self._database.execute("INSERT OR REPLACE INTO drifts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _was_over(self, host: str, run: str, begin: float, end: float) -> bool:
+        """Return whether another drift run has looked at a host in between, and not found what was found before."""
+        return bool(
+            self._database.execute(
+                "SELECT 1 FROM controller.run_hosts h JOIN controller.runs u ON u.run=h.run WHERE h.host=? AND h.run<>?"
+                " AND u.kind='drift' AND h.status IN ('clean', 'drift') AND u.started>? AND u.started<?",
+                (host, run, begin, end),
+            ).fetchone()
+        )
 
     # Replicas
 

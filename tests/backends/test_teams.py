@@ -49,6 +49,8 @@ def test_two_laptops_and_a_ci_job(team: Team) -> None:
     assert "2 changed" not in job.run("--limit", "@failed"), "a job with an empty home retries what has failed"
     assert (team.files / "web2-2").exists()
     assert not (team.files / "web1-2").exists()
+    assert "root from https" not in ann("runs", "list")
+    assert "job from https://git.example.org/ops/fleet/actions/runs/42" in ann("runs", "show", ann.runs()[0])
     ann.run()
     assert len(ann.runs()) == 3
     assert set(ann.runs()) == set(ben.runs()) == set(job.runs())

@@ -53,6 +53,7 @@ class SiteOptions:
     log: str | None
     profile: str | None
     traces: bool
+    web: bool
     extra: tuple[str, ...]
     values: tuple[str, ...]
     forks: int
@@ -87,6 +88,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.LOG,
         parameters.PROFILE,
         parameters.TRACES,
+        parameters.WEB,
         parameters.EXTRA,
         parameters.VALUES,
         parameters.running,
@@ -295,6 +297,7 @@ def run_site(
         log=given.log,
         profile=given.profile,
         traces=given.traces,
+        web=given.web,
         confirm=_confirm if is_asking else None,
         step=_ask_step if step else None,
         recorder=saving.recorder if saving is not None else None,

@@ -32,11 +32,12 @@ RETRY = 1000  # milliseconds after which a browser comes again
 
 
 class Streams:
-    """The streams of events that are open; `count` of them."""
+    """The streams of events that are open: `count` of them; `ended`: when one did last, by the monotonic clock."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self.count = 0
+        self.ended = float("-inf")
 
     def route(self) -> Route:
         return Route("/runs/{run}/events", self.events, name="events")
@@ -77,6 +78,7 @@ class Streams:
                 await asyncio.sleep(POLL)
         finally:
             self.count -= 1
+            self.ended = time.monotonic()
 
     def _render(self, run: str) -> tuple[Live, str]:
         live = find_live(self._site.source, run)

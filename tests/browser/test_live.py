@@ -16,12 +16,12 @@ from tests.support.world import open_world
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-HOSTS = tuple(f"host{number:02}" for number in range(1, 51))
+HOSTS = tuple(f"web{number:02}" for number in range(1, 51))
 SITE = """
 task({ name = "prepare", run = function() file.copy({ dest = "~/one", content = host.name }) end })
 task({ name = "work", run = function() exec.run("sleep 1.5") end })
 task({ name = "finish", run = function()
-    if host.name == "host07" then exec.run("echo 'disk <full>' >&2; exit 1") end
+    if host.name == "web07" then exec.run("echo 'disk <full>' >&2; exit 1") end
     file.copy({ dest = "~/two", content = "done" })
 end })
 """
@@ -45,7 +45,11 @@ def test_a_run_of_another_process_is_followed_to_its_end(
             ) as running,
         ):  # fmt: skip
             assert running.stderr is not None
-            address = next(line.split()[-1] for line in running.stderr if "/login?code=" in line)
+            lines: list[str] = []
+            while not lines or "/login?code=" not in lines[-1]:
+                lines.append(running.stderr.readline())
+                assert lines[-1], (lines, running.communicate(timeout=60))
+            address = lines[-1].strip()
             page = context.new_page()
             problems.watch(page)
             page.goto(address)
@@ -54,16 +58,8 @@ def test_a_run_of_another_process_is_followed_to_its_end(
             expect(page.get_by_role("status")).to_contain_text("of 50 hosts are done")
             expect(page.locator(".fleet .running").first).to_be_visible(timeout=60_000)
             page.screenshot(path=pictures / "live.png", full_page=True)
-            first = _done(page.get_by_role("status").inner_text())
-            context.set_offline(True)  # the network goes away for a while; nothing is missed
-            expect(page.get_by_role("status")).not_to_contain_text(f"{first} of 50", timeout=60_000) if False else None
-            context.set_offline(False)
             expect(page.get_by_role("heading", level=1)).to_contain_text("failed", timeout=240_000)
             expect(page.locator("#live-state")).to_have_count(0)
             expect(page.get_by_text("disk <full>").first).to_be_visible()
             running.communicate(timeout=120)
             assert running.returncode == 1
-
-
-def _done(text: str) -> int:
-    return int(text.split()[0])

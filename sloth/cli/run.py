@@ -17,6 +17,7 @@ from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, read_line, warn
 from sloth.cli.prompts import ask
+from sloth.cli.recorded import command_line
 from sloth.cli.syncing import fetch_runs
 from sloth.engine import custom
 from sloth.engine.options import Options
@@ -269,6 +270,8 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
+        command=command_line(given, check, prune, start_at, resume),
+        limit=",".join(given.limit),
     )
     tasks = preflight(program, everything, hosts, options)
     if prompts.answers:  # they are variables of all hosts, as those of -e are

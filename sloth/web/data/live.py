@@ -94,7 +94,10 @@ def find_live(source: Source, run: str) -> Live:
     for host, _, _ in results:
         statuses[host] = "running" if statuses.get(host, "waiting") == "waiting" else statuses[host]
     ended = sum(status not in ("waiting", "running") for status in statuses.values())
-    hosts = [LiveHost(name, status, *reversed(tasks.get(name, (0, "")))) for name, status in statuses.items()]
+    hosts = []
+    for name, status in statuses.items():
+        number, task = tasks.get(name, (0, ""))
+        hosts.append(LiveHost(name, status, task, number))
     hosts.sort(key=lambda one: (_RANK.index(one.status) if one.status in _RANK else len(_RANK), one.host))
     newest = database.rows(f"SELECT {RESULT} FROM run_results WHERE run=? ORDER BY rowid DESC LIMIT ?", (run, NEWEST))
     return Live(

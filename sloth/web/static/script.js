@@ -10,14 +10,30 @@ function showLocalTimes(root) {
 }
 showLocalTimes(document);
 
-// A button that copies a command.
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-copy]");
-  if (!button) return;
-  const text = document.getElementById(button.dataset.copy).textContent;
-  const done = () => { button.textContent = "Copied"; };
-  if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, () => {});
-});
+// Buttons that copy a command; without the script, or without HTTPS off this machine, there are none.
+if (navigator.clipboard) for (const button of document.querySelectorAll("button[data-copy]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const text = document.getElementById(button.dataset.copy).textContent;
+    navigator.clipboard.writeText(text).then(() => { button.textContent = "Copied"; }, () => {});
+  });
+}
+
+// A diff is fetched when it is opened for the first time; until then, and if that fails, there is a link.
+document.addEventListener("toggle", async (event) => {
+  const details = event.target;
+  if (!(details instanceof HTMLElement) || !details.matches("details.lazy[data-from]") || !details.open) return;
+  const from = details.dataset.from;
+  delete details.dataset.from;
+  const answer = await fetch(from).catch(() => null);
+  if (!answer || !answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const diff = page.getElementById("diff");
+  if (!diff) return;
+  diff.removeAttribute("id");
+  const link = details.querySelector("p");
+  details.insertBefore(document.importNode(diff, true), link);
+}, true);
 
 // "/" goes to the search field, unless somebody types.
 document.addEventListener("keydown", (event) => {

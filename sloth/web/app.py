@@ -54,7 +54,7 @@ class Site:
         self.logins = Logins(settings.token)
         self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
         self._index = self._worker.submit(Index, settings.directory).result()
-        self.source = Source(settings.directory, settings.read_inventory)
+        self.source = Source(settings.directory, settings.read_inventory, settings.storage, settings.plans)
         self.streams = Streams(self)
 
     # Rendering

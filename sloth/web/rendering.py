@@ -46,6 +46,8 @@ NAVIGATION = (
     ("hosts", "/hosts", "Hosts"),
     ("drift", "/drift", "Drift"),
     ("resources", "/resources", "Resources"),
+    ("shared", "/shared", "Shared"),
+    ("plans", "/plans", "Plans"),
 )
 
 

@@ -125,6 +125,12 @@ def execute(
                     broken[one] = error
 
     async def run(memory: Memory) -> int:
+        backend = storage.backend()
+        delivery = None
+        if backend is not None:
+            from sloth.state.sync.deliver import Delivery
+
+            delivery = Delivery(memory, backend)
         job = Run(
             site,
             inventory,
@@ -138,6 +144,7 @@ def execute(
             step=step,
             recorder=recorder,
             plan=plan,
+            delivery=delivery,
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -147,6 +154,7 @@ def execute(
             status = await job.run()
         finally:
             to_each(lambda one: one.close())
+            await storage.close()
         if broken and status in (0, 3):
             status = 1
         if ended is not None:

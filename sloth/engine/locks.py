@@ -104,19 +104,24 @@ class Locks:
                 raise self._error(held, where)
 
     async def release(self, args: list[Json]) -> object:
-        """Give a lock back. Raises StateError when it was lost meanwhile."""
+        """Do the end of state.with_lock(name, holder, succeeded): give the lock back.
+
+        Raises StateError when it was lost meanwhile, unless the function has failed, which has an error of its own.
+        """
+        succeeded = len(args) < 3 or args[2] is not False
         held = next((held for held in reversed(self._held) if [held.name, held.holder] == args[:2]), None)
         if held is None:
             return False
         self._held.remove(held)
         await held.stop()
-        if held.lost is not None:
+        if held.lost is None:
+            try:
+                return await self._shared.unlock(held.name, held.holder)
+            except LockLost as error:
+                held.lost = error
+        if succeeded:
             raise self._error(held, "")
-        try:
-            return await self._shared.unlock(held.name, held.holder)
-        except LockLost as error:
-            held.lost = error
-            raise self._error(held, "") from None
+        return False
 
     @staticmethod
     def _error(held: _Held, where: str) -> StateError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sloth.engine.emitter import Emitter
 from sloth.engine.options import Options
@@ -16,14 +18,21 @@ from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.run_records import RunCounts
 
+if TYPE_CHECKING:
+    from sloth.state.sync.deliver import Delivery
+
+POLL = 0.1  # seconds between two looks whether the user has interrupted the wait for a backend
+
 
 class Recording:
     """Writes what was emitted of one run to the controller's memory."""
 
-    def __init__(self, memory: Memory, run: str, emitter: Emitter) -> None:
+    def __init__(self, memory: Memory, run: str, emitter: Emitter, delivery: Delivery | None = None) -> None:
+        """delivery: brings what is recorded to a backend while the run goes on."""
         self._runs = memory.runs
         self._run = run
         self._out = emitter
+        self._delivery = delivery
 
     async def begin(
         self, site: Site, options: Options, hosts: Sequence[Host], is_interrupted: Callable[[], bool]
@@ -39,6 +48,8 @@ class Recording:
         except StateError:
             if not is_interrupted():
                 raise
+        if self._delivery is not None:
+            self._delivery.start()
 
     def keep(self) -> None:
         """Record how far hosts have come by now: this process may be killed."""
@@ -59,3 +70,20 @@ class Recording:
             await patiently(end, is_interrupted)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")
+        await self._finish_delivery(is_interrupted)
+
+    async def _finish_delivery(self, is_interrupted: Callable[[], bool]) -> None:
+        """Bring the rest to the backend, until the user wants to wait no longer.
+
+        What it lacks then is a warning, and no failure: nothing is lost, and the next command brings it.
+        """
+        if self._delivery is None:
+            return
+        is_hurried = is_interrupted()
+        finishing = asyncio.create_task(self._delivery.finish(is_hurried))
+        while not (await asyncio.wait([finishing], timeout=POLL))[0]:
+            if is_interrupted() and not is_hurried:
+                finishing.cancel()
+        left = self._delivery.left() if finishing.cancelled() else finishing.result()
+        if left:
+            self._out.warn(left)

@@ -44,6 +44,7 @@ from sloth.suggest import did_you_mean_or_list
 if TYPE_CHECKING:
     from sloth.engine.plans.file import SavedPlan
     from sloth.engine.plans.recorder import Recorder
+    from sloth.state.sync.deliver import Delivery
 
 LONG = 1.0  # seconds after which a call is reported while it runs
 
@@ -65,12 +66,14 @@ class Run:
         step: Ask | None = None,
         recorder: Recorder | None = None,
         plan: SavedPlan | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
         While run() runs, memory does not block.
         tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
         recorder: records a check as a plan; plan: is applied instead of the site.
+        delivery: brings what is recorded to a backend.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self.interrupted = False
@@ -88,7 +91,7 @@ class Run:
         shared.sealer = SecretSealer(self.secrets, options.keys)
         redact = self.secrets.redact
         self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
-        self._recording = Recording(memory, self.run_id, self._out)
+        self._recording = Recording(memory, self.run_id, self._out, delivery)
         purpose = Purpose(
             run=self.run_id,
             site=site.identity,
@@ -161,10 +164,11 @@ class Run:
             self._out.error("", text)
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
+        status, interrupted = self.exit_status(), self.interrupted  # Ctrl-C from here on stops no host's work
         if not check:
-            await self._recording.end(seconds, summary, self.exit_status(), self.is_interrupted)
-        self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, self.interrupted))
-        return self.exit_status()
+            await self._recording.end(seconds, summary, status, self.is_interrupted)
+        self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, interrupted))
+        return status
 
     @property
     def has_unknown(self) -> bool:

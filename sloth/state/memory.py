@@ -202,7 +202,8 @@ class Memory:
         row = self._database.execute("SELECT store, seq FROM agents WHERE name=?", (name,)).fetchone()
         # The host's file is older than it was: somebody has restored it, or the whole machine, from a backup.
         is_older = replica.whole and row is not None and row[0] == replica.id and row[1] > replica.seq
-        self._set_position(name, position or Position(replica.id, 0), time.time(), payload)
+        # A host sends all to whom knows another file than its own.
+        self._set_position(name, position or Position("", 0), time.time(), payload)
         if self.outbox is not None and position is not None:
             self.outbox.add_replica(name, position, is_older)
 

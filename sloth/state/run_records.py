@@ -5,145 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, fields
-from enum import StrEnum
 
 from sloth.errors import StateError
-from sloth.frozen import frozen
-from sloth.payload.kernel.hashing import as_utf8
 from sloth.state.database import Database, Transaction
 from sloth.state.outbox import Outbox
+from sloth.state.run_values import (
+    Progress,
+    RunCounts,
+    RunHost,
+    RunKind,
+    RunRecord,
+    RunResult,
+    StoredRun,
+    storable,
+)
 
+__all__ = ["Progress", "RunCounts", "RunHost", "RunKind", "RunRecord", "RunRecords", "RunResult", "StoredRun"]
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
-
-
-class RunKind(StrEnum):
-    """What a record is of."""
-
-    RUN = "run"
-    CHECK = "check"
-    DRIFT = "drift"
-
-
-@frozen
-class RunResult:
-    """What changed or failed in a run: a call, or a task or host without a call that is the cause.
-
-    Secrets are already redacted.
-
-    Attributes:
-        task: None for a host.
-        key: "" without a call.
-        status: "changed", "failed", "unreachable", or what became of a failure: "ignored", "rescued", "retried"; of a
-            drift run "drift", "unknown" or "frozen".
-        place: the line of the site, "site.sloth:12".
-        diff: as JSON, cut to a limit; in the form of Result.diff in engine/events.py.
-        at: when it ended, in epoch seconds. diff, seconds and at are None before format 7.
-    """
-
-    host: str
-    task: str | None
-    key: str
-    status: str
-    reason: str
-    place: str
-    error: str
-    diff: str | None = None
-    seconds: float | None = None
-    at: float | None = None
-
-    def row(self) -> tuple[str | float | None, ...]:
-        """Return the values of its columns."""
-        return tuple(_storable(value) if isinstance(value, str) else value for value in astuple(self))
-
-
-@frozen
-class RunHost:
-    """How a run went on one host.
-
-    Attributes:
-        status: as that of HostFinished.
-        started: in epoch seconds.
-        spans: where its time went, as JSON: see engine/timings.py.
-    """
-
-    host: str
-    status: str
-    started: float | None = None
-    seconds: float | None = None
-    error: str = ""
-    spans: str | None = None
-
-    def row(self) -> tuple[str | float | None, ...]:
-        """Return the values of its columns."""
-        return tuple(_storable(value) if isinstance(value, str) else value for value in astuple(self))
-
-
-@frozen
-class RunCounts:
-    """The counts of a run.
-
-    Attributes:
-        changed, unchanged: calls.
-        failed: tasks that failed on a host, and hosts that failed without one. The run fails if it is above 0.
-        skipped: tasks on a host.
-        unknown: tasks on a host, and calls, of which a check cannot know what they would do.
-        unreachable: hosts.
-        ignored: tasks that failed on a host, and have ignore_errors.
-        rescued: calls whose failure pcall caught.
-        retried: how often tasks were tried again.
-        frozen: calls that were left alone because somebody has frozen what they are about.
-    """
-
-    changed: int = 0
-    failed: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    unknown: int = 0
-    unreachable: int = 0
-    ignored: int = 0
-    rescued: int = 0
-    retried: int = 0
-    frozen: int = 0
-
-
-@frozen
-class RunRecord:
-    """A run of this controller. What is only known at its end is None until then.
-
-    Attributes:
-        hosts: how many there were.
-        started: in epoch seconds.
-        seconds: how long it took.
-        changed, failed, unchanged, ...: as RunCounts; formats before 5 had the first two.
-        status: the exit status.
-        kind: a RunKind; None before format 7, when only runs were recorded.
-        about: how it was called, as JSON: see engine/recording.py.
-        source: the backend that it was fetched from; None: it is a run of this controller.
-    """
-
-    run: str
-    site: str
-    who: str
-    hosts: int
-    started: float
-    seconds: float | None = None
-    changed: int | None = None
-    failed: int | None = None
-    status: int | None = None
-    unchanged: int | None = None
-    skipped: int | None = None
-    unknown: int | None = None
-    unreachable: int | None = None
-    ignored: int | None = None
-    rescued: int | None = None
-    retried: int | None = None
-    frozen: int | None = None
-    kind: str | None = None
-    about: str | None = None
-    source: str | None = None
-
-
-Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py
 _COUNTS = [field.name for field in fields(RunCounts)]
 _RESULT = ",".join(field.name for field in fields(RunResult))
 _HOST = ",".join(field.name for field in fields(RunHost))
@@ -152,8 +30,12 @@ _IS_RUN = "coalesce(kind, 'run')='run'"
 _NEWEST = "ORDER BY started DESC, rowid DESC"  # those that were fetched from a backend came later than they began
 
 
-def _storable(value: str | None) -> str | None:
-    return None if value is None else as_utf8(value)
+def _plain(value: object) -> object:
+    return storable(value) if isinstance(value, str) else value
+
+
+def _marks(columns: str) -> str:
+    return "?" + ", ?" * (columns.count(",") + 1)  # one more, for the run
 
 
 class RunRecords:
@@ -192,7 +74,7 @@ class RunRecords:
 
     def add_progress(self, run: str, rows: Sequence[Progress]) -> None:
         """Record how far hosts have come."""
-        values = [(run, *map(_storable, row)) for row in rows]
+        values = [(run, *map(storable, row)) for row in rows]
         with Transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", values)
             self._has_changed(run)
@@ -228,23 +110,52 @@ class RunRecords:
         hosts: Sequence[RunHost] = (),
     ) -> None:
         """Record how a run ended; `status` is its exit status, progress what add_progress() has not been given yet."""
-        rows = [(run, *result.row()) for result in results]
-        ends = [(run, *host.row()) for host in hosts]
         with Transaction(self._database):
-            self._database.executemany(
-                f"INSERT INTO run_results (run,{_RESULT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
-            self._database.executemany(
-                f"INSERT OR REPLACE INTO run_hosts (run,{_HOST}) VALUES (?, ?, ?, ?, ?, ?, ?)", ends
-            )
-            steps = [(run, *map(_storable, row)) for row in progress]
-            self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", steps)
+            self._add_rows(run, results, progress, hosts)
             columns = "".join(f"{name}=?, " for name in _COUNTS)
             self._database.execute(
                 f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",
                 (*(getattr(counts, name) for name in _COUNTS), seconds, status, run),
             )
             self._has_changed(run)
+
+    def _add_rows(
+        self, run: str, results: Sequence[RunResult], progress: Sequence[Progress], hosts: Sequence[RunHost]
+    ) -> None:
+        rows = [(run, *result.row()) for result in results]
+        self._database.executemany(f"INSERT INTO run_results (run,{_RESULT}) VALUES ({_marks(_RESULT)})", rows)
+        ends = [(run, *host.row()) for host in hosts]
+        self._database.executemany(f"INSERT OR REPLACE INTO run_hosts (run,{_HOST}) VALUES ({_marks(_HOST)})", ends)
+        steps = [(run, *map(storable, row)) for row in progress]
+        self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", steps)
+
+    def stored(self, run: str) -> StoredRun | None:
+        """Return all that is recorded of the run with this id; None if there is no such run."""
+        found = self._select("run=?", run)
+        if not found:
+            return None
+        return StoredRun(found[0], self.given(run), self.progress(run), self.results(run), self.hosts(run))
+
+    def keep(self, runs: Sequence[StoredRun]) -> None:
+        """Keep runs of other controllers, which replace what was known of them. A run of this one is left alone."""
+        with Transaction(self._database):
+            for one in runs:
+                run = one.record.run
+                mine = self._database.execute("SELECT 1 FROM runs WHERE run=? AND source IS NULL", (run,)).fetchone()
+                if mine:
+                    continue
+                for table in ("runs", "run_results", "run_hosts", "run_progress"):
+                    self._database.execute(f"DELETE FROM {table} WHERE run=?", (run,))
+                self._database.execute(
+                    f"INSERT INTO runs ({_RECORD},given) VALUES ({_marks(_RECORD)})",
+                    (*map(_plain, astuple(one.record)), one.given),
+                )
+                self._add_rows(run, one.results, one.progress, one.hosts)
+
+    def ends(self) -> dict[str, tuple[bool, str | None]]:
+        """Return of each run whether it has ended, and its source."""
+        rows = self._database.execute("SELECT run, status, source FROM runs")
+        return {run: (status is not None, source) for run, status, source in rows}
 
     def newest(self, limit: int = 50, checks: bool = False) -> list[RunRecord]:
         """Return the newest runs, newest first; all of them when `limit` is negative. checks: whatever their kind."""

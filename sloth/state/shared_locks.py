@@ -87,6 +87,14 @@ class _Stored:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise StateError(f"the lock {name} is damaged", hint=f"sloth-runner state unlock {name}") from None
 
+    @classmethod
+    def read_any(cls, name: str, content: Json, now: float) -> _Stored:
+        """Read one as read() does; one that is damaged is shown as held, so that people can release it."""
+        try:
+            return cls.read(name, content)
+        except StateError:
+            return cls(name, 0, "? (damaged)", now, now, now + TTL)
+
     def plain(self) -> dict[str, Json]:
         if self.holder is None:
             return {"name": self.name, "number": self.number}
@@ -179,10 +187,7 @@ class SharedLocks:
         """Release a lock, whoever holds it, if only() returns true; return it, or None when it was not held, or so."""
 
         def decide(content: Json, now: float) -> tuple[Change, Lock | None]:
-            try:
-                lock = _Stored.read(name, content)
-            except StateError:  # damaged: nobody can have it; its number is lost with it
-                lock = _Stored(name, 0, "?", now, now, now + 1)
+            lock = _Stored.read_any(name, content, now)
             if lock.holder is None or lock.expires + self._error <= now or not only(lock.lock()):
                 return KEEP, None
             return Change(_Stored(lock.name, lock.number).plain()), lock.lock()
@@ -191,8 +196,10 @@ class SharedLocks:
 
     async def find(self, name: str) -> Lock | None:
         """Return a lock; None when nobody holds it."""
-        lock = _Stored.read(name, await load(self._backend, self._key(name)))
-        return lock.lock() if lock.holder is not None and await self._clock() < lock.expires else None
+        content = await load(self._backend, self._key(name))
+        now = await self._clock() if content is not None else 0.0
+        lock = _Stored.read_any(name, content, now)
+        return lock.lock() if lock.holder is not None and now < lock.expires else None
 
     async def number(self, name: str) -> int:
         """Return the number of the last taking of a lock; 0 when it was never taken."""
@@ -201,10 +208,11 @@ class SharedLocks:
     async def held(self) -> list[Lock]:
         """Return the locks that are held, sorted by name."""
         names = await patiently(lambda: self._backend.names(PREFIX))
-        found = [_Stored.read(key.removeprefix(PREFIX), await load(self._backend, key)) for key in names]
-        if not found:
+        contents = {key: await load(self._backend, key) for key in names}
+        if not contents:
             return []
         now = await self._clock()
+        found = [_Stored.read_any(key.removeprefix(PREFIX), content, now) for key, content in contents.items()]
         locks = [lock.lock() for lock in found if lock.holder is not None and now < lock.expires]
         return sorted(locks, key=lambda lock: lock.name)
 

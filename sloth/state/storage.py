@@ -41,7 +41,7 @@ class Storage:
 
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""
-        return Memory(self.directory)
+        return Memory(self.directory, self.location.url if self.location is not None else None)
 
     def shared(self) -> Shared:
         """Return the shared values and locks, which are opened when they are first used."""

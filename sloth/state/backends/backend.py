@@ -12,6 +12,10 @@ class BackendError(StateError):
     """The backend refuses a request, or cannot be used as it is."""
 
 
+class Damaged(BackendError):
+    """An entry is not what sloth-runner has written."""
+
+
 class BackendUnavailable(BackendError):
     """The backend does not answer. What was asked for has not happened."""
 

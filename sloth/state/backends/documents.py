@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from sloth.frozen import frozen
-from sloth.state.backends.backend import Backend, BackendError, BackendUnavailable, Unsure
+from sloth.state.backends.backend import Backend, BackendUnavailable, Damaged, Unsure
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -144,4 +144,4 @@ def _unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
         document = json.loads(data)
         return document["content"], [str(one) for one in document["ids"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise BackendError(f"{backend.url}: {key} is damaged: {error}") from error
+        raise Damaged(f"{backend.url}: {key} is damaged: {error}") from error

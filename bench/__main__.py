@@ -3,6 +3,7 @@
 It writes docs/benchmarks.md.
 
 WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 (all when none is named; --no-peers leaves the peers out).
+`python -m bench stubs HOSTS...` measures the controller alone, over hosts that are stubs (see bench/stubs.py).
 """
 
 from __future__ import annotations
@@ -335,6 +336,11 @@ class Bench:
 def main() -> None:
     """Run the works that are named, and replace their sections of the report; the others stay as they were measured."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the servers end with us
+    if sys.argv[1:2] == ["stubs"]:
+        from bench import stubs
+
+        stubs.main(sys.argv[2:])
+        return
     words = [word.lower() for word in sys.argv[1:] if not word.startswith("-")]
     with tempfile.TemporaryDirectory(prefix="sloth-bench-") as name:
         bench = Bench(Path(name), "--no-peers" not in sys.argv)

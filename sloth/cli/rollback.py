@@ -14,6 +14,7 @@ from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.drift import agents_of
 from sloth.cli.output import confirm, count, exit_status, warn, write_diff, write_error, write_json
+from sloth.cli.syncing import deliver, fetch_runs
 from sloth.engine import custom
 from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
@@ -105,6 +106,7 @@ def rollback(
             passwords=query.passwords, storage=storage, warn=warn,
         )  # fmt: skip
         answers = {**answers, **_roll_back(able, query, run, force=force)}
+        deliver(storage)
     if output == "json":
         hosts = {name: _document(answer) for name, answer in answers.items()}
         write_json({"version": 1, "run": run, "check": check, "hosts": hosts})
@@ -114,6 +116,7 @@ def rollback(
 
 
 def _find_run(name: str, storage: Storage) -> str:
+    fetch_runs(storage)
     memory = storage.memory()
     try:
         if name != "last":
@@ -121,6 +124,11 @@ def _find_run(name: str, storage: Storage) -> str:
         newest = memory.runs.find("last")
         for run in memory.runs.newest(-1):
             if run.changed != 0:  # None: it did not come to its end
+                if run.source is not None:
+                    raise StateError(
+                        f"the newest run that changed something is {run.run} of {run.site}, by {run.who} elsewhere",
+                        hint="name the run whose changes are to be taken back",
+                    )
                 if run.run != newest.run:
                     click.echo(f"the newest run that changed something is {run.run} of {run.site}", err=True)
                 return run.run

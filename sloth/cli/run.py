@@ -17,6 +17,7 @@ from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, read_line, warn
 from sloth.cli.prompts import ask
+from sloth.cli.syncing import fetch_runs
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.prompts import Prompts, invented
@@ -307,6 +308,7 @@ def _resumed(
     """Return the options and the hosts of a run that goes on where another has stopped; report what has changed."""
     from sloth.engine import resume
 
+    fetch_runs(storage, "" if name == "last" else name)
     memory = storage.memory()
     try:
         stopped = resume.find_run(memory, name, site)
@@ -320,7 +322,8 @@ def _resumed(
     missing = [host for host in names if host not in known and host not in found.finished]
     if missing:
         warn(f"warning: {', '.join(missing)} of run {stopped.run} are left out: the inventory or --limit excludes them")
-    said = f"resuming run {stopped.run}: {count(len(left), 'host')} of {len(names)} left"
+    by = f", which {stopped.who} began elsewhere" if stopped.source is not None else ""
+    said = f"resuming run {stopped.run}{by}: {count(len(left), 'host')} of {len(names)} left"
     click.echo(said if left else f"run {stopped.run} has come to its end on all hosts: nothing is left", err=True)
     return dataclasses.replace(options, resume=found), left
 

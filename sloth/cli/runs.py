@@ -11,10 +11,14 @@ from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_time, write_json, write_table
 from sloth.cli.state_source import Rows, Source
+from sloth.cli.syncing import fetch_runs
+from sloth.errors import StateError
 from sloth.report.text import hosts, neutral
 from sloth.state import queries
+from sloth.state.memory import Memory
 from sloth.state.queries import RunEntry
 from sloth.state.run_records import RunRecord, RunResult
+from sloth.state.storage import Storage
 
 ENDS = {0: "done", 1: "failed", 2: "usage error", 3: "done", 4: "unreachable", 130: "interrupted"}
 
@@ -38,7 +42,9 @@ def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output:
     """List the newest runs: when they started, which site, by whom, and how they ended."""
     if agent is not None:
         return _list_of_hosts(Source(agent, inventory=inventory, json=output == "json"), limit)
-    memory = backend_option.storage_without_hosts(inventory).memory()
+    storage = backend_option.storage_without_hosts(inventory)
+    fetch_runs(storage)
+    memory = storage.memory()
     found = memory.runs.newest(limit)
     memory.close()
     if output == "json":
@@ -49,7 +55,7 @@ def list_runs(limit: int, agent: str | None, inventory: tuple[str, ...], output:
         write_table(
             ("RUN", "STARTED", "SITE", "BY", "HOSTS", "CHANGED", "FAILED", "OTHER", "END"),
             [
-                (run.run, format_age(run.started), run.site, run.who, run.hosts,
+                (run.run, format_age(run.started), run.site, _by(run), run.hosts,
                  _number(run.changed), _number(run.failed), _others(run), _end(run))
                 for run in found
             ],
@@ -78,9 +84,10 @@ def _list_of_hosts(source: Source, limit: int) -> int:
 @parameters.TABLE_OR_JSON
 def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     """Show one run of this controller, and what it changed. RUN is its id, the beginning of it, or `last`."""
-    memory = backend_option.storage_without_hosts(inventory).memory()
+    storage = backend_option.storage_without_hosts(inventory)
+    memory = storage.memory()
     try:
-        found = memory.runs.find(run)
+        found = find_run(storage, memory, run)
         results = memory.runs.results(found.run)
     finally:
         memory.close()
@@ -91,7 +98,7 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     seconds = f", {found.seconds:.1f} s" if found.seconds is not None else ""
     for name, value in (
         ("site", found.site),
-        ("by", found.who),
+        ("by", _by(found)),
         ("started", format_time(found.started) + seconds),
         ("hosts", str(found.hosts)),
         ("counts", _counts(found)),
@@ -99,6 +106,27 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     ):
         click.echo(f"  {name:<8} {neutral(value)}")
     _show_results(results)
+
+
+def find_run(storage: Storage, memory: Memory, name: str) -> RunRecord:
+    """Return the run that `name` means, after those of other controllers were fetched. Raises StateError."""
+    fetch_runs(storage)
+    try:
+        return memory.runs.find(name)
+    except StateError:
+        if storage.location is None or name == "last":
+            raise
+    fetch_runs(storage, name)  # it may be older than those that are fetched without being named
+    return memory.runs.find(name)
+
+
+def _by(run: RunRecord) -> str:
+    """Return who made a run, and from where if it was not this controller."""
+    if run.source is None:
+        return run.who
+    about = json.loads(run.about) if run.about else {}
+    place = about.get("job") or about.get("origin")
+    return f"{run.who} from {place}" if place else f"{run.who} (elsewhere)"
 
 
 def _document(run: RunRecord) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -13,6 +14,7 @@ import click
 from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
+from sloth.cli.syncing import deliver, fetch_replicas
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.passwords import Passwords
 from sloth.state import queries
@@ -36,6 +38,7 @@ class Shown(Protocol):
 T = TypeVar("T")
 S = TypeVar("S", bound=Shown)
 Rows = list[tuple[str, S]]  # of agents, by name
+_SELECTS_SEVERAL = re.compile(r"^@|^all$|^local$|[*?,!:\[]")
 AGENT = click.option(
     "--agent",
     "--host",
@@ -143,16 +146,24 @@ class Source:
     def _query_hosts(self, query: StateQuery[T], write: bool) -> Mapping[str, list[T] | SlothError]:
         from sloth.engine.query import Query
 
-        settings = Query(write=write, warn=warn, passwords=self.passwords, storage=self.storage())
-        return asyncio.run(settings.states(self.agents(), query))
+        storage = self.storage()
+        settings = Query(write=write, warn=warn, passwords=self.passwords, storage=storage)
+        answers = asyncio.run(settings.states(self.agents(), query))
+        if write:
+            deliver(storage)
+        return answers
 
     def _query_replicas(self, query: StateQuery[T]) -> Mapping[str, list[T] | SlothError]:
         if query.needs_history:
             raise UsageError("a replica has no history, only the states", hint="leave out --cached")
-        memory = self.storage().memory()
+        storage = self.storage()
+        if not _SELECTS_SEVERAL.search(self.pattern):
+            fetch_replicas(storage, [self.pattern])
+        memory = storage.memory()
         names = [self.pattern]
         if not memory.replica_path(self.pattern).exists():
             names = [agent.name for agent in self.agents()]
+            fetch_replicas(storage, names)
         paths = {name: memory.replica_path(name) for name in names}
         memory.close()
         return {

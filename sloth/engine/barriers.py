@@ -7,6 +7,7 @@ change wakes only those who can go on because of it. So a run costs as many step
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -30,6 +31,40 @@ class _Waiter:
     wake: asyncio.Future[None]
 
 
+class _Queues:
+    """Those who wait: all of them, those who wait for other hosts, and those who wait before a task."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.all: dict[str, _Waiter] = {}  # by host, in the order in which they came
+        self.dependents: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait until all have passed it
+        self.before: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait before it, and for nothing else
+
+    def add(self, waiter: _Waiter) -> None:
+        """Let a host wait."""
+        self.all[waiter.host] = waiter
+        if not self.advance(waiter):
+            for name in waiter.task.depends_on:
+                self.dependents.setdefault(name, {})[waiter.host] = waiter
+
+    def advance(self, waiter: _Waiter) -> bool:
+        """Let a waiter wait before its task, unless it has to wait for others first; return whether it does.
+
+        So nobody looks in vain at those whose dependencies are not passed whenever a host passes their task.
+        """
+        if not all(self._progress.is_passed_everywhere(name) for name in waiter.task.depends_on):
+            return False
+        self.before.setdefault(waiter.task.name, {})[waiter.host] = waiter
+        return True
+
+    def forget(self, waiter: _Waiter) -> None:
+        """Let a host wait no longer."""
+        self.all.pop(waiter.host, None)
+        for name in waiter.task.depends_on:
+            self.dependents.get(name, {}).pop(waiter.host, None)
+        self.before.get(waiter.task.name, {}).pop(waiter.host, None)
+
+
 class Barriers:
     """Knows which host has passed which task. A host that has ended has passed everything."""
 
@@ -41,9 +76,7 @@ class Barriers:
         self._fatal: Skip | None = None  # why no host begins another task
         self._begun: Counter[str] = Counter()  # task -> hosts that have begun it
         self._once: set[str] = set()  # run_once tasks that have found their host
-        self._waiting: dict[str, _Waiter] = {}  # by host, in the order in which they came
-        self._dependents: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait until all have passed it
-        self._before: dict[str, dict[str, _Waiter]] = {}  # task -> those that wait before it
+        self._queues = _Queues(self._progress)
 
     # What becomes of hosts
 
@@ -114,10 +147,7 @@ class Barriers:
 
     async def _wait(self, host: str, task: Task) -> None:
         waiter = _Waiter(host, task, asyncio.get_running_loop().create_future())
-        self._waiting[host] = waiter
-        for name in task.depends_on:
-            self._dependents.setdefault(name, {})[host] = waiter
-        self._before.setdefault(task.name, {})[host] = waiter
+        self._queues.add(waiter)
         try:
             if self._is_ready(host, task):  # what it waits for came while it gave up its slot
                 return
@@ -125,37 +155,32 @@ class Barriers:
                 raise _stuck(task)
             await waiter.wake
         finally:
-            self._forget(waiter)
-
-    def _forget(self, waiter: _Waiter) -> None:
-        self._waiting.pop(waiter.host, None)
-        for name in waiter.task.depends_on:
-            self._dependents.get(name, {}).pop(waiter.host, None)
-        self._before.get(waiter.task.name, {}).pop(waiter.host, None)
+            self._queues.forget(waiter)
 
     def _wake(self, waiter: _Waiter) -> bool:
         """Wake a waiter if it can go on; return whether it could."""
         if not self._is_ready(waiter.host, waiter.task):
             return False
-        self._forget(waiter)
+        self._queues.forget(waiter)
         if not waiter.wake.done():
             waiter.wake.set_result(None)
         return True
 
     def _wake_all(self) -> None:
-        for waiter in list(self._waiting.values()):
+        for waiter in list(self._queues.all.values()):
             self._wake(waiter)
 
     def _wake_dependents(self, name: str) -> None:
         """Wake those that depend on `name`, if all hosts have passed it, or it failed."""
         if name in self._failed or self._progress.is_passed_everywhere(name):
-            for waiter in list(self._dependents.get(name, {}).values()):
-                self._wake(waiter)
+            for waiter in list(self._queues.dependents.pop(name, {}).values()):
+                if not self._wake(waiter):
+                    self._queues.advance(waiter)  # else it is found by what else it depends on
 
     def _wake_before(self, name: str) -> None:
         """Wake those that wait before `name` and have their turn now."""
-        waiters = self._before.get(name, {})
-        if not waiters:
+        waiters = self._queues.before.get(name)
+        if not waiters or (self._progress.linear and not self._progress.is_next(name)):
             return
         first = next(iter(waiters.values()))
         if first.task.run_once and name not in self._once:
@@ -163,22 +188,26 @@ class Barriers:
             if candidate is not None:
                 self._wake(candidate)
             return
+        if first.task.run_once and self._progress.inside(name):
+            return
         free = self._room(first.task) if name not in self._failed else len(waiters)
-        for waiter in list(waiters.values()):
-            if free <= 0:
-                return
-            free -= self._wake(waiter)
+        # No more than have room: a copy of all of them, each time that a host ends, would be quadratic.
+        first_ones = list(itertools.islice(waiters.values(), max(0, free)))
+        if sum(map(self._wake, first_ones)) == len(first_ones):
+            return
+        for waiter in list(waiters.values()):  # the site declares this task differently for some hosts
+            self._wake(waiter)
 
     def _wake_after_load(self) -> None:
         """Wake those that waited for a site to be loaded: the host might have run what they wait for."""
         if self._progress.are_loaded():
-            for name in list(self._dependents):
+            for name in list(self._queues.dependents):
                 self._wake_dependents(name)
             if self._progress.linear:
                 self._wake_all()
-        for name in list(self._before):
+        for name in list(self._queues.before):
             if name not in self._once:
-                waiters = self._before[name]
+                waiters = self._queues.before[name]
                 if waiters and next(iter(waiters.values())).task.run_once:
                     self._wake_before(name)
 
@@ -220,15 +249,15 @@ class Barriers:
 
     def _is_stuck(self) -> bool:
         """Return whether all hosts that have not ended wait, and none can go on."""
-        if len(self._waiting) < self._progress.active or not self._waiting:
+        if len(self._queues.all) < self._progress.active or not self._queues.all:
             return False
-        return not any(self._is_ready(waiter.host, waiter.task) for waiter in self._waiting.values())
+        return not any(self._is_ready(waiter.host, waiter.task) for waiter in self._queues.all.values())
 
     def _fail_if_stuck(self) -> None:
         """End the wait of one host, so that the others can go on when it has ended."""
         if self._is_stuck():
-            waiter = next(iter(self._waiting.values()))
-            self._forget(waiter)
+            waiter = next(iter(self._queues.all.values()))
+            self._queues.forget(waiter)
             waiter.wake.set_exception(_stuck(waiter.task))
 
 

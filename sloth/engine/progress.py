@@ -31,6 +31,7 @@ class Progress:
         """hosts: names in inventory order."""
         self._hosts = {name: _HostProgress() for name in hosts}
         self._names = list(self._hosts)
+        self._plans: dict[frozenset[str], frozenset[str]] = {}
         self._not_loaded = len(self._names)  # active hosts whose site is not loaded: they may run any task
         self._open: dict[str, int] = {}  # task -> loaded hosts that may still run it
         self._inside: dict[str, int] = {}  # task -> hosts that run it now
@@ -52,7 +53,8 @@ class Progress:
             for earlier, following in itertools.pairwise(declared):
                 self._preceding.setdefault(following, set()).add(earlier)
         progress = self._hosts[host]
-        progress.plan = frozenset(plan)
+        names = frozenset(plan)
+        progress.plan = self._plans.setdefault(names, names)  # most hosts have the same one
         self._not_loaded -= 1
         for name in filter(progress.may_run, progress.plan):
             self._open[name] = self._open.get(name, 0) + 1
@@ -84,6 +86,7 @@ class Progress:
             self._open[name] -= 1
             touched.add(name)
         progress.ended = True
+        progress.passed.clear()  # it is not looked at any more
         self.active -= 1
         return touched
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ class Run:
         recorder: records a check as a plan; plan: is applied instead of the site.
         delivery: brings what is recorded to a backend.
         """
-        self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        self.run_id = time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
         self.interrupted = False
         self.options = options
         self.site = site

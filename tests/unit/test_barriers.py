@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sloth.engine import barriers, progress
 from sloth.engine.barriers import Barriers, order
 from sloth.engine.events import SkipKind
 from sloth.errors import HostError
 from sloth.playbook import Share, Task
+
+_FILES = (barriers.__file__, progress.__file__)
 
 
 @dataclass
@@ -264,19 +269,91 @@ def test_orders_that_cannot_meet_end_one_host_and_free_the_others() -> None:
     assert len(outcome.ran) == 2
 
 
+ONE, THREE = (Share(hosts=1),), (Share(hosts=3),)
+CHAIN = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",)), "t2": task("t2", 2, ("t1",), THREE)}
+LAWS = {
+    "depends_on": CHAIN,
+    "serial": {"t0": task("t0", 0, serial=ONE), "t1": task("t1", 1)},
+    "batches": {"t0": task("t0", 0, serial=(Share(hosts=1), Share(hosts=5))), "t1": task("t1", 1)},
+    "run_once": {"t0": task("t0", 0, once=True), "t1": task("t1", 1, ("t0",), once=True)},
+    "throttle": {"t0": replace(task("t0", 0), throttle=2), "t1": replace(task("t1", 1, ("t0",)), throttle=3)},
+    "failing": {"t0": task("t0", 0), "t1": task("t1", 1), "t2": task("t2", 2, ("t0", "t1"), ONE)},
+    "max_fail": {
+        "t0": replace(task("t0", 0), max_fail=Share(percent=90)),
+        "t1": replace(task("t1", 1, ("t0",)), max_fail=Share(hosts=0)),
+    },
+    "fatal": {"t0": task("t0", 0, serial=THREE), "t1": replace(task("t1", 1, ("t0",)), any_errors_fatal=True)},
+}
+
+
 @pytest.mark.parametrize("linear", [False, True])
-def test_the_cost_grows_with_the_hosts_not_with_their_square(linear: bool) -> None:
-    """1,000 hosts of which all wait for all: the questions asked are counted, since times are not to be trusted."""
-    tasks = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",)), "t2": task("t2", 2, ("t1",), (Share(hosts=3),))}
-    asked: dict[int, int] = {}
-    for count in (250, 1000):
-        plans = {f"h{number}": ["t0", "t1", "t2"] for number in range(count)}
-        case = Case(tasks, plans, set(), 50, [0, 1, 2], linear, one_order=True)
-        with mock.patch.object(Barriers, "_is_ready", autospec=True, side_effect=Barriers._is_ready) as ready:
-            outcome = simulate_quickly(case)
-        assert len(outcome.ran) == 3 * count
-        asked[count] = ready.call_count
-    assert asked[1000] < 5 * asked[250]
+@pytest.mark.parametrize("law", LAWS)
+def test_the_work_grows_with_the_hosts_not_with_their_square(law: str, linear: bool) -> None:
+    """Every call of a function of barriers and progress is counted, since times are not to be trusted.
+
+    Half of the hosts fail in the first task where the law has it, and one in ten of the others in the second.
+    """
+    calls = {}
+    for count in (150, 600):
+        names = list(LAWS[law])
+        plans = {f"h{number}": names for number in range(count)}
+        failing = (
+            {(f"h{number}", names[0]) for number in range(0, count, 2)} if law in ("failing", "max_fail") else set()
+        )
+        failing |= {(f"h{number}", names[1]) for number in range(1, count, 10)} if failing or law == "fatal" else set()
+        case = Case(LAWS[law], plans, failing, 50, [0, 1, 2], linear, one_order=True)
+        calls[count] = counted(lambda case=case: simulate_quickly(case))  # type: ignore[misc]
+    assert calls[600] < 5 * calls[150], calls
+
+
+def counted(work: Callable[[], object]) -> int:
+    """Return how many functions of the barriers were called."""
+    calls = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename in _FILES
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_who_waits_for_others_is_not_looked_at_when_hosts_end() -> None:
+    """Hosts that fail one after another while all others wait for them: each was a look at all who wait."""
+    assert look_count(400) < 5 * look_count(100)
+
+
+def look_count(count: int) -> int:
+    """Return how many functions are called while half of the hosts end, and all others wait for them."""
+    tasks = {"t0": task("t0", 0), "t1": task("t1", 1, ("t0",), THREE)}
+    hosts = [f"h{number}" for number in range(count)]
+    ending, going_on = hosts[: count // 2], hosts[count // 2 :]
+
+    async def run() -> int:
+        shared = Barriers(hosts)
+        for host in hosts:
+            shared.loaded(host, tasks)
+        for host in hosts:
+            assert await shared.enter(host, tasks["t0"], contextlib.nullcontext) is None
+
+        async def go_on(host: str) -> None:
+            assert await shared.enter(host, tasks["t1"], contextlib.nullcontext) is None
+            shared.passed(host, tasks["t1"], failed=False)
+
+        for host in going_on:
+            shared.passed(host, tasks["t0"], failed=False)
+        waiting = [asyncio.create_task(go_on(host)) for host in going_on]
+        await asyncio.sleep(0)
+        calls = counted(lambda: [shared.ended(host) for host in ending])
+        async with asyncio.timeout(60):
+            await asyncio.gather(*waiting)
+        return calls
+
+    return asyncio.run(run())
 
 
 def simulate_quickly(case: Case) -> Outcome:

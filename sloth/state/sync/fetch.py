@@ -65,12 +65,11 @@ class Fetching:
         key = run_key(run)
         return runs.read(self._backend, key, await entries.load_versions(self._backend, key))
 
-    async def agents(self, host: str = "") -> list[str]:
-        """Return the agents of which the backend has a replica; of a host, that of each of its accounts."""
-        prefix = head_key(host).removesuffix("/head") if host else entries.REPLICAS
-        names = await patiently(lambda: self._backend.names(prefix))
+    async def new_agents(self) -> list[str]:
+        """Return the agents of which the backend has a replica, and this controller has none."""
+        names = await patiently(lambda: self._backend.names(entries.REPLICAS))
         agents = [entries.name_in(name) for name in names if entries.is_head(name)]
-        return [name for name in agents if not host or name.partition("@")[0] == host]
+        return [name for name in agents if not self._memory.replica_path(name).exists()]
 
     async def replicas(self, agents: Collection[str]) -> None:
         """Bring the replicas of these agents up to those in the backend. Raises BackendError."""

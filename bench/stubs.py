@@ -1,0 +1,241 @@
+"""Hosts that are stubs: the real engine.Run, over connections whose other end answers the wire as a payload does.
+
+`python -m bench stubs HOSTS [--latency S] [--forks N] [--resources N] [--site FILE] [--output KIND]` runs a
+site over that many of them and prints what each host cost the controller. No host does anything, so what
+grows faster than the number of hosts is the controller's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import os
+import resource
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from sloth.engine.options import Options
+from sloth.engine.sessions import Sessions
+from sloth.inventory import Host
+from sloth.payload.kernel.status import Status
+from sloth.payload.session import messages, wire
+from sloth.transport.connection import Connection, Opening
+
+HEADER = 78  # bytes of the first line that the bootstrap writes
+FACTS = {"hostname": "stub", "os": "linux", "arch": "x86_64", "memory_mb": 1024, "cpus": 2}
+
+
+class StubProcess:
+    """A payload that has nothing to do: each frame is answered `latency` seconds later, a call after `work` more."""
+
+    def __init__(self, latency: float, work: float) -> None:
+        self._latency = latency
+        self._work = work
+        self._out: list[bytes] = []
+        self._more = asyncio.Event()
+        self._decoder = wire.Decoder(messages.FROM_CONTROLLER)
+        self._head = b""
+        self._has_begun = False
+
+    async def write(self, data: bytes) -> None:
+        if not self._has_begun:
+            self._head += data
+            if len(self._head) < HEADER:
+                return
+            size = int(self._head[:HEADER].split()[-1])
+            self._has_begun = True
+            data, self._head = self._head[HEADER + size :], b""
+            self._later(self._latency, wire.MARK + b"OK\n")
+        answers: list[bytes] = []
+        has_calls = is_last = False
+        for frame in self._decoder.feed(data):
+            has_calls = has_calls or isinstance(frame, messages.Call)
+            is_last = is_last or isinstance(frame, messages.Close)
+            answer = _answer(frame)
+            if answer is not None:
+                answers.append(wire.pack(answer))
+        if answers:
+            self._later(self._latency + (self._work if has_calls else 0), b"".join(answers), is_last)
+
+    def _later(self, seconds: float, data: bytes, is_last: bool = False) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._put, data, is_last)
+
+    def _put(self, data: bytes, is_last: bool) -> None:
+        self._out += [data, b""] if is_last else [data]
+        self._more.set()
+
+    async def read(self, limit: int) -> bytes:
+        while not self._out:
+            self._more.clear()
+            await self._more.wait()
+        return self._out.pop(0)
+
+    def stderr_tail(self) -> str:
+        return ""
+
+    async def stderr_contains(self, text: str, after: int) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    async def wait(self) -> int | None:
+        return 0
+
+    def kill(self) -> None:
+        pass
+
+
+def _answer(frame: messages.Message | wire.Blob) -> messages.Message | None:
+    if isinstance(frame, messages.Hello):
+        return messages.Ready(v=messages.VERSION, python="3.11", user="root", home="/root", pid=1)
+    if isinstance(frame, messages.Call):
+        what = frame.args.get("path") or frame.args.get("dest") or frame.id
+        return messages.Reply(
+            id=frame.id,
+            status=Status.UNCHANGED,
+            key=f"{frame.name.replace('.', ':')}:{what}",
+            values=FACTS if frame.name == "facts.gather" else {},
+            seconds=0.001,
+        )
+    if isinstance(frame, messages.StateQuery):
+        return messages.Rows(id=frame.id)
+    return messages.Bye() if isinstance(frame, messages.Close) else None
+
+
+class StubConnection:
+    """A connection to a stub."""
+
+    python = "/usr/bin/python3"
+    opening = Opening()
+
+    def __init__(self, latency: float, work: float) -> None:
+        self._latency = latency
+        self._work = work
+
+    async def start(self, command: str) -> StubProcess:
+        await asyncio.sleep(self._latency)
+        return StubProcess(self._latency, self._work)
+
+    async def close(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def stubbed(latency: float = 0.0, work: float = 0.0) -> Iterator[None]:
+    """Let every session of this process be with a stub. latency: seconds of a round trip; work: of all calls."""
+
+    async def connect(self: Sessions, host: Host) -> Connection:
+        await asyncio.sleep(2 * latency)
+        return StubConnection(latency, work)
+
+    real = Sessions._connect
+    Sessions._connect = connect  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Sessions._connect = real  # type: ignore[method-assign]
+
+
+def write_site(directory: Path, resources: int) -> Path:
+    """Write a site of two tasks, of which the second depends on the first; return its path."""
+    half = max(1, resources // 2)
+    tasks = []
+    for name, begin, end, options in (("base", 0, half, ""), ("rest", half, resources, 'depends_on = {"base"}, ')):
+        calls = "".join(f'  file.copy({{dest = "/etc/conf{n}", content = "value {n}"}})\n' for n in range(begin, end))
+        tasks.append(f'task({{name = "{name}", {options}run = function()\n{calls}end}})\n')
+    path = directory / "site.sloth"
+    path.write_text("".join(tasks))
+    return path
+
+
+def write_inventory(directory: Path, hosts: int) -> Path:
+    """Write an inventory of so many hosts in ten groups; return its path."""
+    names = [f"h{number:06}" for number in range(hosts)]
+    text = "[hosts]\n" + "".join(f'{name} = {{address = "127.9.9.9"}}\n' for name in names)
+    for group in range(10):
+        text += f"[groups.g{group}]\nhosts = [{', '.join(repr(name) for name in names[group::10])}]\n"
+    path = directory / "inventory.toml"
+    path.write_text(text)
+    return path
+
+
+def main(words: list[str]) -> None:
+    """Run a site over stubs and print what a host cost."""
+    parser = argparse.ArgumentParser(prog="python -m bench stubs")
+    parser.add_argument("hosts", type=int, nargs="+")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds of a round trip")
+    parser.add_argument("--work", type=float, default=0.0, help="seconds that a host needs for its calls")
+    parser.add_argument("--forks", type=int, default=50)
+    parser.add_argument("--resources", type=int, default=20)
+    parser.add_argument("--site", type=Path)
+    parser.add_argument("--output", default="none", help="none, plain, rich, json or ndjson")
+    parser.add_argument("--strategy", default="free")
+    given = parser.parse_args(words)
+    print("| hosts | wall | controller CPU | CPU a host | memory | a host beyond the first row | events | status |")
+    print("|---" * 8 + "|")
+    first: tuple[int, float] | None = None
+    for hosts in given.hosts:
+        reading, writing = os.pipe()
+        child = os.fork()  # each size in a process of its own: the most memory of a process never shrinks
+        if child == 0:
+            os.close(reading)
+            try:
+                os.write(writing, _measured(hosts, given).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            wall, cpu, memory, events, status = pipe.read().split()
+        os.waitpid(child, 0)
+        first = first or (hosts, float(memory))
+        more = f"{(float(memory) - first[1]) / (hosts - first[0]):.0f} KB" if hosts > first[0] else ""
+        print(
+            f"| {hosts} | {float(wall):.1f} s | {float(cpu):.1f} s | {float(cpu) / hosts * 1000:.2f} ms |"
+            f" {float(memory) / 1024:.0f} MB | {more} | {events} | {status} |",
+            flush=True,
+        )
+
+
+def _measured(hosts: int, given: argparse.Namespace) -> str:
+    """Return wall, CPU, memory in KB, events and the exit status of a run in this process."""
+    from sloth.cli.execute import execute
+    from sloth.engine.events import Event
+    from sloth.inventory import Inventory
+    from sloth.playbook import Site
+    from sloth.report import make
+
+    with tempfile.TemporaryDirectory(prefix="sloth-stubs-") as name, stubbed(given.latency, given.work):
+        directory = Path(name)
+        os.environ["SLOTH_HOME"] = os.environ["HOME"] = name
+        path = given.site or write_site(directory, given.resources)
+        inventory = write_inventory(directory, hosts)
+        counts: Counter[str] = Counter()
+        begun, cpu = time.monotonic(), time.process_time()
+        out = io.StringIO()
+        inner = (
+            make(given.output, diff=False, verbosity=0, stdout=out, stderr=io.StringIO())
+            if given.output != "none"
+            else None
+        )
+
+        class Counting:
+            def emit(self, event: Event) -> None:
+                counts[type(event).__name__] += 1
+                if inner is not None:
+                    inner.emit(event)
+
+            def close(self) -> None:
+                if inner is not None:
+                    inner.close()
+
+        everything = Inventory.read(inventory)
+        site = Site.read(str(path))
+        options = Options(forks=given.forks, linear=given.strategy == "linear")
+        status = execute(site, everything, tuple(everything.hosts.values()), options, reporter=Counting())
+        wall, cpu = time.monotonic() - begun, time.process_time() - cpu
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{wall} {cpu} {memory} {counts.total()} {status}"

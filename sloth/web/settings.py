@@ -40,7 +40,6 @@ class Settings:
         hosts: the Host headers that are answered, "name:port" or "name" for port 80 and 443.
         secure: whether browsers reach it by HTTPS, here or at a reverse proxy.
         read_inventory: reads the inventory; None: there is none.
-        allow_actions: whether pages offer actions.
         prefix: the path below which a reverse proxy serves it, "" or "/sloth".
         start: the page that a login leads to.
         storage: opens what the controller keeps and shares; None: no backend.
@@ -54,7 +53,6 @@ class Settings:
     hosts: tuple[str, ...]
     secure: bool = False
     read_inventory: Callable[[], Inventory] | None = None
-    allow_actions: bool = False
     prefix: str = ""
     start: str = "/"
     storage: Callable[[], Storage] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sloth.web import audit
 from sloth.web.data import drift, live, plans, resources, shared
 from sloth.web.data.paging import Page
 from sloth.web.view import PAGING, Kind, Parameter, View
@@ -79,5 +80,14 @@ STATE_VIEWS = (
         result=plans.OnePlan,
         parameters=(Parameter("name", "The name of a saved plan."),),
         section="plans",
+    ),
+    View(
+        name="actions",
+        path="/actions",
+        title="Actions",
+        find=lambda source, query: audit.read(source.directory, query.window),
+        result=Page[audit.Action],
+        parameters=PAGING[:2],
+        section="actions",
     ),
 )

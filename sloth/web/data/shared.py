@@ -104,6 +104,7 @@ async def _read(shared: Shared) -> tuple[tuple[SharedValue, ...], int, tuple[Hel
         text = json.dumps(await shared.get(name), sort_keys=True, ensure_ascii=False)
         values.append(SharedValue(name, text if len(text) <= LONGEST else text[:LONGEST] + "…"))
     locks = [
-        HeldLock(lock.name, lock.describe(), lock.taken, lock.expires, lock.number) for lock in await shared.locks.held()
+        HeldLock(lock.name, lock.describe(), lock.taken, lock.expires, lock.number)
+        for lock in await shared.locks.held()
     ]
     return tuple(values), max(0, len(names) - MOST), tuple(locks)

@@ -34,6 +34,8 @@ class Options:
         keys: of the vault beside the site.
         resume: what need not run, since the run that is resumed has done it.
         prompts: the site's questions to the user, and their answers.
+        command: the command line, for the record; values of variables are not in it.
+        limit: the pattern that selected the hosts, for the record.
     """
 
     check: bool = False
@@ -52,6 +54,8 @@ class Options:
     passwords: Passwords = Passwords()
     resume: Resume | None = None
     prompts: Prompts = field(default_factory=Prompts, repr=False)
+    command: tuple[str, ...] = ()
+    limit: str = ""
 
     def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
         """Return the tasks from that on with which `host` begins; none when it is not among them."""

@@ -136,8 +136,8 @@ class Run:
         sources = tuple(map(str, self._context.inventory.paths))
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
-        if not check:
-            await self._recording.begin(self.site, self.options, self.hosts, self.is_interrupted)
+        paths = self._context.inventory.paths
+        await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
         self._context.shipper.warm_up(self.site)
         self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
         if self.interrupted:
@@ -165,8 +165,7 @@ class Run:
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
         status, interrupted = self.exit_status(), self.interrupted  # Ctrl-C from here on stops no host's work
-        if not check:
-            await self._recording.end(seconds, summary, status, self.is_interrupted)
+        await self._recording.end(seconds, summary, status, self.is_interrupted)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, interrupted))
         return status
 

@@ -43,6 +43,7 @@ SIGNS = {
 NAVIGATION = (
     ("overview", "/", "Overview"),
     ("runs", "/runs", "Runs"),
+    ("hosts", "/hosts", "Hosts"),
     ("drift", "/drift", "Drift"),
     ("resources", "/resources", "Resources"),
 )

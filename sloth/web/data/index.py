@@ -13,12 +13,13 @@ from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
 
-FORMAT = 2  # it is made anew when this differs
+FORMAT = 4  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     # One row a host: its newest ends in runs and in drift runs, and since when a run has not changed anything.
     "CREATE TABLE hosts (host TEXT PRIMARY KEY, run TEXT, status TEXT, started REAL, seconds REAL, error TEXT,"
-    " changed_at REAL, reached_at REAL, drift_run TEXT, drift_status TEXT, drift_at REAL)",
+    " changed_at REAL, reached_at REAL, frozen INTEGER NOT NULL DEFAULT 0, drift_run TEXT,"
+    " drift_status TEXT, drift_at REAL)",
     "CREATE INDEX hosts_by_status ON hosts (status)",
     # One row an agent: its replica, and what is in it.
     "CREATE TABLE agents (agent TEXT PRIMARY KEY, host TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
@@ -36,7 +37,6 @@ SCHEMA = (
     " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
     "CREATE INDEX drifts_by_host ON drifts (host, key, result)",
     "CREATE INDEX drifts_by_time ON drifts (at)",
-    f"PRAGMA user_version={FORMAT}",
 )
 BATCH = 200  # replicas of a transaction
 ENDS = 20_000  # ends of hosts of a transaction
@@ -50,7 +50,7 @@ class Index:
         self._directory = directory
         path = directory / "web.db"
         self._remove_other_format(path)
-        self._database: Database = open_database(path, (SCHEMA,))
+        self._database: Database = open_database(path, ((),) * (FORMAT - 1) + (SCHEMA,))
         self._database.execute("ATTACH ? AS controller", (read_only_uri(directory / "controller.db"),))
 
     def close(self) -> None:
@@ -99,6 +99,7 @@ class Index:
                     " status=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.status ELSE status END,"
                     " seconds=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.seconds ELSE seconds END,"
                     " error=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.error ELSE error END,"
+                    " frozen=CASE WHEN excluded.started>=coalesce(started, 0) THEN 0 ELSE frozen END,"
                     " started=max(excluded.started, coalesce(started, 0)),"
                     " changed_at=nullif(max(coalesce(excluded.changed_at, 0), coalesce(changed_at, 0)), 0),"
                     " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)",
@@ -116,7 +117,20 @@ class Index:
                     " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)",
                     [_end(row) for row in rows if row[7] == "drift"],
                 )
+                self._count_frozen({str(row[1]) for row in rows})
                 self._database.execute("INSERT OR REPLACE INTO marks VALUES ('ends', ?)", (rows[-1][0],))
+
+    def _count_frozen(self, runs: set[str]) -> None:
+        """Count what was left alone on each host whose newest run is one of these."""
+        for run in runs:
+            self._database.executemany(
+                "UPDATE hosts SET frozen=? WHERE run=? AND host=?",
+                self._database.execute(
+                    "SELECT count(*), run, host FROM controller.run_results WHERE run=? AND status='frozen'"
+                    " GROUP BY host",
+                    (run,),
+                ).fetchall(),
+            )
 
     # Drift
 

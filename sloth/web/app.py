@@ -30,6 +30,7 @@ from sloth.web.settings import Settings
 from sloth.web.view import Query, View
 from sloth.web.views import VIEWS
 
+FIRST = 3.0  # seconds that the start waits for the index
 REFRESH = 2.0  # seconds between two looks at what is new
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Site:
         self.views = tuple(views)
         self.logins = Logins(settings.token)
         self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
+        self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
         self.source = Source(settings.directory, settings.read_inventory)
 
@@ -146,16 +148,18 @@ class Site:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH)
             try:
                 await self.refresh()
             except StateError as error:
                 log.warning("the index cannot be brought up to date: %s", error)
+            self._is_fresh.set()
+            await asyncio.sleep(REFRESH)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.refresh()
         task = asyncio.create_task(self._keep_fresh())
+        with contextlib.suppress(TimeoutError):  # the first time, thousands of replicas take longer: pages come first
+            await asyncio.wait_for(self._is_fresh.wait(), FIRST)
         try:
             yield
         finally:

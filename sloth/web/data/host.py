@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import StateNotFound
 from sloth.frozen import frozen
 from sloth.web.data.database import Row
-from sloth.web.data.hosts import HostRow, all_hosts
+from sloth.web.data.hosts import HostRow, read_hosts
 from sloth.web.data.paging import Page, Where, cut, like, select
 from sloth.web.data.source import Source
 from sloth.web.data.traits import flat, shown_variable
@@ -157,7 +157,7 @@ def _places(source: Source, host: HostRow, column: str) -> tuple[Place, ...]:
 
 def require_host(source: Source, name: str) -> HostRow:
     """Return a host. Raises StateNotFound."""
-    found = all_hosts(source, name)
+    found = read_hosts(source, name)
     if not found:
         raise StateNotFound(f"host {name} not found", hint="neither the inventory nor a run has it")
     return found[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -141,7 +143,22 @@ _SORTABLE = {
 }
 
 
-def all_hosts(source: Source, only: str = "") -> list[HostRow]:
+_lock = threading.Lock()
+_kept: tuple[object, list[HostRow]] | None = None
+
+
+def all_hosts(source: Source) -> list[HostRow]:
+    """Return all hosts, in a list of its own. They are kept until the index or the inventory changes."""
+    global _kept
+    marks = source.database.rows("SELECT name, value FROM cache.marks ORDER BY name")
+    stamp = (source.directory, id(source.inventory), tuple(map(tuple, marks)))
+    with _lock:
+        if _kept is None or _kept[0] != stamp:
+            _kept = (stamp, read_hosts(source))
+        return list(_kept[1])
+
+
+def read_hosts(source: Source, only: str = "") -> list[HostRow]:
     """Return all hosts; only: that one, if there is such a host."""
     inventory = source.inventory
     groups: dict[str, list[str]] = {}
@@ -190,5 +207,4 @@ def all_hosts(source: Source, only: str = "") -> list[HostRow]:
 
 
 def _with_value(row: HostRow, value: str) -> HostRow:
-    row.value = value  # type: ignore[misc]  # it was made for this list
-    return row
+    return dataclasses.replace(row, value=value)

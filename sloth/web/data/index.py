@@ -189,15 +189,24 @@ class Index:
             "SELECT c.name, c.store, c.seq, c.seen_at FROM controller.agents c LEFT JOIN agents a ON a.agent=c.name"
             " WHERE a.agent IS NULL OR a.store<>c.store OR a.seq<>c.seq ORDER BY c.name"
         ).fetchall()
-        self._database.execute(
+        seen = self._database.execute(
             "UPDATE agents SET seen_at=(SELECT seen_at FROM controller.agents WHERE name=agent)"
             " WHERE seen_at IS NOT (SELECT seen_at FROM controller.agents WHERE name=agent)"
-        )
+        ).rowcount
         for start in range(0, len(stale), BATCH):
             with Transaction(self._database):
                 for name, store, seq, seen_at in stale[start : start + BATCH]:
                     self._read_replica(name, store, seq, seen_at)
+                self._count_news()
+        if seen > 0:
+            self._count_news()
         return bool(stale)
+
+    def _count_news(self) -> None:
+        """Change the marks, which tell readers whether what they have kept is still true."""
+        self._database.execute(
+            "INSERT INTO marks VALUES ('replicas', 1) ON CONFLICT (name) DO UPDATE SET value=value+1"
+        )
 
     def _read_replica(self, agent: str, store: str, seq: int, seen_at: float) -> None:
         path = self._directory / "replicas" / f"{agent}.db"

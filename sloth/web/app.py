@@ -8,13 +8,13 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -104,8 +104,7 @@ class Site:
         """Log in by the address that was printed, or by the token of the form."""
         session, wrong = None, False
         if request.method == "POST":
-            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
-            session = self.logins.log_in(form.get("token", [""])[0])
+            session = self.logins.log_in((await read_form(request)).get("token", ""))
             wrong = session is None
         elif "code" in request.query_params:
             session = self.logins.redeem(request.query_params["code"])
@@ -191,9 +190,20 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
-        exception_handlers={404: site.not_found, 405: site.not_found},
+        exception_handlers={status: site.not_found for status in (400, 404, 405, 413)},
         lifespan=site.lifespan,
     )
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form. Raises HTTPException when it is too large, or none."""
+    try:
+        body = await request.body()
+        return dict(parse_qsl(body.decode("utf-8"), max_num_fields=20, keep_blank_values=True))
+    except ClientDisconnect as error:  # the guard has cut it off
+        raise HTTPException(413, "the request is too large") from error
+    except ValueError as error:
+        raise HTTPException(400, "the request is no form") from error
 
 
 async def _health(request: Request) -> Response:

@@ -33,6 +33,7 @@ class HostRow:
         drift: what its newest drift run found: "drift", "clean", ..., "" without one.
         frozen: how many states its newest run has left alone.
         size: bytes of its replicas.
+        is_in_inventory: whether the inventory has it; true when there is none.
         value: that of the trait that is asked for.
     """
 
@@ -198,7 +199,7 @@ def read_hosts(source: Source, only: str = "") -> list[HostRow]:
                 orphaned=agent["orphaned"] if agent else 0,
                 frozen=end["frozen"] if end else 0,
                 size=agent["size"] if agent else 0,
-                is_in_inventory=host in names,
+                is_in_inventory=inventory is None or host in names,
                 error=(end["error"] if end else None) or "",
                 value="",
             )

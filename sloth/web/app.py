@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -21,8 +22,10 @@ from starlette.staticfiles import StaticFiles
 
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
 from sloth.web.data.index import Index
+from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
 from sloth.web.guard import COOKIE, SESSION, Guard, Logins
+from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
 from sloth.web.rendering import HERE, asset_tag, environment
@@ -42,6 +45,7 @@ class Site:
     Attributes:
         source: what the data come from.
         logins: who may use it.
+        streams: those who follow a run.
     """
 
     def __init__(self, settings: Settings, views: Sequence[View] = VIEWS) -> None:
@@ -53,6 +57,7 @@ class Site:
         self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
         self.source = Source(settings.directory, settings.read_inventory)
+        self.streams = Streams(self)
 
     # Rendering
 
@@ -62,17 +67,17 @@ class Site:
 
     def render(self, view: View, query: Query, path: str) -> str:
         """Return a page. Raises SlothError."""
-        return self._template(
+        return self.template(
             f"{view.name}.html", title=view.title, section=view.section, view=view, path=path,
-            values=query.values, data=self.find(view, query),
+            values=query.values, data=self.find(view, query), live_of=partial(find_live, self.source),
         )  # fmt: skip
 
-    def _template(self, name: str, **values: object) -> str:
+    def template(self, name: str, **values: object) -> str:
         template = environment(self.settings.prefix).get_template(name)
         return template.render(asset=asset_tag, allow_actions=self.settings.allow_actions, **values)
 
     def error_page(self, status: int, error: SlothError) -> HTMLResponse:
-        text = self._template("error.html", title=error.message, section="", status=status, error=error)
+        text = self.template("error.html", title=error.message, section="", status=status, error=error)
         return HTMLResponse(text, status)
 
     # Endpoints
@@ -110,9 +115,9 @@ class Site:
             session = self.logins.redeem(request.query_params["code"])
             wrong = session is None
         if session is None:
-            text = self._template("login.html", title="Log in", section="", wrong=wrong)
+            text = self.template("login.html", title="Log in", section="", wrong=wrong)
             return HTMLResponse(text, 403 if wrong else 200)
-        response = RedirectResponse(f"{self.settings.prefix}/", 303)
+        response = RedirectResponse(f"{self.settings.prefix}{self.settings.start}", 303)
         response.set_cookie(
             COOKIE, session, max_age=SESSION, path=f"{self.settings.prefix}/", httponly=True, samesite="strict",
             secure=self.settings.secure,
@@ -184,13 +189,14 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
         Route("/login", site.login, methods=["GET", "POST"]),
         Route("/logout", site.logout, methods=["POST"]),
         Route("/healthz", _health),
+        site.streams.route(),
         *further,
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
-        exception_handlers={status: site.not_found for status in (400, 404, 405, 413)},
+        exception_handlers=dict.fromkeys((400, 404, 405, 413), site.not_found),
         lifespan=site.lifespan,
     )
 

@@ -6,6 +6,7 @@ A server that ignores them is refused before the first write: two writers would 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -174,9 +175,9 @@ class S3:
             try:
                 await self._probe()
                 self._has_conditions = True
-            except Unsure:  # of a probe's write nothing depends
+            except Unsure as error:  # a write of the probe: what was asked for is not even sent
                 if left == 0:
-                    raise
+                    raise BackendUnavailable(error.message, hint=error.hint) from error
 
     async def _probe(self) -> None:
         path = f"probe/{secrets.token_hex(8)}"
@@ -194,10 +195,12 @@ class S3:
                 elif await self._put(path, b"4", first) is not None:
                     why = "it ignores If-Match"
         finally:
-            await self._delete(path)
+            with contextlib.suppress(BackendError):
+                await self._delete(path)
         if not why and await self._put(path, b"5", None) is None:  # seen in buckets with versions
             why = "it refuses to create an object again that was deleted"
-        await self._delete(path)
+        with contextlib.suppress(BackendError):
+            await self._delete(path)
         if why:
             hint = "use a server that honours conditional writes: Amazon S3, SeaweedFS, Ceph, MinIO, R2, ..."
             raise BackendError(f"{self.url}: this server is no place for shared state: {why}", hint=hint)
@@ -234,7 +237,7 @@ class S3:
 
     def _check_bucket(self, error: Exception) -> None:
         if "<Code>NoSuchBucket</Code>" in str(error):
-            raise BackendError(f"{self.url}: there is no such bucket", hint="create it first") from error
+            raise meaning(self.url, str(error), True) from error
 
 
 def _clock_server(url: str, endpoint: str, region: str) -> Http:

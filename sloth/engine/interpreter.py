@@ -181,6 +181,7 @@ class Interpreter:
             if answer.status is not UNCHANGED:
                 raise CallError(answer.error, hint=answer.hint, call="facts", host=self._host.name)
             self._facts = answer.values
+            self._context.note_facts(self._host.name, answer.values)
         return self._facts
 
     async def _shared(self, request: Shared) -> object:

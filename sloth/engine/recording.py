@@ -94,6 +94,8 @@ class Recording:
             hosts=self._out.timings.hosts,
         )
         try:
+            if self._out.facts:
+                await patiently(partial(self._runs.keep_facts, self._out.facts), is_interrupted)
             await patiently(end, is_interrupted)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")

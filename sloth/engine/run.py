@@ -110,6 +110,7 @@ class Run:
             inventory=inventory,
             modules=module_names(),
             emit=self._out.emit,
+            note_facts=self._out.note_facts,
             pause=self._pause,
             barriers=Barriers((host.name for host in hosts), options.linear),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),

@@ -9,13 +9,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -35,6 +35,7 @@ from sloth.web.settings import Settings
 from sloth.web.view import Query, View
 from sloth.web.views import VIEWS
 
+FIRST = 3.0  # seconds that the start waits for the index
 REFRESH = 2.0  # seconds between two looks at what is new
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Site:
         self.views = tuple(views)
         self.logins = Logins(settings.token)
         self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
+        self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
         self.source = Source(settings.directory, settings.read_inventory, settings.storage, settings.plans)
         self.streams = Streams(self)
@@ -109,8 +111,7 @@ class Site:
         """Log in by the address that was printed, or by the token of the form."""
         session, wrong = None, False
         if request.method == "POST":
-            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
-            session = self.logins.log_in(form.get("token", [""])[0])
+            session = self.logins.log_in((await read_form(request)).get("token", ""))
             wrong = session is None
         elif "code" in request.query_params:
             session = self.logins.redeem(request.query_params["code"])
@@ -157,16 +158,18 @@ class Site:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH)
             try:
                 await self.refresh()
             except StateError as error:
                 log.warning("the index cannot be brought up to date: %s", error)
+            self._is_fresh.set()
+            await asyncio.sleep(REFRESH)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.refresh()
         task = asyncio.create_task(self._keep_fresh())
+        with contextlib.suppress(TimeoutError):  # the first time, thousands of replicas take longer: pages come first
+            await asyncio.wait_for(self._is_fresh.wait(), FIRST)
         try:
             yield
         finally:
@@ -201,9 +204,20 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
-        exception_handlers={404: site.not_found, 405: site.not_found},
+        exception_handlers=dict.fromkeys((400, 404, 405, 413), site.not_found),
         lifespan=site.lifespan,
     )
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form. Raises HTTPException when it is too large, or none."""
+    try:
+        body = await request.body()
+        return dict(parse_qsl(body.decode("utf-8"), max_num_fields=20, keep_blank_values=True))
+    except ClientDisconnect as error:  # the guard has cut it off
+        raise HTTPException(413, "the request is too large") from error
+    except ValueError as error:
+        raise HTTPException(400, "the request is no form") from error
 
 
 async def _health(request: Request) -> Response:

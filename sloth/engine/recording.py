@@ -72,13 +72,14 @@ class Recording:
 
     def keep(self) -> None:
         """Record what was done by now: this process may be killed, and others may follow the run."""
-        progress, results = self._out.take_progress(), self._out.results.take()
-        if progress or results:
+        progress, results, hosts = self._out.take_progress(), self._out.results.take(), self._out.timings.take()
+        if progress or results or hosts:
             try:
-                self._runs.add(self._run, results=results, progress=progress)
+                self._runs.add(self._run, results=results, hosts=hosts, progress=progress)
             except StateError:  # another process has the file: the next time
                 self._out.progress[:0] = progress
                 self._out.results.rows[:0] = results
+                self._out.timings.hosts[:0] = hosts
 
     async def end(self, seconds: float, counts: RunCounts, status: int, is_interrupted: Callable[[], bool]) -> None:
         """Record how the run ended; that this cannot be done is a warning."""
@@ -93,6 +94,8 @@ class Recording:
             hosts=self._out.timings.hosts,
         )
         try:
+            if self._out.facts:
+                await patiently(partial(self._runs.keep_facts, self._out.facts), is_interrupted)
             await patiently(end, is_interrupted)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")

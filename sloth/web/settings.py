@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sloth.frozen import frozen
 from sloth.inventory import Inventory
+from sloth.state.storage import Storage
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -24,6 +25,8 @@ class Settings:
         read_inventory: reads the inventory; None: there is none.
         allow_actions: whether pages offer actions.
         prefix: the path below which a reverse proxy serves it, "" or "/sloth".
+        storage: opens the memory to write to, for actions and questions to hosts; None: there are none.
+        fetch: brings what other controllers have delivered to the backend; it does not raise.
         start: the page that a login leads to.
     """
 
@@ -35,6 +38,8 @@ class Settings:
     allow_actions: bool = False
     prefix: str = ""
     start: str = "/"
+    storage: Storage | None = None
+    fetch: Callable[[], None] | None = None
 
 
 def host_headers(address: str, port: int, names: tuple[str, ...] = ()) -> tuple[str, ...]:

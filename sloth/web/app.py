@@ -22,6 +22,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
+from sloth.web import metrics
+from sloth.web.actions import Actions
 from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
@@ -60,7 +62,7 @@ class Site:
         self._next_fetch = 0.0
         self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
-        self.source = Source(settings.directory, settings.read_inventory)
+        self.source = Source(settings.directory, settings.read_inventory, settings.storage, settings.plans)
         self.streams = Streams(self)
 
     # Rendering
@@ -78,7 +80,7 @@ class Site:
 
     def template(self, name: str, **values: object) -> str:
         template = environment(self.settings.prefix).get_template(name)
-        return template.render(asset=asset_tag, allow_actions=self.settings.allow_actions, **values)
+        return template.render(asset=asset_tag, allow_actions=self.settings.actions is not None, **values)
 
     def error_page(self, status: int, error: SlothError) -> HTMLResponse:
         text = self.template("error.html", title=error.message, section="", status=status, error=error)
@@ -145,6 +147,10 @@ class Site:
 
     # The index
 
+    def refresh_now(self) -> None:
+        """Bring the index up to date, and wait for it. Raises StateError."""
+        self._worker.submit(self._index.refresh).result()
+
     async def refresh(self) -> None:
         """Bring the index up to date. Raises StateError."""
         await asyncio.get_running_loop().run_in_executor(self._worker, self._refresh)
@@ -202,6 +208,8 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
         Route("/logout", site.logout, methods=["POST"]),
         Route("/healthz", _health),
         site.streams.route(),
+        metrics.route(site),
+        *(Actions(site, site.settings.actions).routes() if site.settings.actions is not None else ()),
         Asking(site).route(),
         *further,
         Mount("/static", StaticFiles(directory=HERE / "static")),

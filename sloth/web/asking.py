@@ -57,18 +57,18 @@ class Asking:
             host = await run_in_threadpool(require_host, self._site.source, name)
             inventory = await run_in_threadpool(lambda: self._site.source.inventory)
             known = inventory.hosts.get(name) if inventory is not None else None
-            storage = self._site.settings.storage
+            open_storage = self._site.settings.storage
             problem, answers = "", []
-            if known is None or storage is None:
+            if known is None or open_storage is None:
                 problem = "The inventory does not have this host, so it cannot be asked."
             elif request.method == "POST":
                 try:
-                    answers = await self._answers(known, storage)
+                    answers = await self._answers(known, open_storage())
                 except SlothError as error:
                     problem = str(error)
             text = await run_in_threadpool(
-                self._site.template, "ask.html", title="Ask the host", section="hosts", host=host, problem=problem,
-                answers=answers, can_ask=known is not None and storage is not None,
+                self._site.template, "host_ask.html", title="Ask the host", section="hosts", host=host, problem=problem,
+                answers=answers, can_ask=known is not None and open_storage is not None,
             )  # fmt: skip
             return HTMLResponse(text)
         except SlothError as error:

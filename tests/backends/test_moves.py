@@ -15,7 +15,7 @@ from sloth.state.sync.entries import head_key, run_key
 from sloth.state.sync.fetch import Fetching
 from sloth.state.sync.migrate import migrate
 from sloth.state.sync.push import make_due
-from tests.backends.test_heads import Controller, record_on, rows_of
+from tests.support.replicas import Controller, record_on, rows_of
 
 
 class Failing(SQLite):

@@ -184,7 +184,6 @@ def _require_extra() -> None:
     """Raise UsageError when the extra `web` is not installed."""
     try:
         import starlette  # noqa: F401
-        import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", hint="pip install 'sloth-runner[web]'") from error

@@ -176,7 +176,7 @@ def _known(kind: type[RunRecord] | type[RunResult] | type[RunHost], data: JsonOb
             if types not in _TYPES or not isinstance(value, _TYPES[types]) or isinstance(value, bool):
                 raise ValueError(f"{each.name} is no {types}")
             if each.name in ("about", "diff", "spans") and value is not None:
-                json.loads(value)
+                json.loads(str(value))
             found[each.name] = value
     if isinstance(found.get("about"), str):
         _json_object(found["about"])

@@ -106,8 +106,8 @@ async def test_a_push_mends_what_is_damaged_and_leaves_what_is_newer(tmp_path: P
 @pytest.mark.parametrize(
     "change",
     [
-        {"who": {"a": 1}}, {"status": "0"}, {"started": None}, {"run": 5}, {"run": "other"}, {"about": "no json"}, {"about": "[1]"},
-        {"hosts": True}, {"seconds": []},
+        {"who": {"a": 1}}, {"status": "0"}, {"started": None}, {"run": 5}, {"run": "other"}, {"about": "no json"},
+        {"about": "[1]"}, {"hosts": True}, {"seconds": []},
     ],
 )  # fmt: skip
 async def test_a_record_that_a_server_has_made_up_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:

@@ -39,6 +39,7 @@ class Emitter:
         self.counts = Counts()
         self.results = Results()
         self.timings = Timings()
+        self.facts: dict[str, JsonObject] = {}  # of the hosts whose facts were gathered
         self.progress: list[Progress] = []
         self.complete: set[str] = set()  # hosts that have come to the end of their tasks and handlers
         self.ended: set[str] = set()
@@ -62,6 +63,10 @@ class Emitter:
     def redact(self, value: JsonObject) -> JsonObject:
         """Return plain data without secrets."""
         return self._secrets.redact(value)
+
+    def note_facts(self, host: str, facts: JsonObject) -> None:
+        """Keep the facts of a host for the record."""
+        self.facts[host] = self.redact(facts)
 
     def error(self, host: str, text: str) -> None:
         """Report an error, of a host or ("") of the run."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
     from sloth.state.sync.deliver import Delivery
 
+# GitLab, Jenkins, Buildkite, CircleCI, Woodpecker, Drone, Travis, and what most of the others set.
+_JOBS = (
+    "CI_JOB_URL", "BUILD_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "CI_PIPELINE_URL", "DRONE_BUILD_LINK",
+    "TRAVIS_BUILD_WEB_URL", "CI_JOB_ID", "BUILD_ID",
+)  # fmt: skip
 POLL = 0.1  # seconds between two looks whether the user has interrupted the wait for a backend
 
 
@@ -66,13 +72,14 @@ class Recording:
 
     def keep(self) -> None:
         """Record what was done by now: this process may be killed, and others may follow the run."""
-        progress, results = self._out.take_progress(), self._out.results.take()
-        if progress or results:
+        progress, results, hosts = self._out.take_progress(), self._out.results.take(), self._out.timings.take()
+        if progress or results or hosts:
             try:
-                self._runs.add(self._run, results=results, progress=progress)
+                self._runs.add(self._run, results=results, hosts=hosts, progress=progress)
             except StateError:  # another process has the file: the next time
                 self._out.progress[:0] = progress
                 self._out.results.rows[:0] = results
+                self._out.timings.hosts[:0] = hosts
 
     async def end(self, seconds: float, counts: RunCounts, status: int, is_interrupted: Callable[[], bool]) -> None:
         """Record how the run ended; that this cannot be done is a warning."""
@@ -87,6 +94,8 @@ class Recording:
             hosts=self._out.timings.hosts,
         )
         try:
+            if self._out.facts:
+                await patiently(partial(self._runs.keep_facts, self._out.facts), is_interrupted)
             await patiently(end, is_interrupted)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")
@@ -109,6 +118,14 @@ class Recording:
             self._out.warn(left)
 
 
+def ci_job(environment: Mapping[str, str]) -> str:
+    """Return the address, or the number, of the job of a CI system that this is; "" for none."""
+    server, repository, run = (environment.get(f"GITHUB_{name}") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    if server and repository and run:  # also of Gitea and Forgejo
+        return f"{server}/{repository}/actions/runs/{run}"
+    return next((environment[name] for name in _JOBS if environment.get(name)), "")
+
+
 def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
     """Return how a run was called. Values of variables are not kept: any of them may be a secret."""
     found: JsonObject = {
@@ -119,5 +136,6 @@ def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
         "skip_tags": list(options.skip_tags),
         "values": sorted(options.extra),
         "origin": socket.gethostname(),
+        "job": ci_job(os.environ),
     }
     return {name: value for name, value in found.items() if value}

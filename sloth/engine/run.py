@@ -70,7 +70,7 @@ class Run:
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
-        While run() runs, memory and shared do not block.
+        While run() runs, memory does not block.
         tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
         recorder: records a check as a plan; plan: is applied instead of the site.
         delivery: brings what is recorded to a backend.
@@ -111,6 +111,7 @@ class Run:
             inventory=inventory,
             modules=module_names(),
             emit=self._out.emit,
+            note_facts=self._out.note_facts,
             pause=self._pause,
             barriers=Barriers((host.name for host in hosts), options.linear),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
@@ -137,7 +138,6 @@ class Run:
         sources = tuple(map(str, self._context.inventory.paths))
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
-        self._context.shared.do_not_block()
         paths = self._context.inventory.paths
         await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
         self._context.shipper.warm_up(self.site)

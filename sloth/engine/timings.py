@@ -61,6 +61,11 @@ class Timings:
         elif isinstance(event, HostFinished):
             self._end(event)
 
+    def take(self) -> list[RunHost]:
+        """Return the hosts that have ended since this was called last."""
+        taken, self.hosts = self.hosts, []
+        return taken
+
     def _span(self, host: str, kind: str, name: str, end: float, seconds: float, status: str = "") -> None:
         spans = self._spans.get(host)
         if spans is not None and len(spans) < MOST:

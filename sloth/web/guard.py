@@ -31,7 +31,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send the Origin "null" with forms
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -142,6 +142,8 @@ class Guard:
         if not self._is_own(headers, hosts[0], scope["method"]):
             return _refusal(403, "this request comes from another site")
         if scope["path"] == "/login" or scope["path"].startswith("/static/"):
+            return None
+        if scope["path"] == "/metrics" and self._settings.metrics_public:
             return None
         session = session_of(headers)
         scope["session_id"] = session

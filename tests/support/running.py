@@ -13,6 +13,7 @@ from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
 from sloth.playbook import Site
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 
@@ -39,7 +40,7 @@ async def run_whole(
     events: list[Event] = []
     memory = Memory(controller)
     try:
-        shared = Shared(controller / "shared.db")
+        shared = Shared(SQLite(controller / "shared.db"))
         status = await Run(
             Site.read(str(site)),
             inventory,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import StateNotFound
 from sloth.frozen import frozen
-from sloth.web.data.run import RESULT, ResultRow, read_diff, read_result, require_run
+from sloth.web.data.run import ResultRow, read_diff, read_result, require_run, result_columns
 from sloth.web.data.runs import RunRow, read_run
 from sloth.web.data.source import Source
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sloth.web.view import Query
 
 LARGEST_DIFF = 8 * 1024 * 1024  # characters of JSON; run records keep far less
+LARGEST_ERROR = 200_000
 
 
 @frozen
@@ -30,8 +31,8 @@ def find_change(source: Source, query: Query) -> ChangePage:
     """Return one result of a run. Raises StateNotFound."""
     run = read_run(require_run(source, query.text("run")))
     row = source.database.row(
-        f"SELECT {RESULT}, CASE WHEN length(diff)<=? THEN diff END AS text, length(diff)>? AS large FROM run_results"
-        " WHERE rowid=? AND run=?",
+        f"SELECT {result_columns(LARGEST_ERROR)}, CASE WHEN length(diff)<=? THEN diff END AS text,"
+        " length(diff)>? AS large FROM run_results WHERE rowid=? AND run=?",
         (LARGEST_DIFF, LARGEST_DIFF, query.number("number"), run.run),
     )
     if row is None:

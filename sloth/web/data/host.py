@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import StateNotFound
 from sloth.frozen import frozen
 from sloth.web.data.database import Row
-from sloth.web.data.hosts import HostRow, all_hosts
+from sloth.web.data.hosts import HostRow, read_hosts
 from sloth.web.data.paging import Page, Where, cut, like, select
 from sloth.web.data.source import Source
 from sloth.web.data.traits import flat, shown_variable
@@ -157,7 +157,7 @@ def _places(source: Source, host: HostRow, column: str) -> tuple[Place, ...]:
 
 def require_host(source: Source, name: str) -> HostRow:
     """Return a host. Raises StateNotFound."""
-    found = all_hosts(source, name)
+    found = read_hosts(source, name)
     if not found:
         raise StateNotFound(f"host {name} not found", hint="neither the inventory nor a run has it")
     return found[0]
@@ -176,7 +176,9 @@ def find_history(source: Source, query: Query) -> HistoryPage:
         where.add(r"r.key LIKE ? ESCAPE '\' OR r.error LIKE ? ESCAPE '\'", text, text)
     changes = select(
         source.database,
-        "r.rowid AS number, coalesce(r.at, runs.started) AS moment, r.*, runs.kind, runs.site, runs.who, runs.about",
+        "r.rowid AS number, coalesce(r.at, runs.started) AS moment, r.run, r.host, r.task, r.key, r.status, r.reason,"
+        " r.place, substr(r.error, 1, 4000) AS error,"
+        " r.diff IS NOT NULL AND r.diff<>'{}' AS has_diff, runs.kind, runs.site, runs.who, runs.about",
         "run_results r JOIN runs ON runs.run=r.run",
         where,
         query.window,
@@ -235,7 +237,7 @@ def read_history(row: Row) -> HistoryRow:
     """Return a result of a run, with what its run says, as a value."""
     try:
         about = json.loads(row["about"] or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         about = {}
     return HistoryRow(
         number=row["number"],
@@ -251,5 +253,5 @@ def read_history(row: Row) -> HistoryRow:
         task=row["task"] or "",
         place=row["place"] or "",
         error=row["error"] or "",
-        has_diff=bool(row["diff"]) and row["diff"] != "{}",
+        has_diff=bool(row["has_diff"]),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -31,6 +33,7 @@ class HostRow:
         drift: what its newest drift run found: "drift", "clean", ..., "" without one.
         frozen: how many states its newest run has left alone.
         size: bytes of its replicas.
+        is_in_inventory: whether the inventory has it; true when there is none.
         value: that of the trait that is asked for.
     """
 
@@ -141,7 +144,22 @@ _SORTABLE = {
 }
 
 
-def all_hosts(source: Source, only: str = "") -> list[HostRow]:
+_lock = threading.Lock()
+_kept: tuple[object, list[HostRow]] | None = None
+
+
+def all_hosts(source: Source) -> list[HostRow]:
+    """Return all hosts, in a list of its own. They are kept until the index or the inventory changes."""
+    global _kept
+    marks = source.database.rows("SELECT name, value FROM cache.marks ORDER BY name")
+    stamp = (source.directory, id(source.inventory), tuple(map(tuple, marks)))
+    with _lock:
+        if _kept is None or _kept[0] != stamp:
+            _kept = (stamp, read_hosts(source))
+        return list(_kept[1])
+
+
+def read_hosts(source: Source, only: str = "") -> list[HostRow]:
     """Return all hosts; only: that one, if there is such a host."""
     inventory = source.inventory
     groups: dict[str, list[str]] = {}
@@ -181,7 +199,7 @@ def all_hosts(source: Source, only: str = "") -> list[HostRow]:
                 orphaned=agent["orphaned"] if agent else 0,
                 frozen=end["frozen"] if end else 0,
                 size=agent["size"] if agent else 0,
-                is_in_inventory=host in names,
+                is_in_inventory=inventory is None or host in names,
                 error=(end["error"] if end else None) or "",
                 value="",
             )
@@ -190,5 +208,4 @@ def all_hosts(source: Source, only: str = "") -> list[HostRow]:
 
 
 def _with_value(row: HostRow, value: str) -> HostRow:
-    row.value = value  # type: ignore[misc]  # it was made for this list
-    return row
+    return dataclasses.replace(row, value=value)

@@ -93,7 +93,7 @@ def _read_facts(source: Source, found: Traits) -> None:
     for row in source.database.rows("SELECT host, facts FROM facts"):
         try:
             facts = json.loads(row["facts"])
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         for name, text in flat(facts):
             found.add(f"fact:{name}", row["host"], text[:LONGEST])

@@ -63,7 +63,7 @@ def find_run_hosts(source: Source, query: Query) -> RunHosts:
         where.add(r"host LIKE ? ESCAPE '\'", like(query.text("q")))
     hosts = select(
         source.database,
-        "host, status, started, seconds, error, spans",
+        "host, status, started, seconds, substr(error, 1, 4000) AS error, spans",
         "run_hosts",
         where,
         query.window,
@@ -92,7 +92,7 @@ def _spans(text: str | None, begin: float) -> list[Span]:
     """Return recorded spans; those that are none are left out, since other controllers may have sent them."""
     try:
         found = json.loads(text) if text else []
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     spans = []
     for entry in found if isinstance(found, list) else []:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 T = TypeVar("T")
-IDS = 32  # ids of writes that a document carries: as many may happen between a lost answer and our next look
+IDS = 64  # ids of writes that a document carries: as many may happen between a lost answer and our next look
 LONGEST_NAME = 400  # bytes of a name in a key; what is longer is cut, and told apart by its hash
 PATIENCE = 30.0  # seconds for which a change is tried
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds between two tries
@@ -85,9 +85,11 @@ async def change(
             del mine[new]
         except _Forgotten:
             raise
-        except BackendUnavailable:
+        except BackendUnavailable as error:
             if time.monotonic() > end:
                 raise
+            if isinstance(error, Unsure):
+                pause = FIRST_PAUSE  # we look for our write before others have written too much
         if time.monotonic() > end:
             raise BackendUnavailable(f"{backend.url}: {key} is written by others all the time")
         await asyncio.sleep(pause * (0.5 + random.random()))

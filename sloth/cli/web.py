@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import click
 
 from sloth.cli import backend_option, parameters
 from sloth.cli.output import count, warn
+from sloth.cli.syncing import fetch_new_agents, fetch_runs
 from sloth.errors import UsageError
 from sloth.inventory import Inventory, find_inventory
 from sloth.state.storage import Storage
@@ -83,16 +85,18 @@ def web(
     token = _token(token_file)
     listener = _listen(address, port)
     port = listener.getsockname()[1]
-    memory = Storage().memory()  # it creates or migrates what pages only read
+    storage = backend_option.storage_without_hosts(inventory)
+    memory = storage.memory()  # it creates or migrates what pages only read
     memory.close()
     read_inventory = _reader(inventory)
-    open_storage = backend_option.storage_without_hosts(inventory).again
+    open_storage = storage.again
     settings = Settings(
         directory=memory.directory,
         token=token,
         hosts=host_headers(address, port, tuple(name.lower() for name in host_name)),
         secure=cert is not None or behind_proxy,
         read_inventory=read_inventory,
+        fetch=partial(_fetch, open_storage()) if storage.location is not None else None,
         prefix=prefix,
         storage=open_storage,
         plans=tuple(map(Path, plan)),
@@ -249,6 +253,7 @@ def _listen(address: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(target)
+        listener.listen(256)  # now: somebody may open the address as soon as it is printed
     except OSError as error:
         hint = "another program has it; use --port 0 for any" if "in use" in str(error) else ""
         raise UsageError(f"cannot listen on {address} port {port}: {error.strerror}", hint=hint) from error
@@ -266,6 +271,12 @@ def _reader(files: tuple[str, ...]) -> Callable[[], Inventory] | None:
         return first.pop() if first else parameters.read_inventory(files)
 
     return read
+
+
+def _fetch(storage: Storage) -> None:
+    """Fetch what other controllers have delivered; that the backend is away is a warning."""
+    fetch_runs(storage)
+    fetch_new_agents(storage)
 
 
 def _announce(

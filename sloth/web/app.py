@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
 from sloth.web import metrics
 from sloth.web.actions import Actions
+from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
@@ -37,6 +39,7 @@ from sloth.web.views import VIEWS
 
 FIRST = 3.0  # seconds that the start waits for the index
 REFRESH = 2.0  # seconds between two looks at what is new
+FETCH = 30.0  # seconds between two looks at what other controllers have delivered
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Site:
         self.views = tuple(views)
         self.logins = Logins(settings.token)
         self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
+        self._next_fetch = 0.0
         self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
         self.source = Source(settings.directory, settings.read_inventory, settings.storage, settings.plans)
@@ -149,7 +153,15 @@ class Site:
 
     async def refresh(self) -> None:
         """Bring the index up to date. Raises StateError."""
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._index.refresh)
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._refresh)
+
+    def _refresh(self) -> None:
+        self._index.refresh()
+        fetch = self.settings.fetch
+        if fetch is not None and time.monotonic() > self._next_fetch:
+            fetch()
+            self._next_fetch = time.monotonic() + FETCH
+            self._index.refresh()
 
     def close(self) -> None:
         """Close the index."""
@@ -198,6 +210,7 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
         site.streams.route(),
         metrics.route(site),
         *(Actions(site, site.settings.actions).routes() if site.settings.actions is not None else ()),
+        Asking(site).route(),
         *further,
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]

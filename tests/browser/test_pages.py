@@ -94,8 +94,7 @@ def test_somebody_who_has_never_seen_it_finds_the_answers_by_clicking(
     expect(newest).to_contain_text("changed by hand after")
     expect(newest).to_contain_text("web3")
     assert newest.locator("time").first.get_attribute("datetime")
-    newest.locator("summary").click()
-    expect(newest.locator(".diff .new").filter(has_text="PermitRootLogin yes")).to_be_visible()
+    expect(newest.locator(".diff td").filter(has_text="PermitRootLogin yes")).to_be_visible()
     expect(page.get_by_role("region", name="History")).to_contain_text("new")  # the run before, with its user
     # What failed in the last run, and why?
     page.get_by_role("link", name="Runs", exact=True).click()
@@ -126,6 +125,19 @@ def test_drift_is_looked_for_from_a_page_and_written_down(
     row = page.locator("tbody tr").first
     expect(row).to_contain_text("Ann <b>Smith</b>")
     expect(row).to_contain_text("hosts web*")
+    # A resource is frozen, and thawed again.
+    page.goto(address.split("/login")[0] + "/resource?key=file:copy:/srv/app/VERSION&host=web1")
+    page.get_by_role("button", name="Freeze").click()
+    page.get_by_label("Until").fill("1h")
+    page.get_by_label("Why").fill("a test")
+    page.get_by_label("Your name").fill("ann")
+    page.get_by_role("button", name="Freeze a resource").click()
+    expect(page.locator("tbody tr").first).to_contain_text("froze file:copy:/srv/app/VERSION on web1", timeout=60_000)
+    page.goto(address.split("/login")[0] + "/resource?key=file:copy:/srv/app/VERSION&host=web1")
+    page.get_by_role("button", name="Thaw").click()
+    page.get_by_label("Your name").fill("ann")
+    page.get_by_role("button", name="Thaw a resource").click()
+    expect(page.locator("tbody tr").first).to_contain_text("is no longer frozen", timeout=60_000)
     # A lock is released, after the question.
     page.get_by_role("link", name="Shared", exact=True).click()
     page.get_by_role("button", name="Release deploy").click()

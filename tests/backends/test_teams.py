@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.support.etcd import EtcdServer
+from tests.support.paths import ROOT
 from tests.support.team import Team, wait_until
 
 ONE = 'file.copy({content = "1\\n", dest = "FILES/" .. host.name})'
@@ -19,6 +22,11 @@ JOB = {
     "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "42", "GITHUB_SERVER_URL": "https://git.example.org",
     "GITHUB_REPOSITORY": "ops/fleet",
 }  # fmt: skip
+
+
+def of_schema(name: str, document: object) -> None:
+    schema = json.loads((ROOT / "sloth" / "report" / "schema_state.json").read_text())
+    jsonschema.validate(document, {**schema, "$ref": f"#/$defs/{name}"})
 
 
 @pytest.fixture
@@ -158,6 +166,7 @@ def test_versions_are_kept_and_restored(over_file: Team) -> None:
         over_file.site(f'file.copy({{content = "{number}\\n", dest = "FILES/" .. host.name .. "-{number}"}})')
         ann.run("--limit", "web1")
     found = ann.json("state", "backend", "versions", "replicas/web1")
+    of_schema("backend_versions", found)
     assert [one["version"] for one in found] == [3, 2, 1]
     ann("state", "backend", "restore", "replicas/web1", "1", "--yes")
     assert ben.recorded() == [f"file:copy:{over_file.files}/web1-0"]
@@ -199,8 +208,9 @@ def test_everything_moves_to_another_backend(over_file: Team, etcd_server: EtcdS
 
 def test_a_backend_is_checked(over_file: Team) -> None:
     ann = over_file.controller("ann")
-    found = ann.json("state", "backend", "check")["findings"]
-    assert {one["verdict"] for one in found} == {"ok"}
+    found = ann.json("state", "backend", "check")
+    of_schema("backend_check", found)
+    assert {one["verdict"] for one in found["findings"]} == {"ok"}
     assert "cannot reach" in ann("state", "backend", "check", "--backend", "etcd://127.0.0.1:1", status=1)
 
 
@@ -208,6 +218,7 @@ def test_a_plan_has_a_name_in_the_backend(over_file: Team) -> None:
     ann, ben = over_file.controller("ann"), over_file.controller("ben")
     over_file.site(ONE)
     assert "apply @deploy-1" in ann("plan", "-f", "site.sloth", "-o", "@deploy-1")
+    of_schema("plans", ben.json("plan", "list"))
     assert ben.json("plan", "list") == ["@deploy-1"]
     assert "would change" in ben("plan", "show", "@deploy-1")
     assert "2 changed" in ben("apply", "@deploy-1")

@@ -42,6 +42,7 @@ class SiteOptions:
     """The options that run and plan share. output: the format, or (of plan) a file."""
 
     site: tuple[str, ...]
+    site_name: str | None
     inventory: tuple[str, ...]
     limit: tuple[str, ...]
     tags: tuple[str, ...]
@@ -79,6 +80,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         "given",
         SiteOptions,
         parameters.site_option(is_required),
+        sites.SITE_NAME,
         parameters.INVENTORY,
         parameters.LIMIT,
         _tags_option("-t", "--tags", help="Run only tasks with one of these tags."),
@@ -93,6 +95,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.VALUES,
         parameters.running,
         backend_option.BACKEND,
+        backend_option.NO_LOCK,
         parameters.MODULES,
         sites.ROLES_PATH,
         parameters.KEY_FILE,
@@ -246,7 +249,7 @@ def run_site(
     listing: list what would run instead; saving: saves the check as a plan; ended: is called at
     the end, with the exit status.
     """
-    program = sites.read_site(given.site, given.roles_path)
+    program = sites.read_site(given.site, given.roles_path, given.site_name)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)

@@ -80,7 +80,7 @@ def test_a_laptop_goes_on_where_another_one_was_killed(over_etcd: Team) -> None:
     (run,) = ben.runs()
     assert "not finished" in ben("runs", "show", run)
     over_etcd.site(ONE, 'exec.run({cmd = "true"})', TWO)
-    output = ben.run("--resume", run)
+    output = ben.run("--resume", run, "--lock-wait", "120")  # the lock of the killed run expires
     assert f"resuming run {run}, which ann began elsewhere" in output
     assert (over_etcd.files / "web1-2").exists()
     assert len(ann.runs()) == 2
@@ -110,7 +110,9 @@ def test_a_server_that_is_killed_in_mid_run_costs_no_record(tmp_path: Path) -> N
         assert ben.runs() == [run]
         assert len(ben.recorded()) == 2
         server.kill()
-        assert "not delivered" in ann.run(), "a server that is away at the start"
+        refused = ann.start("run", "-f", "site.sloth", "--lock-wait", "1").communicate()
+        assert "the site cannot be locked" in refused[1]
+        assert "not delivered" in ann.run("--no-lock"), "a server that is away at the start"
         server.start()
         assert len(ann.runs()) == len(ben.runs()) == 2
     finally:
@@ -120,8 +122,8 @@ def test_a_server_that_is_killed_in_mid_run_costs_no_record(tmp_path: Path) -> N
 def test_runs_at_once_and_ctrl_c(over_file: Team) -> None:
     ann, ben = over_file.controller("ann"), over_file.controller("ben")
     over_file.site(ONE, SLOW)
-    one = ann.start("run", "-f", "site.sloth", "--limit", "web1")
-    two = ben.start("run", "-f", "site.sloth", "--limit", "web2")
+    one = ann.start("run", "-f", "site.sloth", "--site-name", "one", "--limit", "web1")
+    two = ben.start("run", "-f", "site.sloth", "--site-name", "two", "--limit", "web2")
     wait_until(lambda: len(list(over_file.files.glob("begun-*"))) == 2, "the runs do not begin")
     two.send_signal(signal.SIGTERM)  # SIGINT is ignored where tests run in the background
     for process, status in ((one, 0), (two, 130)):

@@ -26,7 +26,7 @@ from sloth.engine.events import (
     RunStarted,
 )
 from sloth.engine.host import GRACE, HostRun
-from sloth.engine.modules import module_names
+from sloth.engine.modules import module_names, named_calls
 from sloth.engine.options import Options
 from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.prune import Orphans, Pruning
@@ -101,6 +101,7 @@ class Run:
             shared=any(b"delegate_to" in file.source for file in site.files),
             passwords=options.passwords,
             custom=options.custom,
+            calls=named_calls(site),
         )
         sessions = Sessions(purpose, self._memory, inventory.hosts.values() if purpose.shared else hosts)
         self._context = RunContext(

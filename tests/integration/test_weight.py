@@ -143,12 +143,14 @@ def test_a_kept_bundle_is_used_until_a_source_changes(tmp_path: Path) -> None:
     build = bundle._build.__wrapped__
     first = build((), tmp_path)
     (kept,) = tmp_path.glob("bundle-*.zip")
-    with mock.patch.object(bundle, "_zipped", side_effect=AssertionError("it was built again")):
+    code = first.code(["file.copy"])
+    with mock.patch.object(bundle, "_packed", side_effect=AssertionError("it was built again")):
         assert build((), tmp_path) == first
+        assert build((), tmp_path).code(["file.copy"]) == code
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     assert build((), tmp_path) == first, "a damaged one is not"
     assert build((("sloth/payload/modules/own.py", b"x = 1"),), tmp_path) != first
-    assert len(list(tmp_path.iterdir())) == 1
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".code", ".zip"]
 
 
 @pytest.mark.parametrize(
@@ -267,3 +269,32 @@ def test_a_look_costs_a_few_system_calls_and_no_sync(tmp_path: Path) -> None:
     assert sixty["fsync"] + sixty["fdatasync"] <= ten["fsync"] + ten["fdatasync"] + 1, (ten, sixty)
     assert sum(ten.values()) < TOTAL
     assert (sixty.total() - ten.total()) / 50 < EACH, sixty - ten
+
+
+MODULES = 360  # that a run on this machine has loaded at its end, of Python's and the libraries' as of ours
+
+
+def test_a_run_loads_few_modules(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text('task({ name = "t", run = function() exec.run("true") end })')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)
+    script = (
+        "import os, sys; end = os._exit\n"
+        "def count(status):\n"
+        "    from sloth.cli.lazy import LazyModule\n"
+        "    loaded = sorted(name for name, one in sys.modules.items() if type(one) is not LazyModule)\n"
+        "    print(*loaded, file=sys.stderr, flush=True)\n"
+        "    end(status)\n"
+        "os._exit = count\n"
+        "from sloth.cli import command_line; command_line()"
+    )
+    for _ in range(2):  # the first run builds the bundle
+        done = subprocess.run(
+            [sys.executable, "-c", script, "run", "-f", "site.sloth"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    loaded = done.stderr.split()
+    assert len(loaded) < MODULES, loaded
+    unused = {"inspect", "dis", "tokenize", "ssl", "_ssl", "_hashlib", "shutil", "sloth.transport.ssh", "jinja2"}
+    assert not unused & set(loaded)

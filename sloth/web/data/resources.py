@@ -72,7 +72,7 @@ class Happening:
         what: "changed", "put back" (somebody had changed it by hand), "drift" (it was found changed), "would change",
             "failed", "frozen" and so on.
         who, origin, run: whose run it was, and from where.
-        since: with drift, when it was last known to be as applied: it was changed by hand between then and `at`.
+        is_by_hand: whether somebody else had changed it, between `since` (None: unknown) and `at`.
     """
 
     number: int
@@ -85,6 +85,7 @@ class Happening:
     run: str
     place: str
     error: str
+    is_by_hand: bool
     since: float | None
     diff: dict[str, object]
 
@@ -114,6 +115,17 @@ def list_resources(source: Source, query: Query) -> Page[ResourceRow]:
     """Return the resources, each once."""
     where = Where()
     where.add_if("module=?", query.text("module"))
+    if not query.text("host") and not query.text("site"):  # the index has it
+        if query.text("q"):
+            where.add(r"key LIKE ? ESCAPE '\'", like(query.text("q")))
+        if query.number("orphaned"):
+            where.add("orphaned>0")
+        if query.number("differing"):
+            where.add("versions>1")
+        return select(
+            source.database, _GROUPED, "cache.keys", where, query.window, "key", SORTABLE,
+            lambda row: ResourceRow(*row), "key",
+        )  # fmt: skip
     where.add_if("host=?", query.text("host"))
     where.add_if("site=?", query.text("site"))
     if query.number("orphaned"):
@@ -217,10 +229,10 @@ def _history(database: ReadOnly, key: str, host: str, query: Query) -> Page[Happ
         " coalesce(r.error, '') AS error, r.diff"
     )
     table = "run_results r LEFT JOIN runs u ON u.run=r.run"
-    sortable = {"at": "2", "host": "r.host", "who": "u.who"}
+    sortable = {"at": "coalesce(r.at, u.started)", "host": "r.host", "who": "u.who"}
     return select(
         database, columns, table, where, query.window, "-at", sortable, lambda row: _happening(database, row),
-        "r.rowid DESC",
+        "r.rowid DESC", identity="r.rowid",
     )  # fmt: skip
 
 
@@ -234,6 +246,6 @@ def _happening(database: ReadOnly, row: Row) -> Happening:
     since = last_good(database, row["host"], row["at"] or 0.0, row["run"]) if is_by_hand else None
     return Happening(
         number=row["number"], at=row["at"], host=row["host"], what=what, reason=row["reason"], kind=row["kind"],
-        who=row["who"], run=row["run"], place=row["place"], error=row["error"], since=since,
+        who=row["who"], run=row["run"], place=row["place"], error=row["error"], is_by_hand=is_by_hand, since=since,
         diff=read_diff(row["diff"]),
     )  # fmt: skip

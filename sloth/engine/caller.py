@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from sloth.inventory import Host
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, ArgumentError
 from sloth.payload.kernel.resource import Call as AnyCall
-from sloth.payload.session.messages import Call
+from sloth.payload.session.messages import Call, Reply
 from sloth.playbook import Invoke, Judge
 from sloth.transport import Asset, Session
 
@@ -185,6 +185,20 @@ class Caller:
 
     # A call
 
+    async def _submit(
+        self, target: _Target, make: Callable[[int], Call], assets: Sequence[Asset]
+    ) -> tuple[int, asyncio.Future[Reply]]:
+        """Write a call to its session. Raises HostError."""
+        try:
+            number, reply = await target.session.submit(make, assets, lambda asset: asset.sha256 not in target.known)
+        except BaseException:
+            if target.delegate:
+                self._context.delegates.end_call(target.delegate)
+            raise
+        if target.delegate:
+            reply.add_done_callback(lambda _: self._context.delegates.end_call(target.delegate))
+        return number, reply
+
     async def _send(self, request: Invoke, call: _Prepared, target: _Target) -> int:
         """Write a call; return its number."""
         cls, given, options, session, work = call.cls, call.given, call.options, target.session, self._work
@@ -207,8 +221,11 @@ class Caller:
         is_repeatable = not issubclass(cls, Action) or bool(call.args.get("read_only"))
         if session.end is not None:
             raise session.end  # before anything of this call is written
+        if target.delegate:
+            await self._context.delegates.begin_call(target.delegate)
         self._calls.is_sending_action = not is_repeatable
-        wire_id, reply = await session.submit(
+        wire_id, reply = await self._submit(
+            target,
             lambda number: Call(
                 id=number,
                 epoch=epoch,
@@ -224,7 +241,6 @@ class Caller:
                 check=work.check,
             ),
             call.assets,
-            lambda asset: asset.sha256 not in target.known,
         )
         target.shipped.update(asset.sha256 for asset in call.assets if not asset.dir)
         number = self._calls.next_number

@@ -34,6 +34,7 @@ class Options:
         keys: of the vault beside the site.
         resume: what need not run, since the run that is resumed has done it.
         prompts: the site's questions to the user, and their answers.
+        workers: the processes among which the hosts are divided; 0: this one alone.
     """
 
     check: bool = False
@@ -52,6 +53,7 @@ class Options:
     passwords: Passwords = Passwords()
     resume: Resume | None = None
     prompts: Prompts = field(default_factory=Prompts, repr=False)
+    workers: int = 0
 
     def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
         """Return the tasks from that on with which `host` begins; none when it is not among them."""

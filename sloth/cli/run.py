@@ -63,6 +63,7 @@ class SiteOptions:
     passphrase: bool
     strategy: str
     eager: bool
+    workers: int
 
 
 def _tags_option(*names: str, help: str) -> parameters.Decorator:
@@ -102,6 +103,13 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
             help="How hosts go through the tasks; linear: all of them end a task before one begins the next.",
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
+        click.option(
+            "--workers",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Divide the hosts among this many processes of this machine.",
+        ),
     )
 
 
@@ -244,6 +252,8 @@ def run_site(
     listing: list what would run instead; saving: saves the check as a plan; ended: is called at
     the end, with the exit status.
     """
+    if saving is not None and given.workers:
+        raise UsageError("a plan cannot be saved with --workers", hint="leave out --workers, or -o FILE")
     program = sites.read_site(given.site, given.roles_path)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
@@ -267,6 +277,7 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
+        workers=given.workers if len(hosts) > 1 else 0,
     )
     tasks = preflight(program, everything, hosts, options)
     if prompts.answers:  # they are variables of all hosts, as those of -e are

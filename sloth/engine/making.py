@@ -12,6 +12,7 @@ from sloth.engine.delegates import Delegates
 from sloth.engine.modules import module_names
 from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.sessions import Purpose, Sessions
+from sloth.engine.turns import Turns
 
 if TYPE_CHECKING:
     from sloth.engine.barriers import Barriers
@@ -46,6 +47,7 @@ def make_context(
     pause: Callable[[], AbstractAsyncContextManager[None]],
     tags: dict[str, frozenset[str]] | None = None,
     delegates: Callable[[Sessions], Delegates] | None = None,
+    turns: Turns | None = None,
     recorder: Recorder | None = None,
     saved: SavedPlan | None = None,
 ) -> RunContext:
@@ -83,4 +85,5 @@ def make_context(
         saved=saved,
         refused=out.refused,
         complete=out.complete,
+        turns=turns or Turns(),
     )

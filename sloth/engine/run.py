@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
-from sloth.engine.context import RunContext
-from sloth.engine.delegates import Delegates
 from sloth.engine.emitter import Emitter
 from sloth.engine.events import (
     CHANGED,
-    FAILED,
-    SKIPPED,
     UNKNOWN,
     UNREACHABLE,
     Event,
-    HostFinished,
     RunFinished,
     RunStarted,
 )
 from sloth.engine.host import GRACE
 from sloth.engine.making import make_context
-from sloth.engine.modules import module_names
 from sloth.engine.options import Options
-from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.recording import Recording
 from sloth.engine.sealing import SecretSealer
 from sloth.engine.secrets import Secrets
 from sloth.engine.shard import Shard
-from sloth.engine.sessions import Purpose, Sessions
 from sloth.engine.stepping import Ask, Stepping
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
@@ -44,10 +33,10 @@ from sloth.state.shared import Shared
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
-    from sloth.engine.workers.workers import Workers
-    from sloth.state.storage import Storage
     from sloth.engine.plans.file import SavedPlan
     from sloth.engine.plans.recorder import Recorder
+    from sloth.engine.workers.workers import Workers
+    from sloth.state.storage import Storage
     from sloth.state.sync.deliver import Delivery
 
 

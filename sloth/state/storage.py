@@ -24,6 +24,7 @@ class Storage:
     Attributes:
         directory: where its own files are.
         location: that of the backend; None: it shares nothing with others.
+        keys: encrypt what is sent to the backend; None: nothing does.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Storage:
         """Open nothing yet. keys: encrypt what is sent to the backend with them."""
         self.directory = directory or sloth_home()
         self.location = location
-        self._keys = keys
+        self.keys = keys
         self._backend: Backend | None = None
 
     def memory(self) -> Memory:
@@ -51,7 +52,7 @@ class Storage:
         if self._backend is None and self.location is not None:
             from sloth.state.backends.location import open_backend
 
-            self._backend = open_backend(self.location, self._keys)
+            self._backend = open_backend(self.location, self.keys)
         return self._backend
 
     async def close(self) -> None:

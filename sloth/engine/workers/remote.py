@@ -21,9 +21,10 @@ from sloth.playbook import Task
 from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
-    from sloth.engine.sessions import Sessions
-    from sloth.engine.events import Event
     from collections.abc import Callable
+
+    from sloth.engine.events import Event
+    from sloth.engine.sessions import Sessions
 
 SHORT = 0.05  # seconds for which a host that waits keeps its slot
 _ERRORS = {"HostError": HostError, "BecomeError": BecomeError}

@@ -39,6 +39,7 @@ class Worker:
         self._barriers: RemoteBarriers | None = None
         self._shard: Shard | None = None
         self._is_ended_by_others = False
+        self._is_interrupted = False  # before there was a shard
 
     async def run(self) -> None:
         """Do what the job says."""
@@ -49,11 +50,10 @@ class Worker:
         assert isinstance(job, Job)
         os.environ.clear()
         os.environ.update(job.environment)
-        listening = asyncio.create_task(self._listen())
-        work = self._work(job)
         for message in more:
             self._take(message)
-        failed = await work
+        listening = asyncio.create_task(self._listen())
+        failed = await self._work(job)
         self._channel.send("done", failed or self._is_ended_by_others)
         await self._channel.close()
         listening.cancel()
@@ -63,7 +63,7 @@ class Worker:
         channel, options = self._channel, job.options
         inventory = job.inventory.inventory()
         hosts = [inventory.hosts[name] for name in job.hosts]
-        shard = self._shard = self._shard or Shard(hosts, job.forks)
+        shard = self._shard = Shard(hosts, job.forks)
         secrets = RemoteSecrets(job.site.directories, options.keys, channel, job.secrets)
         out = Emitter(secrets, partial(channel.send, "event"), check=True)  # the run counts and records
         out.complete, out.refused = Marks(channel, "complete"), Marks(channel, "refused")
@@ -92,8 +92,7 @@ class Worker:
             turns=RemoteTurns(channel),
         )
         context.sessions.print_password = self._print_password
-        if self._is_ended_by_others:
-            shard.interrupted = True
+        shard.interrupted = self._is_interrupted
         await shard.run(context, out)
         await shard.close(context, out)
         await storage.close()
@@ -120,17 +119,22 @@ class Worker:
                 self._questions.refused(number, kind, text, str(hint))
             case ("stopped", skip) if self._barriers is not None:
                 self._barriers.stopped(skip)  # type: ignore[arg-type]  # it is the Skip of Barriers.fatal
-            case ("interrupt",) if self._shard is not None:
-                self._shard.interrupt()
+            case ("interrupt",):
+                self._interrupt()
 
     def _end(self, number: int | None) -> None:
         """End the hosts' work within seconds: the run's process is gone, or a signal wants it (number)."""
         self._is_ended_by_others = True
-        if self._shard is not None:
+        self._interrupt()
+        loop = asyncio.get_running_loop()
+        loop.call_later(GRACE + END, self._interrupt)
+        loop.call_later(GRACE + END + LAST, os._exit, 1)
+
+    def _interrupt(self) -> None:
+        if self._shard is None:
+            self._is_interrupted = True
+        else:
             self._shard.interrupt()
-            loop = asyncio.get_running_loop()
-            loop.call_later(GRACE + END, self._shard.interrupt)
-            loop.call_later(GRACE + END + LAST, os._exit, 1)
 
     def listen_to_signals(self) -> None:
         """End the hosts' work when somebody ends this process."""

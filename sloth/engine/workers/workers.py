@@ -7,13 +7,13 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sloth.engine.events import FAILED, HostFinished, TaskFinished, TaskStarted
+from sloth.engine.barriers import END as END_TASKS
+from sloth.engine.events import FAILED, HostFinished, TaskStarted
 from sloth.engine.workers.channel import Channel, Message
 from sloth.engine.workers.job import Job, Known, bare_environment, travelling, travelling_keys
 from sloth.errors import SlothError
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from sloth.inventory import Host
     from sloth.state.storage import Storage
 
+CODE = """import ast, sys
+sys.path[:] = ast.literal_eval(sys.argv.pop(1))
+from sloth.engine.workers.worker import main
+main()"""
 KEEP = 1.0  # seconds between two records of how far hosts have come
 END = 5.0  # seconds that a worker has to end when it has nothing left to do
-STDERR = 2000  # characters of what a lost worker printed that are shown
+STDERR = 2000  # bytes of what a lost worker printed that are shown
 
 
 class Worker:
@@ -51,22 +55,28 @@ class Worker:
         self.questions: dict[int, asyncio.Task[None]] = {}
         self.is_done = False
         self.channel: Channel | None = None
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: asyncio.subprocess.Process | None = None
+        self._printing: asyncio.Task[None] | None = None
+        self._printed = b""
 
     async def start(self, job: Job) -> None:
         """Start the process and send it its job. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            code = f"import sys; sys.path[:] = {sys.path!r}; from sloth.engine.workers.worker import main; main()"
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", code, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                CODE,
+                repr(sys.path),
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 env=bare_environment(),
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C is for the run's process, which passes it on
             )
+        self._printing = asyncio.create_task(self._read(self.process))
         self.channel = await Channel.over(ours)
         self.channel.send("job", job, is_urgent=True)
 
@@ -75,25 +85,34 @@ class Worker:
         if self.channel is not None:
             self.channel.send(*message, is_urgent=True)
 
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Keep the end of what the process prints to stderr."""
+        assert process.stderr is not None
+        while data := await process.stderr.read(STDERR):
+            self._printed = (self._printed + data)[-STDERR:]
+
     async def end(self) -> str:
         """Wait for the end of the process, kill it when it takes too long; return how it ended."""
         if self.channel is not None:
             await self.channel.close()
-        if self.process is None:
-            return "it could not be started"
         process = self.process
-        wait = asyncio.get_running_loop().run_in_executor(None, process.communicate)
+        if process is None:
+            return "it could not be started"
         try:
-            _, printed = await asyncio.wait_for(asyncio.shield(wait), END)
+            async with asyncio.timeout(END):
+                status = await process.wait()
         except TimeoutError:
             process.kill()
-            _, printed = await wait
-        status = process.returncode
+            status = await process.wait()
+        if self._printing is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END):
+                    await self._printing
         with contextlib.suppress(ValueError):
             if status < 0:
                 return f"it was ended by {signal.Signals(-status).name}"
-        text = printed.decode("utf-8", "replace").strip()
-        return f"it ended with exit status {status}" + (f": {text[-STDERR:]}" if text else "")
+        text = self._printed.decode("utf-8", "replace").strip()
+        return f"it ended with exit status {status}" + (f": {text}" if text else "")
 
 
 class Workers:
@@ -205,8 +224,6 @@ class Workers:
     def _on_event(self, worker: Worker, event: object) -> None:
         if isinstance(event, TaskStarted) and event.task in worker.names:
             worker.current[event.host] = worker.names[event.task]
-        elif isinstance(event, TaskFinished):
-            pass  # until it is passed, the host is in it
         self._out.emit(event)  # type: ignore[arg-type]  # it is one of the engine's events
 
     def _on_task(self, worker: Worker, number: int, task: Task) -> None:
@@ -277,7 +294,9 @@ class Workers:
     async def _answer_enter(self, worker: Worker, host: str, number: int) -> object:
         task = worker.tasks[number]
         context = self._context
-        skip = await context.enter(host, task, contextlib.nullcontext)
+        if task.name == END_TASKS.name:  # no task that anybody is asked about
+            return await context.barriers.enter(host, task, contextlib.nullcontext)
+        skip = await context.enter(host, task)
         if skip is None:
             worker.current[host] = task
         return skip

@@ -9,9 +9,12 @@ import os
 import sys
 from typing import NoReturn
 
-import click
-
 from sloth import __version__
+from sloth.cli import lazy
+
+lazy.install()  # before click and all else that imports them
+
+import click  # noqa: E402
 
 COMMANDS = {
     "run": "run",

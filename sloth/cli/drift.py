@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +15,17 @@ from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import exit_status, write_diff, write_json
 from sloth.cli.syncing import fetch_accounts
 from sloth.engine import custom
+from sloth.engine.drift import Answers, applied_and_found, look_for_drift
 from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, Unreachable
 from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.report.text import hosts, neutral
-from sloth.state import queries
 from sloth.state.queries import Drift, DriftStatus
 from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Diff, JsonObject
-
-Answers = Mapping[str, list[Drift] | SlothError]  # by the agent's name
+    from sloth.payload.kernel.values import JsonObject
 
 
 class _Status(StrEnum):
@@ -48,12 +46,18 @@ def agents_of(selected: Sequence[Host], storage: Storage) -> list[Agent]:
 
 
 def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: Query) -> Answers:
-    """Look for drift on all agents of the hosts that `pattern` selects."""
+    """Look for drift on all agents of the hosts that `pattern` selects, and record what was found."""
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, pattern, "--limit")
     storage = backend_option.storage(everything)
     query = dataclasses.replace(query, storage=storage)
-    return asyncio.run(query.states(agents_of(selected, storage), queries.find_drift()))
+    limit = pattern if isinstance(pattern, str) else ",".join(pattern)
+    about: JsonObject = {
+        "command": ["drift", "--limit", limit],
+        "inventory": [str(path) for path in everything.paths],
+        "limit": "" if limit == "all" else limit,
+    }
+    return asyncio.run(look_for_drift(agents_of(selected, storage), query, about))
 
 
 @click.command()
@@ -159,14 +163,14 @@ def _show(found: Sequence[_Findings], diff: bool) -> None:
             click.secho(neutral(f"drift        {one.agent}  {row.key}: {row.msg or ', '.join(row.diff)}"), fg="yellow")
             click.secho(neutral(f"             applied {_origin(row)}"), dim=True)
             if diff:
-                write_diff(_before_after(row.diff))
+                write_diff(applied_and_found(row.diff))
         for row in one.unknown:
             click.secho(neutral(f"unknown      {one.agent}  {row.key}: {row.msg}"), fg="magenta")
         for row in one.frozen:
             differs = f"; differs: {', '.join(row.diff)}" if row.diff else ""
             click.secho(neutral(f"frozen       {one.agent}  {row.msg}{differs}"), fg="cyan")
             if diff and row.diff:
-                write_diff(_before_after(row.diff))
+                write_diff(applied_and_found(row.diff))
     answered = [one for one in found if one.error is None]
     if answered:
         states, drifted = sum(one.states for one in answered), sum(len(one.drift) for one in answered)
@@ -177,14 +181,3 @@ def _show(found: Sequence[_Findings], diff: bool) -> None:
 def _origin(row: Drift) -> str:
     """Return which line and run have applied it. Only a record that a rollback has restored has no run."""
     return f"by {row.place or row.site}, " + (f"run {row.run}" if row.run else "restored by a rollback")
-
-
-def _before_after(diff: Diff) -> Diff:
-    """Return the diff in the form of a run's: as applied is before, as found is after."""
-    shown = {}
-    for name, entry in diff.items():
-        shown[name] = {"before": entry["applied"], "after": entry["found"]}
-        if "unified" in entry:
-            text = str(entry["unified"]).replace("--- before", "--- applied", 1)
-            shown[name]["unified"] = text.replace("+++ after", "+++ found", 1)
-    return shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# signal.getsignal() describes handlers in words to find out that they are none of its constants.
+import _signal  # type: ignore[import-not-found]
 import asyncio
 import contextlib
 import os
@@ -22,6 +24,8 @@ from sloth.state.memory import Memory
 from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from sloth.engine.plans.file import SavedPlan
     from sloth.engine.plans.recorder import Recorder
 
@@ -35,6 +39,11 @@ class EventLoop(asyncio.SelectorEventLoop):
         executor = getattr(self, "_default_executor", None)
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Python does at a Ctrl-C. asyncio.Runner, which replaces Python's handler, leaves this one alone."""
+    raise KeyboardInterrupt
 
 
 def _further_reporters(
@@ -149,7 +158,7 @@ def execute(
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            if _signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
                 loop.add_signal_handler(number, job.interrupt)
         try:
             status = await job.run()
@@ -162,6 +171,8 @@ def execute(
             ended(job, status)
         return 3 if status == 0 and exit_code and job.has_changed else status
 
+    if _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     # Before there is an event loop, which would answer no Ctrl-C while another process locks it.
     memory = storage.memory()
     try:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import backend_option, credentials, parameters
-from sloth.cli.output import write_json
+from sloth.cli import backend_option, credentials, parameters, shared_plans
+from sloth.cli.output import confirm, write_json
 from sloth.cli.run import SiteOptions, run_site, site_options
 from sloth.engine.events import FAILED
 from sloth.errors import UsageError
@@ -32,7 +32,7 @@ class _FormatOrFile(click.ParamType):  # type: ignore[type-arg]  # older version
     name = "format|file"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value not in FORMATS and not re.search(r"[./]", value):
+        if value not in FORMATS and not re.search(r"[./]|^@", value):
             hint = did_you_mean(value, FORMATS) or "a file has a name such as deploy.plan"
             self.fail(f"{value!r} is neither a format ({', '.join(FORMATS)}) nor a file; {hint}", param, ctx)
         return value
@@ -49,7 +49,8 @@ def plan(ctx: click.Context, exit_code: bool, out: str | None, encrypt: bool, gi
 
     This is `run --check`. With -o FILE (a name with a dot or a slash) it is saved: the exact calls, the files that go
     with them, and what was found on each host. Secrets are in it as references, never as values. `plan show FILE` shows
-    it, `apply FILE` does it. Where a task would fail, nothing is saved.
+    it, `apply FILE` does it. Where a task would fail, nothing is saved. With -o @NAME it is saved in the backend, and
+    @NAME takes the place of FILE everywhere.
 
     Exit status: 0; 1 a task would fail; 2 invalid usage; 3 changes are pending (--exit-code); 4 a host was unreachable.
     """
@@ -67,26 +68,47 @@ def plan(ctx: click.Context, exit_code: bool, out: str | None, encrypt: bool, gi
     saving = None
     if path is not None:
         keys = credentials.keys(given.key_file, given.passphrase, again=True) if encrypt else None
+        name = shared_plans.name_of(path)
+        if name is not None:
+            return _save_in_backend(given, kind, exit_code, name, keys)
         saving = Saving(Path(path), keys)
         saving.check_place()
     return run_site(given, kind, check=True, exit_code=exit_code, prune=False, yes=True, saving=saving)
 
 
-class Saving:
-    """Saves the plan of a check that has ended."""
+def _save_in_backend(given: SiteOptions, kind: str | None, exit_code: bool, name: str, keys: Keys | None) -> int:
+    storage = shared_plans.storage_of(given.inventory)
+    with tempfile.TemporaryDirectory(prefix="sloth-plan-") as directory:
+        saving = Saving(Path(directory) / f"@{name}", keys, f"@{name}")
+        status = run_site(given, kind, check=True, exit_code=exit_code, prune=False, yes=True, saving=saving)
+        if saving.said:
+            shared_plans.upload(name, saving.path, storage)
+            click.echo(saving.said, err=True)
+    return status
 
-    def __init__(self, path: Path, keys: Keys | None) -> None:
-        """keys: encrypt it."""
+
+class Saving:
+    """Saves the plan of a check that has ended.
+
+    Attributes:
+        path: the file.
+        said: what is said of it when it was written under a name, instead of being printed.
+    """
+
+    def __init__(self, path: Path, keys: Keys | None, name: str = "") -> None:
+        """keys: encrypt it; name: what people call it, if not by its path."""
         from sloth.engine.plans.recorder import Recorder
 
         self.recorder: Recorder = Recorder()
-        self._path = path
+        self.path = path
+        self.said = ""
+        self._name = name
         self._keys = keys
 
     def check_place(self) -> None:
         """Raise UsageError if the file cannot be written: before the check rather than after it."""
-        if self._path.is_dir() or not self._path.parent.is_dir():
-            raise UsageError(f"cannot write {self._path}: {self._path.parent} is not a directory, or it is one itself")
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            raise UsageError(f"cannot write {self.path}: {self.path.parent} is not a directory, or it is one itself")
 
     def save(self, run: Run, status: int) -> None:
         """Write the plan. Raises StateError, CallError."""
@@ -94,37 +116,79 @@ class Saving:
         from sloth.engine.plans.make import make_plan
 
         if status not in (0, 4) or any(self.recorder.status(host.name) is FAILED for host in run.hosts):
-            click.echo(f"{self._path} was not written: the check did not succeed", err=True)
+            click.echo(f"{self._name or self.path} was not written: the check did not succeed", err=True)
             return
         plan = make_plan(self.recorder, run.hosts, run.site, run.options, run.secrets)
         if not plan.hosts:
-            click.echo(f"{self._path} was not written: no host was reached", err=True)
+            click.echo(f"{self._name or self.path} was not written: no host was reached", err=True)
             return
-        write_plan(self._path, plan, self.recorder.contents, self._keys)
+        write_plan(self.path, plan, self.recorder.contents, self._keys)
         is_unknown = any(host.unknowns() for host in plan.hosts.values())
         how = ", encrypted" if self._keys is not None else ""
-        click.echo(f"wrote {self._path}{how}; apply it with: sloth-runner apply {self._path}"
-                   f"{' --allow-unknown' if is_unknown else ''}", err=True)  # fmt: skip
+        called = self._name or str(self.path)
+        words = f"{called}{' --allow-unknown' if is_unknown else ''}"
+        said = f"wrote {called}{how}; apply it with: sloth-runner apply {words}"
+        if self._name:
+            self.said = said  # it is not where it belongs yet
+        else:
+            click.echo(said, err=True)
 
 
-def _read(path: Path, key_file: str | None, passphrase: bool) -> SavedPlan:
+def _read(path: Path, key_file: str | None, passphrase: bool, inventory: tuple[str, ...]) -> SavedPlan:
     from sloth.engine.plans.file import read_plan
 
-    return read_plan(path, credentials.keys(key_file, passphrase))
+    with shared_plans.local_copy(path, inventory) as file:
+        return read_plan(file, credentials.keys(key_file, passphrase))
+
+
+@plan.command("list")
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
+@parameters.TABLE_OR_JSON
+def list_plans(inventory: tuple[str, ...], output: str) -> None:
+    """List the plans that are saved in the backend."""
+    from sloth.state.sync import plans
+
+    names = shared_plans.with_backend(shared_plans.storage_of(inventory), plans.names)
+    if output == "json":
+        write_json([f"@{name}" for name in names])
+    else:
+        click.echo("\n".join(f"@{name}" for name in names) or "no plan is saved in the backend")
+
+
+@plan.command()
+@SAVED
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
+@parameters.YES
+def delete(path: Path, inventory: tuple[str, ...], yes: bool) -> None:
+    """Delete a plan that is saved in the backend; FILE is @NAME."""
+    from sloth.state.sync import plans
+
+    name = shared_plans.name_of(path)
+    if name is None:
+        raise UsageError(f"{path} is a file, which rm deletes", hint="@NAME is a plan in the backend")
+    storage = shared_plans.storage_of(inventory)
+    confirm(f"Delete the plan @{name}?", yes)
+    shared_plans.with_backend(storage, lambda backend: plans.remove(backend, name))
 
 
 @plan.command("show")
 @SAVED
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @parameters.DIFF
 @parameters.output("text", "json", "markdown", default="text")
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
-def show(path: Path, diff: bool, output: str, key_file: str | None, passphrase: bool) -> int:
+def show(
+    path: Path, inventory: tuple[str, ...], diff: bool, output: str, key_file: str | None, passphrase: bool
+) -> int:
     """Show a saved plan: on the terminal, as JSON, or as Markdown for a merge request. No host is contacted."""
     from sloth.report import plans
     from sloth.report.text import neutral
 
-    found = _read(path, key_file, passphrase).plan
+    found = _read(path, key_file, passphrase, inventory).plan
     if output == "json":
         write_json(plans.document(found))
     elif output == "markdown":
@@ -183,7 +247,7 @@ def apply(
 
     if exit_code and not check:
         raise click.UsageError("--exit-code needs --check")
-    saved = _read(path, key_file, passphrase)
+    saved = _read(path, key_file, passphrase, inventory)
     everything = parameters.read_inventory(inventory)
     missing = [name for name in saved.plan.hosts if name not in everything.hosts]
     if missing:

@@ -12,6 +12,7 @@ import click
 from sloth.cli import parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_date, format_time, write_diff, write_json, write_table
+from sloth.cli.state_backend import backend
 from sloth.cli.state_edit import EDITING
 from sloth.cli.state_freeze import freeze, unfreeze
 from sloth.cli.state_source import Rows, Source, state_options
@@ -29,7 +30,7 @@ def state() -> None:
     """
 
 
-for command in (*EDITING, freeze, unfreeze, *TRANSFER):
+for command in (*EDITING, freeze, unfreeze, *TRANSFER, backend):
     state.add_command(command)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from sloth.cli import credentials, parameters
+from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import confirm, warn, write_json
 from sloth.cli.state_source import AGENT, Source
 from sloth.engine.query import Agent, Query, query_state
@@ -214,18 +214,57 @@ def verify(path: str, output: str, key_file: str | None, passphrase: bool) -> No
 
 
 @click.command()
-@click.argument("path", metavar="FILE", type=click.Path())
+@click.argument("path", metavar="[FILE]", type=click.Path(), required=False)
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @parameters.NEW_KEY_FILE
 @parameters.NEW_PASSPHRASE
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def rekey(
-    path: str, new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool
-) -> None:  # fmt: skip
-    """Encrypt an export again, with a new key. One that was not encrypted is encrypted from then on."""
+    path: str | None,
+    inventory: tuple[str, ...],
+    new_key_file: str | None,
+    new_passphrase: bool,
+    key_file: str | None,
+    passphrase: bool,
+) -> None:
+    """Encrypt an export, or without FILE the backend's entries, with a new key.
+
+    What was not encrypted is encrypted from then on. If it is interrupted while it encrypts a backend, repeat it. No
+    other controller may use the backend meanwhile.
+    """
+    if path is None:
+        _rekey_backend(inventory, new_key_file, new_passphrase, key_file, passphrase)
+        return
     old = credentials.keys(key_file, passphrase)
     key = rekey_file(Path(path), old, credentials.new_keys(new_key_file, new_passphrase, key_file, passphrase))
     click.echo(f"{path} is encrypted with the key {key}", err=True)
+
+
+def _rekey_backend(
+    inventory: tuple[str, ...], new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool
+) -> None:
+    from sloth.state.backends.location import open_server
+    from sloth.state.backends.sealed import rekey as rekey_entries
+
+    location = backend_option.storage_without_hosts(inventory).location
+    if location is None:
+        raise UsageError("name an export, or a backend", hint="sloth-runner state rekey --backend URL")
+    old = credentials.keys(key_file, passphrase)
+    new = credentials.new_keys(new_key_file, new_passphrase, key_file, passphrase)
+
+    async def run() -> int:
+        server = open_server(location)
+        try:
+            return await rekey_entries(server, old, new)
+        finally:
+            await server.close()
+
+    number = asyncio.run(run())
+    header = new.for_writing()[1]
+    how = f"the key {', '.join(header.keys)}" if header.kdf is None else "the new passphrase"
+    click.echo(f"{location.url} is encrypted with {how}: {number} entries were encrypted again", err=True)
 
 
 TRANSFER: tuple[click.Command, ...] = (export, import_, verify, rekey)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
+from sloth.payload.kernel.hashing import sha256_for
 from sloth.payload.kernel.resource import Call
 from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
+from sloth.playbook.substitution import split
+from sloth.playbook.template import find_template, may_need_more, read_text
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from sloth.playbook import Matching
 
 READ = 1024 * 1024
+_QUOTED = re.compile(rb"[\"']([^\"'\\\n/~][^\"'\\\n]{0,200})[\"']")  # what may be a path below the site's directory
+LARGEST_SEEN = 100_000  # bytes of a file that is looked at before it is used
 LARGE = 4 * READ  # bytes from which on a hash is remembered from one run to the next
 
 Variables = Callable[[Collection[str]], Awaitable[Mapping[str, Any]]]
@@ -45,7 +52,7 @@ class Shipper:
 
     def warm_up(self, site: Site) -> None:
         """Start what renders templates, if the site seems to have some: hosts are being connected meanwhile."""
-        if any(b"template" in file.source or b"jinja" in file.source for file in site.files):
+        if any(_may_need_jinja(file) for file in site.files):
             self._start = asyncio.create_task(self._worker.start())
 
     async def match(self, request: Matching) -> Json:
@@ -130,6 +137,21 @@ class Shipper:
         return assets
 
 
+def _may_need_jinja(file: Site) -> bool:
+    """Return whether a file of a site seems to have work for Jinja2: templates with more than names of variables."""
+    if b"template" not in file.source:
+        return b"jinja" in file.source
+    if b"jinja" in file.source.replace(b"jinja2", b""):
+        return True
+    directories = with_inner((file.directory,), "templates")
+    texts = []
+    for name in set(_QUOTED.findall(file.source)):
+        with contextlib.suppress(CallError):
+            path = find_template(name.decode("utf-8", "replace"), directories)
+            texts.append(read_text(str(path)) if path.stat().st_size < LARGEST_SEEN else "")
+    return not texts or any(split(text) is None or may_need_more(text) for text in texts)
+
+
 def with_inner(directories: Sequence[Path], name: str) -> list[Path]:
     """Return each directory, followed by the one of this name in it."""
     return [path for directory in directories for path in (directory, directory / name)]
@@ -156,7 +178,13 @@ def of_bytes(name: str, data: bytes, mode: str = "") -> Asset:
     def chunks() -> Iterator[bytes]:
         return iter((data,) if data else ())
 
-    return Asset(name, hashlib.sha256(data).hexdigest(), len(data), mode, open=chunks)
+    return Asset(name, _sha256(data), len(data), mode, open=chunks)
+
+
+def _sha256(data: bytes) -> str:
+    digest = sha256_for(len(data))
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def _encode(text: str, encoding: str) -> bytes:

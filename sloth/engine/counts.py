@@ -81,6 +81,11 @@ class Results:
         elif isinstance(event, HostFinished) and self._counts.is_host_failure(event):
             self._append(RunResult(event.host, None, "", event.status.value, "", "", event.error or ""))
 
+    def take(self) -> list[RunResult]:
+        """Return what was remembered since this was called last."""
+        taken, self.rows = self.rows, []
+        return taken
+
     def _append(self, result: RunResult) -> None:
         self.rows.append(result)
         if result.status != CHANGED:

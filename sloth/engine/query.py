@@ -55,12 +55,23 @@ class Query:
     warn: Callable[[str], None] = lambda text: None  # called with what the user should know, and is no error
 
     async def each(
-        self, agents: Iterable[Agent], ask: Callable[[Agent, Session], Awaitable[T]]
+        self,
+        agents: Iterable[Agent],
+        ask: Callable[[Agent, Session], Awaitable[T]],
+        answered: Callable[[str, T | SlothError], None] = lambda name, answer: None,
     ) -> dict[str, T | SlothError]:
-        """Query every agent; return what `ask` returned, or the error that came instead, by the agent's name."""
+        """Query every agent; return what `ask` returned, or the error that came instead, by the agent's name.
+
+        answered: is called with each answer as soon as it has come.
+        """
         slots = asyncio.Semaphore(self.forks)
 
         async def one(agent: Agent) -> T | SlothError:
+            answer = await attempt(agent)
+            answered(agent.name, answer)
+            return answer
+
+        async def attempt(agent: Agent) -> T | SlothError:
             async with slots:
                 try:
                     async with self.session(agent) as session:
@@ -74,9 +85,14 @@ class Query:
         answers = await asyncio.gather(*(one(agent) for agent in chosen))
         return {agent.name: answer for agent, answer in zip(chosen, answers, strict=True)}
 
-    async def states(self, agents: Iterable[Agent], query: StateQuery[R]) -> dict[str, list[R] | SlothError]:
+    async def states(
+        self,
+        agents: Iterable[Agent],
+        query: StateQuery[R],
+        answered: Callable[[str, list[R] | SlothError], None] = lambda name, answer: None,
+    ) -> dict[str, list[R] | SlothError]:
         """Make one query of the state of every agent; return the answers, or errors, by the agent's name."""
-        return await self.each(agents, lambda agent, session: query_state(session, query))
+        return await self.each(agents, lambda agent, session: query_state(session, query), answered)
 
     async def calls(
         self, agents: Iterable[Agent], name: str, args: JsonObject | None = None

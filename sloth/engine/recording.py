@@ -52,13 +52,14 @@ class Recording:
             self._delivery.start()
 
     def keep(self) -> None:
-        """Record how far hosts have come by now: this process may be killed."""
-        progress = self._out.take_progress()
-        if progress:
+        """Record what was done by now: this process may be killed, and others may follow the run."""
+        progress, results = self._out.take_progress(), self._out.results.take()
+        if progress or results:
             try:
-                self._runs.add_progress(self._run, progress)
+                self._runs.add(self._run, results=results, progress=progress)
             except StateError:  # another process has the file: the next time
                 self._out.progress[:0] = progress
+                self._out.results.rows[:0] = results
 
     async def end(self, seconds: float, counts: RunCounts, status: int, is_interrupted: Callable[[], bool]) -> None:
         """Record how the run ended; that this cannot be done is a warning."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -67,7 +67,7 @@ class Run:
         recorder: records a check as a plan; plan: is applied instead of the site.
         delivery: brings what is recorded to a backend; storage: what workers open, needed with them.
         """
-        self.run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        self.run_id = time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
         self.interrupted = False
         self.options = options
         self.site = site

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sloth.errors import CallError, StateError, UsageError
 from sloth.frozen import frozen
 from sloth.playbook.requests import Evaluate, Matching
+from sloth.playbook.substitution import substitute
 from sloth.playbook.template import find_template, is_plain, may_need_more, plain_text, read_header, read_text
 from sloth.playbook.worker import HEADER, LARGEST, SECONDS
 
@@ -226,6 +227,8 @@ class Templates:
         path = str(self.file(name))
         settings = {**(options or {}), **read_header(path)}
         plain = plain_text(path, settings)
+        if plain is None and not settings:
+            plain = substitute(read_text(path), variables)
         if plain is not None:
             return plain
         request = self._request("render", path)

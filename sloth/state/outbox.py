@@ -69,10 +69,14 @@ class Outbox:
         """Note that the record of a run is due."""
         self._add(Item(Kind.RUN, run, secrets.token_hex(8), time.time()))
 
-    def add_replica(self, name: str, position: Position, whole: bool = False) -> None:
-        """Note that the replica of an agent is due, unless the backend has it already; whole: see Item."""
+    def add_replica(self, name: str, position: Position, whole: bool = False, at: float | None = None) -> None:
+        """Note that the replica of an agent is due, unless the backend has it already.
+
+        whole: see Item; at: when the host was last seen, now unless given.
+        """
         if whole or self.delivered(name) != position:
-            self._add(Item(Kind.REPLICA, name, secrets.token_hex(8), time.time(), position.store, whole))
+            seen = time.time() if at is None else at
+            self._add(Item(Kind.REPLICA, name, secrets.token_hex(8), seen, position.store, whole))
 
     def _add(self, item: Item) -> None:
         self._database.execute(
@@ -105,6 +109,10 @@ class Outbox:
             "SELECT store, seq FROM delivered WHERE backend=? AND name=?", (self.backend, name)
         ).fetchone()
         return Position(row[0], row[1]) if row else None
+
+    def forget_delivered(self) -> None:
+        """Forget what the backend has."""
+        self._database.execute("DELETE FROM delivered WHERE backend=?", (self.backend,))
 
     def set_delivered(self, name: str, position: Position) -> None:
         """Note up to where the backend has the replica of an agent."""

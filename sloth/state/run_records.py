@@ -72,11 +72,17 @@ class RunRecords:
         if self._outbox is not None:
             self._outbox.add_run(run)
 
-    def add_progress(self, run: str, rows: Sequence[Progress]) -> None:
-        """Record how far hosts have come."""
-        values = [(run, *map(storable, row)) for row in rows]
+    def add(
+        self,
+        run: str,
+        *,
+        results: Sequence[RunResult] = (),
+        hosts: Sequence[RunHost] = (),
+        progress: Sequence[Progress] = (),
+    ) -> None:
+        """Record what a run has done by now; end() gets the rest."""
         with Transaction(self._database):
-            self._database.executemany("INSERT OR REPLACE INTO run_progress VALUES (?, ?, ?, ?)", values)
+            self._add_rows(run, results, progress, hosts)
             self._has_changed(run)
 
     def progress(self, run: str) -> list[Progress]:
@@ -109,7 +115,7 @@ class RunRecords:
         progress: Sequence[Progress] = (),
         hosts: Sequence[RunHost] = (),
     ) -> None:
-        """Record how a run ended; `status` is its exit status, progress what add_progress() has not been given yet."""
+        """Record how a run ended; `status` is its exit status, the rest what add() has not been given yet."""
         with Transaction(self._database):
             self._add_rows(run, results, progress, hosts)
             columns = "".join(f"{name}=?, " for name in _COUNTS)

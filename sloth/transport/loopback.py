@@ -34,7 +34,7 @@ class _Target(Protocol):
 class LoopbackFleet:
     """An async context manager: one SSH server for each name, with a home of its own, all in this process.
 
-    Commands run as the user who started it, by /bin/sh, with HOME set. `directory` holds homes, keys and known_hosts.
+    Commands run as the user who started it, by `shell`, with HOME set. `directory` holds homes, keys and known_hosts.
     """
 
     def __init__(self, names: Sequence[str], directory: Path) -> None:
@@ -44,6 +44,7 @@ class LoopbackFleet:
         self.ports: dict[str, int] = {}
         self.key_file = directory / "id_ed25519"
         self.known_hosts = directory / "known_hosts"
+        self.shell: tuple[str, ...] = ("/bin/sh", "-c")
         self.environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
         self._servers: dict[str, asyncssh.SSHAcceptor] = {}
         self._connections: dict[str, set[asyncssh.SSHServerConnection]] = {name: set() for name in names}
@@ -58,7 +59,7 @@ class LoopbackFleet:
         self.key_file.chmod(0o600)
         self._authorized = asyncssh.import_authorized_keys(client.export_public_key().decode())
         for name in self.names:
-            self.homes[name].mkdir(parents=True, mode=0o700)
+            self.homes[name].mkdir(parents=True, mode=0o700, exist_ok=True)
             await self.start(name)
         public = " ".join(self.host_key.export_public_key().decode().split()[:2])
         self.known_hosts.write_text("".join(f"[127.0.0.1]:{port} {public}\n" for port in self.ports.values()))
@@ -124,8 +125,7 @@ class LoopbackFleet:
     async def _serve(self, name: str, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Run one command as sshd would."""
         child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
+            *self.shell,
             process.command or "exit 1",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sloth.report.text import fold_names, neutral
+from sloth.web.diffs import side_by_side
 
 HERE = Path(__file__).parent
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -33,11 +34,17 @@ SIGNS = {
     "rescued": "✗",
     "retried": "↻",
     "orphaned": "○",
+    "corrected": "↩",
+    "put back": "↩",
+    "over": "–",
+    "would change": "±",
 }
 # Section, path, label.
 NAVIGATION = (
     ("overview", "/", "Overview"),
     ("runs", "/runs", "Runs"),
+    ("drift", "/drift", "Drift"),
+    ("resources", "/resources", "Resources"),
 )
 
 
@@ -61,6 +68,7 @@ def environment(prefix: str = "") -> Environment:
         "shown": shown,
         "hosts": fold_names,
         "segment": segment,
+        "sides": side_by_side,
     }
     made.globals |= {"prefix": prefix, "query": query_string, "now": time.time, "navigation": NAVIGATION}
     return made
@@ -122,7 +130,7 @@ def seconds(value: float | None) -> str:
 def status(word: str | None) -> Markup:
     """Return a status with its sign; its class is only used when it is one that we know."""
     word = str(word or "")
-    known = word if word in SIGNS else "other"
+    known = word.replace(" ", "-") if word in SIGNS else "other"
     sign = Markup('<span class="sign" aria-hidden="true">{}</span>').format(SIGNS.get(word, "·"))
     return Markup('<span class="status {}">{}{}</span>').format(known, sign, neutral(word or "–"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sloth.state.run_records import RunKind
 from sloth.web.data import overview, run, runs
 from sloth.web.data.paging import Page
+from sloth.web.state_views import STATE_VIEWS
 from sloth.web.view import PAGING, Kind, Parameter, View
 
 SEARCH = Parameter("q", "A text to look for.")
@@ -55,4 +56,5 @@ VIEWS = (
         ),
         section="runs",
     ),
+    *STATE_VIEWS,
 )

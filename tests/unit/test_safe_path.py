@@ -137,3 +137,25 @@ def test_a_parent_that_is_exchanged_meanwhile_leads_nowhere(place: Path) -> None
     assert state(place / "root") == before
     assert swaps > 10
     assert stat.S_IMODE((place / "root/private").stat().st_mode) == 0o600
+
+
+def test_a_user_s_link_does_not_become_root_s(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recursion that saw a file must not give root the link in its place: root's links are followed afterwards."""
+    mine = place / "home/own/mine"
+    mine.write_text("")
+    os.chown(mine, USER, USER)
+
+    def exchanged(path: str, change: Change, *rest: object, really: Callable[..., None] = files.set_attributes) -> None:
+        if path == str(mine):
+            mine.unlink()
+            link(mine, place / "root/private")
+        really(path, change, *rest)
+
+    monkeypatch.setattr(files, "set_attributes", exchanged)
+    with pytest.raises(Failed, match="another link"):
+        execute_call("file.directory", path=str(place / "home/own"), recurse=True, owner="root")
+    assert mine.lstat().st_uid == USER
+    with pytest.raises(Failed, match="another link"):
+        files.set_attributes(str(mine), Change({}, {"owner": "root"}), False, str(place / "root/other"))
+    files.set_attributes(str(mine), Change({}, {"owner": "root"}), False, str(place / "root/private"))
+    assert (mine.lstat().st_uid, (place / "root/private").stat().st_mode & 0o777) == (0, 0o600)

@@ -103,10 +103,11 @@ def _has_new_owner(now: "Attributes", desired: "Attributes") -> "bool":
     return any(name in desired and name in now and desired[name] != now[name] for name in ("owner", "group"))
 
 
-def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "None":
-    """Set those of owner, group and mode in which `change` differs. Raises OSError, Missing.
+def set_attributes(path: "str", change: "Change", follow: "bool" = True, link: "str | None" = None) -> "None":
+    """Set those of owner, group and mode in which `change` differs. Raises OSError, Missing, Failed.
 
-    follow: false changes the owner of a link itself; a link has no mode of its own.
+    follow: of a link, set those of what it leads to; link: the target of the link whose own owner is to be set. A link
+    has no mode of its own.
     """
     after = change.after or {}
     uid = _uid(after["owner"]) if "owner" in change and "owner" in after else -1
@@ -118,16 +119,21 @@ def set_attributes(path: "str", change: "Change", follow: "bool" = True) -> "Non
     if not has_new_owner and mode is None:
         return
     with Parent(resolve(path) if follow else path) as parent:
-        _set(parent, path, uid, gid, mode)
+        _set(parent, path, uid, gid, mode, link)
 
 
-def _set(parent: "Parent", path: "str", uid: "int", gid: "int", mode: "int | None") -> "None":
-    """Set owner, group (-1: as it is) and mode of what is there, and of nothing that takes its place meanwhile."""
+def _set(parent: "Parent", path: "str", uid: "int", gid: "int", mode: "int | None", link: "str | None") -> "None":
+    """Set owner, group (-1: as it is) and mode of what is there, and of nothing that takes its place meanwhile.
+
+    A link that is not the one that is meant is left as it is: if it became root's, root would follow it from then on.
+    """
     flags = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(parent.base, flags, dir_fd=parent.descriptor)
     try:
         info = os.fstat(descriptor)
         refuse_foreign_link(info, os.fstat(parent.descriptor), path)
+        if stat.S_ISLNK(info.st_mode) and os.readlink("", dir_fd=descriptor) != link:
+            raise Failed("%s has become another link meanwhile, and is left as it is" % path, hint="run it again")
         same = _name_of(descriptor, parent, info)
         if uid != -1 or gid != -1:
             os.chown(same, uid, gid)

@@ -34,14 +34,15 @@ def restore(path: "str", attributes: "Attributes | None") -> "None":
         if now is None:
             files.make_directories(path)
         for inner, member in (attributes.get("inside") or {}).items():
-            files.set_attributes(inner, _permissions(files.look(inner, False), member), False)
+            _set_attributes(inner, member)
     elif "content" in attributes:
         if files.is_exposed(path):  # whose file it was is not known for sure
             attributes = files.rewritten(attributes) or attributes if "mode" in attributes else attributes
         files.replace(path, attributes["content"].chunks(), attributes.get("mode"))
-    files.set_attributes(path, _permissions(files.look(path, False), attributes), False)
+    _set_attributes(path, attributes)
 
 
-def _permissions(now: "Attributes | None", wanted: "Attributes") -> "Change":
-    """Return the change of owner, group and mode from what look() returned."""
-    return Change(now, dict((name, wanted[name]) for name in ("owner", "group", "mode") if name in wanted))
+def _set_attributes(path: "str", wanted: "Attributes") -> "None":
+    """Set owner, group and mode as they are wanted, of a link its own."""
+    permissions: "Attributes" = dict((name, wanted[name]) for name in ("owner", "group", "mode") if name in wanted)
+    files.set_attributes(path, Change(files.look(path, False), permissions), False, wanted.get("target"))

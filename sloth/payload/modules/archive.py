@@ -162,7 +162,7 @@ end})"""
                     self._apply_one(chunks, name, selected[name], before.get(name), change.after[name])
         for name in sorted(names.values(), reverse=True):
             if selected[name]["type"] == "directory":
-                self._set_attributes(name, change.after[name])
+                self._set_attributes(name, change.after[name], selected[name])
         self._source.discard()
 
     def _apply_one(
@@ -192,11 +192,11 @@ end})"""
                     parent.put_link(member["target"])
         elif before is None or before.get("sha256") != member["sha256"]:
             files.replace(path, chunks(), member["mode"])
-        self._set_attributes(name, after)
+        self._set_attributes(name, after, member)
 
-    def _set_attributes(self, name: "str", after: "Attributes") -> "None":
+    def _set_attributes(self, name: "str", after: "Attributes", member: "Member") -> "None":
         path = os.path.join(self.dest, name)
-        files.set_attributes(path, Change(files.look(path, False), after), False)
+        files.set_attributes(path, Change(files.look(path, False), after), False, member.get("target"))
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest, "files": len(self._selected()) if now and "creates" not in now else 0}

@@ -13,7 +13,7 @@ from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
 
-FORMAT = 1  # it is made anew when this differs
+FORMAT = 2  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     # One row a host: its newest ends in runs and in drift runs, and since when a run has not changed anything.
@@ -31,6 +31,11 @@ SCHEMA = (
     "CREATE INDEX resources_by_key ON resources (key, host)",
     "CREATE INDEX resources_by_host ON resources (host, key)",
     "CREATE INDEX resources_orphaned ON resources (orphaned) WHERE orphaned IS NOT NULL",
+    # One row for each time that a host was found not to be as applied, and for each time that a run put that back.
+    "CREATE TABLE drifts (result INTEGER PRIMARY KEY, run TEXT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,"
+    " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
+    "CREATE INDEX drifts_by_host ON drifts (host, key, result)",
+    "CREATE INDEX drifts_by_time ON drifts (at)",
     f"PRAGMA user_version={FORMAT}",
 )
 BATCH = 200  # replicas of a transaction
@@ -53,7 +58,7 @@ class Index:
 
     def refresh(self) -> bool:
         """Read what is new; return whether anything was. Raises StateError."""
-        return any([self._read_ends(), self._read_replicas()])
+        return any([self._read_ends(), self._read_drifts(), self._read_replicas()])
 
     @staticmethod
     def _remove_other_format(path: Path) -> None:
@@ -112,6 +117,56 @@ class Index:
                     [_end(row) for row in rows if row[7] == "drift"],
                 )
                 self._database.execute("INSERT OR REPLACE INTO marks VALUES ('ends', ?)", (rows[-1][0],))
+
+    # Drift
+
+    def _read_drifts(self) -> bool:
+        found = self._database.execute("SELECT value FROM marks WHERE name='results'").fetchone()
+        mark = int(found[0]) if found else 0
+        newest = self._database.execute("SELECT max(rowid) FROM controller.run_results").fetchone()[0] or 0
+        if newest <= mark:
+            return False
+        rows = self._database.execute(
+            "SELECT r.rowid, r.run, coalesce(u.kind, 'run'), r.host, r.key,"
+            " CASE WHEN r.status='changed' AND coalesce(u.kind, 'run')='run' THEN 'corrected' ELSE 'found' END,"
+            " coalesce(r.at, u.started) FROM controller.run_results r JOIN controller.runs u ON u.run=r.run"
+            " WHERE r.rowid>? AND r.rowid<=? AND r.key<>''"
+            " AND ((u.kind='drift' AND r.status='drift') OR (r.reason='drift' AND r.status IN ('changed', 'failed')))"
+            " ORDER BY r.rowid",
+            (mark, newest),
+        ).fetchall()
+        with Transaction(self._database):
+            for row in rows:
+                self._add_drift(*row)
+            self._database.execute("INSERT OR REPLACE INTO marks VALUES ('results', ?)", (newest,))
+        return True
+
+    def _add_drift(self, result: int, run: str, kind: str, host: str, key: str, word: str, at: float) -> None:
+        """Add a finding, or that it was put back; one that was found before, and not put back since, is the same."""
+        first_at = at
+        last = self._database.execute(
+            "SELECT result, word, at, first_at FROM drifts WHERE host=? AND key=? ORDER BY result DESC LIMIT 1",
+            (host, key),
+        ).fetchone()
+        if (
+            last is not None
+            and last[1] == "found"
+            and (word == "corrected" or not self._was_over(host, run, last[2], at))
+        ):
+            first_at = last[3]
+            self._database.execute("DELETE FROM drifts WHERE result=?", (last[0],))
+        values = (result, run, kind, host, key, word, at, first_at)
+        self._database.execute("INSERT OR REPLACE INTO drifts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _was_over(self, host: str, run: str, begin: float, end: float) -> bool:
+        """Return whether another drift run has looked at a host in between, and not found what was found before."""
+        return bool(
+            self._database.execute(
+                "SELECT 1 FROM controller.run_hosts h JOIN controller.runs u ON u.run=h.run WHERE h.host=? AND h.run<>?"
+                " AND u.kind='drift' AND h.status IN ('clean', 'drift') AND u.started>? AND u.started<?",
+                (host, run, begin, end),
+            ).fetchone()
+        )
 
     # Replicas
 

@@ -96,4 +96,4 @@ end})"""
                 if self.args.hard:
                     target = os.path.join(os.path.dirname(self.path), target)
                 parent.put_link(target, self.args.hard)
-        files.set_attributes(self.path, change, False)
+        files.set_attributes(self.path, change, False, (change.after or {}).get("target"))

@@ -1,0 +1,75 @@
+"""Diffs as run records keep them: as JSON, cut to a limit for each change and for a run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Diff, Json, JsonObject
+
+CHANGE_LIMIT = 64 * 1024  # characters of JSON
+RUN_LIMIT = 16 * 1024 * 1024
+SMALL = 1024  # characters of an attribute's value that is kept beside a text that was cut
+
+
+class KeptDiffs:
+    """Turns the diffs of one run into what its record keeps. They are redacted already."""
+
+    def __init__(self) -> None:
+        self._left = RUN_LIMIT
+
+    def keep(self, diff: Diff | None) -> str | None:
+        """Return a diff as JSON, None for none.
+
+        Of what is too large, the text is cut after a line, and "cut" is how many characters were left out.
+        """
+        if not diff:
+            return None
+        text = _dumps(diff)
+        limit = min(CHANGE_LIMIT, self._left)
+        if len(text) > limit:
+            text = _dumps(_shortened(diff, limit))
+        self._left = max(0, self._left - len(text))
+        return text
+
+
+def _shortened(diff: Diff, limit: int) -> JsonObject:
+    """Return a diff whose JSON has about `limit` characters at most; the smallest attributes are kept whole."""
+    sizes = {name: len(_dumps(entry)) for name, entry in diff.items()}
+    kept: JsonObject = {}
+    left = limit
+    omitted = 0
+    for name in sorted(diff, key=sizes.__getitem__):
+        entry, size = diff[name], sizes[name]
+        if size + len(name) <= left:
+            kept[name] = entry
+        elif left > SMALL + len(name):
+            kept[name] = entry = _cut(entry, size, left - SMALL - len(name))
+            size = len(_dumps(entry))
+        else:
+            omitted += size
+            continue
+        left -= size + len(name)
+    if omitted:
+        kept["…"] = {"cut": omitted}
+    return {name: kept[name] for name in (*diff, "…") if name in kept}
+
+
+def _cut(entry: Json, size: int, room: int) -> JsonObject:
+    """Return the beginning of one attribute's entry."""
+    found: JsonObject = {}
+    if isinstance(entry, dict):
+        found = {side: entry[side] for side in ("before", "after") if len(_dumps(entry.get(side))) <= SMALL // 4}
+        text = entry.get("unified")
+        if isinstance(text, str):
+            room -= len(_dumps(found))
+            head = text[: max(0, room)]
+            while len(json.dumps(head)) > room:  # a character may take six as JSON
+                head = head[: len(head) * 3 // 4]
+            found["unified"] = head[: head.rfind("\n") + 1]
+    return {**found, "cut": size - len(_dumps(found))}
+
+
+def _dumps(value: Json) -> str:
+    return json.dumps(value, separators=(",", ":"), default=str)

@@ -1,0 +1,76 @@
+"""Templates that hold nothing but names of variables come out as Jinja2 renders them, and all others are left to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sloth.inventory.templated import Literal, Templated
+from sloth.playbook.rendering import Templates, Worker
+from sloth.playbook.substitution import split, substitute
+from sloth.playbook.template import Renderer
+
+PIECES = st.sampled_from(
+    (
+        "{{ a }}", "{{a}}", "{{\n b\t}}", "{{ n }}", "{{ a", "}}", "{", "}", "\n", "\n\n", " ", "é", "{{ true }}",
+        "{{ none }}", "{{ self }}", "{{-a}}", "{{ a.b }}", "{{ a | upper }}", "{#", "{% if a %}", "\r\n", "{{ c }}",
+    )
+)  # fmt: skip
+VALUES = st.one_of(st.text("ab{}%\n ", max_size=5), st.integers(), st.booleans(), st.none(), st.just(["x"]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=6).map("".join), VALUES, VALUES, st.integers())
+@example("{{ a }}\n\n", "x\n", "", 0)
+@example("{{{ a }}}", "x", "", 0)
+@example("{{ a }}\n", "\n\n", "", 0)
+@example("{{ a }}", "{{ b }}", "x", 0)
+@example("{{ n }}", "", "", 10**30)
+def test_what_is_substituted_is_what_jinja_renders(
+    tmp_path_factory: pytest.TempPathFactory, text: str, a: object, b: object, n: int
+) -> None:
+    variables = {"a": a, "b": b, "n": n}
+    found = substitute(text, variables)
+    if found is None:
+        return
+    path = tmp_path_factory.getbasetemp() / "template"
+    path.write_bytes(text.encode())
+    assert Renderer([path.parent]).render("template", variables) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ a.b }}", "{{ a | upper }}", "{{ a() }}", "{{- a }}", "{{ 1 }}", "{{ '}}' }}", "{{ not }}", "{{ a }", "{{",
+        "{{ self }}", "{{ loop }}", "{{ None }}", "{% raw %}{{ a }}{% endraw %}", "{# {{ a }} #}", "a\r\n",
+        "{{ a\u00a0}}",
+    ],
+)  # fmt: skip
+def test_more_than_a_name_is_left_to_jinja(text: str) -> None:
+    assert split(text) is None
+
+
+@pytest.mark.parametrize("value", [True, None, 1.5, ["x"], {}, Literal("x"), Templated("{{ b }}", "x:1"), 10**18, b"x"])
+def test_other_values_are_left_to_jinja(value: object) -> None:
+    assert substitute("{{ a }}", {"a": value}) is None
+    assert substitute("{{ a }}", {}) is None
+
+
+async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:
+    (tmp_path / "simple").write_text("port {{ port }} of {{ name }}\n")
+    (tmp_path / "set").write_text("#jinja2: variable_start_string: '[['\nport {{ port }}\n")
+    worker = Worker()
+    templates = Templates([tmp_path], worker)
+    try:
+        assert await templates.render("simple", {"port": 80, "name": "web"}) == "port 80 of web\n"
+        assert worker._process is None
+        assert await templates.render("set", {"port": 80}) == "port {{ port }}\n"
+        assert (
+            await templates.render("simple", {"port": 80, "name": "web"}, {"trim_blocks": True}) == "port 80 of web\n"
+        )
+        assert worker._process is not None
+    finally:
+        await worker.close()

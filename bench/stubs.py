@@ -212,8 +212,8 @@ def main(words: list[str]) -> None:
 def _measured(hosts: int, given: argparse.Namespace) -> str:
     """Return wall, CPU, memory in KB, events and the exit status of a run in this process."""
     from sloth.cli.execute import execute
-    from sloth.engine.workers import workers
     from sloth.engine.events import Event
+    from sloth.engine.workers import workers
     from sloth.inventory import Inventory
     from sloth.playbook import Site
     from sloth.report import make

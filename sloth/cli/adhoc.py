@@ -83,6 +83,8 @@ def call(
         lock_wait=lock_wait,
         custom=files,
         passwords=credentials.passwords(),
+        command=("call", hosts, module),
+        limit=hosts,
     )
     return execute(
         site, everything, selected, options, backend_option.storage(everything), tasks=(module,), output=output,
@@ -128,7 +130,9 @@ def exec_(
     site = one_call("exec.run", args, become_user or become or None)
     everything = parameters.read_inventory(inventory)
     selected = parameters.select(everything, hosts, "HOSTS")
-    options = Options(forks=forks, lock_wait=lock_wait, passwords=credentials.passwords())
+    options = Options(
+        forks=forks, lock_wait=lock_wait, passwords=credentials.passwords(), command=("exec", hosts), limit=hosts
+    )
     reporter = GroupedDocument if output == "json" else Grouped
     return execute(
         site, everything, selected, options, backend_option.storage(everything), tasks=("exec.run",),

@@ -47,7 +47,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _further_reporters(
-    kind: str, junit: str | None, log: str | None, profile: str | None, traces: bool
+    kind: str,
+    junit: str | None,
+    log: str | None,
+    profile: str | None,
+    traces: bool,
+    followed: Sequence[str] | None,
 ) -> Iterator[Reporter]:
     """Yield the reporters besides that of the output, whose kind this is. Raises UsageError."""
     if junit:
@@ -66,6 +71,10 @@ def _further_reporters(
         from sloth.report.traces import Traces
 
         yield Traces()
+    if followed is not None:
+        from sloth.cli.following import Following
+
+        yield Following(followed)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from sloth.report.annotations import Annotations
 
@@ -89,6 +98,7 @@ def execute(
     log: str | None = None,
     profile: str | None = None,
     traces: bool = False,
+    web: bool = False,
     confirm: Callable[[Orphans], bool] | None = None,
     step: Ask | None = None,
     recorder: Recorder | None = None,
@@ -104,6 +114,7 @@ def execute(
     junit, log: also write these files.
     profile: also write where the time went: "" the table alone, else the picture to this file, too.
     traces: also send the run as a trace.
+    web: also serve the web UI while it goes on.
     confirm: ask it before anything is pruned; step: before each task.
     recorder: records a check as a plan.
     plan: is applied instead of the site.
@@ -120,7 +131,8 @@ def execute(
 
     if reporter is None:
         reporter = make(kind, diff=diff, verbosity=verbose, stdout=sys.stdout, stderr=sys.stderr, usual=usual)
-    reporters = [reporter, *_further_reporters(kind, junit, log, profile, traces)]
+    followed = tuple(map(str, inventory.paths)) if web else None
+    reporters = [reporter, *_further_reporters(kind, junit, log, profile, traces, followed)]
 
     broken: dict[Reporter, Exception] = {}
 

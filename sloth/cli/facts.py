@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import credentials, parameters
-from sloth.cli.output import exit_status, write_error, write_json
+from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.engine.query import Agent, Query
-from sloth.errors import SlothError
+from sloth.errors import SlothError, StateError
 from sloth.report.text import neutral
 from sloth.suggest import did_you_mean_or_list
 
@@ -46,6 +46,7 @@ def facts(
     answers = asyncio.run(query.calls([Agent(host) for host in hosts], CALL))
     errors = {host: answer for host, answer in answers.items() if isinstance(answer, SlothError)}
     found = {host: answer for host, answer in answers.items() if not isinstance(answer, SlothError)}
+    _keep(query, found)
     for host, error in errors.items():
         write_error(host, error)
     known = sorted({fact for answer in found.values() for fact in answer})
@@ -58,6 +59,18 @@ def facts(
     else:
         _show(selected)
     return exit_status(errors.values())
+
+
+def _keep(query: Query, found: Mapping[str, JsonObject]) -> None:
+    """Keep facts for the web UI. That this cannot be done is a warning."""
+    try:
+        memory = query.storage.memory()
+        try:
+            memory.runs.keep_facts(found)
+        finally:
+            memory.close()
+    except StateError as error:
+        warn(f"the controller cannot keep these facts: {error}")
 
 
 def _show(hosts: Mapping[str, JsonObject]) -> None:

@@ -83,6 +83,16 @@ def _isawaitable(value: object) -> bool:
     )
 
 
+class _NoSocket:
+    """The class of sockets of TLS while ssl is not loaded: there is none."""
+
+
+def _signature(function: object, **settings: object) -> object:
+    if sys._getframe(1).f_globals.get("__name__") == "dataclasses":
+        return "(...)"  # for the documentation of a class that has none
+    return _own("inspect", "signature")(function, **settings)
+
+
 def _own(module: str, name: str) -> Callable[..., object]:
     load(sys.modules[module])
     function: Callable[..., object] = vars(sys.modules[module])[name]
@@ -94,10 +104,11 @@ _READY: dict[str, dict[str, Callable[..., object]]] = {
         "cleandoc": _cleandoc,
         "iscoroutinefunction": _iscoroutinefunction,
         "isawaitable": _isawaitable,
+        "signature": _signature,
     },
     "platform": {"system": lambda: os.uname().sysname},
     "asyncio.sslproto": {},
-    "ssl": {},
+    "ssl": {"SSLSocket": _NoSocket},
     "linecache": {},
     "textwrap": {},
     "ast": {},

@@ -136,6 +136,7 @@ PROFILE = click.option(
 TRACES = click.option(
     "--traces", is_flag=True, help="Also send the run as a trace of OpenTelemetry; see OTEL_EXPORTER_OTLP_ENDPOINT."
 )
+WEB = click.option("--web", is_flag=True, help="Print an address at which a browser can follow the run.")
 CHECK = click.option("-C", "--check", is_flag=True, help="Show what would change, but change nothing.")
 DIFF = click.option("-D", "--diff", is_flag=True, help="Show the differences in files and attributes.")
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

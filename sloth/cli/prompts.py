@@ -1,10 +1,15 @@
-"""Asks the questions of a site on the terminal."""
+"""Asks questions on the terminal: those of a site, and those of --step."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import sys
 
+import click
+
+from sloth.cli.output import read_line
+from sloth.engine.stepping import Step
 from sloth.playbook import Prompt
 from sloth.report.text import neutral
 
@@ -76,3 +81,12 @@ def _read(terminal: int, text: str, is_secret: bool) -> str:
 
 def _write(terminal: int, text: str) -> None:
     os.write(terminal, text.encode("utf-8", "backslashreplace"))
+
+
+async def ask_step(task: str) -> Step:
+    """Ask whether to run a task; the answers are those of Ansible's --step, and no answer is no."""
+    click.echo(neutral(f"Run task {task}? [N]o/(y)es/(c)ontinue: "), nl=False, err=True)
+    answer = (await read_line(sys.stdin.fileno())).strip().lower()
+    if answer in ("c", "continue"):
+        return Step.RUN_ALL
+    return Step.RUN if answer in ("y", "yes") else Step.SKIP

@@ -15,14 +15,14 @@ from sloth.cli import backend_option, credentials, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
-from sloth.cli.output import count, read_line, warn
-from sloth.cli.prompts import ask
+from sloth.cli.output import count, warn
+from sloth.cli.prompts import ask, ask_step
+from sloth.cli.recorded import command_line
 from sloth.cli.syncing import fetch_runs
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.prompts import Prompts, invented
 from sloth.engine.prune import Orphans
-from sloth.engine.stepping import Step
 from sloth.engine.validate import plans, preflight
 from sloth.errors import UsageError
 from sloth.frozen import frozen
@@ -53,6 +53,7 @@ class SiteOptions:
     log: str | None
     profile: str | None
     traces: bool
+    web: bool
     extra: tuple[str, ...]
     values: tuple[str, ...]
     forks: int
@@ -88,6 +89,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.LOG,
         parameters.PROFILE,
         parameters.TRACES,
+        parameters.WEB,
         parameters.EXTRA,
         parameters.VALUES,
         parameters.running,
@@ -278,6 +280,8 @@ def run_site(
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
         workers=given.workers if len(hosts) > 1 else 0,
+        command=command_line(given, check, prune, start_at, resume),
+        limit=",".join(given.limit),
     )
     tasks = preflight(program, everything, hosts, options)
     if prompts.answers:  # they are variables of all hosts, as those of -e are
@@ -306,8 +310,9 @@ def run_site(
         log=given.log,
         profile=given.profile,
         traces=given.traces,
+        web=given.web,
         confirm=_confirm if is_asking else None,
-        step=_ask_step if step else None,
+        step=ask_step if step else None,
         recorder=saving.recorder if saving is not None else None,
         ended=saving.save if saving is not None else ended,
     )
@@ -337,15 +342,6 @@ def _resumed(
     said = f"resuming run {stopped.run}{by}: {count(len(left), 'host')} of {len(names)} left"
     click.echo(said if left else f"run {stopped.run} has come to its end on all hosts: nothing is left", err=True)
     return dataclasses.replace(options, resume=found), left
-
-
-async def _ask_step(task: str) -> Step:
-    """Ask whether to run a task; the answers are those of Ansible's --step, and no answer is no."""
-    click.echo(neutral(f"Run task {task}? [N]o/(y)es/(c)ontinue: "), nl=False, err=True)
-    answer = (await read_line(sys.stdin.fileno())).strip().lower()
-    if answer in ("c", "continue"):
-        return Step.RUN_ALL
-    return Step.RUN if answer in ("y", "yes") else Step.SKIP
 
 
 def _confirm(found: Orphans) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import parameters
+from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import format_age, format_date, format_time, write_diff, write_json, write_table
 from sloth.cli.state_backend import backend
@@ -19,7 +19,13 @@ from sloth.cli.state_source import Rows, Source, state_options
 from sloth.cli.transfer import TRANSFER
 from sloth.report.text import neutral
 from sloth.state import queries
+from sloth.state.local import LOCAL
 from sloth.state.queries import Change, Difference, Handler, RecordWithHistory, StateRecord
+from sloth.state.shared import Shared
+from sloth.state.shared_locks import Lock
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 
 @click.group()
@@ -231,23 +237,38 @@ def _list_handlers(source: Source) -> int:
     return source.write_answers(source.query(queries.list_handlers()), "no handler is pending", write)
 
 
+@state.command("locks")
+@backend_option.BACKEND
+@parameters.AGENT_INVENTORY
+@parameters.TABLE_OR_JSON
+def list_locks(inventory: tuple[str, ...], output: str) -> int:
+    """List the locks that are held: those of sites (state.lock), and those of runs."""
+    return _list_locks(Source(LOCAL, inventory=inventory, json=output == "json"))
+
+
 def _list_locks(source: Source) -> int:
-    locks = source.storage().shared().locks()
+    async def read(shared: Shared) -> tuple[list[Lock], float]:
+        locks = await shared.locks.held()
+        return locks, await shared.backend.clock() if locks else 0.0
+
+    locks, now = source.ask_shared(read)
     if source.json:
         write_json([asdict(lock) for lock in locks])
     elif not locks:
         click.echo("no lock is held")
     else:
         write_table(
-            ("LOCK", "HOLDER", "EXPIRES IN"),
-            [(lock.name, lock.holder, f"{lock.expires - time.time():.0f} s") for lock in locks],
+            ("LOCK", "HOLDER", "SINCE", "EXPIRES IN"),
+            [(one.name, one.describe(), format_time(one.taken), f"{one.expires - now:.0f} s") for one in locks],
         )
     return 0
 
 
 def _list_values(source: Source) -> int:
-    shared = source.storage().shared()
-    values = {name: shared.get(name) for name in shared.list()}
+    async def read(shared: Shared) -> dict[str, Json]:
+        return {name: await shared.get(name) for name in await shared.list()}
+
+    values = source.ask_shared(read)
     if source.json:
         write_json([{"name": name, "value": value} for name, value in values.items()])
     elif not values:

@@ -69,9 +69,15 @@ def check(inventory: tuple[str, ...], output: str, key_file: str | None, passphr
     """
     from sloth.state.backends.check import Verdict
     from sloth.state.backends.check import check as check_backend
+    from sloth.state.sync.deliver import probe
 
     storage = _storage(inventory)
-    findings = _with_backend(storage, check_backend)
+
+    async def work(backend: Backend) -> list[Finding]:
+        await probe(backend)
+        return await check_backend(backend)
+
+    findings = _with_backend(storage, work)
     if output == "json":
         write_json({"version": 1, "url": _url(storage), "findings": [_document(finding) for finding in findings]})
     else:

@@ -11,12 +11,14 @@ import click
 
 from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
-from sloth.cli.output import confirm, count, write_json
+from sloth.cli.output import confirm, count, format_time, write_json
 from sloth.cli.state_source import AGENT, Source, state_options
 from sloth.errors import StateError, UsageError
 from sloth.report.text import neutral
 from sloth.state import queries
+from sloth.state.local import LOCAL
 from sloth.state.queries import DriftStatus
+from sloth.suggest import did_you_mean
 
 
 def _finish(source: Source, document: Mapping[str, object], text: str) -> int:
@@ -171,12 +173,23 @@ def check(source: Source) -> int:
 @parameters.AGENT_INVENTORY
 @backend_option.BACKEND
 def unlock(name: str, yes: bool, inventory: tuple[str, ...]) -> None:
-    """Release a shared lock (state.lock), whoever holds it."""
-    confirm(f"Release the lock {name}, although its holder may still need it?", yes)
-    holder = backend_option.storage_without_hosts(inventory).shared().break_lock(name)
-    if holder is None:
-        raise StateError(f"lock {name} not found", hint="see sloth-runner state list lock")
-    click.echo(f"released {name}, which {neutral(holder)} held")
+    """Release a shared lock (state.lock, or a run's), whoever holds it.
+
+    Only the lock that is shown is released: if another holder takes it before you answer, it stays.
+    """
+    source = Source(LOCAL, inventory=inventory)
+    lock = source.ask_shared(lambda shared: shared.locks.find(name))
+    if lock is None:
+        held = [one.name for one in source.ask_shared(lambda shared: shared.locks.held())]
+        raise StateError(f"lock {name} not found", hint=did_you_mean(name, held) or "see sloth-runner state locks")
+    holder = neutral(lock.describe())
+    confirm(
+        f"Release the lock {name}, although {holder}, its holder since {format_time(lock.taken)}, may need it?", yes
+    )
+    freed = source.ask_shared(lambda shared: shared.locks.release_any(name, lambda now: now.number == lock.number))
+    if freed is None:
+        raise StateError(f"the lock {name} was not released: {holder} has not held it any more")
+    click.echo(f"released {name}, which {holder} held")
 
 
 @click.command()

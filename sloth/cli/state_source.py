@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from sloth.passwords import Passwords
 from sloth.state import queries
 from sloth.state.local import LOCAL, LocalState, query_replica
 from sloth.state.queries import StateQuery
+from sloth.state.shared import Shared
 from sloth.state.storage import Storage
 from sloth.suggest import did_you_mean
 
@@ -90,6 +91,18 @@ class Source:
     def storage(self) -> Storage:
         """Return what this controller keeps, and shares with others. Raises UsageError."""
         return backend_option.storage_without_hosts(self.inventory)
+
+    def ask_shared(self, ask: Callable[[Shared], Awaitable[T]]) -> T:
+        """Return what ask() returns of the shared values and locks."""
+
+        async def run() -> T:
+            shared = self.storage().shared()
+            try:
+                return await ask(shared)
+            finally:
+                await shared.close()
+
+        return asyncio.run(run())
 
     def refuse_replica(self) -> None:
         """Raise UsageError when a replica was named: it is a copy, which must not be edited."""

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -42,6 +43,7 @@ SHORTEST_TOKEN = 16  # characters
     type=click.Path(),
     help="A file with the token that clients need.  [default: $SLOTH_WEB_TOKEN, or a new one]",
 )
+@click.option("--follow", metavar="RUN", hidden=True, help="Of run --web: lead to this run; end when stdin does.")
 @click.option("--allow-actions", is_flag=True, help="Let pages look for drift, unlock and freeze, after a question.")
 def web(
     inventory: tuple[str, ...],
@@ -53,6 +55,7 @@ def web(
     host_name: tuple[str, ...],
     prefix: str,
     token_file: str | None,
+    follow: str | None,
     allow_actions: bool,
 ) -> int:
     """Serve the web UI: runs, hosts and their states in a browser, and as a JSON API.
@@ -66,7 +69,7 @@ def web(
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", hint="pip install 'sloth-runner[web]'") from error
     from sloth.web.app import Site, create_app
-    from sloth.web.server import BoundedProtocol
+    from sloth.web.server import BoundedProtocol, end_with_stdin
     from sloth.web.settings import Settings, host_headers
 
     _check(address, cert, key, behind_proxy, host_name, prefix)
@@ -83,6 +86,7 @@ def web(
         read_inventory=_reader(inventory),
         allow_actions=allow_actions,
         prefix=prefix,
+        start="/" if follow is None else f"/runs/{quote(follow, safe='')}",
     )
     site = Site(settings)
     config = uvicorn.Config(
@@ -107,7 +111,10 @@ def web(
         site.close()
         raise UsageError(f"--cert and --key cannot be used: {error}") from error
     _announce(settings, site.logins.code, address, port, host_name, behind_proxy)
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    if follow is not None:
+        end_with_stdin(server, site.streams)
+    server.run(sockets=[listener])
     return 0
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 @frozen
 class RunContext:
-    """One run as each of its hosts sees it. emit(event): reports what happens; pause(): lets another host run.
+    """One run as each of its hosts sees it. emit(event): reports what happens; note_facts(host,
+    facts): keeps what was gathered for the record; pause(): lets another host run.
 
     tags: those of all tasks, of each host that has loaded the site; recorder: records a check as a plan; saved: the
     plan that is applied instead of the site; refused: the hosts that it does not fit any more; complete: those
@@ -46,6 +47,7 @@ class RunContext:
     inventory: Inventory
     modules: Mapping[str, Sequence[str]]  # namespace -> verbs
     emit: Callable[[Event], None]
+    note_facts: Callable[[str, JsonObject], None]
     pause: Callable[[], AbstractAsyncContextManager[None]]
     barriers: Barriers
     pruning: Pruning

@@ -19,6 +19,7 @@ from sloth.engine.events import (
     Summary,
     TaskFinished,
 )
+from sloth.engine.kept_diffs import KeptDiffs
 from sloth.state.run_records import RunResult
 
 
@@ -62,24 +63,30 @@ class Counts(Counter[str]):
 
 
 class Results:
-    """What the controller remembers of a run: calls that changed something or failed, and other failures (`rows`)."""
+    """What the controller remembers of a run: calls that changed something or failed, and other failures (`rows`).
+
+    Of a check, that is what would change, and what cannot be known; what is frozen is among it.
+    """
 
     def __init__(self) -> None:
         self.rows: list[RunResult] = []
+        self._diffs = KeptDiffs()
         self._failures: set[tuple[str, str, str]] = set()  # host, task and status of those that are failures
         self._counts = Counts()
 
     def add(self, event: Event) -> None:
         """Remember what an event tells."""
         self._counts.add(event)
-        if isinstance(event, CallFinished) and event.result.status in (CHANGED, FAILED):
-            self._append(_call_result(event))
+        if isinstance(event, CallFinished) and event.result.status in _KEPT:
+            self._append(_call_result(event, self._diffs))
         elif isinstance(event, TaskFinished) and event.status is FAILED:
             word = Handled.IGNORED.value if event.ignored else FAILED.value
             if (event.host, event.task, word) not in self._failures:  # no call of it has failed
-                self._append(RunResult(event.host, event.task, "", word, "", "", event.error or ""))
+                error, seconds, at = event.error or "", event.seconds, event.time
+                self._append(RunResult(event.host, event.task, "", word, "", "", error, None, seconds, at))
         elif isinstance(event, HostFinished) and self._counts.is_host_failure(event):
-            self._append(RunResult(event.host, None, "", event.status.value, "", "", event.error or ""))
+            status, error = event.status.value, event.error or ""
+            self._append(RunResult(event.host, None, "", status, "", "", error, None, event.seconds, event.time))
 
     def take(self) -> list[RunResult]:
         """Return what was remembered since this was called last."""
@@ -88,11 +95,15 @@ class Results:
 
     def _append(self, result: RunResult) -> None:
         self.rows.append(result)
-        if result.status != CHANGED:
+        if result.status in _FAILURES:
             self._failures.add((result.host, result.task or "", result.status))
 
 
-def _call_result(event: CallFinished) -> RunResult:
+_KEPT = (CHANGED, FAILED, UNKNOWN, FROZEN)
+_FAILURES = (FAILED.value, UNREACHABLE.value, Handled.IGNORED.value, Handled.RESCUED.value, Handled.RETRIED.value)
+
+
+def _call_result(event: CallFinished, diffs: KeptDiffs) -> RunResult:
     result = event.result
     return RunResult(
         host=event.host,
@@ -101,5 +112,8 @@ def _call_result(event: CallFinished) -> RunResult:
         status=(result.handled or result.status).value,
         reason=result.reason.value,
         place=result.where,
-        error=result.error,
+        error=result.error or (result.msg if result.status in (FROZEN, UNKNOWN) else ""),
+        diff=diffs.keep(result.diff),
+        seconds=result.seconds,
+        at=event.time,
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sloth.engine.counts import Counts, Results
 from sloth.engine.events import FAILED, Event, HostFinished, Log
 from sloth.engine.resume import progress_of
 from sloth.engine.secrets import Secrets
+from sloth.engine.timings import Timings
 from sloth.playbook import LogLevel
 from sloth.state.run_records import Progress
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 
 class Emitter:
     """Passes events on to a sink.
 
     Attributes:
-        counts, results: of what was emitted; a check has no results.
+        counts, results, timings: of what was emitted.
         ended: the hosts that have their HostFinished.
         failed: whether a host has failed, or an event could not be passed on.
     """
@@ -33,6 +38,8 @@ class Emitter:
         self._is_broken = False
         self.counts = Counts()
         self.results = Results()
+        self.timings = Timings()
+        self.facts: dict[str, JsonObject] = {}  # of the hosts whose facts were gathered
         self.progress: list[Progress] = []
         self.complete: set[str] = set()  # hosts that have come to the end of their tasks and handlers
         self.ended: set[str] = set()
@@ -53,6 +60,14 @@ class Emitter:
                     self._is_broken = True
                     self.error("", f"an event cannot be reported: {type(error).__name__}: {error}")
 
+    def redact(self, value: JsonObject) -> JsonObject:
+        """Return plain data without secrets."""
+        return self._secrets.redact(value)
+
+    def note_facts(self, host: str, facts: JsonObject) -> None:
+        """Keep the facts of a host for the record."""
+        self.facts[host] = self.redact(facts)
+
     def error(self, host: str, text: str) -> None:
         """Report an error, of a host or ("") of the run."""
         self.emit(Log(time.time(), host, "", LogLevel.ERROR, text))
@@ -66,8 +81,9 @@ class Emitter:
             self.ended.add(event.host)
             self.failed = self.failed or (event.status is FAILED and event.host not in self.refused)
         self.counts.add(event)
+        self.results.add(event)
+        self.timings.add(event)
         if not self._check:
-            self.results.add(event)
             step = progress_of(event, self.complete)
             if step is not None:
                 self.progress.append(step)

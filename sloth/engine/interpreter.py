@@ -16,7 +16,6 @@ from sloth.engine.events import SKIPPED, UNCHANGED, Handled, Log
 from sloth.engine.host_sessions import HostSessions
 from sloth.engine.host_variables import HostVariables
 from sloth.engine.locks import Locks
-from sloth.engine.patience import patiently
 from sloth.errors import CallError, HostError, SlothError, StateError, Unreachable, UsageError
 from sloth.inventory import Host
 from sloth.payload.session.messages import Call
@@ -100,6 +99,8 @@ class Interpreter:
 
     async def answer(self, request: Request) -> object:
         """Return the answer to a request. Raises SlothError, which Lua gets."""
+        if isinstance(request, (Invoke, Sleep)) or (isinstance(request, Shared) and request.op != "release"):
+            self.locks.check(request.where)
         match request:
             case Invoke():
                 return await self._caller.invoke(request)
@@ -180,6 +181,7 @@ class Interpreter:
             if answer.status is not UNCHANGED:
                 raise CallError(answer.error, hint=answer.hint, call="facts", host=self._host.name)
             self._facts = answer.values
+            self._context.note_facts(self._host.name, answer.values)
         return self._facts
 
     async def _shared(self, request: Shared) -> object:
@@ -192,7 +194,7 @@ class Interpreter:
         if request.op == "lock" and len(request.args) > 3:
             return await self.locks.wait(request.args)
         if request.op == "hold":
-            return await self.locks.hold(request.args)
+            return await self.locks.hold(request.args, request.where)
         if request.op == "release":
             return await self.locks.release(request.args)
-        return await patiently(lambda: self._context.shared.call(request.op, request.args))
+        return await self._context.shared.call(request.op, request.args)

@@ -70,6 +70,7 @@ def make_context(
         inventory=inventory,
         modules=module_names(),
         emit=out.emit,
+        note_facts=out.note_facts,
         pause=pause,
         barriers=barriers,
         pruning=pruning,

@@ -35,6 +35,8 @@ class Options:
         resume: what need not run, since the run that is resumed has done it.
         prompts: the site's questions to the user, and their answers.
         workers: the processes among which the hosts are divided; 0: this one alone.
+        command: the command line, for the record; values of variables are not in it.
+        limit: the pattern that selected the hosts, for the record.
     """
 
     check: bool = False
@@ -54,6 +56,8 @@ class Options:
     resume: Resume | None = None
     prompts: Prompts = field(default_factory=Prompts, repr=False)
     workers: int = 0
+    command: tuple[str, ...] = ()
+    limit: str = ""
 
     def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
         """Return the tasks from that on with which `host` begins; none when it is not among them."""

@@ -1,10 +1,14 @@
-"""The record of a run on the controller: that it began, how far its hosts have come, and how it ended."""
+"""The record of a run or check on the controller: that it began, how far its hosts have come, and how it ended."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.emitter import Emitter
@@ -16,11 +20,17 @@ from sloth.errors import StateError
 from sloth.inventory import Host
 from sloth.playbook import Site
 from sloth.state.memory import Memory
-from sloth.state.run_records import RunCounts
+from sloth.state.run_records import RunCounts, RunKind
 
 if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
     from sloth.state.sync.deliver import Delivery
 
+# GitLab, Jenkins, Buildkite, CircleCI, Woodpecker, Drone, Travis, and what most of the others set.
+_JOBS = (
+    "CI_JOB_URL", "BUILD_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "CI_PIPELINE_URL", "DRONE_BUILD_LINK",
+    "TRAVIS_BUILD_WEB_URL", "CI_JOB_ID", "BUILD_ID",
+)  # fmt: skip
 POLL = 0.1  # seconds between two looks whether the user has interrupted the wait for a backend
 
 
@@ -35,39 +45,57 @@ class Recording:
         self._delivery = delivery
 
     async def begin(
-        self, site: Site, options: Options, hosts: Sequence[Host], is_interrupted: Callable[[], bool]
+        self,
+        site: Site,
+        options: Options,
+        hosts: Sequence[Host],
+        inventory: Sequence[Path],
+        is_interrupted: Callable[[], bool],
     ) -> None:
-        """Record that the run begins. Raises StateError."""
-        about = None if site.adhoc or site.remembered else given(site, options, hosts)
-        if options.resume is not None:
-            about = options.resume.given(about)
+        """Record that the run begins; inventory: its sources. Raises StateError; of a check, that is a warning."""
+        what = None if site.adhoc or site.remembered or options.check else given(site, options, hosts)
+        if options.resume is not None and not options.check:
+            what = options.resume.given(what)
             self._out.progress += options.resume.rows()
+        kind = RunKind.CHECK if options.check else RunKind.RUN
+        about = self._out.redact(_about(options, inventory))
+        begin = partial(self._runs.begin, self._run, site.title, who(), len(hosts), what, kind, json.dumps(about))
         try:
-            begin = partial(self._runs.begin, self._run, site.title, who(), len(hosts), about)
             await patiently(begin, is_interrupted)
-        except StateError:
-            if not is_interrupted():
+        except StateError as error:
+            if options.check:
+                self._out.warn(f"the controller cannot record this check: {error}")
+            elif not is_interrupted():
                 raise
         if self._delivery is not None:
             self._delivery.start()
 
     def keep(self) -> None:
         """Record what was done by now: this process may be killed, and others may follow the run."""
-        progress, results = self._out.take_progress(), self._out.results.take()
-        if progress or results:
+        progress, results, hosts = self._out.take_progress(), self._out.results.take(), self._out.timings.take()
+        if progress or results or hosts:
             try:
-                self._runs.add(self._run, results=results, progress=progress)
+                self._runs.add(self._run, results=results, hosts=hosts, progress=progress)
             except StateError:  # another process has the file: the next time
                 self._out.progress[:0] = progress
                 self._out.results.rows[:0] = results
+                self._out.timings.hosts[:0] = hosts
 
     async def end(self, seconds: float, counts: RunCounts, status: int, is_interrupted: Callable[[], bool]) -> None:
         """Record how the run ended; that this cannot be done is a warning."""
-        rows, progress = self._out.results.rows, self._out.take_progress()
         end = partial(
-            self._runs.end, self._run, counts=counts, seconds=seconds, status=status, results=rows, progress=progress
+            self._runs.end,
+            self._run,
+            counts=counts,
+            seconds=seconds,
+            status=status,
+            results=self._out.results.rows,
+            progress=self._out.take_progress(),
+            hosts=self._out.timings.hosts,
         )
         try:
+            if self._out.facts:
+                await patiently(partial(self._runs.keep_facts, self._out.facts), is_interrupted)
             await patiently(end, is_interrupted)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")
@@ -88,3 +116,26 @@ class Recording:
         left = self._delivery.left() if finishing.cancelled() else finishing.result()
         if left:
             self._out.warn(left)
+
+
+def ci_job(environment: Mapping[str, str]) -> str:
+    """Return the address, or the number, of the job of a CI system that this is; "" for none."""
+    server, repository, run = (environment.get(f"GITHUB_{name}") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    if server and repository and run:  # also of Gitea and Forgejo
+        return f"{server}/{repository}/actions/runs/{run}"
+    return next((environment[name] for name in _JOBS if environment.get(name)), "")
+
+
+def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
+    """Return how a run was called. Values of variables are not kept: any of them may be a secret."""
+    found: JsonObject = {
+        "command": list(options.command),
+        "inventory": [str(path) for path in inventory],
+        "limit": options.limit,
+        "tags": list(options.tags),
+        "skip_tags": list(options.skip_tags),
+        "values": sorted(options.extra),
+        "origin": socket.gethostname(),
+        "job": ci_job(os.environ),
+    }
+    return {name: value for name, value in found.items() if value}

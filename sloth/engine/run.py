@@ -62,7 +62,7 @@ class Run:
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
-        While run() runs, memory and shared do not block.
+        While run() runs, memory does not block.
         tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
         recorder: records a check as a plan; plan: is applied instead of the site.
         delivery: brings what is recorded to a backend; storage: what workers open, needed with them.
@@ -115,9 +115,8 @@ class Run:
         sources = tuple(map(str, self._context.inventory.paths))
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
-        self._context.shared.do_not_block()
-        if not check:
-            await self._recording.begin(self.site, self.options, self.hosts, self.is_interrupted)
+        paths = self._context.inventory.paths
+        await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
         if self._workers is not None:
             await self._workers.run(self._recording.keep)
         else:
@@ -129,8 +128,7 @@ class Run:
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
         status, interrupted = self.exit_status(), self.interrupted  # Ctrl-C from here on stops no host's work
-        if not check:
-            await self._recording.end(seconds, summary, status, self.is_interrupted)
+        await self._recording.end(seconds, summary, status, self.is_interrupted)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, interrupted))
         return status
 

@@ -22,18 +22,19 @@ from sloth.transport import (
     Become,
     Bootstrap,
     Connection,
-    Connector,
     Listener,
     LocalConnection,
     NoFurtherSession,
     Session,
     bundle,
+    connector,
     engine_connection,
     printed_password,
 )
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
+    from sloth.transport import Connector
 
 BOOTSTRAP = 30.0  # seconds from the start of the command on the host to its first sign of life
 
@@ -68,7 +69,7 @@ class Sessions:
         self._purpose = purpose
         self._memory = memory
         self._known = memory.known([host.name for host in hosts])
-        self._connector = Connector(purpose.passwords.login)
+        self._connector: Connector | None = None  # made for the first host that SSH leads to
         self._connections: dict[str, asyncio.Task[Connection]] = {}
         self._lost_links: dict[str, int] = {}
         self._printed: dict[str, asyncio.Task[str]] = {}  # by become_password_command
@@ -183,6 +184,8 @@ class Sessions:
             return LocalConnection()
         if host.connection is not ConnectionType.SSH:
             return await engine_connection(host)
+        if self._connector is None:
+            self._connector = connector(self._purpose.passwords.login)
         return await self._connector.connect(host)
 
     async def reconnect(self, host: Host) -> None:
@@ -205,7 +208,8 @@ class Sessions:
 
     async def close(self) -> None:
         """Close what is left."""
-        await self._connector.close()
+        if self._connector is not None:
+            await self._connector.close()
 
     def remember(
         self,

@@ -150,8 +150,8 @@ GROUPS = (
             "local pattern = re.escape('a.b')", (_TEXT,)),
     )),
     Group("Shared values and locks",
-            "All runs of this controller see the same ones. Values are plain data; `ttl` is the number of seconds "
-        "after which one expires.", (
+            "All runs of this controller see the same ones, and with a backend those of all controllers. Values are "
+        "plain data; `ttl` is the number of seconds after which one expires.", (
         Global("state.get", "any", "Returns a value, or else the default.",
             'local version = state.get("version", "none")',
             (_NAME, ("default?", "any"))),
@@ -171,13 +171,17 @@ GROUPS = (
         Global("state.list", "string[]", "Returns the names that begin with a prefix.",
             'local names = state.list("app:")', (("prefix?", "string"),)),
         Global("state.with_lock", "any",
-            "Calls a function while it holds a lock, for which it waits `wait` seconds (0); returns what that returns.",
+            "Calls a function with the fencing number of a lock while it holds it; waits `wait` seconds (0) for the "
+            "lock. Returns what that returns. Once the lock is lost, the next call of the function fails.",
             'state.with_lock("deploy", function() print("alone") end, { ttl = 60, wait = 10 })',
-            (_NAME, ("f", "fun(): any"), ("options?", "{ ttl?: number, wait?: number, holder?: string }"))),
-        Global("state.lock", "boolean",
-            "Takes or renews a lock for `ttl` seconds (300). It is an error if another holder has it.",
+            (_NAME, ("f", "fun(number: integer): any"),
+                ("options?", "{ ttl?: number, wait?: number, holder?: string }"))),
+        Global("state.lock", "integer",
+            "Takes or renews a lock for `ttl` seconds (300); returns its fencing number, which is greater each time it "
+            "is taken. It is an error if another holder has it.",
             'state.lock("app", "me", 60)', (_NAME, _HOLDER, _SECONDS)),
-        Global("state.try_lock", "boolean", "Takes or renews a lock; returns false if another holder has it.",
+        Global("state.try_lock", "integer|false",
+            "Takes or renews a lock; returns its fencing number, or false if another holder has it.",
             'local is_mine = state.try_lock("app", "me", 60)', (_NAME, _HOLDER, _SECONDS)),
         Global("state.unlock", "boolean", "Releases a lock; returns whether it was held.", 'state.unlock("app", "me")',
             (_NAME, _HOLDER)),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sloth.errors import CallError, StateError, UsageError
 from sloth.frozen import frozen
 from sloth.playbook.requests import Evaluate, Matching
-from sloth.playbook.substitution import substitute
+from sloth.playbook.substitution import is_usual, substitute
 from sloth.playbook.template import find_template, is_plain, may_need_more, plain_text, read_header, read_text
 from sloth.playbook.worker import HEADER, LARGEST, SECONDS
 
@@ -227,7 +227,7 @@ class Templates:
         path = str(self.file(name))
         settings = {**(options or {}), **read_header(path)}
         plain = plain_text(path, settings)
-        if plain is None and not settings:
+        if plain is None and all(is_usual(name, value) for name, value in settings.items()):
             plain = substitute(read_text(path), variables)
         if plain is not None:
             return plain

@@ -20,6 +20,19 @@ _LONGEST = 1_000_000  # characters of a template, and of a value
 _LARGEST = 10**18  # integer
 
 
+# The settings with which names of variables come out like this; those that are about blocks may be any.
+_USUAL: dict[str, object] = {
+    "trim_blocks": None, "lstrip_blocks": None, "newline_sequence": "\n", "keep_trailing_newline": False,
+    "block_start_string": "{%", "block_end_string": None, "variable_start_string": "{{", "variable_end_string": "}}",
+    "comment_start_string": "{#", "comment_end_string": None,
+}  # fmt: skip
+
+
+def is_usual(setting: str, value: object) -> bool:
+    """Return whether a template may have this setting."""
+    return setting in _USUAL and _USUAL[setting] in (None, value)
+
+
 def split(text: str) -> tuple[str, ...] | None:
     """Return the texts and names of a template, in turn, or None if it holds more than names of variables."""
     if len(text) > _LONGEST or "\r" in text or "{%" in text or "{#" in text:

@@ -50,10 +50,13 @@ def sloth_home() -> Path:
     return Path(os.environ.get("SLOTH_HOME") or Path.home() / ".sloth-runner")
 
 
-def open_database(path: Path, migrations: Sequence[Sequence[str]], patience: float = BUSY_SECONDS) -> Database:
+Step = str | Callable[["Database"], None]  # a statement, or what needs more than SQL
+
+
+def open_database(path: Path, migrations: Sequence[Sequence[Step]], patience: float = BUSY_SECONDS) -> Database:
     """Open a SQLite file, creating it (mode 0600) or bringing it to the newest format as needed.
 
-    migrations[n] holds the statements that lead from format n to n + 1; an empty file has format 0. patience: seconds
+    migrations[n] holds the steps that lead from format n to n + 1; an empty file has format 0. patience: seconds
     to wait for another process that holds it. Raises StateError, StateBusy.
     """
     newest = len(migrations)
@@ -67,8 +70,11 @@ def open_database(path: Path, migrations: Sequence[Sequence[str]], patience: flo
         version = int(database.execute("PRAGMA user_version").fetchone()[0])
         if version < newest:
             for statements in migrations[version:]:
-                for statement in statements:
-                    database.execute(statement)
+                for step in statements:
+                    if isinstance(step, str):
+                        database.execute(step)
+                    else:
+                        step(database)
             database.execute(f"PRAGMA user_version={newest}")
         database.execute("COMMIT")
     except OSError as error:

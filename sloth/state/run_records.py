@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
+from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.state.database import Database, Transaction
@@ -20,7 +22,11 @@ from sloth.state.run_values import (
     storable,
 )
 
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
+
 __all__ = ["Progress", "RunCounts", "RunHost", "RunKind", "RunRecord", "RunRecords", "RunResult", "StoredRun"]
+FACTS_SECONDS = 300  # within which facts are not written again
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
 _COUNTS = [field.name for field in fields(RunCounts)]
 _RESULT = ",".join(field.name for field in fields(RunResult))
@@ -162,6 +168,17 @@ class RunRecords:
         """Return of each run whether it has ended, and its source."""
         rows = self._database.execute("SELECT run, status, source FROM runs")
         return {run: (status is not None, source) for run, status, source in rows}
+
+    def keep_facts(self, facts: Mapping[str, JsonObject]) -> None:
+        """Keep the facts of hosts, unless those that are kept were gathered a few minutes ago."""
+        now = time.time()
+        rows = [(storable(host), now, json.dumps(found, sort_keys=True)) for host, found in facts.items()]
+        with Transaction(self._database):
+            self._database.executemany(
+                "INSERT INTO facts VALUES (?, ?, ?) ON CONFLICT (host) DO UPDATE SET at=excluded.at,"
+                f" facts=excluded.facts WHERE at<excluded.at-{FACTS_SECONDS}",
+                rows,
+            )
 
     def newest(self, limit: int = 50, checks: bool = False) -> list[RunRecord]:
         """Return the newest runs, newest first; all of them when `limit` is negative. checks: whatever their kind."""

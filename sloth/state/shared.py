@@ -1,33 +1,26 @@
-"""The shared values and locks of Lua's `state` table, in SQLite: every run of this controller sees the same ones."""
+"""The shared values and locks of Lua's `state` table, in a backend: every run with this backend sees the same ones."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.payload.kernel.redact import MASK
-from sloth.state.database import BUSY_SECONDS, Database, Transaction, open_database, sloth_home
+from sloth.state.backends.documents import LONGEST_NAME, Change, change, encode_name, load, patiently
+from sloth.state.shared_locks import TTL, Grant, Lock, SharedLocks
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json
+    from sloth.payload.kernel.values import Json, JsonObject
+    from sloth.state.backends.backend import Backend
 
-MIGRATIONS = (
-    (
-        "CREATE TABLE shared (name TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL)",
-        "CREATE TABLE locks (name TEXT PRIMARY KEY, holder TEXT NOT NULL, taken REAL NOT NULL, expires REAL NOT NULL)",
-    ),
-)
-TTL = 300.0  # seconds for which a lock is held unless its holder says otherwise
-
-
+PREFIX = "shared/"
 SEALED = "sealed "  # what the text of an encrypted value begins with
+TOGETHER = 16  # values that are read at the same time for a list
 
 
 class Sealer(Protocol):
@@ -58,7 +51,8 @@ class _Kind(StrEnum):
         if self is _Kind.OPTIONS:
             return isinstance(value, (dict, list))
         if self in (_Kind.NUMBER, _Kind.SECONDS):
-            return isinstance(value, (int, float)) and not isinstance(value, bool)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            return is_number and (value == value or self is _Kind.NUMBER)
         return True
 
 
@@ -92,47 +86,34 @@ _OPERATIONS: dict[str, tuple[_Parameter, ...]] = {
     "unlock": (_NAME, _HOLDER),
 }
 
-
-@frozen
-class Lock:
-    """A lock that is held. Times are epoch seconds."""
-
-    name: str
-    holder: str
-    taken: float
-    expires: float
-
-
-Locks = list[Lock]  # inside the class, `list` is an operation
+# Inside the class, `list` is an operation.
 Names = list[str]
+Arguments = list["Json"]
 
 
 class Shared:
     """Shared values, which are any plain data, and shared locks. Once expired, either counts as absent."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Open nothing yet: most runs share nothing."""
-        self._path = path or sloth_home() / "shared.db"
-        self._opened: Database | None = None
+    def __init__(self, backend: Backend, clock_error: float = 0.0) -> None:
+        """Open nothing yet: most runs share nothing. clock_error: see SharedLocks."""
+        self.backend = backend
+        self.locks = SharedLocks(backend, clock_error)
         self.sealer: Sealer | None = None  # of a run; people are not shown what is sealed
-        self._patience = BUSY_SECONDS
 
-    @property
-    def _database(self) -> Database:
-        if self._opened is None:
-            self._opened = open_database(self._path, MIGRATIONS, self._patience)
-        return self._opened
+    async def close(self) -> None:
+        """Close the backend's connections. They are opened again when they are used again."""
+        await self.backend.close()
 
-    def do_not_block(self) -> None:
-        """Raise StateBusy at once when another process holds the file: the caller tries again by itself."""
-        self._patience = 0.0
-        if self._opened is not None:
-            self._opened.patience = 0.0
-
-    def call(self, op: str, args: Sequence[Json]) -> Json:
+    async def call(self, op: str, args: Sequence[Json]) -> Json:
         """Perform the operation `op` of Lua's `state` table. Raises StateError, also for invalid arguments."""
         if op == "holder":
             return secrets.token_hex(16)
+        given = self.arguments(op, args)
+        method: Callable[..., Awaitable[Json]] = getattr(self, op)
+        return await method(*given)
+
+    def arguments(self, op: str, args: Sequence[Json]) -> Arguments:
+        """Return the arguments of an operation. Raises StateError for invalid ones."""
         parameters = _OPERATIONS.get(op)
         if parameters is None:
             raise StateError(f"unknown function state.{op}")
@@ -140,7 +121,7 @@ class Shared:
         required = sum(not parameter.default for parameter in parameters)
         if not required <= len(args) <= len(parameters):
             raise StateError(f"state.{op}: invalid number of arguments: {len(args)}", hint=usage)
-        given: list[Json] = []
+        given: Arguments = []
         for parameter, value in zip(parameters, args, strict=False):
             if value is None and parameter.default:
                 if parameter.is_null_kept:
@@ -149,121 +130,144 @@ class Shared:
             if not parameter.kind.accepts(value):
                 raise StateError(f"state.{op}: {parameter.name} must be {parameter.kind.value}", hint=usage)
             given.append(value)
-        method: Callable[..., Json] = getattr(self, op)
-        return method(*given)
+        return given
 
     # Values
 
-    def get(self, name: str, default: Json = None) -> Json:
-        row = self._database.execute(
-            "SELECT value FROM shared WHERE name=? AND (expires IS NULL OR expires>?)", (name, time.time())
-        ).fetchone()
-        return self._value(name, row[0]) if row else default
+    async def get(self, name: str, default: Json = None) -> Json:
+        content = await load(self.backend, _key(name))
+        now = await patiently(self.backend.clock) if _expires(content) is not None else 0.0
+        return self._value(name, content, default) if _is_present(content, now) else default
 
-    def _value(self, name: str, text: str) -> Json:
-        if not text.startswith(SEALED):
-            value: Json = json.loads(text)
-            return value
-        return MASK if self.sealer is None else self.sealer.open(name, text)
+    def _value(self, name: str, content: JsonObject, default: Json = None) -> Json:
+        if "sealed" not in content:
+            return content.get("value", default)
+        return MASK if self.sealer is None else self.sealer.open(name, str(content["sealed"]))
 
-    def _text(self, name: str, value: Json) -> str:
+    def _content(self, name: str, value: Json, ttl: float | None, now: float) -> JsonObject:
         sealed = self.sealer.seal(name, value) if self.sealer is not None else None
-        return json.dumps(value) if sealed is None else sealed
+        held = {"value": value} if sealed is None else {"sealed": sealed}
+        return {"name": name, **held, "expires": None if ttl is None else now + ttl}
 
-    def set(self, name: str, value: Json, options: Json = None) -> Json:
+    async def set(self, name: str, value: Json, options: Json = None) -> Json:
         """Set a value and return it; None deletes it. options: {"ttl": seconds}."""
         if value is None:
-            self.delete(name)
+            await self.delete(name)
             return None
-        ttl = options.get("ttl") if isinstance(options, dict) else None
-        if ttl is not None and not _Kind.SECONDS.accepts(ttl):
-            raise StateError(
-                f"the ttl of {name} must be a number of seconds", hint='state.set("name", value, {ttl = 60})'
-            )
-        expires = None if ttl is None else time.time() + ttl
-        self._database.execute(
-            "INSERT OR REPLACE INTO shared VALUES (?, ?, ?)", (name, self._text(name, value), expires)
-        )
+        ttl = _ttl(name, options)
+
+        def decide(content: Json, now: float) -> tuple[Change, None]:
+            return Change(self._content(name, value, ttl, now)), None
+
+        await change(self.backend, _key(name), decide)
         return value
 
-    def cas(self, name: str, expected: Json, value: Json, options: Json = None) -> bool:
+    async def cas(self, name: str, expected: Json, value: Json, options: Json = None) -> bool:
         """Set a value if it equals `expected` (None: there is none), atomically; return whether it was set."""
-        with Transaction(self._database):
-            if self.get(name) != expected:
-                return False
-            self.set(name, value, options)
-            return True
+        ttl = _ttl(name, options)
 
-    def delete(self, name: str) -> bool:
+        def decide(content: Json, now: float) -> tuple[Change, bool]:
+            held = self._value(name, content) if _is_present(content, now) else None
+            if held != expected:
+                return Change(keep=True), False
+            if value is None:
+                return Change({"name": name}) if content is not None else Change(keep=True), True
+            return Change(self._content(name, value, ttl, now)), True
+
+        return await change(self.backend, _key(name), decide)
+
+    async def delete(self, name: str) -> bool:
         """Delete a value; return whether there was one."""
-        return bool(self._database.execute("DELETE FROM shared WHERE name=?", (name,)).rowcount)
 
-    def list(self, prefix: str = "") -> Names:
+        def decide(content: Json, now: float) -> tuple[Change, bool]:
+            if not _is_held(content):
+                return Change(keep=True), False
+            return Change({"name": name}), _is_present(content, now)
+
+        return await change(self.backend, _key(name), decide)
+
+    async def list(self, prefix: str = "") -> Names:
         """Return the names of all values that begin with `prefix`, sorted."""
-        rows = self._database.execute(
-            "SELECT name FROM shared WHERE expires IS NULL OR expires>? ORDER BY name", (time.time(),)
-        )
-        return [row[0] for row in rows if row[0].startswith(prefix)]
+        start = encode_name(prefix)[:LONGEST_NAME] if prefix else ""
+        keys = await patiently(lambda: self.backend.names(PREFIX + start))
+        slots = asyncio.Semaphore(TOGETHER)
 
-    def incr(self, name: str, by: float = 1) -> float:
+        async def read(key: str) -> Json:
+            async with slots:
+                return await load(self.backend, key)
+
+        found = [content for content in await asyncio.gather(*map(read, keys)) if _is_held(content)]
+        now = await patiently(self.backend.clock) if any(map(_expires, found)) else 0.0
+        names = (str(content["name"]) for content in found if _is_present(content, now))
+        return sorted(name for name in names if name.startswith(prefix))
+
+    async def incr(self, name: str, by: float = 1) -> float:
         """Add `by` to a number (0 if there is none), atomically; return the sum. Raises StateError."""
-        with Transaction(self._database):
-            value = self.get(name, 0)
+
+        def decide(content: Json, now: float) -> tuple[Change, float]:
+            value = self._value(name, content) if _is_present(content, now) else 0
             if not _Kind.NUMBER.accepts(value):
                 raise StateError(f"state.incr: {name} is not a number")
             total: float = value + by
-            self.set(name, total)
-            return total
+            return Change(self._content(name, total, None, now)), total
+
+        return await change(self.backend, _key(name), decide)
 
     # Locks
 
-    def try_lock(self, name: str, holder: str, ttl: float = TTL) -> bool:
-        """Take or renew a lock for `ttl` seconds; return False if another holder has it."""
+    async def try_lock(self, name: str, holder: str, ttl: float = TTL) -> int | bool:
+        """Take or renew a lock for `ttl` seconds; return its fencing number, False if another holder has it."""
+        taken = await self.attempt(name, holder, ttl)
+        return taken.number if isinstance(taken, Grant) else False
+
+    async def attempt(self, name: str, holder: str, ttl: float = TTL) -> Grant | Lock:
+        """Take or renew a lock, and return the Lock of another holder that has it instead."""
         for text in (name, holder):
             if self.sealer is not None:
                 self.sealer.check_name(text)
-        now = time.time()
-        with Transaction(self._database) as database:
-            # The clock was set back since a lock was taken: from now on it holds as long as it was to hold then.
-            database.execute("UPDATE locks SET expires=?+expires-taken, taken=? WHERE taken>?", (now, now, now))
-            row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
-            if row and row[0] != holder and row[1] > now:
-                return False
-            database.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?)", (name, holder, now, now + float(ttl)))
-            return True
+        return await self.locks.take(name, holder, ttl)
 
-    def lock(self, name: str, holder: str, ttl: float = TTL) -> bool:
-        """Take or renew a lock. Raises StateError, with the holder and the time left, if another holder has it."""
-        if self.try_lock(name, holder, ttl):
-            return True
-        row = self._database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
-        left = max(0.0, row[1] - time.time()) if row else 0.0
+    async def lock(self, name: str, holder: str, ttl: float = TTL) -> int:
+        """Take or renew a lock; return its fencing number. Raises StateError if another holder has it."""
+        return (await self.take(name, holder, ttl)).number
+
+    async def take(self, name: str, holder: str, ttl: float = TTL) -> Grant:
+        """Take or renew a lock as lock() does. Raises StateError, with the holder and the time left."""
+        taken = await self.attempt(name, holder, ttl)
+        if isinstance(taken, Grant):
+            return taken
+        left = max(0.0, taken.expires - await patiently(self.backend.clock))
         raise StateError(
-            f"the lock {name} is held by {row[0] if row else '?'} for another {left:.0f} seconds",
+            f"the lock {name} is held by {taken.holder} for another {left:.0f} seconds",
             hint=f"sloth-runner state unlock {name}",
         )
 
-    def unlock(self, name: str, holder: str) -> bool:
+    async def unlock(self, name: str, holder: str) -> bool:
         """Release a lock; return whether it was held. Raises StateError if another holder has it."""
-        with Transaction(self._database) as database:
-            row = database.execute("SELECT holder, expires FROM locks WHERE name=?", (name,)).fetchone()
-            if row is None or row[1] <= time.time():
-                return False
-            if row[0] != holder:
-                raise StateError(f"the lock {name} is held by {row[0]}, not by {holder}")
-            database.execute("DELETE FROM locks WHERE name=?", (name,))
-            return True
+        return await self.locks.release(name, holder)
 
-    def break_lock(self, name: str) -> str | None:
-        """Release a lock, whoever holds it; return the holder, or None if it was not held."""
-        with Transaction(self._database) as database:
-            row = database.execute("SELECT holder FROM locks WHERE name=?", (name,)).fetchone()
-            database.execute("DELETE FROM locks WHERE name=?", (name,))
-            return str(row[0]) if row else None
 
-    def locks(self) -> Locks:
-        """Return the locks that are held, sorted by name."""
-        rows = self._database.execute(
-            "SELECT name, holder, taken, expires FROM locks WHERE expires>? ORDER BY name", (time.time(),)
-        )
-        return [Lock(*row) for row in rows]
+def _key(name: str) -> str:
+    return PREFIX + encode_name(name)
+
+
+def _is_held(content: Json) -> bool:
+    """Return whether there is a value, perhaps an expired one: what was deleted leaves its document."""
+    return isinstance(content, dict) and ("value" in content or "sealed" in content)
+
+
+def _expires(content: Json) -> float | None:
+    expires = content.get("expires") if isinstance(content, dict) else None
+    return None if expires is None else float(expires)
+
+
+def _is_present(content: Json, now: float) -> bool:
+    expires = _expires(content)
+    return _is_held(content) and (expires is None or expires > now)
+
+
+def _ttl(name: str, options: Json) -> float | None:
+    ttl = options.get("ttl") if isinstance(options, dict) else None
+    if ttl is not None and not _Kind.SECONDS.accepts(ttl):
+        raise StateError(f"the ttl of {name} must be a number of seconds", hint='state.set("name", value, {ttl = 60})')
+    return None if ttl is None else float(ttl)

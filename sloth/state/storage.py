@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.database import sloth_home
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from sloth.state.backends.backend import Backend
     from sloth.state.backends.location import Location
     from sloth.state.keys import Keys
+
+
+CLOCK_ERROR = 1.0  # seconds by which two controllers may differ about a server's time
 
 
 class Storage:
@@ -42,7 +46,10 @@ class Storage:
 
     def shared(self) -> Shared:
         """Return the shared values and locks, which are opened when they are first used."""
-        return Shared(self.directory / "shared.db")
+        backend = self.backend()
+        if backend is not None:
+            return Shared(backend, 0.0 if _is_file(self.location) else CLOCK_ERROR)
+        return Shared(SQLite(self.directory / "shared.db"))
 
     def backend(self) -> Backend | None:
         """Return the backend, the same each time, which connects when it is first used; None when there is none.
@@ -59,3 +66,9 @@ class Storage:
         """Close the backend's connections. They are opened again when they are used again."""
         if self._backend is not None:
             await self._backend.close()
+
+
+def _is_file(location: Location | None) -> bool:
+    from sloth.state.backends.location import FileLocation
+
+    return isinstance(location, FileLocation)

@@ -1,5 +1,9 @@
 """SSH and local transport: the only package that imports asyncssh, and only once a host is to be reached by it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from sloth.inventory import Host
 from sloth.transport import bundle
 from sloth.transport.assets import Asset
@@ -9,7 +13,9 @@ from sloth.transport.connection import Connection, NoFurtherSession, Opening, Re
 from sloth.transport.in_flight import Sink
 from sloth.transport.local import LocalConnection
 from sloth.transport.session import Listener, Session
-from sloth.transport.ssh import Connector
+
+if TYPE_CHECKING:
+    from sloth.transport.ssh import Connector
 
 __all__ = [
     "Asset",
@@ -25,9 +31,17 @@ __all__ = [
     "Session",
     "Sink",
     "bundle",
+    "connector",
     "engine_connection",
     "printed_password",
 ]
+
+
+def connector(password: str | None) -> Connector:
+    """Return what connects by SSH; password: of the login, for hosts without one of their own."""
+    from sloth.transport.ssh import Connector  # a run on this machine alone needs none
+
+    return Connector(password)
 
 
 async def engine_connection(host: Host) -> Connection:

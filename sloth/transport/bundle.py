@@ -52,7 +52,7 @@ def _no_collection() -> Iterator[None]:
 @lru_cache(maxsize=4)
 def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
     root = Path(sloth.payload.__file__).parent
-    paths = {"sloth/payload/" + path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.py"))}
+    paths = dict(sorted(_sources(str(root), "sloth/payload/")))
     kept = None
     if cache is not None:
         kept = cache / f"bundle-{_signature(paths, extra)}.zip"
@@ -63,6 +63,15 @@ def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
     if kept is not None:
         _keep(kept, data)
     return Bundle(hashlib.sha256(data).hexdigest(), data)
+
+
+def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
+    """Yield the sources below a directory by their path in the zip. (Path.rglob() takes ten times as long.)"""
+    for entry in os.scandir(directory):
+        if entry.name.endswith(".py"):
+            yield inside + entry.name, Path(entry.path)
+        elif "." not in entry.name and entry.name != "__pycache__" and entry.is_dir():
+            yield from _sources(entry.path, f"{inside}{entry.name}/")
 
 
 def _zipped(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> bytes:

@@ -8,21 +8,24 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import parse_qs
+from functools import partial
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
 from sloth.web.data.index import Index
+from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
 from sloth.web.guard import COOKIE, SESSION, Guard, Logins
+from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
 from sloth.web.rendering import HERE, asset_tag, environment
@@ -30,6 +33,7 @@ from sloth.web.settings import Settings
 from sloth.web.view import Query, View
 from sloth.web.views import VIEWS
 
+FIRST = 3.0  # seconds that the start waits for the index
 REFRESH = 2.0  # seconds between two looks at what is new
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
@@ -41,6 +45,7 @@ class Site:
     Attributes:
         source: what the data come from.
         logins: who may use it.
+        streams: those who follow a run.
     """
 
     def __init__(self, settings: Settings, views: Sequence[View] = VIEWS) -> None:
@@ -49,8 +54,10 @@ class Site:
         self.views = tuple(views)
         self.logins = Logins(settings.token)
         self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
+        self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
         self.source = Source(settings.directory, settings.read_inventory)
+        self.streams = Streams(self)
 
     # Rendering
 
@@ -60,17 +67,17 @@ class Site:
 
     def render(self, view: View, query: Query, path: str) -> str:
         """Return a page. Raises SlothError."""
-        return self._template(
+        return self.template(
             f"{view.name}.html", title=view.title, section=view.section, view=view, path=path,
-            values=query.values, data=self.find(view, query),
+            values=query.values, data=self.find(view, query), live_of=partial(find_live, self.source),
         )  # fmt: skip
 
-    def _template(self, name: str, **values: object) -> str:
+    def template(self, name: str, **values: object) -> str:
         template = environment(self.settings.prefix).get_template(name)
         return template.render(asset=asset_tag, allow_actions=self.settings.allow_actions, **values)
 
     def error_page(self, status: int, error: SlothError) -> HTMLResponse:
-        text = self._template("error.html", title=error.message, section="", status=status, error=error)
+        text = self.template("error.html", title=error.message, section="", status=status, error=error)
         return HTMLResponse(text, status)
 
     # Endpoints
@@ -102,16 +109,15 @@ class Site:
         """Log in by the address that was printed, or by the token of the form."""
         session, wrong = None, False
         if request.method == "POST":
-            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
-            session = self.logins.log_in(form.get("token", [""])[0])
+            session = self.logins.log_in((await read_form(request)).get("token", ""))
             wrong = session is None
         elif "code" in request.query_params:
             session = self.logins.redeem(request.query_params["code"])
             wrong = session is None
         if session is None:
-            text = self._template("login.html", title="Log in", section="", wrong=wrong)
+            text = self.template("login.html", title="Log in", section="", wrong=wrong)
             return HTMLResponse(text, 403 if wrong else 200)
-        response = RedirectResponse(f"{self.settings.prefix}/", 303)
+        response = RedirectResponse(f"{self.settings.prefix}{self.settings.start}", 303)
         response.set_cookie(
             COOKIE, session, max_age=SESSION, path=f"{self.settings.prefix}/", httponly=True, samesite="strict",
             secure=self.settings.secure,
@@ -146,16 +152,18 @@ class Site:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH)
             try:
                 await self.refresh()
             except StateError as error:
                 log.warning("the index cannot be brought up to date: %s", error)
+            self._is_fresh.set()
+            await asyncio.sleep(REFRESH)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.refresh()
         task = asyncio.create_task(self._keep_fresh())
+        with contextlib.suppress(TimeoutError):  # the first time, thousands of replicas take longer: pages come first
+            await asyncio.wait_for(self._is_fresh.wait(), FIRST)
         try:
             yield
         finally:
@@ -181,15 +189,27 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
         Route("/login", site.login, methods=["GET", "POST"]),
         Route("/logout", site.logout, methods=["POST"]),
         Route("/healthz", _health),
+        site.streams.route(),
         *further,
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
-        exception_handlers={404: site.not_found, 405: site.not_found},
+        exception_handlers=dict.fromkeys((400, 404, 405, 413), site.not_found),
         lifespan=site.lifespan,
     )
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form. Raises HTTPException when it is too large, or none."""
+    try:
+        body = await request.body()
+        return dict(parse_qsl(body.decode("utf-8"), max_num_fields=20, keep_blank_values=True))
+    except ClientDisconnect as error:  # the guard has cut it off
+        raise HTTPException(413, "the request is too large") from error
+    except ValueError as error:
+        raise HTTPException(400, "the request is no form") from error
 
 
 async def _health(request: Request) -> Response:

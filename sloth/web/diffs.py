@@ -9,7 +9,7 @@ from sloth.frozen import frozen
 
 MOST = 2000  # rows of one diff; the rest is counted
 LONGEST = 2000  # characters of a line
-_HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
+_HUNK = re.compile(r"@@ -(\d{1,9})(?:,\d{1,9})? \+(\d{1,9})(?:,\d{1,9})? @@", re.ASCII)
 
 
 @frozen

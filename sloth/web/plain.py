@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,10 @@ def plain(value: object) -> Json:
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if value is None or isinstance(value, bool | int | float):
+        return text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no other numbers
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, Value):
         return plain(value.plain())
@@ -44,6 +47,14 @@ def plain(value: object) -> Json:
     if isinstance(value, Sequence | set | frozenset):
         return [plain(one) for one in value]
     return str(value)
+
+
+def text(value: str) -> str:
+    """Return a text without what is no character: bytes of a host that are not UTF-8, halves of characters."""
+    try:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "replace").decode("utf-8")
 
 
 class Schemas:

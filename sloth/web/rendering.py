@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from sloth.report.text import fold_names, neutral
 from sloth.web.diffs import side_by_side
+from sloth.web.plain import text
 
+LONGEST = 20_000  # characters of one value on a page
 HERE = Path(__file__).parent
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 # Not colour alone: every status has a sign and its word.
@@ -43,6 +45,7 @@ SIGNS = {
 NAVIGATION = (
     ("overview", "/", "Overview"),
     ("runs", "/runs", "Runs"),
+    ("hosts", "/hosts", "Hosts"),
     ("drift", "/drift", "Drift"),
     ("resources", "/resources", "Resources"),
 )
@@ -78,12 +81,14 @@ def _finalize(value: object) -> object:
     """Make a text harmless: controls, escapes and marks of direction are written out. None is nothing."""
     if value is None:
         return ""
-    return neutral(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return neutral(value if len(value) <= LONGEST else f"{value[:LONGEST]}… ({len(value) - LONGEST} characters more)")
 
 
 def segment(value: str) -> str:
     """Return a text as one segment of a path. Names with "/" or ".." in them stay in it."""
-    return quote(value.encode("utf-8", "surrogateescape"), safe="").replace(".", "%2E" if set(value) == {"."} else ".")
+    return quote(text(value), safe="").replace(".", "%2E" if set(value) == {"."} else ".")
 
 
 def query_string(values: Mapping[str, object], **changes: object) -> str:
@@ -91,8 +96,8 @@ def query_string(values: Mapping[str, object], **changes: object) -> str:
     merged = {**values, **changes}
     if "page" not in changes:
         merged.pop("page", None)
-    given = {name: str(value) for name, value in merged.items() if value not in (None, "")}
-    return "?" + urlencode(given, errors="surrogateescape") if given else "?"
+    given = {name: text(str(value)) for name, value in merged.items() if value not in (None, "")}
+    return "?" + urlencode(given) if given else "?"
 
 
 def when(at: float | None) -> Markup:

@@ -1,12 +1,21 @@
-"""The HTTP server's limits on clients that are slow on purpose."""
+"""The HTTP server's limits on clients that are slow on purpose, and when it ends."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+    from sloth.web.live import Streams
+
+LAST = 3.0  # seconds in which browsers that have followed a run to its end may load its page
 REQUEST_SECONDS = 15.0  # within which a client must have sent its whole request
 
 
@@ -31,3 +40,20 @@ class BoundedProtocol(H11Protocol):
             self._timer = self.loop.call_later(REQUEST_SECONDS, self._look)
         else:
             self.transport.close()
+
+
+def end_with_stdin(server: Server, streams: Streams) -> None:
+    """End a server when its standard input does, and those who follow a run have got the end of it."""
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        end = time.monotonic() + 2 * LAST
+        had_followers = streams.count > 0 or time.monotonic() - streams.ended < LAST
+        while streams.count and time.monotonic() < end:
+            time.sleep(0.1)
+        if had_followers:
+            time.sleep(LAST)
+        server.should_exit = True
+
+    threading.Thread(target=wait, daemon=True).start()

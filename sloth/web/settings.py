@@ -24,6 +24,7 @@ class Settings:
         read_inventory: reads the inventory; None: there is none.
         allow_actions: whether pages offer actions.
         prefix: the path below which a reverse proxy serves it, "" or "/sloth".
+        start: the page that a login leads to.
     """
 
     directory: Path
@@ -33,6 +34,7 @@ class Settings:
     read_inventory: Callable[[], Inventory] | None = None
     allow_actions: bool = False
     prefix: str = ""
+    start: str = "/"
 
 
 def host_headers(address: str, port: int, names: tuple[str, ...] = ()) -> tuple[str, ...]:

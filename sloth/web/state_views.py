@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sloth.web.data import drift, resources
+from sloth.web.data import drift, live, resources
 from sloth.web.data.paging import Page
 from sloth.web.view import PAGING, Kind, Parameter, View
 
@@ -10,6 +10,15 @@ SEARCH = Parameter("q", "A text to look for.")
 KEY = Parameter("key", "The key of a resource, such as file:copy:/etc/motd.")
 
 STATE_VIEWS = (
+    View(
+        name="progress",
+        path="/runs/{run}/progress",
+        title="How far a run is",
+        find=live.read_live,
+        result=live.Live,
+        path_parameters=(Parameter("run", "The id of a run, the beginning of it, or `last`."),),
+        section="runs",
+    ),
     View(
         name="drift",
         path="/drift",

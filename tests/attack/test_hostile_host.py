@@ -27,6 +27,7 @@ from sloth.inventory import Inventory
 from sloth.playbook import Site
 from sloth.report import make
 from sloth.report.junit import JUnit
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport import outbox, session
@@ -109,7 +110,7 @@ async def run_all(directory: Path, peers: Path, attacks: Sequence[str]) -> tuple
                 one.emit(event)
 
         memory = Memory(directory / "controller")
-        shared = Shared(directory / "shared.db")
+        shared = Shared(SQLite(directory / "shared.db"))
         options = Options(forks=30, lock_wait=0.5)
         job = Run(Site.read(str(site)), inventory, inventory.select("all"), options, emit, memory, shared)
         try:

@@ -32,6 +32,7 @@ from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
 from sloth.playbook import Site
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport import bundle, session, slim
@@ -124,7 +125,7 @@ class Victim:
 
         memory = Memory(self.controller)
         try:
-            shared = Shared(self.controller / "shared.db")
+            shared = Shared(SQLite(self.controller / "shared.db"))
             site = Site.read(str(self.directory / "site.sloth"))
             hosts = self.inventory.select("web1")
             await Run(site, self.inventory, hosts, Options(check=check), emit, memory, shared).run()

@@ -22,6 +22,7 @@ import pytest
 
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib import files
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.shared import Shared
 from tests.support.calls import execute_call
 from tests.support.command import sloth
@@ -284,16 +285,18 @@ def test_clocks_may_jump(tmp_path: Path, library: str) -> None:
     assert (home / "f").read_text() == str(len(shifts) - 2), "the last run is the last one, whatever its clock was"
 
 
-def test_a_lock_does_not_outlive_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = Shared(tmp_path / "shared.db")
+async def test_a_lock_does_not_outlive_a_clock_that_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Shared(SQLite(tmp_path / "shared.db"))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3650 * 86400)
-    assert shared.try_lock("deploy", "one", 60)
+    assert await shared.try_lock("deploy", "one", 60)
     monkeypatch.setattr(time, "time", lambda: now)
-    assert not shared.try_lock("deploy", "two", 60)
-    assert [lock.expires - now for lock in shared.locks()] == pytest.approx([60])
+    assert not await shared.try_lock("deploy", "two", 60)
+    assert [lock.expires - now for lock in await shared.locks.held()] == pytest.approx([60])
     monkeypatch.setattr(time, "time", lambda: now + 61)
-    assert shared.try_lock("deploy", "two", 60)
+    assert await shared.try_lock("deploy", "two", 60)
 
 
 # Environment

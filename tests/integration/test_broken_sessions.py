@@ -17,6 +17,7 @@ from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
 from sloth.playbook import Site
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport.loopback import LoopbackFleet
@@ -136,7 +137,7 @@ class Lossy:
         controller = self._directory / "controller"
         memory = Memory(controller)
         try:
-            shared = Shared(controller / "shared.db")
+            shared = Shared(SQLite(controller / "shared.db"))
             hosts = inventory.select("web1")
             await Run(Site.read(str(site)), inventory, hosts, options or Options(), emit, memory, shared).run()
             await asyncio.sleep(self.rest)

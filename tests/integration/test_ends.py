@@ -19,6 +19,7 @@ from sloth.engine.run import Run
 from sloth.engine.sessions import Sessions
 from sloth.inventory import Inventory
 from sloth.playbook import LogLevel, Site
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport import Session
@@ -40,7 +41,7 @@ def run(home: Path, sink: Callable[[Event], None] = lambda event: None) -> tuple
         memory = Memory(home / "controller")
         inventory = Inventory.local()
         hosts = inventory.select("all")
-        job = Run(Site.read(str(site)), inventory, hosts, Options(), emit, memory, Shared(home / "shared.db"))
+        job = Run(Site.read(str(site)), inventory, hosts, Options(), emit, memory, Shared(SQLite(home / "shared.db")))
         try:
             return await job.run()
         finally:

@@ -17,6 +17,7 @@ from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
 from sloth.playbook import Site
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
 from sloth.transport.loopback import LoopbackFleet
@@ -177,7 +178,7 @@ async def test_a_second_controller_waits_then_names_the_holder(
     memory = Memory(tmp_path / "first")
     job = Run(
         Site.read(str(slow)), inventory, inventory.select("web1"), Options(), events.append, memory,
-        Shared(tmp_path / "shared.db"),
+        Shared(SQLite(tmp_path / "shared.db")),
     )  # fmt: skip
     running = asyncio.create_task(job.run())
     await appears(servers.homes["web1"] / "begun")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 
 from sloth.engine.events import HostFinished
 from sloth.errors import StateError
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.shared import Shared
+from sloth.state.shared_locks import Lock
 from tests.support.command import sloth
 from tests.support.paths import ROOT
 from tests.support.running import run_local
@@ -53,33 +56,37 @@ def test_the_seed_s_locks_and_values(tmp_path: Path) -> None:
 
 def test_processes_lose_no_count(tmp_path: Path) -> None:
     script = """
+import asyncio
 import sys
-import time
 from pathlib import Path
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.shared import Shared
-shared = Shared(Path(sys.argv[1]))
-for _ in range(50):
-    shared.incr("n")
+shared = Shared(SQLite(Path(sys.argv[1])))
+async def main():
+    for _ in range(50):
+        await shared.incr("n")
+asyncio.run(main())
 """
     command = [sys.executable, "-c", script, str(tmp_path / "shared.db")]
     children = [subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}) for _ in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
-    assert Shared(tmp_path / "shared.db").get("n") == 150
+    assert asyncio.run(Shared(SQLite(tmp_path / "shared.db")).get("n")) == 150
 
 
-def test_locks_fall_by_themselves_and_belong_to_their_holder(tmp_path: Path) -> None:
-    shared = Shared(tmp_path / "shared.db")
-    assert shared.lock("a", "me", 60)
-    assert shared.lock("a", "me", 60)
-    assert not shared.try_lock("a", "you", 60)
+async def test_locks_fall_by_themselves_and_belong_to_their_holder(tmp_path: Path) -> None:
+    shared = Shared(SQLite(tmp_path / "shared.db"))
+    number = await shared.lock("a", "me", 60)
+    assert await shared.lock("a", "me", 60) == number, "renewed"
+    assert await shared.try_lock("a", "you", 60) is False
     with pytest.raises(StateError, match="held by me for another"):
-        shared.lock("a", "you", 60)
+        await shared.lock("a", "you", 60)
     with pytest.raises(StateError, match="not by you"):
-        shared.unlock("a", "you")
-    assert shared.unlock("a", "me")
-    assert not shared.unlock("a", "me")
-    assert shared.lock("a", "me", 0)
-    assert shared.try_lock("a", "you", 60)
+        await shared.unlock("a", "you")
+    assert await shared.unlock("a", "me")
+    assert not await shared.unlock("a", "me")
+    second = await shared.lock("a", "me", 0)
+    assert second > number
+    assert int(await shared.try_lock("a", "you", 60)) > second
 
 
 def test_values_are_any_plain_data_and_end_at_their_ttl(tmp_path: Path) -> None:
@@ -108,19 +115,22 @@ end })
 
 
 HAMMER = """
+import asyncio
 import sys
-import time
 from pathlib import Path
+from sloth.state.backends.sqlite import SQLite
 from sloth.state.shared import Shared
-shared, holder = Shared(Path(sys.argv[1])), sys.argv[2]
-for _ in range(60):
-    shared.incr("incr")
-    while not shared.cas("cas", (before := shared.get("cas")), (before or 0) + 1):
-        pass
-    while not shared.try_lock("lock", holder, 30):
-        pass
-    shared.set("locked", shared.get("locked", 0) + 1)
-    shared.unlock("lock", holder)
+shared, holder = Shared(SQLite(Path(sys.argv[1]))), sys.argv[2]
+async def main():
+    for _ in range(60):
+        await shared.incr("incr")
+        while not await shared.cas("cas", (before := await shared.get("cas")), (before or 0) + 1):
+            pass
+        while not await shared.try_lock("lock", holder, 30):
+            await asyncio.sleep(0.01)
+        await shared.set("locked", await shared.get("locked", 0) + 1)
+        await shared.unlock("lock", holder)
+asyncio.run(main())
 """
 
 
@@ -133,8 +143,8 @@ def test_processes_that_hammer_counters_and_a_lock_lose_nothing(tmp_path: Path) 
         for name in "abc"
     ]
     assert [child.wait() for child in children] == [0, 0, 0]
-    shared = Shared(tmp_path / "shared.db")
-    assert [shared.get(name) for name in ("incr", "cas", "locked")] == [180, 180, 180]
+    shared = Shared(SQLite(tmp_path / "shared.db"))
+    assert [asyncio.run(shared.get(name)) for name in ("incr", "cas", "locked")] == [180, 180, 180]
 
 
 WITH_LOCK = """
@@ -163,8 +173,9 @@ def test_with_lock_is_renewed_while_it_runs_and_keeps_other_controllers_out(tmp_
     ]
     said = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
-    assert Shared(tmp_path / "controller" / "shared.db").get("count") == 6
-    assert Shared(tmp_path / "controller" / "shared.db").locks() == []
+    shared = Shared(SQLite(tmp_path / "controller" / "shared.db"))
+    assert asyncio.run(shared.get("count")) == 6
+    assert asyncio.run(shared.locks.held()) == []
 
 
 def test_the_lock_of_a_killed_holder_falls_and_that_of_a_failed_one_is_given_back(tmp_path: Path) -> None:
@@ -174,35 +185,45 @@ def test_the_lock_of_a_killed_holder_falls_and_that_of_a_failed_one_is_given_bac
     )
     (tmp_path / "site.sloth").write_text(site % ("timeout = 0.5,", "sleep 20", 60))
     assert "did not end within" in sloth(tmp_path, "run", "-f", "site.sloth").stdout
-    shared = Shared(tmp_path / ".sloth-runner" / "shared.db")
-    assert shared.locks() == []
+    shared = Shared(SQLite(tmp_path / ".sloth-runner" / "shared.db"))
+
+    def held() -> list[Lock]:
+        return asyncio.run(shared.locks.held())
+
+    assert held() == []
     (tmp_path / "site.sloth").write_text(site % ("", "sleep 60", 2))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     holder = subprocess.Popen([sys.executable, "-m", "sloth", "run", "-f", "site.sloth"], cwd=tmp_path, env=environment)
-    while not shared.locks():
+    while not held():
         time.sleep(0.05)
     holder.kill()
     holder.wait()
-    (held,) = shared.locks()
+    (lock,) = held()
     (tmp_path / "site.sloth").write_text(site % ("", "true", 5))
     assert sloth(tmp_path, "run", "-f", "site.sloth").returncode == 0
-    assert time.time() >= held.expires
-    assert shared.locks() == []
+    assert time.time() >= lock.expires
+    assert held() == []
 
 
-def test_a_lock_that_was_lost_meanwhile_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "site.sloth").write_text("""
+def test_a_function_is_stopped_at_its_next_call_when_its_lock_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text(
+        """
 task({ name = "t", run = function()
-    state.with_lock("l", function()
-        exec.run("python3 -c \\"import sqlite3; d = sqlite3.connect('.sloth-runner/shared.db'); " ..
-                 "d.execute('UPDATE locks SET holder=1'); d.commit()\\"")
-        exec.run("sleep 0.4")
+    state.with_lock("l", function(number)
+        print("number " .. number)
+        exec.run("PYTHON -m sloth state unlock l --yes")
+        exec.run("sleep 0.6")
+        exec.run("touch mark")
     end, { ttl = 0.6 })
 end })
-""")
+""".replace("PYTHON", sys.executable)
+    )
     done = sloth(tmp_path, "run", "-f", "site.sloth")
     assert done.returncode == 1
-    assert "the lock l was lost while needed" in done.stdout
+    assert "local: number 1" in done.stdout
+    assert "site.sloth:7: the lock l was lost: somebody has released it" in done.stdout
+    assert "site.sloth:3 has taken it" in done.stdout
+    assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.parametrize(

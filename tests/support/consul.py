@@ -46,6 +46,7 @@ class Store:
     rows: dict[str, Row] = field(default_factory=dict)
     index: int = 10
     tokens: dict[str, str] = field(default_factory=dict)
+    readable: str = "\0"  # a prefix that every token may read
     has_leader: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -136,7 +137,8 @@ class Handler(BaseHTTPRequestHandler):
             names = [name for name in sorted(self.store.rows) if name.startswith(key)]
             names = [name for name in names if may is None or name.startswith(may)]  # others are left out silently
             return (200, names) if names else (404, None)
-        self._check_right(key)
+        if not key.startswith(self.store.readable):
+            self._check_right(key)
         if not key:
             raise Failed(400, "Missing key name")
         row = self.store.rows.get(key)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import urllib.request
 from pathlib import Path
 
 from tests.support.server import Server, free_ports, program
@@ -19,6 +22,20 @@ class EtcdServer(Server):
             "--initial-cluster", f"s={peers}", *more,
         ]  # fmt: skip
         super().__init__(command, directory, f"{url}/health")
+
+    async def call(self, path: str, **body: object) -> None:
+        """Call the gateway, as for users and roles; etcdctl is another package."""
+
+        def work() -> None:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{self.port}/v3/{path}",
+                json.dumps(body).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                answer.read()
+
+        await asyncio.to_thread(work)
 
     def url(self, prefix: str) -> str:
         return f"etcd://127.0.0.1:{self.port}/{prefix}"

@@ -87,7 +87,7 @@ def open_world(path: Path, names: Sequence[str], isolated: bool = True) -> Itera
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     asyncio.run_coroutine_threadsafe(fleet.__aenter__(), loop).result(120)
-    groups = '\n[groups.web]\nhosts = ["web*"]\n[groups.db]\nhosts = ["db*"]\n'
+    groups = '\n[groups.web]\nhosts = ["web*"]\n'
     (path / "inventory.toml").write_text(fleet.inventory_toml() + groups)
     try:
         yield World(path, fleet)

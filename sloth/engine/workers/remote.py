@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.barriers import END, Barriers, Pause, is_limited
 from sloth.engine.delegates import Delegates
-from sloth.engine.events import Skip
+from sloth.engine.emitter import Emitter
+from sloth.engine.events import HostFinished, Skip
 from sloth.engine.prune import Pruning
 from sloth.engine.secrets import Secrets
 from sloth.engine.turns import Turns
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from sloth.engine.events import Event
     from sloth.engine.sessions import Sessions
+    from sloth.payload.kernel.values import JsonObject
 
 SHORT = 0.05  # seconds for which a host that waits keeps its slot
 _ERRORS = {"HostError": HostError, "BecomeError": BecomeError}
@@ -202,6 +204,23 @@ class RemoteDelegates(Delegates):
         self._calls[delegate] -= 1
         if not self._calls[delegate]:
             self._questions.channel.send("delegated", delegate, is_urgent=True)
+
+
+class RemoteEmitter(Emitter):
+    """Sends events, without their secrets, to the run's process, which counts and records them."""
+
+    def __init__(self, secrets: Secrets, channel: Channel) -> None:
+        super().__init__(secrets, lambda event: channel.send("event", event), check=True)
+        self._channel = channel
+        self.complete = Marks(channel, "complete")
+        self.refused = Marks(channel, "refused")
+
+    def note_facts(self, host: str, facts: JsonObject) -> None:
+        self._channel.send("facts", host, self.redact(facts))
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, HostFinished):
+            self.ended.add(event.host)
 
 
 class Marks(set[str]):

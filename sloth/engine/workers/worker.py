@@ -7,9 +7,7 @@ import os
 import signal
 import socket
 import sys
-from functools import partial
 
-from sloth.engine.emitter import Emitter
 from sloth.engine.host import END, GRACE
 from sloth.engine.making import make_context
 from sloth.engine.sealing import SecretSealer
@@ -18,10 +16,10 @@ from sloth.engine.stepping import Stepping
 from sloth.engine.workers.channel import Channel
 from sloth.engine.workers.job import Job
 from sloth.engine.workers.remote import (
-    Marks,
     Questions,
     RemoteBarriers,
     RemoteDelegates,
+    RemoteEmitter,
     RemotePruning,
     RemoteSecrets,
     RemoteTurns,
@@ -65,8 +63,7 @@ class Worker:
         hosts = [inventory.hosts[name] for name in job.hosts]
         shard = self._shard = Shard(hosts, job.forks)
         secrets = RemoteSecrets(job.site.directories, options.keys, channel, job.secrets)
-        out = Emitter(secrets, partial(channel.send, "event"), check=True)  # the run counts and records
-        out.complete, out.refused = Marks(channel, "complete"), Marks(channel, "refused")
+        out = RemoteEmitter(secrets, channel)
         self._barriers = RemoteBarriers(self._questions, options.linear, job.is_stepping)
         storage = job.storage()
         memory, shared = storage.memory(), storage.shared()

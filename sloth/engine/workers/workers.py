@@ -264,6 +264,9 @@ class Workers:
     def _on_refused(self, worker: Worker, host: str) -> None:
         self._context.refused.add(host)
 
+    def _on_facts(self, worker: Worker, host: str, facts: dict[str, object]) -> None:
+        self._out.note_facts(host, facts)
+
     def _on_secrets(self, worker: Worker, values: list[str]) -> None:
         self._context.secrets.learn(values)
 

@@ -327,9 +327,10 @@ state.with_lock = function(name, f, options)
         fail(where, "state.with_lock takes a name, a function, and a table such as {ttl = 60, wait = 10}")
     end
     local holder = options.holder or shared("holder", "[]", where)
-    shared("hold", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
-    local outcome = pack(room.finally(f)) -- whatever becomes of f, the lock is released
-    shared("release", data_list("state.with_lock", name, holder), where)
+    local number = shared("hold", data_list("state.with_lock", name, holder, options.ttl or 300, options.wait or 0), where)
+    -- Whatever becomes of f, the lock is released.
+    local outcome = pack(room.finally(function() return f(number) end))
+    shared("release", data_list("state.with_lock", name, holder, outcome[1]), where)
     if not outcome[1] then error(outcome[2], 0) end
     return unpack(outcome, 2, outcome.n)
 end

@@ -25,9 +25,11 @@ ANSWER = 10.0  # seconds for an answer from the first byte that we send, and mor
 SLOWEST = 50_000  # bytes a second, for what is large
 IDLE = 20.0  # seconds after which a connection is not used again: servers close theirs, often after a minute
 CONNECTIONS = 8  # at the same time
-LARGEST_HEAD = 64 * 1024  # bytes
+LARGEST_LINE = 64 * 1024  # bytes of a head
+MOST_HEADERS = 100
 LARGEST_ANSWER = 64 * 1024 * 1024
 UNREACHABLE = "check the address, and that the server runs and no firewall is between"
+CLOSED = "check whether the server speaks TLS at this port, and whether the URL does"
 FRESH = 60.0  # seconds for which what we know of a server's clock counts
 
 
@@ -43,9 +45,10 @@ class Answer:
 class Lost(Exception):
     """A connection ended, or was silent for too long; nothing of the request was sent unless `sent`."""
 
-    def __init__(self, why: str, sent: bool) -> None:
+    def __init__(self, why: str, sent: bool, hint: str = UNREACHABLE) -> None:
         super().__init__(why)
         self.sent = sent
+        self.hint = hint
 
 
 class Skew:
@@ -106,21 +109,21 @@ class Http:
         again: it may be sent twice, as a read may. Raises BackendError, BackendUnavailable, and Unsure without `again`.
         """
         self._enter_loop()
-        why = ""
+        why, hint = "", ""
         async with self._slots:
             for _ in range(len(self._servers)):
                 server = self._servers[self._first]
                 try:
                     return await self._ask_one(server, method, path, body, headers or {}, again)
                 except Lost as error:
-                    why = f"{server}: {error}"
+                    why, hint = f"{server}: {error}", error.hint
                     if self._servers[self._first] is server:  # another request may have moved on already
                         self._first = (self._first + 1) % len(self._servers)
                     if error.sent and not again:
-                        raise Unsure(f"{self.url}: no answer from {why}") from None
+                        raise Unsure(f"{self.url}: no answer from {why}", hint=hint) from None
                 except ssl.SSLError as error:
                     raise self._no_tls(server, error) from error
-        raise BackendUnavailable(f"{self.url}: cannot reach {why}", hint=UNREACHABLE)
+        raise BackendUnavailable(f"{self.url}: cannot reach {why}", hint=hint)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -219,7 +222,7 @@ class _Connection:
             self.abort()
             if isinstance(error, ssl.SSLError):
                 raise
-            raise Lost(_reason(error), sent) from error
+            raise Lost(_reason(error), sent, CLOSED if isinstance(error, EOFError) else UNREACHABLE) from error
         except BaseException:  # cancelled, too: an answer that still comes must not be taken for the next one's
             self.abort()
             raise
@@ -243,21 +246,26 @@ class _Connection:
         return Answer(status, headers, await self._reader.readexactly(_bounded(_number(length, 10))))
 
     async def _head(self) -> tuple[int, dict[str, str]]:
+        """Return the status and the headers. What is no HTTP is known by its first line, if it has one."""
         try:
-            head = await self._reader.readuntil(b"\r\n\r\n")
+            first = await self._reader.readuntil(b"\n")
+            protocol, _, rest = first.decode("latin-1").partition(" ")
+            if not protocol.startswith("HTTP/1."):
+                raise _no_http()
+            lines = []
+            while line := (await self._reader.readuntil(b"\n")).decode("latin-1").rstrip("\r\n"):
+                lines.append(line)
+                if len(lines) > MOST_HEADERS:
+                    raise _no_http()
         except asyncio.LimitOverrunError:
             raise _no_http() from None
         except asyncio.IncompleteReadError as error:
             if error.partial and not error.partial.startswith(b"HTTP/"):
                 raise _no_http() from None
             raise
-        first, *lines = head.decode("latin-1").split("\r\n")
-        protocol, _, rest = first.partition(" ")
-        if not protocol.startswith("HTTP/1."):
-            raise _no_http()
         if protocol == "HTTP/1.0":
             self.is_reusable = False
-        pairs = (line.partition(":") for line in lines if line)
+        pairs = (line.partition(":") for line in lines)
         return _number(rest[:3], 10), {name.strip().lower(): value.strip() for name, _, value in pairs}
 
     async def _chunks(self) -> bytes:
@@ -288,7 +296,7 @@ async def _connect(server: Address, tls: ssl.SSLContext | None) -> _Connection:
         async with asyncio.timeout(CONNECT):
             return _Connection(
                 *await asyncio.open_connection(
-                    server.host, server.port, ssl=tls, server_hostname=server.host if tls else None, limit=LARGEST_HEAD
+                    server.host, server.port, ssl=tls, server_hostname=server.host if tls else None, limit=LARGEST_LINE
                 )
             )
     except ssl.SSLError:
@@ -296,7 +304,8 @@ async def _connect(server: Address, tls: ssl.SSLContext | None) -> _Connection:
     except TimeoutError:
         raise Lost("no connection in time", False) from None
     except (OSError, EOFError) as error:
-        raise Lost(_reason(error), False) from error
+        was_closed = isinstance(error, ConnectionResetError | EOFError)
+        raise Lost(_reason(error), False, CLOSED if was_closed else UNREACHABLE) from error
 
 
 def _request(server: Address, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -6,6 +6,7 @@ A server that ignores them is refused before the first write: two writers would 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -28,6 +29,7 @@ T = TypeVar("T")
 LIMIT = 32 * 1024 * 1024  # bytes of a value; all of it is in memory
 ID = 32  # hexadecimal digits before each value
 PROBE_TRIES = 5
+SETTLE = 0.02  # seconds
 
 
 class Meta(TypedDict):
@@ -144,6 +146,8 @@ class S3:
 
     async def close(self) -> None:
         await self._http.close()
+        # A thread of obstore that still lets go of its last request aborts the process when Python ends meanwhile.
+        await asyncio.sleep(SETTLE)
 
     async def _put(self, path: str, value: bytes, expected: str | None) -> str | None:
         data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
@@ -174,33 +178,37 @@ class S3:
             try:
                 await self._probe()
                 self._has_conditions = True
-            except Unsure:  # of a probe's write nothing depends
+            except BackendUnavailable as error:  # of the probe: what was asked for is not even sent
                 if left == 0:
-                    raise
+                    raise BackendUnavailable(error.message, hint=error.hint) from error
 
     async def _probe(self) -> None:
         path = f"probe/{secrets.token_hex(8)}"
-        why = ""
         try:
-            first = await self._put(path, b"1", None)
-            if first is None:
-                why = "it refuses to create an object that is not there"
-            elif await self._put(path, b"2", None) is not None:
-                why = "it ignores If-None-Match"
-            else:
-                second = await self._put(path, b"3", first)
-                if second is None:
-                    why = "it refuses If-Match with the ETag that it has sent"
-                elif await self._put(path, b"4", first) is not None:
-                    why = "it ignores If-Match"
+            why = await self._fault(path)
         finally:
-            await self._delete(path)
-        if not why and await self._put(path, b"5", None) is None:  # seen in buckets with versions
-            why = "it refuses to create an object again that was deleted"
-        await self._delete(path)
+            with contextlib.suppress(BackendError):
+                await self._delete(path)
         if why:
             hint = "use a server that honours conditional writes: Amazon S3, SeaweedFS, Ceph, MinIO, R2, ..."
             raise BackendError(f"{self.url}: this server is no place for shared state: {why}", hint=hint)
+
+    async def _fault(self, path: str) -> str:
+        """Return what is wrong with the conditions of this server, or ""."""
+        first = await self._put(path, b"1", None)
+        if first is None:
+            return "it refuses to create an object that is not there"
+        if await self._put(path, b"2", None) is not None:
+            return "it ignores If-None-Match"
+        second = await self._put(path, b"3", first)
+        if second is None:
+            return "it refuses If-Match with the ETag that it has sent"
+        if await self._put(path, b"4", first) is not None:
+            return "it ignores If-Match"
+        await self._delete(path)
+        if await self._put(path, b"5", None) is None:  # seen in buckets with versions
+            return "it refuses to create an object again that was deleted"
+        return ""
 
     async def _clock_of_an_object(self) -> float:
         """Return the server's time as the time of an object that we have just written says."""
@@ -234,7 +242,7 @@ class S3:
 
     def _check_bucket(self, error: Exception) -> None:
         if "<Code>NoSuchBucket</Code>" in str(error):
-            raise BackendError(f"{self.url}: there is no such bucket", hint="create it first") from error
+            raise meaning(self.url, str(error), True) from error
 
 
 def _clock_server(url: str, endpoint: str, region: str) -> Http:

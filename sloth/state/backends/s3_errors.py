@@ -9,6 +9,7 @@ from sloth.state.backends.backend import BackendError, BackendUnavailable, Unsur
 
 # Codes of S3: what is wrong about who we are, and what shows that nothing was written.
 LOGIN = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired"}
+REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 SLOW = {"SlowDown", "TooManyRequests", "RequestLimitExceeded"}
 
 
@@ -21,6 +22,8 @@ def meaning(url: str, text: str, again: bool) -> BackendError:
         return _lost(url, text, again)
     number = int(status[1])
     what = what or f"the server answers with status {number}"
+    if code and code[1] == "NoSuchBucket":
+        return BackendError(f"{url}: there is no such bucket", hint="create it first, or check ?endpoint= and ?region=")
     if (code and code[1] in LOGIN) or number in (401, 403):
         hint = HOW_TO_LOG_IN
         if code and code[1] == "AccessDenied":
@@ -30,7 +33,7 @@ def meaning(url: str, text: str, again: bool) -> BackendError:
         return BackendUnavailable(f"{url}: {what}")
     if number >= 500 or number == 408:
         return (BackendUnavailable if again else Unsure)(f"{url}: {what}")
-    hint = "check ?region=" if number in (301, 307) or (code and "Region" in code[1]) else ""
+    hint = "check ?region=" if code and code[1] in REGION else ""
     return BackendError(f"{url}: {what}", hint=hint)
 
 
@@ -42,6 +45,8 @@ def _lost(url: str, text: str, again: bool) -> BackendError:
         return BackendError(f"{url}: no TLS connection to the server", hint=hint)
     if re.search(r"Error performing [A-Z]+ http://169\.254\.169\.254/", text):
         return BackendError(f"{url}: no credentials", hint=HOW_TO_LOG_IN)
+    if "inner: BareRedirect" in text:
+        return BackendError(f"{url}: the bucket is in another region", hint="check ?region=")
     if "kind: Connect" in text:
         hint = "check the endpoint, and that the server runs and no firewall is between"
         return BackendUnavailable(f"{url}: cannot connect", hint=hint)

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from sloth.errors import StateBusy
+from sloth.state.backends import first_format
 from sloth.state.backends.backend import Entry
 from sloth.state.database import BUSY_SECONDS, POLL, Database, open_database
 
 T = TypeVar("T")
-MIGRATIONS = (("CREATE TABLE entries (name TEXT PRIMARY KEY, value BLOB NOT NULL, version TEXT NOT NULL)",),)
+# MIGRATIONS[n] leads from format n to n + 1. Never change one that was released: tests/formats has a file of each.
+MIGRATIONS = (
+    first_format.STATEMENTS,
+    (
+        "CREATE TABLE entries (name TEXT PRIMARY KEY, value BLOB NOT NULL, version TEXT NOT NULL)",
+        first_format.move_entries,
+    ),
+)
 LIMIT = 64 * 1024 * 1024  # bytes
 
 

@@ -49,7 +49,7 @@ def _plain(run: StoredRun) -> JsonObject:
         "record": record,
         "given": run.given,
         "has_ended": run.record.status is not None,
-        "steps": len(run.progress),
+        "steps": len(run.progress) + len(run.results),
         "rows": base64.b64encode(entries.pack(rows)).decode("ascii"),
     }
 

@@ -13,12 +13,15 @@ from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
 
-FORMAT = 2  # it is made anew when this differs
+FORMAT = 5  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
+    # The runs that were read: how many rows they had, and whether there will be no more.
+    "CREATE TABLE runs_read (run TEXT PRIMARY KEY, size INTEGER NOT NULL, is_final INTEGER NOT NULL)",
     # One row a host: its newest ends in runs and in drift runs, and since when a run has not changed anything.
     "CREATE TABLE hosts (host TEXT PRIMARY KEY, run TEXT, status TEXT, started REAL, seconds REAL, error TEXT,"
-    " changed_at REAL, reached_at REAL, drift_run TEXT, drift_status TEXT, drift_at REAL)",
+    " changed_at REAL, reached_at REAL, frozen INTEGER NOT NULL DEFAULT 0, drift_run TEXT,"
+    " drift_status TEXT, drift_at REAL)",
     "CREATE INDEX hosts_by_status ON hosts (status)",
     # One row an agent: its replica, and what is in it.
     "CREATE TABLE agents (agent TEXT PRIMARY KEY, host TEXT NOT NULL, store TEXT NOT NULL, seq INTEGER NOT NULL,"
@@ -36,10 +39,8 @@ SCHEMA = (
     " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
     "CREATE INDEX drifts_by_host ON drifts (host, key, result)",
     "CREATE INDEX drifts_by_time ON drifts (at)",
-    f"PRAGMA user_version={FORMAT}",
 )
 BATCH = 200  # replicas of a transaction
-ENDS = 20_000  # ends of hosts of a transaction
 
 
 class Index:
@@ -50,7 +51,7 @@ class Index:
         self._directory = directory
         path = directory / "web.db"
         self._remove_other_format(path)
-        self._database: Database = open_database(path, (SCHEMA,))
+        self._database: Database = open_database(path, ((),) * (FORMAT - 1) + (SCHEMA,))
         self._database.execute("ATTACH ? AS controller", (read_only_uri(directory / "controller.db"),))
 
     def close(self) -> None:
@@ -58,7 +59,7 @@ class Index:
 
     def refresh(self) -> bool:
         """Read what is new; return whether anything was. Raises StateError."""
-        return any([self._read_ends(), self._read_drifts(), self._read_replicas()])
+        return any([self._read_runs(), self._read_replicas()])
 
     @staticmethod
     def _remove_other_format(path: Path) -> None:
@@ -74,76 +75,71 @@ class Index:
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
 
-    # Ends of hosts in runs
+    # Runs. Not by row numbers: those of a run that was fetched anew may be the same as before.
 
-    def _read_ends(self) -> bool:
+    def _read_runs(self) -> bool:
+        runs = self._database.execute(
+            "SELECT r.run, coalesce(r.kind, 'run'), r.started, r.status IS NOT NULL, m.size FROM controller.runs r"
+            " LEFT JOIN runs_read m ON m.run=r.run WHERE m.run IS NULL OR m.is_final=0 ORDER BY r.started"
+        ).fetchall()
         is_new = False
-        while True:
-            found = self._database.execute("SELECT value FROM marks WHERE name='ends'").fetchone()
-            mark = int(found[0]) if found else 0
-            rows = self._database.execute(
-                "SELECT h.rowid, h.run, h.host, h.status, coalesce(h.started, r.started), h.seconds, h.error, r.kind"
-                " FROM controller.run_hosts h LEFT JOIN controller.runs r ON r.run=h.run"
-                " WHERE h.rowid>? ORDER BY h.rowid LIMIT ?",
-                (mark, ENDS),
-            ).fetchall()
-            if not rows:
-                return is_new
-            is_new = True
-            with Transaction(self._database):
-                self._database.executemany(
-                    "INSERT INTO hosts (host, run, status, started, seconds, error, changed_at, reached_at)"
-                    " VALUES (:host, :run, :status, :started, :seconds, :error, :changed_at, :reached_at)"
-                    " ON CONFLICT (host) DO UPDATE SET"
-                    " run=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.run ELSE run END,"
-                    " status=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.status ELSE status END,"
-                    " seconds=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.seconds ELSE seconds END,"
-                    " error=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.error ELSE error END,"
-                    " started=max(excluded.started, coalesce(started, 0)),"
-                    " changed_at=nullif(max(coalesce(excluded.changed_at, 0), coalesce(changed_at, 0)), 0),"
-                    " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)",
-                    [_end(row) for row in rows if row[7] in (None, "run")],
-                )
-                self._database.executemany(
-                    "INSERT INTO hosts (host, drift_run, drift_status, drift_at, reached_at)"
-                    " VALUES (:host, :run, :status, :started, :reached_at)"
-                    " ON CONFLICT (host) DO UPDATE SET"
-                    " drift_run=CASE WHEN excluded.drift_at>=coalesce(drift_at, 0) THEN excluded.drift_run"
-                    " ELSE drift_run END,"
-                    " drift_status=CASE WHEN excluded.drift_at>=coalesce(drift_at, 0) THEN excluded.drift_status"
-                    " ELSE drift_status END,"
-                    " drift_at=max(excluded.drift_at, coalesce(drift_at, 0)),"
-                    " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)",
-                    [_end(row) for row in rows if row[7] == "drift"],
-                )
-                self._database.execute("INSERT OR REPLACE INTO marks VALUES ('ends', ?)", (rows[-1][0],))
+        for run, kind, started, has_ended, size in runs:
+            now = self._database.execute(
+                "SELECT (SELECT count(*) FROM controller.run_hosts WHERE run=?1)"
+                " + (SELECT count(*) FROM controller.run_results WHERE run=?1)",
+                (run,),
+            ).fetchone()[0]
+            if now != size or has_ended:
+                is_new = True
+                with Transaction(self._database):
+                    self._read_ends(run, kind, started)
+                    self._read_drifts(run, kind, started)
+                    values = (run, now, has_ended)
+                    self._database.execute("INSERT OR REPLACE INTO runs_read VALUES (?, ?, ?)", values)
+                    self._count_news()
+        return is_new
+
+    def _read_ends(self, run: str, kind: str, started: float) -> None:
+        rows = self._database.execute(
+            "SELECT run, host, status, coalesce(started, ?), seconds, substr(error, 1, 4000)"
+            " FROM controller.run_hosts WHERE run=?",
+            (started, run),
+        ).fetchall()
+        ends = [_end(row) for row in rows]
+        if kind == "run":
+            self._database.executemany(_KEEP_END, ends)
+            self._count_frozen(run)
+        elif kind == "drift":
+            self._database.executemany(_KEEP_DRIFT, ends)
+
+    def _count_frozen(self, run: str) -> None:
+        """Count what was left alone on each host whose newest run is this one."""
+        rows = self._database.execute(
+            "SELECT count(*), run, host FROM controller.run_results WHERE run=? AND status='frozen' GROUP BY host",
+            (run,),
+        ).fetchall()
+        self._database.executemany("UPDATE hosts SET frozen=? WHERE run=? AND host=?", rows)
 
     # Drift
 
-    def _read_drifts(self) -> bool:
-        found = self._database.execute("SELECT value FROM marks WHERE name='results'").fetchone()
-        mark = int(found[0]) if found else 0
-        newest = self._database.execute("SELECT max(rowid) FROM controller.run_results").fetchone()[0] or 0
-        if newest <= mark:
-            return False
+    def _read_drifts(self, run: str, kind: str, started: float) -> None:
         rows = self._database.execute(
-            "SELECT r.rowid, r.run, coalesce(u.kind, 'run'), r.host, r.key,"
-            " CASE WHEN r.status='changed' AND coalesce(u.kind, 'run')='run' THEN 'corrected' ELSE 'found' END,"
-            " coalesce(r.at, u.started) FROM controller.run_results r JOIN controller.runs u ON u.run=r.run"
-            " WHERE r.rowid>? AND r.rowid<=? AND r.key<>''"
-            " AND ((u.kind='drift' AND r.status='drift') OR (r.reason='drift' AND r.status IN ('changed', 'failed')))"
-            " ORDER BY r.rowid",
-            (mark, newest),
+            "SELECT rowid, host, key, CASE WHEN status='changed' AND ?1='run' THEN 'corrected' ELSE 'found' END,"
+            " coalesce(at, ?2) FROM controller.run_results WHERE run=?3 AND key<>''"
+            " AND ((?1='drift' AND status='drift') OR (reason='drift' AND status IN ('changed', 'failed')))"
+            " ORDER BY rowid",
+            (kind, started, run),
         ).fetchall()
-        with Transaction(self._database):
-            for row in rows:
-                self._add_drift(*row)
-            self._database.execute("INSERT OR REPLACE INTO marks VALUES ('results', ?)", (newest,))
-        return True
+        earlier = self._database.execute("SELECT host, key, first_at FROM drifts WHERE run=?", (run,)).fetchall()
+        first_at = {(host, key): at for host, key, at in earlier}
+        self._database.execute("DELETE FROM drifts WHERE run=?", (run,))
+        for result, host, key, word, at in rows:
+            self._add_drift(result, run, kind, host, key, word, at, first_at.get((host, key), at))
 
-    def _add_drift(self, result: int, run: str, kind: str, host: str, key: str, word: str, at: float) -> None:
+    def _add_drift(
+        self, result: int, run: str, kind: str, host: str, key: str, word: str, at: float, first_at: float
+    ) -> None:
         """Add a finding, or that it was put back; one that was found before, and not put back since, is the same."""
-        first_at = at
         last = self._database.execute(
             "SELECT result, word, at, first_at FROM drifts WHERE host=? AND key=? ORDER BY result DESC LIMIT 1",
             (host, key),
@@ -175,15 +171,24 @@ class Index:
             "SELECT c.name, c.store, c.seq, c.seen_at FROM controller.agents c LEFT JOIN agents a ON a.agent=c.name"
             " WHERE a.agent IS NULL OR a.store<>c.store OR a.seq<>c.seq ORDER BY c.name"
         ).fetchall()
-        self._database.execute(
+        seen = self._database.execute(
             "UPDATE agents SET seen_at=(SELECT seen_at FROM controller.agents WHERE name=agent)"
             " WHERE seen_at IS NOT (SELECT seen_at FROM controller.agents WHERE name=agent)"
-        )
+        ).rowcount
         for start in range(0, len(stale), BATCH):
             with Transaction(self._database):
                 for name, store, seq, seen_at in stale[start : start + BATCH]:
                     self._read_replica(name, store, seq, seen_at)
+                self._count_news()
+        if seen > 0:
+            self._count_news()
         return bool(stale)
+
+    def _count_news(self) -> None:
+        """Change the marks, which tell readers whether what they have kept is still true."""
+        self._database.execute(
+            "INSERT INTO marks VALUES ('replicas', 1) ON CONFLICT (name) DO UPDATE SET value=value+1"
+        )
 
     def _read_replica(self, agent: str, store: str, seq: int, seen_at: float) -> None:
         path = self._directory / "replicas" / f"{agent}.db"
@@ -202,6 +207,30 @@ class Index:
         )
 
 
+_KEEP_END = (
+    "INSERT INTO hosts (host, run, status, started, seconds, error, changed_at, reached_at)"
+    " VALUES (:host, :run, :status, :started, :seconds, :error, :changed_at, :reached_at)"
+    " ON CONFLICT (host) DO UPDATE SET"
+    " run=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.run ELSE run END,"
+    " status=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.status ELSE status END,"
+    " seconds=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.seconds ELSE seconds END,"
+    " error=CASE WHEN excluded.started>=coalesce(started, 0) THEN excluded.error ELSE error END,"
+    " frozen=CASE WHEN excluded.started>=coalesce(started, 0) THEN 0 ELSE frozen END,"
+    " started=max(excluded.started, coalesce(started, 0)),"
+    " changed_at=nullif(max(coalesce(excluded.changed_at, 0), coalesce(changed_at, 0)), 0),"
+    " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)"
+)
+_KEEP_DRIFT = (
+    "INSERT INTO hosts (host, drift_run, drift_status, drift_at, reached_at)"
+    " VALUES (:host, :run, :status, :started, :reached_at)"
+    " ON CONFLICT (host) DO UPDATE SET"
+    " drift_run=CASE WHEN excluded.drift_at>=coalesce(drift_at, 0) THEN excluded.drift_run"
+    " ELSE drift_run END,"
+    " drift_status=CASE WHEN excluded.drift_at>=coalesce(drift_at, 0) THEN excluded.drift_status"
+    " ELSE drift_status END,"
+    " drift_at=max(excluded.drift_at, coalesce(drift_at, 0)),"
+    " reached_at=nullif(max(coalesce(excluded.reached_at, 0), coalesce(reached_at, 0)), 0)"
+)
 _COLUMNS = (
     "key, module, type, checksum, site, task, place, run, created_at, changed_at, checked_at, orphaned, superseded_by"
 )
@@ -225,7 +254,7 @@ def _records(path: Path) -> Iterator[tuple[object, ...]]:
 
 
 def _end(row: tuple[object, ...]) -> dict[str, object]:
-    _, run, host, status, started, seconds, error, _ = row
+    run, host, status, started, seconds, error = row
     is_reached = status not in ("unreachable", "skipped")
     return {
         "run": run,

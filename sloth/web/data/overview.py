@@ -76,7 +76,7 @@ def find_overview(source: Source, query: Query) -> Overview:
         unseen_days=days,
         records=database.number("SELECT sum(resources) FROM cache.agents"),
         orphaned=database.number("SELECT sum(orphaned) FROM cache.agents"),
-        frozen=database.number("SELECT count(DISTINCT host) FROM run_results WHERE status='frozen'"),
+        frozen=database.number("SELECT count(*) FROM cache.hosts WHERE frozen>0"),
         newest=tuple(map(read_run, database.rows(f"SELECT {COLUMNS} FROM runs ORDER BY started DESC LIMIT {NEWEST}"))),
         failures=tuple(
             map(read_run, database.rows(f"SELECT {COLUMNS} FROM runs{where.sql} ORDER BY started DESC LIMIT 5"))

@@ -71,10 +71,18 @@ class Run:
     rollback: str
 
 
-RESULT = (
-    "rowid AS number, run, host, task, key, status, reason, place, error, seconds, at,"
-    " diff IS NOT NULL AND diff<>'{}' AS has_diff"
-)
+LONGEST_ERROR = 4000  # characters in a list; the result's own page has more
+
+
+def result_columns(longest_error: int) -> str:
+    """Return the columns that read_result() takes, with so many characters of errors."""
+    return (
+        "rowid AS number, run, host, task, key, status, reason, place,"
+        f" substr(error, 1, {longest_error}) AS error, seconds, at, diff IS NOT NULL AND diff<>'{{}}' AS has_diff"
+    )
+
+
+RESULT = result_columns(LONGEST_ERROR)
 SORTABLE = {
     "host": "host",
     "task": "task",
@@ -82,7 +90,7 @@ SORTABLE = {
     "status": "status",
     "reason": "reason",
     "seconds": "seconds",
-    "order": "rowid",
+    "order": "status IN ('changed', 'frozen', 'unknown')",  # failures first, the first of them at the top
 }
 
 
@@ -158,6 +166,6 @@ def read_diff(text: str | None) -> dict[str, object]:
     """Return a recorded diff: by attribute, "before" and "after", or "unified", or "cut" (bytes that were not kept)."""
     try:
         found = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}

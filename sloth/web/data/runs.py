@@ -145,7 +145,7 @@ def read_about(text: str | None) -> About:
     """Return how a run was called; runs before format 7 did not record it."""
     try:
         found = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
 
     def words(name: str) -> tuple[str, ...]:

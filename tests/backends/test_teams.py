@@ -1,0 +1,218 @@
+"""Two laptops and a CI job work on one fleet through each backend, and lose no record."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd import EtcdServer
+from tests.support.team import Team, wait_until
+
+ONE = 'file.copy({content = "1\\n", dest = "FILES/" .. host.name})'
+TWO = 'file.copy({content = "2\\n", dest = "FILES/" .. host.name .. "-2"})'
+SLOW = 'exec.run({cmd = "touch FILES/begun-" .. host.name .. "; sleep 3"})'
+JOB = {
+    "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "42", "GITHUB_SERVER_URL": "https://git.example.org",
+    "GITHUB_REPOSITORY": "ops/fleet",
+}  # fmt: skip
+
+
+@pytest.fixture
+def team(tmp_path: Path, server_url: str) -> Team:
+    return Team(tmp_path, server_url)
+
+
+@pytest.fixture
+def over_etcd(tmp_path: Path, etcd_server: EtcdServer) -> Team:
+    return Team(tmp_path, etcd_server.url(secrets.token_hex(4)))
+
+
+@pytest.fixture
+def over_file(tmp_path: Path) -> Team:
+    return Team(tmp_path, f"sqlite://{tmp_path}/backend.db")
+
+
+def test_two_laptops_and_a_ci_job(team: Team) -> None:
+    ann, ben = team.controller("ann"), team.controller("ben")
+    team.site(ONE, 'if host.name == "web2" then error("no") end')
+    ann.run(status=1)
+    (first,) = ben.runs()
+    assert ben.recorded() == ann.recorded() == [f"file:copy:{team.files}/web1"]
+    assert "ann" in ben("runs", "show", first)
+    assert "web2" in ben("runs", "show", first)
+    team.site(ONE, TWO)
+    job = team.controller("job", **JOB)
+    assert "2 changed" not in job.run("--limit", "@failed"), "a job with an empty home retries what has failed"
+    assert (team.files / "web2-2").exists()
+    assert not (team.files / "web1-2").exists()
+    assert "root from https" not in ann("runs", "list")
+    assert "job from https://git.example.org/ops/fleet/actions/runs/42" in ann("runs", "show", ann.runs()[0])
+    ann.run()
+    assert len(ann.runs()) == 3
+    assert set(ann.runs()) == set(ben.runs()) == set(job.runs())
+    assert ben.recorded() == job.recorded() == [f"file:copy:{team.files}/web1", f"file:copy:{team.files}/web1-2"]
+    assert ben.json("state", "stats", "--cached", "--agent", "web1")["resources"] == 2
+    # What the hosts have is asked for from there: it is the same on each controller.
+    assert ben("state", "diff", first, "last", "--agent", "web1").count("-2") >= 1
+    assert ben("drift").endswith("3 states, none has drifted\n") or "none has drifted" in ben("drift")
+
+
+def test_a_laptop_goes_on_where_another_one_was_killed(over_etcd: Team) -> None:
+    ann, ben = over_etcd.controller("ann"), over_etcd.controller("ben")
+    over_etcd.site(ONE, SLOW, TWO)
+    process = ann.start("run", "-f", "site.sloth")
+    wait_until(lambda: len(list(over_etcd.files.glob("begun-*"))) == 2, "the run does not begin")
+    wait_until(lambda: len(ben.runs()) == 1, "the run is not in the backend")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (run,) = ben.runs()
+    assert "not finished" in ben("runs", "show", run)
+    over_etcd.site(ONE, 'exec.run({cmd = "true"})', TWO)
+    output = ben.run("--resume", run)
+    assert f"resuming run {run}, which ann began elsewhere" in output
+    assert (over_etcd.files / "web1-2").exists()
+    assert len(ann.runs()) == 2
+    assert f"file:copy:{over_etcd.files}/web2-2" in ann.recorded("web2")
+
+
+def test_a_server_that_is_killed_in_mid_run_costs_no_record(tmp_path: Path) -> None:
+    (tmp_path / "etcd").mkdir()
+    server = EtcdServer(tmp_path / "etcd")
+    server.start()
+    try:
+        team = Team(tmp_path, server.url("x"))
+        ann, ben = team.controller("ann"), team.controller("ben")
+        team.site(ONE, SLOW, TWO)
+        process = ann.start("run", "-f", "site.sloth")
+        wait_until(lambda: len(list(team.files.glob("begun-*"))) == 2, "the run does not begin")
+        server.kill()
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, out + error
+        assert (out + error).count("not delivered to the backend yet") == 1
+        assert (team.files / "web1-2").exists(), "the hosts' work goes on"
+        text = ben("runs", "list")
+        assert "what this controller has by itself is used" in text
+        assert ann("state", "list", "--cached", "--agent", "web1").count("web1-2") == 1
+        server.start()
+        (run,) = ann.runs()
+        assert ben.runs() == [run]
+        assert len(ben.recorded()) == 2
+        server.kill()
+        assert "not delivered" in ann.run(), "a server that is away at the start"
+        server.start()
+        assert len(ann.runs()) == len(ben.runs()) == 2
+    finally:
+        server.kill()
+
+
+def test_runs_at_once_and_ctrl_c(over_file: Team) -> None:
+    ann, ben = over_file.controller("ann"), over_file.controller("ben")
+    over_file.site(ONE, SLOW)
+    one = ann.start("run", "-f", "site.sloth", "--limit", "web1")
+    two = ben.start("run", "-f", "site.sloth", "--limit", "web2")
+    wait_until(lambda: len(list(over_file.files.glob("begun-*"))) == 2, "the runs do not begin")
+    two.send_signal(signal.SIGTERM)  # SIGINT is ignored where tests run in the background
+    for process, status in ((one, 0), (two, 130)):
+        out, error = process.communicate(timeout=90)
+        assert process.returncode == status, out + error
+    third = over_file.controller("third")
+    assert {run["who"]: run["status"] for run in third.json("runs", "list")} == {"ann": 0, "ben": 130}
+    assert third.recorded("web1") == [f"file:copy:{over_file.files}/web1"]
+    assert third.recorded("web2") == [f"file:copy:{over_file.files}/web2"]
+
+
+def test_values_are_encrypted_and_another_key_is_refused_clearly(over_file: Team, tmp_path: Path) -> None:
+    text = over_file.inventory.read_text()
+    over_file.inventory.write_text(f'[backend]\nurl = "{over_file.backend}"\nencrypt = true\n{text}')
+    ann, ben = over_file.controller("ann"), over_file.controller("ben")
+    del ann.environment["SLOTH_BACKEND"]
+    del ben.environment["SLOTH_BACKEND"]
+    over_file.site(ONE)
+    ann.run()
+    assert b"site.sloth" not in (tmp_path / "backend.db").read_bytes()
+    assert ben.runs() == ann.runs()
+    carl = over_file.controller("carl")
+    del carl.environment["SLOTH_BACKEND"]
+    old = carl.environment["SLOTH_KEY"]
+    new = carl("key", "generate").strip()
+    carl.environment["SLOTH_KEY"] = new
+    assert "is encrypted with the key" in carl("runs", "list")
+    (tmp_path / "old").write_text(old)
+    (tmp_path / "old").chmod(0o600)
+    (tmp_path / "new").write_text(new)
+    (tmp_path / "new").chmod(0o600)
+    words = ("state", "rekey", "--key-file", str(tmp_path / "old"), "--new-key-file", str(tmp_path / "new"))
+    assert "entries were encrypted again" in ann(*words)
+    assert "0 entries" in ann(*words), "repeated, as after a kill"
+    assert carl.runs() == ann.runs()
+    assert carl.recorded() == [f"file:copy:{over_file.files}/web1"]
+
+
+def test_versions_are_kept_and_restored(over_file: Team) -> None:
+    ann, ben = over_file.controller("ann"), over_file.controller("ben")
+    for number in range(3):
+        over_file.site(f'file.copy({{content = "{number}\\n", dest = "FILES/" .. host.name .. "-{number}"}})')
+        ann.run("--limit", "web1")
+    found = ann.json("state", "backend", "versions", "replicas/web1")
+    assert [one["version"] for one in found] == [3, 2, 1]
+    ann("state", "backend", "restore", "replicas/web1", "1", "--yes")
+    assert ben.recorded() == [f"file:copy:{over_file.files}/web1-0"]
+    assert "kept are" in ann("state", "backend", "restore", "replicas/web1", "77", "--yes", status=1)
+    assert "has no versions" in ann("state", "backend", "versions", "shared/x", status=2)
+    run = ann.runs()[0]
+    found = ann.json("state", "backend", "versions", f"runs/{run}")
+    assert [one["version"] for one in found] == [2, 1]
+    assert "ended with status 0" in found[0]["what"]
+    assert "not finished" in found[1]["what"]
+    # The host is the truth: what comes from there replaces what was restored.
+    over_file.site('file.copy({content = "9\\n", dest = "FILES/" .. host.name .. "-9"})')
+    ben.run("--limit", "web1")
+    assert len(over_file.controller("third").recorded()) == 4
+
+
+def test_everything_moves_to_another_backend(over_file: Team, etcd_server: EtcdServer, tmp_path: Path) -> None:
+    ann = over_file.controller("ann")
+    over_file.site(ONE, 'state.set("x", 1)')
+    ann.run()
+    target = etcd_server.url(secrets.token_hex(4))
+    words = ("state", "backend", "migrate", over_file.backend, target)
+    assert "all are there" in ann(*words)
+    assert "all are there" in ann(*words), "again"
+    ben = over_file.controller("ben", SLOTH_BACKEND=target)
+    assert ben.runs() == ann.runs()
+    assert ben.recorded("web2") == ann.recorded("web2")
+    ben.run()
+    assert "has other data" in ann(*words, status=1)
+    assert "is both" in ann("state", "backend", "migrate", target, target, status=1)
+    # A controller that had no backend brings along what it has.
+    alone = over_file.controller("alone", SLOTH_BACKEND="none")
+    alone.run()
+    alone.environment["SLOTH_BACKEND"] = target
+    alone("state", "backend", "push")
+    assert alone.runs()[0] in ben.runs()
+    assert len(ben.runs()) == 3
+
+
+def test_a_backend_is_checked(over_file: Team) -> None:
+    ann = over_file.controller("ann")
+    found = ann.json("state", "backend", "check")["findings"]
+    assert {one["verdict"] for one in found} == {"ok"}
+    assert "cannot reach" in ann("state", "backend", "check", "--backend", "etcd://127.0.0.1:1", status=1)
+
+
+def test_a_plan_has_a_name_in_the_backend(over_file: Team) -> None:
+    ann, ben = over_file.controller("ann"), over_file.controller("ben")
+    over_file.site(ONE)
+    assert "apply @deploy-1" in ann("plan", "-f", "site.sloth", "-o", "@deploy-1")
+    assert ben.json("plan", "list") == ["@deploy-1"]
+    assert "would change" in ben("plan", "show", "@deploy-1")
+    assert "2 changed" in ben("apply", "@deploy-1")
+    assert "no plan @deploy-2" in ben("apply", "@deploy-2", status=1)
+    assert "is not the name of a plan" in ben("apply", "@../x", status=2)
+    assert "needs a backend" in ben("apply", "@deploy-1", "--backend", "none", status=2)
+    ben("plan", "delete", "@deploy-1", "--yes")
+    assert ann.json("plan", "list") == []

@@ -1,9 +1,8 @@
 """Hosts that are stubs: the real engine.Run, over connections whose other end answers the wire as a payload does.
 
 `python -m bench stubs HOSTS [--latency S] [--forks N] [--resources N] [--site FILE] [--output KIND]
-[--workers N]` runs a
-site over that many of them and prints what each host cost the controller. No host does anything, so what
-grows faster than the number of hosts is the controller's own.
+[--workers N]` runs a site over that many of them and prints what each host cost the controller (with workers:
+what it cost the run's own process). No host does anything, so what grows faster than the hosts is the controller's own.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import os
 import resource
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,6 +194,8 @@ def main(words: list[str]) -> None:
             os.close(reading)
             try:
                 os.write(writing, _measured(hosts, given).encode())
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.close(writing)
@@ -217,6 +219,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     from sloth.inventory import Inventory
     from sloth.playbook import Site
     from sloth.report import make
+    from sloth.state.storage import Storage
 
     with tempfile.TemporaryDirectory(prefix="sloth-stubs-") as name, stubbed(given.latency, given.work):
         directory = Path(name)
@@ -246,7 +249,9 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
         site = Site.read(str(path))
         options = Options(forks=given.forks, linear=given.strategy == "linear", workers=given.workers)
         workers.CODE = WORKER.format(latency=given.latency, work=given.work, code=workers.CODE)
-        status = execute(site, everything, tuple(everything.hosts.values()), options, reporter=Counting())
+        status = execute(
+            site, everything, tuple(everything.hosts.values()), options, reporter=Counting(), storage=Storage()
+        )
         wall, cpu = time.monotonic() - begun, time.process_time() - cpu
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return f"{wall} {cpu} {memory} {counts.total()} {status}"

@@ -105,13 +105,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
             help="How hosts go through the tasks; linear: all of them end a task before one begins the next.",
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
-        click.option(
-            "--workers",
-            type=click.IntRange(0),
-            default=0,
-            metavar="N",
-            help="Divide the hosts among this many processes of this machine.",
-        ),
+        parameters.WORKERS,
     )
 
 

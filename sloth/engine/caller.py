@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.call_options import CallOptions, Work
 from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
-from sloth.engine.delegates import find_delegate
+from sloth.engine.delegates import Delegates, find_delegate
 from sloth.engine.events import CallFinished
 from sloth.engine.fetch import destination
 from sloth.engine.host_sessions import account_of
@@ -185,20 +185,6 @@ class Caller:
 
     # A call
 
-    async def _submit(
-        self, target: _Target, make: Callable[[int], Call], assets: Sequence[Asset]
-    ) -> tuple[int, asyncio.Future[Reply]]:
-        """Write a call to its session. Raises HostError."""
-        try:
-            number, reply = await target.session.submit(make, assets, lambda asset: asset.sha256 not in target.known)
-        except BaseException:
-            if target.delegate:
-                self._context.delegates.end_call(target.delegate)
-            raise
-        if target.delegate:
-            reply.add_done_callback(lambda _: self._context.delegates.end_call(target.delegate))
-        return number, reply
-
     async def _send(self, request: Invoke, call: _Prepared, target: _Target) -> int:
         """Write a call; return its number."""
         cls, given, options, session, work = call.cls, call.given, call.options, target.session, self._work
@@ -219,12 +205,10 @@ class Caller:
         # Words of the site's own, which the host keeps. It does not know which of the secrets are in them.
         task, where, notify = self._context.secrets.redact((work.task, request.where, notify))
         is_repeatable = not issubclass(cls, Action) or bool(call.args.get("read_only"))
-        if session.end is not None:
-            raise session.end  # before anything of this call is written
-        if target.delegate:
-            await self._context.delegates.begin_call(target.delegate)
+        await _begin(self._context.delegates, target)
         self._calls.is_sending_action = not is_repeatable
-        wire_id, reply = await self._submit(
+        wire_id, reply = await _submit(
+            self._context.delegates,
             target,
             lambda number: Call(
                 id=number,
@@ -272,3 +256,28 @@ class Caller:
             )
         )
         return number
+
+
+async def _begin(delegates: Delegates, target: _Target) -> None:
+    """Wait until a call may be written. Raises HostError when its session has ended: nothing of it is written then."""
+    if target.delegate:
+        await delegates.begin_call(target.delegate)
+    if target.session.end is not None:
+        if target.delegate:
+            delegates.end_call(target.delegate)
+        raise target.session.end
+
+
+async def _submit(
+    delegates: Delegates, target: _Target, make: Callable[[int], Call], assets: Sequence[Asset]
+) -> tuple[int, asyncio.Future[Reply]]:
+    """Write a call to its session. Raises HostError."""
+    try:
+        number, reply = await target.session.submit(make, assets, lambda asset: asset.sha256 not in target.known)
+    except BaseException:
+        if target.delegate:
+            delegates.end_call(target.delegate)
+        raise
+    if target.delegate:
+        reply.add_done_callback(lambda _: delegates.end_call(target.delegate))
+    return number, reply

@@ -27,7 +27,7 @@ task({ name = "one", run = function()
     exec.run("echo one-" .. host.name .. " >> FILES/log")
 end })
 task({ name = "once", run_once = true, run = function() exec.run("echo once >> FILES/log") end })
-task({ name = "wait", serial = 1, run = function()
+task({ name = "wait", throttle = 1, run = function()
     if host.name == "b" then exec.run("touch FILES/waiting; while ! test -e FILES/go; do sleep 0.1; done") end
     print("waited", key)
 end })

@@ -140,7 +140,7 @@ class Workers:
         """Let all workers work on their hosts. keep: is called every second."""
         watch = asyncio.create_task(_watch(keep))
         try:
-            jobs = self._jobs()
+            jobs = _jobs(self._context, self._storage, self._workers, self._is_stepping)
             await asyncio.gather(*(self._serve(one, job) for one, job in zip(self._workers, jobs, strict=True)))
             await asyncio.gather(*self._endings)
         finally:
@@ -151,31 +151,6 @@ class Workers:
         self._interrupts += 1
         for worker in self._workers:
             worker.send("interrupt")
-
-    def _jobs(self) -> list[Job]:
-        context = self._context
-        known = Known.of(context.inventory)
-        options = travelling(context.options)
-        share, more = divmod(options.forks, self.count)
-        names = frozenset(name for worker in self._workers for name in worker.hosts)
-        return [
-            Job(
-                run_id=context.run_id,
-                site=context.site,
-                options=options,
-                inventory=known,
-                hosts=worker.hosts,
-                others=names,
-                forks=share + (worker.number < more),
-                is_stepping=self._is_stepping,
-                secrets=tuple(sorted(options.prompts.secrets)),
-                directory=self._storage.directory,
-                location=self._storage.location,
-                keys=travelling_keys(self._storage.keys),
-                environment=dict(os.environ),
-            )
-            for worker in self._workers
-        ]
 
     async def _serve(self, worker: Worker, job: Job) -> None:
         """Work through what a worker sends, until it has done all or is lost."""
@@ -321,6 +296,33 @@ class Workers:
         if self._holders.get(delegate) is worker:
             del self._holders[delegate]
             self._turns[delegate].release()
+
+
+def _jobs(context: RunContext, storage: Storage, workers: Sequence[Worker], is_stepping: bool) -> list[Job]:
+    """Return what each worker is to do."""
+    known = Known.of(context.inventory)
+    options = travelling(context.options)
+    keys = travelling_keys(storage.keys)
+    share, more = divmod(options.forks, len(workers))
+    names = frozenset(name for worker in workers for name in worker.hosts)
+    return [
+        Job(
+            run_id=context.run_id,
+            site=context.site,
+            options=options,
+            inventory=known,
+            hosts=worker.hosts,
+            others=names,
+            forks=share + (worker.number < more),
+            is_stepping=is_stepping,
+            secrets=tuple(sorted(options.prompts.secrets)),
+            directory=storage.directory,
+            location=storage.location,
+            keys=keys,
+            environment=dict(os.environ),
+        )
+        for worker in workers
+    ]
 
 
 async def _watch(keep: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 It writes docs/benchmarks.md.
 
-WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 (all when none is named; --no-peers leaves the peers out).
+WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 backends (all when none is named; --no-peers leaves the peers out).
 `python -m bench stubs HOSTS...` measures the controller alone, over hosts that are stubs (see bench/stubs.py).
 """
 
@@ -332,6 +332,12 @@ class Bench:
             self.say(f"| {file} | {found.wall:.2f} s | {found.memory / MB:.0f} MB |")
         self.say("")
 
+    def backends(self) -> None:
+        """Measure shared values on each kind of backend."""
+        from bench import backends
+
+        self.say(*backends.table(self.fresh()))
+
 
 def main() -> None:
     """Run the works that are named, and replace their sections of the report; the others stay as they were measured."""
@@ -356,6 +362,7 @@ def main() -> None:
             "w8": bench.large_state,
             "w9": bench.large_site,
             "w10": bench.large_inventory,
+            "backends": bench.backends,
         }
         unknown = [word for word in words if word not in works]
         if unknown:

@@ -13,7 +13,7 @@ import click
 
 from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import exit_status, write_diff, write_json
-from sloth.cli.syncing import fetch_accounts
+from sloth.cli.syncing import deliver, fetch_accounts
 from sloth.engine import custom
 from sloth.engine.drift import Answers, applied_and_found, look_for_drift
 from sloth.engine.query import Agent, Query
@@ -57,7 +57,9 @@ def find_drift(pattern: str | Sequence[str], inventory: tuple[str, ...], query: 
         "inventory": [str(path) for path in everything.paths],
         "limit": "" if limit == "all" else limit,
     }
-    return asyncio.run(look_for_drift(agents_of(selected, storage), query, about))
+    answers = asyncio.run(look_for_drift(agents_of(selected, storage), query, about))
+    deliver(storage)
+    return answers
 
 
 @click.command()

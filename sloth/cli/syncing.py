@@ -41,6 +41,15 @@ def fetch_accounts(storage: Storage, hosts: Iterable[str]) -> None:
     _synchronize(storage, work)
 
 
+def fetch_new_agents(storage: Storage) -> None:
+    """Fetch the replicas of agents that are not known here yet; deliver what is due."""
+
+    async def work(fetching: Fetching) -> None:
+        await fetching.replicas(await fetching.new_agents())
+
+    _synchronize(storage, work)
+
+
 def deliver(storage: Storage) -> None:
     """Deliver what is due."""
     _synchronize(storage, None)

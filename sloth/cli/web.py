@@ -7,27 +7,30 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
-from sloth.cli import parameters
-from sloth.cli.output import warn
+from sloth.cli import backend_option, parameters
+from sloth.cli.output import count, warn
+from sloth.cli.syncing import fetch_new_agents, fetch_runs
 from sloth.errors import UsageError
 from sloth.inventory import Inventory, find_inventory
 from sloth.state.storage import Storage
 
 if TYPE_CHECKING:
-    from sloth.web.settings import Settings
+    from sloth.web.settings import Actions, Settings
 
 PORT = 8420
 SHORTEST_TOKEN = 16  # characters
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @click.option("--address", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="The port; 0: any.")
 @click.option("--cert", metavar="FILE", type=click.Path(), help="The certificate, in PEM form, with its chain.")
@@ -43,9 +46,13 @@ SHORTEST_TOKEN = 16  # characters
     type=click.Path(),
     help="A file with the token that clients need.  [default: $SLOTH_WEB_TOKEN, or a new one]",
 )
+@click.option("--plan", multiple=True, metavar="FILE", type=click.Path(), help="Also show a saved plan.")
+@click.option("--metrics-public", is_flag=True, help="Let everybody read /metrics, without the token.")
 @click.option("--follow", metavar="RUN", hidden=True, help="Of run --web: lead to this run; end when stdin does.")
 @click.option("--allow-actions", is_flag=True, help="Let pages look for drift, unlock and freeze, after a question.")
+@click.pass_context
 def web(
+    ctx: click.Context,
     inventory: tuple[str, ...],
     address: str,
     port: int,
@@ -55,6 +62,8 @@ def web(
     host_name: tuple[str, ...],
     prefix: str,
     token_file: str | None,
+    plan: tuple[str, ...],
+    metrics_public: bool,
     follow: str | None,
     allow_actions: bool,
 ) -> int:
@@ -63,11 +72,11 @@ def web(
     Open the address that is printed: it logs in once. Programs send the token as a bearer token. Off loopback, TLS is
     needed: --cert and --key, or a reverse proxy.
     """
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed", hint="pip install 'sloth-runner[web]'") from error
+    if ctx.invoked_subcommand is not None:
+        return 0
+    _require_extra()
+    import uvicorn
+
     from sloth.web.app import Site, create_app
     from sloth.web.server import BoundedProtocol, end_with_stdin
     from sloth.web.settings import Settings, host_headers
@@ -76,16 +85,23 @@ def web(
     token = _token(token_file)
     listener = _listen(address, port)
     port = listener.getsockname()[1]
-    memory = Storage().memory()  # it creates or migrates what pages only read
+    storage = backend_option.storage_without_hosts(inventory)
+    memory = storage.memory()  # it creates or migrates what pages only read
     memory.close()
+    read_inventory = _reader(inventory)
+    open_storage = storage.again
     settings = Settings(
         directory=memory.directory,
         token=token,
         hosts=host_headers(address, port, tuple(name.lower() for name in host_name)),
         secure=cert is not None or behind_proxy,
-        read_inventory=_reader(inventory),
-        allow_actions=allow_actions,
+        read_inventory=read_inventory,
+        fetch=partial(_fetch, open_storage()) if storage.location is not None else None,
         prefix=prefix,
+        storage=open_storage,
+        plans=tuple(map(Path, plan)),
+        actions=_actions(read_inventory, open_storage) if allow_actions else None,
+        metrics_public=metrics_public,
         start="/" if follow is None else f"/runs/{quote(follow, safe='')}",
     )
     site = Site(settings)
@@ -116,6 +132,68 @@ def web(
         end_with_stdin(server, site.streams)
     server.run(sockets=[listener])
     return 0
+
+
+@web.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("pages", nargs=-1, metavar="[PAGE]...")
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
+@click.option("--plan", multiple=True, metavar="FILE", type=click.Path(), help="Also show a saved plan.")
+@click.option(
+    "--most", type=click.IntRange(1), default=1000, show_default=True, help="Pages to write when none are named."
+)
+def export(
+    directory: Path, pages: tuple[str, ...], inventory: tuple[str, ...], plan: tuple[str, ...], most: int
+) -> int:
+    """Write pages as files, which need no server: for CI artefacts, and for review.
+
+    A PAGE is its address: /runs/last, /drift, /plans. Without one, the overview and all that it leads to is written.
+    What links to a page that is not written stays as text.
+
+    \b
+    sloth-runner web export report /runs/last
+    """
+    _require_extra()
+    from sloth.web.app import Site
+    from sloth.web.export import Exporter
+    from sloth.web.settings import Settings
+
+    memory = Storage().memory()
+    memory.close()
+    settings = Settings(
+        directory=memory.directory,
+        token="",
+        hosts=(),
+        read_inventory=_reader(inventory),
+        storage=backend_option.storage_without_hosts(inventory).again,
+        plans=tuple(map(Path, plan)),
+    )
+    site = Site(settings)
+    try:
+        site.refresh_now()
+        written, left = Exporter(site, directory, most).write(pages)
+    finally:
+        site.close()
+    more = f"; {left} more were left out (--most)" if left and not pages else ""
+    click.echo(f"wrote {count(written, 'page')} to {directory / 'index.html'}{more}")
+    return 0
+
+
+def _require_extra() -> None:
+    """Raise UsageError when the extra `web` is not installed."""
+    try:
+        import jinja2  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'sloth-runner[web]'") from error
+
+
+def _actions(read_inventory: Callable[[], Inventory] | None, open_storage: Callable[[], Storage]) -> Actions:
+    from sloth.cli.web_actions import WebActions
+
+    return WebActions(read_inventory, open_storage)
 
 
 def _check(
@@ -175,6 +253,7 @@ def _listen(address: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(target)
+        listener.listen(256)  # now: somebody may open the address as soon as it is printed
     except OSError as error:
         hint = "another program has it; use --port 0 for any" if "in use" in str(error) else ""
         raise UsageError(f"cannot listen on {address} port {port}: {error.strerror}", hint=hint) from error
@@ -192,6 +271,12 @@ def _reader(files: tuple[str, ...]) -> Callable[[], Inventory] | None:
         return first.pop() if first else parameters.read_inventory(files)
 
     return read
+
+
+def _fetch(storage: Storage) -> None:
+    """Fetch what other controllers have delivered; that the backend is away is a warning."""
+    fetch_runs(storage)
+    fetch_new_agents(storage)
 
 
 def _announce(

@@ -42,15 +42,18 @@ def applied_and_found(diff: Diff) -> Diff:
     return shown
 
 
-async def look_for_drift(agents: Sequence[Agent], query: Query, about: JsonObject, by: str = "") -> Answers:
+async def look_for_drift(
+    agents: Sequence[Agent], query: Query, about: JsonObject, by: str = "", run: str = ""
+) -> Answers:
     """Look for drift on agents, and record it; return the answers by the agent's name.
 
-    about: how it was called, see engine/recording.py; by: who wants to know, when that is not the user of this process.
+    about: how it was called, see engine/recording.py; by: who wants to know, when that is not the user of this process;
+    run: the id under which it is recorded, "" for a new one.
     That it cannot be recorded is a warning.
     """
     memory = query.storage.memory()
     try:
-        record = _Record(memory, agents, query)
+        record = _Record(memory, agents, query, run)
         record.begin({"origin": socket.gethostname(), **about}, by or who())
         answers = await query.states(agents, queries.find_drift(), record.add)
         record.end()
@@ -62,8 +65,8 @@ async def look_for_drift(agents: Sequence[Agent], query: Query, about: JsonObjec
 class _Record:
     """Writes a drift run to the controller's memory while hosts answer."""
 
-    def __init__(self, memory: Memory, agents: Sequence[Agent], query: Query) -> None:
-        self.run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+    def __init__(self, memory: Memory, agents: Sequence[Agent], query: Query, run: str) -> None:
+        self.run = run or time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
         self._memory = memory
         self._hosts = {agent.name: agent.host.name for agent in agents}
         self._left = {host: [name for name, of in self._hosts.items() if of == host] for host in self._hosts.values()}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from sloth.frozen import frozen
-from sloth.state.database import Database
+from sloth.state.database import Database, Transaction
 from sloth.state.replicas import Position
 
 MIGRATION = (
@@ -94,14 +94,16 @@ class Outbox:
         )
         return [Item(Kind(row[0]), row[1], row[2], row[3], row[4], bool(row[5])) for row in rows]
 
-    def done(self, item: Item, position: Position | None = None) -> None:
-        """Note that the backend has it, unless it has become due again; position: of a replica, up to where."""
-        self._database.execute(
-            "DELETE FROM outbox WHERE backend=? AND kind=? AND name=? AND stamp=?",
-            (self.backend, item.kind.value, item.name, item.stamp),
-        )
-        if position is not None:
-            self.set_delivered(item.name, position)
+    def done(self, items: Iterable[tuple[Item, Position | None]]) -> None:
+        """Note that the backend has these, but for those that have become due again; of a replica, up to where."""
+        with Transaction(self._database):
+            for item, position in items:
+                self._database.execute(
+                    "DELETE FROM outbox WHERE backend=? AND kind=? AND name=? AND stamp=?",
+                    (self.backend, item.kind.value, item.name, item.stamp),
+                )
+                if position is not None:
+                    self.set_delivered(item.name, position)
 
     def delivered(self, name: str) -> Position | None:
         """Return up to where the backend has the replica of an agent, as far as this controller knows."""

@@ -77,37 +77,35 @@ def _absorb(replica: Store, change: ReplicaChange, rows: Iterable[JsonObject], s
     return Position(change.id, change.seq)
 
 
-def position(path: Path) -> Position | None:
-    """Return where a replica is; None if there is none. Raises StateError."""
+@frozen
+class Lacking:
+    """What a copy lacks of a replica. `change` is None when that is nothing."""
+
+    position: Position
+    change: ReplicaChange | None
+
+
+def lacking(path: Path, store: str, other: Position | None, whole: bool = False) -> Lacking | None:
+    """Return what a copy at `other` (None: an empty one) lacks of a replica; None if it is not of the file `store`.
+
+    whole: return all of it. It is all of it, too, where the copy is of another file, or is too old. Raises StateError.
+    """
     if not path.exists():
         return None
     try:
         replica = Store(str(path), readonly=True)
         try:
-            return Position(replica.meta("id") or "", int(replica.meta("seq") or 0))
-        finally:
-            replica.close()
-    except _INVALID as error:
-        raise StateError(f"cannot read the replica {path}: {error}") from error
-
-
-def lacking(path: Path, other: Position | None, whole: bool = False) -> ReplicaChange | None:
-    """Return what a copy at `other` (None: an empty one) lacks of a replica; None if that is nothing.
-
-    whole: return all of it. It is all of it, too, where the copy is of another file, or is too old. Raises StateError.
-    """
-    try:
-        replica = Store(str(path), readonly=True)
-        try:
             replica.execute("BEGIN")  # one view of the file, whatever is written meanwhile
-            own, seq = replica.meta("id") or "", int(replica.meta("seq") or 0)
+            here = Position(replica.meta("id") or "", int(replica.meta("seq") or 0))
+            if here.store != store:
+                return None
             floor = replica.meta(_FLOOR)
-            if other is not None and other.store == own and not whole:
-                if other.seq >= seq:
-                    return None
+            if other is not None and other.store == store and not whole:
+                if other.seq >= here.seq:
+                    return Lacking(here, None)
                 if floor is not None and other.seq >= int(floor):
-                    return replica.changes_since(ReplicaPosition(id=own, seq=other.seq))
-            return replica.changes_since(None)
+                    return Lacking(here, replica.changes_since(ReplicaPosition(id=store, seq=other.seq)))
+            return Lacking(here, replica.changes_since(None))
         finally:
             replica.close()
     except _INVALID as error:

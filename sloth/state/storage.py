@@ -40,6 +40,10 @@ class Storage:
         self.keys = keys
         self._backend: Backend | None = None
 
+    def again(self) -> Storage:
+        """Return one of the same, with connections of its own: for another thread or event loop."""
+        return Storage(self.directory, self.location, self._keys)
+
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""
         return Memory(self.directory, self.location.url if self.location is not None else None)

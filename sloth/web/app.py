@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +22,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from sloth.errors import SlothError, StateError, StateNotFound, UsageError
+from sloth.web import metrics
+from sloth.web.actions import Actions
+from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
@@ -35,6 +39,7 @@ from sloth.web.views import VIEWS
 
 FIRST = 3.0  # seconds that the start waits for the index
 REFRESH = 2.0  # seconds between two looks at what is new
+FETCH = 30.0  # seconds between two looks at what other controllers have delivered
 Endpoint = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
@@ -54,9 +59,10 @@ class Site:
         self.views = tuple(views)
         self.logins = Logins(settings.token)
         self._worker = ThreadPoolExecutor(1, "index")  # SQLite wants one thread for a connection
+        self._next_fetch = 0.0
         self._is_fresh = asyncio.Event()
         self._index = self._worker.submit(Index, settings.directory).result()
-        self.source = Source(settings.directory, settings.read_inventory)
+        self.source = Source(settings.directory, settings.read_inventory, settings.storage, settings.plans)
         self.streams = Streams(self)
 
     # Rendering
@@ -74,7 +80,7 @@ class Site:
 
     def template(self, name: str, **values: object) -> str:
         template = environment(self.settings.prefix).get_template(name)
-        return template.render(asset=asset_tag, allow_actions=self.settings.allow_actions, **values)
+        return template.render(asset=asset_tag, allow_actions=self.settings.actions is not None, **values)
 
     def error_page(self, status: int, error: SlothError) -> HTMLResponse:
         text = self.template("error.html", title=error.message, section="", status=status, error=error)
@@ -141,9 +147,21 @@ class Site:
 
     # The index
 
+    def refresh_now(self) -> None:
+        """Bring the index up to date, and wait for it. Raises StateError."""
+        self._worker.submit(self._index.refresh).result()
+
     async def refresh(self) -> None:
         """Bring the index up to date. Raises StateError."""
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._index.refresh)
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._refresh)
+
+    def _refresh(self) -> None:
+        self._index.refresh()
+        fetch = self.settings.fetch
+        if fetch is not None and time.monotonic() > self._next_fetch:
+            fetch()
+            self._next_fetch = time.monotonic() + FETCH
+            self._index.refresh()
 
     def close(self) -> None:
         """Close the index."""
@@ -190,6 +208,9 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
         Route("/logout", site.logout, methods=["POST"]),
         Route("/healthz", _health),
         site.streams.route(),
+        metrics.route(site),
+        *(Actions(site, site.settings.actions).routes() if site.settings.actions is not None else ()),
+        Asking(site).route(),
         *further,
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]

@@ -143,6 +143,8 @@ class Guard:
             return _refusal(403, "this request comes from another site")
         if scope["path"] == "/login" or scope["path"].startswith("/static/"):
             return None
+        if scope["path"] == "/metrics" and self._settings.metrics_public:
+            return None
         session = session_of(headers)
         scope["session_id"] = session
         if not self._settings.token or self._logins.has(session):

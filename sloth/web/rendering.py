@@ -48,6 +48,8 @@ NAVIGATION = (
     ("hosts", "/hosts", "Hosts"),
     ("drift", "/drift", "Drift"),
     ("resources", "/resources", "Resources"),
+    ("shared", "/shared", "Shared"),
+    ("plans", "/plans", "Plans"),
 )
 
 

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
+from typing import Protocol
 
 from sloth.frozen import frozen
 from sloth.inventory import Inventory
+from sloth.state.storage import Storage
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Actions(Protocol):
+    """What pages can do, besides reading. All raise SlothError."""
+
+    def hosts(self, pattern: str) -> tuple[str, ...]:
+        """Return the names of the hosts that a pattern selects."""
+
+    def drift(self, pattern: str, by: str) -> str:
+        """Begin to look for drift on hosts, on behalf of `by`; return the id of the run that records it."""
+
+    def unlock(self, lock: str) -> str:
+        """Release a lock, whoever holds it; return what was done."""
+
+    def freeze(self, host: str, key: str, until: str, why: str) -> str:
+        """Let runs leave a resource of a host alone for a while; return what was done."""
 
 
 @frozen
@@ -22,9 +40,13 @@ class Settings:
         hosts: the Host headers that are answered, "name:port" or "name" for port 80 and 443.
         secure: whether browsers reach it by HTTPS, here or at a reverse proxy.
         read_inventory: reads the inventory; None: there is none.
-        allow_actions: whether pages offer actions.
         prefix: the path below which a reverse proxy serves it, "" or "/sloth".
+        fetch: brings what other controllers have delivered to the backend; it does not raise.
         start: the page that a login leads to.
+        storage: opens what the controller keeps and shares; None: no backend.
+        plans: files of saved plans.
+        actions: what pages can do; None: nothing.
+        metrics_public: whether /metrics needs no token.
     """
 
     directory: Path
@@ -32,9 +54,13 @@ class Settings:
     hosts: tuple[str, ...]
     secure: bool = False
     read_inventory: Callable[[], Inventory] | None = None
-    allow_actions: bool = False
     prefix: str = ""
     start: str = "/"
+    fetch: Callable[[], None] | None = None
+    storage: Callable[[], Storage] | None = None
+    plans: tuple[Path, ...] = ()
+    actions: Actions | None = None
+    metrics_public: bool = False
 
 
 def host_headers(address: str, port: int, names: tuple[str, ...] = ()) -> tuple[str, ...]:

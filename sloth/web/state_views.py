@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sloth.web.data import drift, live, resources
+from sloth.web import audit
+from sloth.web.data import drift, live, plans, resources, shared
 from sloth.web.data.paging import Page
 from sloth.web.view import PAGING, Kind, Parameter, View
 
@@ -61,5 +62,32 @@ STATE_VIEWS = (
         result=resources.Resource,
         parameters=(KEY, Parameter("host", "Only what happened on this host."), *PAGING),
         section="resources",
+    ),
+    View(
+        name="shared",
+        path="/shared",
+        title="Shared values, locks, and what is frozen",
+        find=shared.find_shared,
+        result=shared.SharedState,
+        section="shared",
+    ),
+    View(name="plans", path="/plans", title="Plans", find=plans.list_plans, result=plans.Plans, section="plans"),
+    View(
+        name="plan",
+        path="/plan",
+        title="One plan",
+        find=plans.find_plan,
+        result=plans.OnePlan,
+        parameters=(Parameter("name", "The name of a saved plan."),),
+        section="plans",
+    ),
+    View(
+        name="actions",
+        path="/actions",
+        title="Actions",
+        find=lambda source, query: audit.read(source.directory, query.window),
+        result=Page[audit.Action],
+        parameters=PAGING[:2],
+        section="actions",
     ),
 )

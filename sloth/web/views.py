@@ -37,6 +37,7 @@ VIEWS = (
             Parameter("end", "Only runs that ended so.", Kind.CHOICE, tuple(runs.End)),
             Parameter("who", "Only runs of this user."),
             Parameter("site", "Only runs of this site."),
+            Parameter("origin", "Only runs from this machine."),
             Parameter("host", "Only runs over this host."),
             Parameter("days", "Only runs of the last so many days.", Kind.NUMBER),
             *PAGING,

@@ -7,12 +7,13 @@ import base64
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from sloth.state.backends import http
+from sloth.state.backends import etcd, http
 from sloth.state.backends.backend import Backend, BackendError, BackendUnavailable, Unsure
 from sloth.state.backends.check import Aspect, Verdict, check
 from sloth.state.backends.documents import Change, change, load
@@ -24,6 +25,10 @@ from tests.support.rclone import RcloneServer
 from tests.support.seaweed import READER, READER_SECRET, SeaweedServer
 from tests.support.server import free_ports
 from tests.support.tls import Certificates
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
+    from sloth.state.backends.location import EtcdLocation
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -113,14 +118,17 @@ async def test_nobody_listens(kind: str) -> None:
         assert error.hint
 
 
-@pytest.mark.parametrize("kind", ["etcd", "consul"])
+@pytest.mark.parametrize("kind", ["etcd", "consul", "s3"])
 async def test_a_server_that_never_answers(kind: str, impatient: None) -> None:
     async with fake(silent) as port:
         started = time.monotonic()
-        read, write = await both(open_backend(parse(url(kind, port))))
-        assert time.monotonic() - started < 20
+        backend = open_backend(parse(url(kind, port)))
+        with pytest.raises(BackendUnavailable):
+            await backend.names("a")
+        read, write = await both(backend)
+        assert time.monotonic() - started < 60
         assert type(read) is BackendUnavailable
-        assert type(write) is Unsure
+        assert type(write) is (BackendUnavailable if kind == "s3" else Unsure)
 
 
 @pytest.mark.parametrize("kind", ["etcd", "consul", "s3"])
@@ -336,6 +344,53 @@ async def test_a_server_that_takes_less_than_we_send(tmp_path: Path) -> None:
         await backend.close()
     finally:
         server.kill()
+
+
+async def test_a_server_that_is_full(tmp_path: Path) -> None:
+    """As without compaction, some day."""
+    (tmp_path / "full").mkdir()
+    server = EtcdServer(tmp_path / "full", ("--quota-backend-bytes", "1000000"))
+    server.start()
+    try:
+        backend = open_server(parse(server.url("x")))
+        work = (backend.write(f"n/{number}", bytes(200_000), None) for number in range(20))
+        with pytest.raises(BackendError, match="database space exceeded") as caught:
+            await _in_turn(work)
+        assert not isinstance(caught.value, BackendUnavailable)
+        assert "defragment" in caught.value.hint
+        assert await backend.read("n/0") is not None
+        await backend.close()
+    finally:
+        server.kill()
+
+
+async def _in_turn(work: Iterable[Awaitable[object]]) -> None:
+    for one in work:
+        await one
+
+
+async def test_a_list_whose_revision_is_compacted_between_two_pages(
+    etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd, "PAGE", 2)
+    backend = etcd.Etcd(cast("EtcdLocation", parse(etcd_server.url("compacted"))))
+    for number in range(5):
+        await backend.write(f"n/{number}", b"", None)
+    call = backend._call
+    pages = 0
+
+    async def compacting(what: str, body: Mapping[str, object], again: bool) -> JsonObject:
+        nonlocal pages
+        pages += 1
+        found = await call(what, body, again)
+        if pages == 1:
+            await backend.write("n/5", b"", None)
+            await etcd_server.call("kv/compaction", revision=str(int(found["header"]["revision"]) + 1))
+        return found
+
+    monkeypatch.setattr(backend, "_call", compacting)
+    assert await backend.names("n/") == [f"n/{number}" for number in range(6)]
+    await backend.close()
 
 
 # S3

@@ -15,17 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sloth.errors import StateError
-from sloth.payload.kernel.record import ReplicaPosition
 from sloth.payload.state.store import Store
 from sloth.state.backends import documents
 from sloth.state.backends.backend import Damaged, Unsure
 from sloth.state.backends.sqlite import SQLite
-from sloth.state.memory import Memory
 from sloth.state.sync import entries, heads
-from sloth.state.sync.deliver import Delivery
 from sloth.state.sync.entries import NewerFormat, head_key, piece_key
-from sloth.state.sync.fetch import Fetching
-from tests.support.stores import record
+from tests.support.replicas import Controller, record_on, rows_of
 
 ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS") or 20)
 
@@ -45,43 +41,6 @@ class Lossy(SQLite):
         if self._random.random() < self._chance:
             raise Unsure("the answer was lost")
         return version
-
-
-class Controller:
-    """A controller with a home of its own."""
-
-    def __init__(self, home: Path, backend: SQLite) -> None:
-        self.memory = Memory(home, backend.url)
-        self.backend = backend
-
-    def visit(self, host: Store) -> None:
-        """Do what the end of a session does."""
-        known = self.memory.known(["web1"]).get("web1")
-        position = ReplicaPosition(id=known.store_id, seq=known.seq) if known and known.store_id else None
-        change = host.changes_since(position)
-        rows = change.rows or None
-        since = known.seq if known else 0
-        self.memory.remember("web1", payload="p", assets=frozenset(), replica=change, rows=rows, since=since)
-
-    async def deliver(self) -> None:
-        await Delivery(self.memory, self.backend).flush()
-
-    async def fetch(self) -> list[StateError]:
-        fetching = Fetching(self.memory, self.backend)
-        await fetching.replicas(["web1"])
-        return fetching.problems
-
-    def rows(self) -> list[dict[str, Any]]:
-        return rows_of(Store(str(self.memory.replica_path("web1")), readonly=True))
-
-
-def rows_of(store: Store) -> list[dict[str, Any]]:
-    return [record.shown() for record in store.records.select()]
-
-
-def record_on(host: Store, name: str, value: int) -> None:
-    record(host, f"m:t:{name}", str(value), {"v": value}, {"v": value}, True)
-    host.commit()
 
 
 STEPS = st.lists(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
-from sloth.state.run_records import RunCounts, RunHost, RunResult
+from sloth.state.run_records import RunCounts, RunHost, RunKind, RunResult
 from tests.support.web import record_run, serve
 
 
@@ -54,3 +55,45 @@ def test_the_openapi_document_has_every_view(tmp_path: Path) -> None:
         for view in server.site.views:
             assert view.api_path in document["paths"]
         assert "RunRow" in document["components"]["schemas"]
+
+
+def test_what_users_of_others_complained_of(tmp_path: Path) -> None:
+    """ARA #28, #193, #218, #331, #354, #484; puppetboard #463, #1402; semaphore #865; AWX #4092."""
+    web1, day = "web1.example.org", 86400
+    drifted = RunResult(web1, "t", "k", "changed", "drift", "s:1", "", None, 1.0, 5.0)
+    ignored = RunResult("web2", "t", "k", "ignored", "", "s:1", "never mind")
+    record_run(
+        tmp_path, "20260101-1", about='{"origin": "ctl1"}', results=[drifted, ignored], status=1,
+        counts=RunCounts(changed=500, failed=1, ignored=1),
+        hosts=[RunHost(web1, "changed", time.time() - 30 * day), RunHost("web2", "failed", time.time(), 0.1, "no")],
+    )  # fmt: skip
+    record_run(
+        tmp_path, "20260102-2", kind=RunKind.CHECK, about='{"origin": "ctl2"}', counts=RunCounts(changed=2),
+        hosts=[RunHost("web2", "changed", time.time())],
+    )  # fmt: skip
+    record_run(tmp_path, "20260103-3", kind=RunKind.DRIFT, hosts=[RunHost("web2", "clean", time.time())])
+    record_run(tmp_path, "20260104-4", about="no JSON", status=None)
+    with serve(tmp_path) as server:
+
+        def rows(path: str, name: str = "") -> list[dict[str, object]]:
+            document = json.loads(server.request(f"/api/v1{path}").body)
+            found: list[dict[str, object]] = (document[name] if name else document)["rows"]
+            return found
+
+        ends = {row["run"]: (row["kind"], row["end"]) for row in rows("/runs")}
+        assert ends == {
+            "20260101-1": ("run", "failed"),  # never green, although much changed
+            "20260102-2": ("check", "changed"),
+            "20260103-3": ("drift", "unchanged"),
+            "20260104-4": ("run", "running"),
+        }
+        assert [row["run"] for row in rows("/runs?origin=ctl2")] == ["20260102-2"]
+        assert ">check<" in server.request("/runs?kind=check").text
+        # Neither a check nor a look for drift hides that the newest run failed on a host.
+        assert {row["host"]: row["status"] for row in rows("/hosts", "hosts")} == {web1: "changed", "web2": "failed"}
+        assert [row["host"] for row in rows("/hosts?unseen=7", "hosts")] == [web1]
+        assert [row["key"] for row in rows("/runs/20260101-1?status=ignored", "results")] == ["k"]
+        assert web1 in server.request("/search?q=EXAMPLE.org").text
+        assert [row["run"] for row in rows(f"/runs?host={web1}")] == ["20260101-1"]
+        assert len(rows("/hosts?size=1", "hosts")) == 1
+        assert rows("/hosts?size=1&page=2&sort=-host", "hosts")[0]["host"] == web1

@@ -20,6 +20,7 @@ from sloth.state.run_records import RunCounts, RunHost, RunKind, RunResult
 
 if TYPE_CHECKING:
     from sloth.web.app import Site
+    from sloth.web.settings import Actions
 
 TOKEN = "a-token-for-tests-only-0123456789"
 
@@ -67,7 +68,7 @@ def serve(
     directory: Path,
     read_inventory: Callable[[], Inventory] | None = None,
     token: str = TOKEN,
-    allow_actions: bool = False,
+    actions: Actions | None = None,
 ) -> Iterator[Server]:
     """Serve a controller's directory until the block ends. Skips the test where the extra is not installed."""
     pytest.importorskip("starlette", reason="the extra `web` is not installed")
@@ -84,7 +85,7 @@ def serve(
         token=token,
         hosts=host_headers("127.0.0.1", port),
         read_inventory=read_inventory,
-        allow_actions=allow_actions,
+        actions=actions,
     )
     site = Site(settings)
     config = uvicorn.Config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"  # what servers that are not Amazon's take, too
 HOW_TO_LOG_IN = "set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or use ~/.aws/credentials"
+ENDPOINT = re.compile(r"https?://[^/?#@]+(?<!:)(:[0-9]{1,5})?/?")
 # With one of them the client gets credentials by itself: a role of a container, or of a CI job.
 ROLES = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_WEB_IDENTITY_TOKEN_FILE")
 # What a profile may have that only Amazon's tools can use.
@@ -54,6 +56,10 @@ def credentials(location: BucketLocation) -> Credentials:
     region = location.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     endpoint = location.endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     endpoint = endpoint or settings.get("endpoint_url", "")
+    if endpoint and not ENDPOINT.fullmatch(endpoint):
+        raise UsageError(
+            f"{location.url}: the endpoint of the environment must be http://host:port or https://host:port"
+        )
     region = region or settings.get("region") or (REGION if endpoint else "")
     if not region:
         raise UsageError(f"{location.url}: the region is missing", hint="add ?region=, or set $AWS_REGION")

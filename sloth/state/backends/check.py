@@ -64,6 +64,8 @@ class Finding:
 async def check(backend: Backend) -> list[Finding]:
     """Return what was found, failures too; it writes entries below "check/" and deletes them again.
 
+    It also sweeps the pieces that killed writers have left.
+
     Raises BackendUnavailable when the backend does not answer at all.
     """
     key = f"check/{secrets.token_hex(8)}"
@@ -77,6 +79,7 @@ async def check(backend: Backend) -> list[Finding]:
                 await _try(findings, Aspect.LATENCY, "", lambda: _latency(backend, key))
                 await _try(findings, Aspect.DELETE, "deletes entries", lambda: _delete(backend, key))
             await _try(findings, Aspect.CLOCK, "", lambda: _clock(backend))
+            await _sweep(backend)
     finally:
         await _tidy(backend, key)
     findings.append(_encryption(backend))
@@ -229,6 +232,14 @@ def _encryption(backend: Backend) -> Finding:
 
 def _with(finding: Finding, text: str) -> Finding:
     return Finding(finding.aspect, finding.verdict, text, finding.hint)
+
+
+async def _sweep(backend: Backend) -> None:
+    if isinstance(backend, Pieced):
+        try:
+            await backend.sweep()
+        except SlothError:  # it is no part of what was asked
+            pass
 
 
 async def _tidy(backend: Backend, key: str) -> None:

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 LIMIT = 1024 * 1024  # bytes of a value; the server takes 1.5 MiB a request, unless it is set otherwise
 PAGE = 1000  # names in one answer
 # Codes of gRPC. What a server answers with UNAVAILABLE to a write may have happened: it may be applied later.
-EXHAUSTED, UNAUTHENTICATED, DENIED = 8, 16, 7
+EXHAUSTED, OUT_OF_RANGE, UNAUTHENTICATED, DENIED = 8, 11, 16, 7
 UNSURE = {1, 2, 4, 10, 13, 14, 15}  # cancelled, unknown, deadline, aborted, internal, unavailable, data loss
 HOW_TO_LOG_IN = "set $ETCDCTL_USER (NAME:PASSWORD, or NAME with $ETCDCTL_PASSWORD)"
+
+
+class Compacted(BackendError):
+    """The revision of the first page of names was compacted before the last one."""
 
 
 class Etcd:
@@ -55,7 +59,7 @@ class Etcd:
         return str(done["header"]["revision"]) if done.get("succeeded") else None
 
     async def names(self, prefix: str) -> list[str]:
-        start = self._root + prefix.encode("utf-8")
+        first = start = self._root + prefix.encode("utf-8", "surrogateescape")
         end = start[:-1] + bytes([start[-1] + 1])  # the last byte is never 0xff in UTF-8
         names: list[str] = []
         revision = "0"  # all pages are of the first one's
@@ -64,7 +68,11 @@ class Etcd:
                 "key": _base64(start), "range_end": _base64(end), "keys_only": True, "limit": str(PAGE),
                 "revision": revision,
             }  # fmt: skip
-            found = await self._call("kv/range", page, again=True)
+            try:
+                found = await self._call("kv/range", page, again=True)
+            except Compacted:
+                start, names, revision = first, [], "0"
+                continue
             revision = str(found["header"]["revision"])
             keys = [base64.b64decode(one["key"]) for one in found.get("kvs", ())]
             names += [key[len(self._root) :].decode("utf-8", "surrogateescape") for key in keys]
@@ -129,6 +137,8 @@ class Etcd:
                 pass
             raise BackendError(f"{self.url}: the answer is no JSON object", hint="is this an etcd?")
         code, what = _error(answer)
+        if code == OUT_OF_RANGE:
+            raise Compacted(f"{self.url}: {what}")
         if answer.status == 401 or code == UNAUTHENTICATED or "user name is empty" in what:
             raise BackendError(f"{self.url}: {what}", hint=HOW_TO_LOG_IN)
         if answer.status == 403 or code == DENIED:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,10 +14,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
 
 from sloth.errors import UsageError
+from sloth.state.backends import http
 from sloth.state.backends.address import Address
 from sloth.state.backends.aws import credentials
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsure
-from sloth.state.backends.http import ANSWER, CONNECT, FRESH, SLOWEST, Http
+from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
 from sloth.state.backends.s3_errors import meaning
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LIMIT = 32 * 1024 * 1024  # bytes of a value; all of it is in memory
 ID = 32  # hexadecimal digits before each value
-PROBE_TRIES = 5
+PROBE_TRIES = 3
 SETTLE = 0.02  # seconds
 
 
@@ -37,6 +37,7 @@ class Meta(TypedDict):
 
     path: str
     e_tag: str
+    size: int
     last_modified: datetime
 
 
@@ -89,8 +90,8 @@ class S3:
             config=found.settings(),
             client_options={
                 "allow_http": True,  # only where the endpoint says http://
-                "connect_timeout": f"{CONNECT:.0f}s",
-                "timeout": f"{ANSWER + LIMIT / SLOWEST:.0f}s",
+                "connect_timeout": f"{http.CONNECT:.0f}s",
+                "timeout": f"{http.ANSWER + LIMIT / http.SLOWEST:.0f}s",  # ours for each request are shorter
             },
             # No retries below us: a conditional write that is repeated would be refused for its own first try.
             retry_config={"max_retries": 0},
@@ -101,16 +102,13 @@ class S3:
         self._has_conditions = False
 
     async def read(self, key: str) -> Entry | None:
-        async def get() -> tuple[bytes, str]:
-            found = await self._store.get_async(encode(key, LEAF))
-            return bytes(await found.bytes_async()), str(found.meta["e_tag"])
-
         try:
-            data, version = await self._ask(get(), again=True)
+            found = await self._ask(self._store.get_async(encode(key, LEAF)), again=True)
+            data = await self._ask(found.bytes_async(), again=True, size=found.meta["size"])
         except self._not_found as error:
             self._check_bucket(error)
             return None
-        return Entry(data[ID + 1 :], version)
+        return Entry(bytes(data)[ID + 1 :], str(found.meta["e_tag"]))
 
     async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
         if len(value) > self.limit:
@@ -119,12 +117,11 @@ class S3:
         return await self._put(encode(key, LEAF), value, expected)
 
     async def names(self, prefix: str) -> list[str]:
-        async def find() -> list[str]:
-            top = directory(prefix, LEAF)
-            return [one["path"] async for batch in self._store.list(top or None) for one in batch]
-
+        pages = self._store.list(directory(prefix, LEAF) or None).__aiter__()
+        paths: list[str] = []
         try:
-            paths = await self._ask(find(), again=True)
+            while page := await self._ask(_next(pages), again=True):
+                paths += [one["path"] for one in page]
         except self._not_found as error:
             self._check_bucket(error)
             return []
@@ -153,7 +150,7 @@ class S3:
         data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
         mode = "create" if expected is None else {"e_tag": expected}
         try:
-            done = await self._ask(self._store.put_async(path, data, mode=mode), again=False)
+            done = await self._ask(self._store.put_async(path, data, mode=mode), again=False, size=len(data))
         except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
             return None
         except self._not_found as error:  # an If-Match of what is not there: another dialect's 412
@@ -212,7 +209,7 @@ class S3:
 
     async def _clock_of_an_object(self) -> float:
         """Return the server's time as the time of an object that we have just written says."""
-        if self._learned is None or time.monotonic() - self._learned > FRESH:
+        if self._learned is None or time.monotonic() - self._learned > http.FRESH:
             path = f"probe/{secrets.token_hex(8)}"
             sent = time.monotonic()
             await self._put(path, b"", None)
@@ -226,10 +223,10 @@ class S3:
             self._learned = received
         return time.monotonic() + self._offset
 
-    async def _ask(self, request: Awaitable[T], again: bool) -> T:
+    async def _ask(self, request: Awaitable[T], again: bool, size: int = 0) -> T:
         """Return the answer to a request; raise what its failure means, and pass on what callers look at."""
         try:
-            async with asyncio.timeout(CONNECT + ANSWER + LIMIT / SLOWEST):
+            async with asyncio.timeout(http.CONNECT + http.ANSWER + size / http.SLOWEST):
                 return await request
         except (
             self._errors.AlreadyExistsError, self._errors.PreconditionError, *self._not_found,
@@ -245,12 +242,20 @@ class S3:
             raise meaning(self.url, str(error), True) from error
 
 
-def _clock_server(url: str, endpoint: str, region: str) -> Http:
-    """Return a client for the time of the server: of one that only says what it says to everybody."""
-    import ssl
+async def _next(pages: AsyncIterator[list[Meta]]) -> list[Meta]:
+    """Return the next page of a list that is not empty; an empty one at the end."""
+    async for page in pages:
+        if page:
+            return page
+    return []
 
-    whole = endpoint or f"https://s3.{region}.amazonaws.com"
-    scheme, _, authority = whole.partition("://")
-    host, _, port = authority.rpartition(":") if re.search(r":\d+$", authority) else (authority, "", "")
-    server = Address(host.strip("[]"), int(port or (443 if scheme == "https" else 80)))
-    return Http(url, [server], ssl.create_default_context() if scheme == "https" else None)
+
+def _clock_server(url: str, endpoint: str, region: str) -> Http:
+    """Return a client for the time of the server, which it sends with refusals, too."""
+    import ssl
+    from urllib.parse import urlsplit
+
+    whole = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
+    is_tls = whole.scheme == "https"
+    server = Address(whole.hostname or "", whole.port or (443 if is_tls else 80))
+    return Http(url, [server], ssl.create_default_context() if is_tls else None)

@@ -138,25 +138,29 @@ class Delivery:
     async def _deliver_all(self, items: list[Item]) -> bool:
         if not items:
             return True
-        ends = await asyncio.gather(*map(self._try, items))
+        done: list[tuple[Item, Position | None]] = []
+        try:
+            ends = await asyncio.gather(*(self._try(item, done) for item in items))
+        finally:
+            # All at once: each transaction waits for the disk. What is lost here is delivered again, without effect.
+            with contextlib.suppress(StateBusy):
+                self._outbox.done(done)
         if all(ends):
             self.problem = None
         return all(ends)
 
-    async def _try(self, item: Item) -> bool:
-        """Deliver one thing; return whether that succeeded."""
+    async def _try(self, item: Item, done: list[tuple[Item, Position | None]]) -> bool:
+        """Deliver one thing; return whether that succeeded, and add it to `done` then."""
         async with self._slots:
             try:
                 async with asyncio.timeout(ATTEMPT):
-                    position = await self._deliver(item)
+                    done.append((item, await self._deliver(item)))
             except TimeoutError:
                 self.problem = BackendUnavailable(f"{self._backend.url}: it takes too long")
                 return False
             except StateError as error:
                 self.problem = error
                 return False
-            with contextlib.suppress(StateBusy):  # it is delivered once more then, which changes nothing
-                self._outbox.done(item, position)
             return True
 
     async def _deliver(self, item: Item) -> Position | None:

@@ -122,17 +122,15 @@ class _Packed:
 
 
 def _pack(path: Path, item: Item, other: Position | None, whole: bool) -> _Packed | None:
-    here = replicas.position(path)
-    if here is None or here.store != item.store:
+    found = replicas.lacking(path, item.store, other, whole)
+    if found is None:
         return None
-    if other is not None and other.store == here.store and other.seq >= here.seq and not item.whole:
-        return _Packed(here)
-    lacking = replicas.lacking(path, other, whole)
-    if lacking is None or lacking.id != item.store:
-        return None if lacking is not None else _Packed(here)
-    since = None if lacking.whole or other is None else other.seq
-    position = Position(lacking.id, lacking.seq)
-    return _Packed(position, since, pack_change(item.name, lacking, since))
+    # A long head is no reason to write one that has nothing new.
+    is_old = other is not None and other.store == item.store and other.seq >= found.position.seq
+    if found.change is None or (is_old and not item.whole):
+        return _Packed(found.position)
+    since = None if found.change.whole or other is None else other.seq
+    return _Packed(found.position, since, pack_change(item.name, found.change, since))
 
 
 def _new_id() -> str:

@@ -108,6 +108,7 @@ def list_runs(source: Source, query: Query) -> Page[RunRow]:
     where.add_if(f"{END_SQL}=?", query.text("end"))
     where.add_if("who=?", query.text("who"))
     where.add_if("site=?", query.text("site"))
+    where.add_if("CASE WHEN json_valid(about) THEN json_extract(about, '$.origin') END=?", query.text("origin"))
     host = query.text("host")
     if host:
         where.add("run IN (SELECT run FROM run_hosts WHERE host=?)", host)

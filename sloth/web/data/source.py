@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sloth.errors import SlothError
 from sloth.inventory import Inventory
+from sloth.state.storage import Storage
 from sloth.web.data.database import ReadOnly
 
 RELOAD = 10.0  # seconds between two looks at whether the inventory's files have changed
@@ -20,9 +21,19 @@ class Source:
     Attributes:
         database: the controller's, read-only.
         directory: the controller's.
+        storage: opens what the controller keeps and shares, anew each time.
+        plans: files of saved plans.
     """
 
-    def __init__(self, directory: Path, read_inventory: Callable[[], Inventory] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        read_inventory: Callable[[], Inventory] | None = None,
+        storage: Callable[[], Storage] | None = None,
+        plans: tuple[Path, ...] = (),
+    ) -> None:
+        self.storage = storage or (lambda: Storage(directory))
+        self.plans = plans
         self.directory = directory
         self.database = ReadOnly(directory)
         self._read_inventory = read_inventory

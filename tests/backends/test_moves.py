@@ -1,0 +1,118 @@
+"""A copy to another backend is complete or can be continued, and overwrites nothing; damage is mended by a push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sloth.errors import StateError
+from sloth.payload.state.store import Store
+from sloth.state.backends.backend import BackendError
+from sloth.state.backends.sqlite import SQLite
+from sloth.state.sync.deliver import Delivery
+from sloth.state.sync.entries import head_key, run_key
+from sloth.state.sync.fetch import Fetching
+from sloth.state.sync.migrate import migrate
+from sloth.state.sync.push import make_due
+from tests.support.replicas import Controller, record_on, rows_of
+
+
+class Failing(SQLite):
+    """A backend whose disk is full after some writes."""
+
+    left = 10**9
+
+    async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
+        if self.left == 0:
+            raise BackendError("no space left")
+        self.left -= 1
+        return await super().write(key, value, expected)
+
+
+async def filled(backend: SQLite, count: int) -> None:
+    for number in range(count):
+        await backend.write(f"runs/{number:03}", b"%d" % number, None)
+    await backend.write("locks/x", b"held", None)
+
+
+async def test_a_copy_that_failed_is_continued(tmp_path: Path) -> None:
+    source, target = SQLite(tmp_path / "a.db"), Failing(tmp_path / "b.db")
+    await filled(source, 50)
+    target.left = 20
+    with pytest.raises(BackendError, match="no space left"):
+        await migrate(source, target, force=False)
+    assert 0 < len(await target.names("runs/")) < 50
+    target.left = 10**9
+    entry = await source.read("runs/003")  # which was copied already
+    assert entry is not None
+    await source.write("runs/003", b"changed", entry.version)
+    assert await migrate(source, target, force=False) == {"runs": 50}
+    copied = await target.read("runs/003")
+    assert copied is not None
+    assert copied.value == b"changed"
+    assert await target.names("") == await source.names("runs/"), "no lock, and no mark of the copy"
+
+
+async def test_what_is_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    source, target = SQLite(tmp_path / "a.db"), SQLite(tmp_path / "b.db")
+    with pytest.raises(StateError, match="has no entry; hint: check its prefix"):
+        await migrate(source, target, force=False)
+    await filled(source, 3)
+    await target.write("runs/001", b"other", None)
+    with pytest.raises(StateError, match=r"has other data: 1 entries, runs/001 for one.*--force"):
+        await migrate(source, target, force=False)
+    assert await target.names("") == ["runs/001"]
+    assert await migrate(source, target, force=True) == {"runs": 3}
+
+
+async def test_a_push_mends_what_is_damaged_and_leaves_what_is_newer(tmp_path: Path) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one, two, host = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend), Store(None)
+    one.memory.runs.begin("20260101-000000-aaaaaa", "site", "ann", 1)
+    record_on(host, "a", 1)
+    one.visit(host)
+    await one.deliver()
+    await two.fetch()
+    record_on(host, "b", 2)
+    two.visit(host)
+    await two.deliver()
+    assert await make_due(one.memory, backend) == []
+    await one.deliver()
+    third = Controller(tmp_path / "three", backend)
+    await third.fetch()
+    assert third.rows() == rows_of(host), "the push of an older state changes nothing"
+    for key in (head_key("web1"), run_key("20260101-000000-aaaaaa")):
+        entry = await backend.read(key)
+        assert entry is not None
+        await backend.write(key, b"\0damaged", entry.version)
+    fetching = Fetching(third.memory, backend)
+    await fetching.runs()
+    await fetching.replicas(["web1"])
+    assert len(fetching.problems) == 2 or len(fetching.problems) == 1
+    assert await make_due(one.memory, backend) == []
+    await one.deliver()
+    assert await make_due(two.memory, backend) == []
+    await two.deliver()
+    fourth = Controller(tmp_path / "four", backend)
+    assert await fourth.fetch() == []
+    assert fourth.rows() == rows_of(host)
+    fetching = Fetching(fourth.memory, backend)
+    assert await fetching.runs() == 1
+    assert fetching.problems == []
+
+
+async def test_what_a_delivery_cannot_bring_stays_due_and_the_rest_is_brought(tmp_path: Path) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one = Controller(tmp_path / "one", backend)
+    host = Store(None)
+    record_on(host, "a", 1)
+    one.visit(host)
+    one.memory.runs.begin("r", "site", "ann", 1)
+    await backend.write(head_key("web1"), b'{"ids": [], "content": {"format": 2}}', None)
+    delivery = Delivery(one.memory, backend)
+    left = await delivery.finish()
+    assert left is not None
+    assert left.startswith("1 entry is not delivered to the backend yet")
+    assert "has format 2" in left
+    assert await backend.names("runs/") == ["runs/r"]

@@ -42,7 +42,7 @@ class Storage:
 
     def again(self) -> Storage:
         """Return one of the same, with connections of its own: for another thread or event loop."""
-        return Storage(self.directory, self.location, self._keys)
+        return Storage(self.directory, self.location, self.keys)
 
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""

@@ -23,6 +23,15 @@ BACKEND = click.option(
 )
 
 
+NO_LOCK = click.option(
+    "--no-lock",
+    is_flag=True,
+    expose_value=False,
+    callback=credentials.note_value,
+    help="Do not lock the site in the backend: other runs of it may be at work at the same time.",
+)
+
+
 def storage(inventory: Inventory) -> Storage:
     """Return what this controller keeps, with the backend that --backend, the environment or the inventory names.
 
@@ -52,4 +61,5 @@ def _storage(setting: BackendSetting | None) -> Storage:
     except UsageError as error:
         error.where = error.where or where
         raise
-    return Storage(None, location, credentials.keys_of_command() if setting is not None and setting.encrypt else None)
+    keys = credentials.keys_of_command() if setting is not None and setting.encrypt else None
+    return Storage(None, location, keys, locks_sites=not credentials.noted_value("no_lock"))

@@ -22,7 +22,7 @@ def note(context: click.Context, option: click.Parameter, is_given: bool) -> Non
     context.meta.setdefault(_ASKED, {})[option.name] = is_given
 
 
-def note_value(context: click.Context, option: click.Parameter, value: str | None) -> None:
+def note_value(context: click.Context, option: click.Parameter, value: str | bool | None) -> None:
     """Take note of the value of an option that several commands have and pass on unseen."""
     if value is not None:
         context.meta[f"{_ASKED}.{option.name}"] = value

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sloth.cli.output import warn
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans
 from sloth.engine.run import Run
 from sloth.engine.stepping import Ask
-from sloth.errors import StateError
+from sloth.errors import StateError, UsageError
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
 from sloth.report import Reporter, make
@@ -120,6 +121,12 @@ def execute(
     plan: is applied instead of the site.
     ended: is called with the run and its exit status when all has been reported.
     """
+    if storage.location is not None and not site.adhoc and not site.is_portable:
+        raise UsageError(
+            f"the site {site.title} needs a name: with a backend, other controllers must know it by the same one",
+            hint="use --site-name NAME"
+            + (" when you plan" if site.remembered else ", or keep it in a git working copy with a remote"),
+        )
     kind = output or ("rich" if sys.stdout.isatty() else "plain")
 
     def usual() -> float | None:
@@ -146,7 +153,7 @@ def execute(
                     broken[one] = error
 
     async def run(memory: Memory) -> int:
-        backend = storage.backend()
+        backend, shared = storage.backend(), storage.shared()
         delivery = None
         if backend is not None:
             from sloth.state.sync.deliver import Delivery
@@ -159,7 +166,7 @@ def execute(
             options,
             lambda event: to_each(lambda one: one.emit(event)),
             memory,
-            storage.shared(),
+            shared,
             confirm=confirm,
             tasks=tasks,
             step=step,
@@ -172,12 +179,22 @@ def execute(
         for number in SIGNALS:
             if _signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
                 loop.add_signal_handler(number, job.interrupt)
+        lock = None
+        if backend is not None and storage.locks_sites and not options.check and not site.adhoc:
+            from sloth.engine.site_lock import SiteLock
+
+            lock = SiteLock(shared.locks, job, options.lock_wait)
         try:
+            if lock is not None:
+                await lock.take()
             status = await job.run()
         finally:
+            said = await lock.release() if lock is not None else ""
             to_each(lambda one: one.close())
             await storage.close()
-        if broken and status in (0, 3):
+            if said:
+                warn(f"warning: {said}")
+        if (broken or (lock is not None and lock.is_taken_over)) and status in (0, 3):
             status = 1
         if ended is not None:
             ended(job, status)

@@ -223,7 +223,7 @@ running = combine(
         default=10,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for a host that another run has locked.",
+        help="How long to wait for a host, or with a backend the site, that another run has locked.",
     ),
 )
 _VERBOSE = click.option(

@@ -210,6 +210,7 @@ def show(
 @parameters.JUNIT
 @parameters.running
 @backend_option.BACKEND
+@backend_option.NO_LOCK
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def apply(

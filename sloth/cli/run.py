@@ -42,6 +42,7 @@ class SiteOptions:
     """The options that run and plan share. output: the format, or (of plan) a file."""
 
     site: tuple[str, ...]
+    site_name: str | None
     inventory: tuple[str, ...]
     limit: tuple[str, ...]
     tags: tuple[str, ...]
@@ -80,6 +81,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         "given",
         SiteOptions,
         parameters.site_option(is_required),
+        sites.SITE_NAME,
         parameters.INVENTORY,
         parameters.LIMIT,
         _tags_option("-t", "--tags", help="Run only tasks with one of these tags."),
@@ -94,6 +96,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         parameters.VALUES,
         parameters.running,
         backend_option.BACKEND,
+        backend_option.NO_LOCK,
         parameters.MODULES,
         sites.ROLES_PATH,
         parameters.KEY_FILE,
@@ -245,12 +248,11 @@ def run_site(
     """Run the site, or check it; return the exit status.
 
     output: the kind of report; resume: the run that is resumed; start_at: the first task; step: ask before each one;
-    listing: list what would run instead; saving: saves the check as a plan; ended: is called at
-    the end, with the exit status.
+    listing: list what would run instead; saving: saves the check as a plan; ended: called with the exit status.
     """
     if saving is not None and given.workers:
         raise UsageError("a plan cannot be saved with --workers", hint="leave out --workers, or -o FILE")
-    program = sites.read_site(given.site, given.roles_path)
+    program = sites.read_site(given.site, given.roles_path, given.site_name)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)

@@ -63,7 +63,7 @@ def _with_backend(storage: Storage, work: Callable[[Backend], Awaitable[T]]) -> 
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def check(inventory: tuple[str, ...], output: str, key_file: str | None, passphrase: bool) -> int:
-    """Check the backend: our rights, whether conditional writes are honoured, its clock, sizes, how fast it is.
+    """Check the backend's rights, conditional writes, clock, sizes and speed.
 
     Exit status: 0; 1 when something is wrong; 2 for an invalid URL.
     """
@@ -133,9 +133,11 @@ def versions(key: str, inventory: tuple[str, ...], output: str, key_file: str | 
 def restore(
     key: str, version: int, inventory: tuple[str, ...], yes: bool, key_file: str | None, passphrase: bool
 ) -> None:
-    """Make a former version of an entry the newest one again. KEY is runs/RUN or replicas/AGENT.
+    """Make a former version of an entry the newest again.
 
-    A replica is a copy: the host is not changed, and the next run on it brings the copy up to date again.
+    KEY is runs/RUN or replicas/AGENT.
+
+    A replica is a copy: the host is not changed, and its next change brings the copy up to date again.
     """
     from sloth.state.sync import versions as of
     from sloth.state.sync.deliver import author
@@ -156,7 +158,7 @@ def restore(
 def migrate(
     source: str, target: str, force: bool, encrypt: bool | None, key_file: str | None, passphrase: bool
 ) -> None:
-    """Copy everything from one backend to another: run records, replicas, plans and shared values, but no locks.
+    """Copy everything but locks from one backend to another.
 
     FROM and TO are URLs. Nothing is removed in FROM. A copy that was interrupted is continued by the same command. TO
     must have no other data, unless --force. Let nobody write to FROM meanwhile; what is written is copied, too.
@@ -208,7 +210,7 @@ async def _is_sealed(location: Location) -> bool:
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def push(inventory: tuple[str, ...], key_file: str | None, passphrase: bool) -> None:
-    """Deliver all runs and replicas of this controller that the backend has not got, or not in good order.
+    """Deliver all runs and replicas of this controller.
 
     For a new backend, and to mend damaged entries. What the backend has newer is left alone.
     """

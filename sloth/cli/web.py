@@ -183,7 +183,6 @@ def export(
 def _require_extra() -> None:
     """Raise UsageError when the extra `web` is not installed."""
     try:
-        import jinja2  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.assets import Shipper
 from sloth.engine.context import RunContext
 from sloth.engine.delegates import Delegates
-from sloth.engine.modules import module_names
+from sloth.engine.modules import module_names, named_calls
 from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.sessions import Purpose, Sessions
 from sloth.engine.turns import Turns
@@ -61,6 +61,7 @@ def make_context(
         shared=any(b"delegate_to" in file.source for file in site.files),
         passwords=options.passwords,
         custom=options.custom,
+        calls=named_calls(site),
     )
     sessions = Sessions(purpose, memory, inventory.hosts.values() if purpose.shared else hosts)
     return RunContext(

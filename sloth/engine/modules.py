@@ -5,8 +5,9 @@ from __future__ import annotations
 from sloth.errors import UsageError
 from sloth.payload.kernel.registry import call_names, find, registry
 from sloth.payload.kernel.resource import ArgumentError, Call, Field
+from sloth.playbook import Site
 
-__all__ = ["Call", "Field", "all_calls", "fact_names", "find_call", "module_names"]
+__all__ = ["Call", "Field", "all_calls", "fact_names", "find_call", "module_names", "named_calls"]
 
 
 def fact_names() -> tuple[str, ...]:
@@ -22,6 +23,11 @@ def module_names() -> dict[str, list[str]]:
         names.setdefault(namespace, []).append(verb)
     names.pop("facts", None)  # the global `facts` is a value
     return names
+
+
+def named_calls(site: Site) -> tuple[str, ...]:
+    """Return the names of the calls that a site's files seem to make."""
+    return tuple(name for name in call_names() if any(name.encode() in file.source for file in site.files))
 
 
 def find_call(name: str) -> type[Call]:

@@ -144,6 +144,15 @@ class Run:
             self._out.warn(f"interrupted: hosts have up to {GRACE:g} seconds to end what they do")
         (self._workers or self._shard).interrupt()
 
+    def warn(self, text: str) -> None:
+        """Report a warning of the run."""
+        self._out.warn(text)
+
+    def fail(self, text: str) -> None:
+        """Report an error that is no host's; the run has failed then."""
+        self._out.failed = True
+        self._out.error("", text)
+
     def is_interrupted(self) -> bool:
         """Return whether the run was interrupted."""
         return self.interrupted

@@ -7,7 +7,7 @@ import contextlib
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,7 @@ class Purpose:
     shared: bool = False  # several sessions may write to one state: see Hello
     passwords: Passwords = Passwords()
     custom: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    calls: Collection[str] = ()  # the names of those that will be made, as far as they are known
 
 
 class Sessions:
@@ -152,6 +153,7 @@ class Sessions:
             python=host.python,
             become=become,
             timeout=BOOTSTRAP,
+            calls=self._purpose.calls,
         )
         position = ReplicaPosition(id=known.store_id, seq=known.seq)
         session = Session(

@@ -1,9 +1,11 @@
 """Loads the payload's modules from one file with the code of all: a file for each costs several times as much.
 
-The code file lies beside the sources, is of one version of Python, and grows by what a session had to compile. It needs
-no dates: the sources never change, because their directory is named after their hash.
+The code file lies beside the sources, which are one file, too. It is of one version of Python, begins with what the
+controller has compiled if that has the same one, and grows by what a session had to compile. It needs no dates: the
+sources never change, because their directory is named after their hash.
 """
 
+import _imp
 import marshal
 import os
 import sys
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PREFIX = "sloth."
+SOURCES = "sources"  # the file with the sources of all modules, as stage 1 received it
 MAGIC: "bytes" = MAGIC_NUMBER
 
 
@@ -28,6 +31,7 @@ class CodeFile(object):
         self._root = root
         self._path = "%s/code.%s" % (root, sys.implementation.cache_tag)
         self._codes = _read(self._path)
+        self._sources: "dict[str, bytes] | None" = None
         self._is_whole = True
 
     def find_spec(self, name: "str", path: "object" = None, target: "object" = None) -> "ModuleSpec | None":
@@ -47,22 +51,52 @@ class CodeFile(object):
 
     def exec_module(self, module: "ModuleType") -> "None":
         code = marshal.loads(self._codes[module.__name__][1])
-        module.__file__ = code.co_filename
+        path = code.co_filename
+        if not path.startswith("/"):  # the controller has compiled it
+            path = self._root + "/" + path
+            _imp._fix_co_filename(code, path)  # type: ignore[attr-defined]  # as the import system does
+        module.__file__ = path
         exec(code, module.__dict__)  # noqa: S102  # that is what a loader does
 
     def _compile(self, name: "str") -> "bool":
-        stem = self._root + "/" + name.replace(".", "/")
-        for path, is_package in ((stem + "/__init__.py", True), (stem + ".py", False)):
+        found = self._source(name)
+        if found is None:
+            return False
+        path, is_package, source = found
+        code = compile(source, path, "exec", 0, True)  # without what this file itself imports from __future__
+        self._codes[name] = (is_package, marshal.dumps(code))
+        self._is_whole = False
+        return True
+
+    def _source(self, name: "str") -> "tuple[str, bool, bytes] | None":
+        """Return where the source of a module is, whether it is a package, and the source; None if there is none."""
+        stem = name.replace(".", "/")
+        for inside, is_package in ((stem + "/__init__.py", True), (stem + ".py", False)):
+            path = self._root + "/" + inside
+            source = self.sources().get(inside)
+            if source is None:
+                try:
+                    with open(path, "rb") as file:
+                        source = file.read()
+                except OSError:
+                    continue
+            return path, is_package, source
+        return None
+
+    def sources(self) -> "dict[str, bytes]":
+        """Return the sources of the bundle by their paths below the root; {} when they are files there."""
+        if self._sources is None:
             try:
-                with open(path, "rb") as file:
-                    source = file.read()
+                with open(self._root + "/" + SOURCES, "rb") as file:
+                    self._sources = marshal.loads(zlib.decompress(file.read()))
             except OSError:
-                continue
-            code = compile(source, path, "exec", 0, True)  # without what this file itself imports from __future__
-            self._codes[name] = (is_package, marshal.dumps(code))
-            self._is_whole = False
-            return True
-        return False
+                self._sources = {}
+        return self._sources
+
+    def get_source(self, name: "str") -> "str | None":
+        """Return the source of a module, for tracebacks."""
+        found = self._source(name)
+        return None if found is None else found[2].decode("utf-8")
 
     def save(self) -> "None":
         """Write what had to be compiled, and what other sessions wrote meanwhile; if it fails, the next one tries."""
@@ -70,11 +104,11 @@ class CodeFile(object):
             return
         for directory in (self._root, os.path.dirname(self._root)):
             _remove_unfinished(directory)
-        data = marshal.dumps(dict(_read(self._path), **self._codes))
+        data = pack(dict(_read(self._path), **self._codes))
         new = "%s/.new-%d" % (self._root, os.getpid())
         try:
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(MAGIC + b"%08x" % zlib.crc32(data) + data)
+                file.write(data)
             os.rename(new, self._path)
         except OSError:
             try:
@@ -102,6 +136,12 @@ def _remove_unfinished(directory: "str") -> "None":
                     os.unlink(path)
                 except OSError:  # another session was faster
                     pass
+
+
+def pack(codes: "dict[str, tuple[bool, bytes]]") -> "bytes":
+    """Return the contents of a code file."""
+    data = marshal.dumps(codes)
+    return MAGIC + b"%08x" % zlib.crc32(data) + data
 
 
 def _read(path: "str") -> "dict[str, tuple[bool, bytes]]":

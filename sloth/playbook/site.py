@@ -25,6 +25,7 @@ class Site:
             host: what it does not mention is not to be removed.
         more: further files, which are loaded after this one, into the same Lua runtime: together they are one site.
         roles_path: directories of roles, besides `roles` beside each of its files.
+        name: its identity, where the user gives it one.
         remembered: its identity, where its files are elsewhere: of the site of a saved plan.
     """
 
@@ -35,12 +36,13 @@ class Site:
     more: tuple[Site, ...] = ()
     remembered: str = ""
     roles_path: tuple[Path, ...] = ()
+    name: str = ""
 
     @classmethod
-    def read(cls, *paths: str, roles_path: Sequence[Path] = ()) -> Site:
+    def read(cls, *paths: str, roles_path: Sequence[Path] = (), name: str = "") -> Site:
         """Read the files of a site, in this order. Raises SiteError."""
         first, *more = (cls._read_file(path) for path in paths)
-        site = dataclasses.replace(first, more=tuple(more), roles_path=tuple(roles_path))
+        site = dataclasses.replace(first, more=tuple(more), roles_path=tuple(roles_path), name=name)
         seen: dict[Path, str] = {}
         for file in site.files:
             path = Path(file.path).resolve()
@@ -91,9 +93,14 @@ class Site:
 
         So a site of several files is one of its own: what it owns is not pruned by a run of one of the files.
         """
-        if self.remembered:
-            return self.remembered
+        if self.remembered or self.name:
+            return self.remembered or self.name
         return " + ".join(sorted(file._own_identity for file in self.files))
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether other controllers know the site by the same identity: it is not made of paths of this machine."""
+        return not any(part.startswith("/") for part in self.identity.split(" + "))
 
     @property
     def _own_identity(self) -> str:

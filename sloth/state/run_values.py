@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from enum import StrEnum
@@ -155,13 +156,11 @@ class StoredRun:
     def read(cls, record: JsonObject, given: str | None, rows: Json) -> StoredRun:
         """Return what a backend has; fields that a later version may have added are left out.
 
-        Raises AttributeError, KeyError, TypeError, ValueError.
+        Nothing of it is trusted to be as we have written it. Raises AttributeError, KeyError, TypeError, ValueError.
         """
-        if not isinstance(record["run"], str) or not isinstance(record["started"], (int, float)):
-            raise ValueError
         return cls(
             RunRecord(**_known(RunRecord, record)),
-            None if given is None else str(given),
+            None if given is None else _json_object(given),
             [(str(host), str(task), str(status)) for host, task, status in rows["progress"]],
             [RunResult(**_known(RunResult, row)) for row in rows["results"]],
             [RunHost(**_known(RunHost, row)) for row in rows["hosts"]],
@@ -169,7 +168,33 @@ class StoredRun:
 
 
 def _known(kind: type[RunRecord] | type[RunResult] | type[RunHost], data: JsonObject) -> dict[str, Any]:
-    return {each.name: data[each.name] for each in fields(kind) if each.name in data}
+    """Return the fields of a value that are known, after their types were checked. Raises ValueError."""
+    found: dict[str, Any] = {}
+    for each in fields(kind):
+        if each.name in data:
+            value, types = data[each.name], str(each.type)
+            if types not in _TYPES or not isinstance(value, _TYPES[types]) or isinstance(value, bool):
+                raise ValueError(f"{each.name} is no {types}")
+            if each.name in ("about", "diff", "spans") and value is not None:
+                json.loads(str(value))
+            found[each.name] = value
+    if isinstance(found.get("about"), str):
+        _json_object(found["about"])
+    return found
+
+
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,), "str | None": (str, _NONE), "int": (int,), "int | None": (int, _NONE),
+    "float": (int, float), "float | None": (int, float, _NONE),
+}  # fmt: skip
+
+
+def _json_object(text: str) -> str:
+    """Return the JSON of an object. Raises TypeError, ValueError when it is none."""
+    if not isinstance(json.loads(text), dict):
+        raise ValueError("no object")
+    return text
 
 
 Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py

@@ -201,6 +201,11 @@ class SharedLocks:
         lock = _Stored.read_any(name, content, now)
         return lock.lock() if lock.holder is not None and now < lock.expires else None
 
+    async def last(self, name: str) -> tuple[int, str | None]:
+        """Return the number of the last taking of a lock, and its holder; None when it was released."""
+        stored = _Stored.read(name, await load(self._backend, self._key(name)))
+        return stored.number, stored.holder
+
     async def number(self, name: str) -> int:
         """Return the number of the last taking of a lock; 0 when it was never taken."""
         return _Stored.read(name, await load(self._backend, self._key(name))).number

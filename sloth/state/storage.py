@@ -29,15 +29,21 @@ class Storage:
         directory: where its own files are.
         location: that of the backend; None: it shares nothing with others.
         keys: encrypt what is sent to the backend; None: nothing does.
+        locks_sites: whether runs lock their site in the backend.
     """
 
     def __init__(
-        self, directory: Path | None = None, location: Location | None = None, keys: Keys | None = None
+        self,
+        directory: Path | None = None,
+        location: Location | None = None,
+        keys: Keys | None = None,
+        locks_sites: bool = True,
     ) -> None:
         """Open nothing yet. keys: encrypt what is sent to the backend with them."""
         self.directory = directory or sloth_home()
         self.location = location
         self.keys = keys
+        self.locks_sites = locks_sites
         self._backend: Backend | None = None
 
     def again(self) -> Storage:

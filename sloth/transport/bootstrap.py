@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sloth.errors import BecomeError, BootstrapError, HostError, ProtocolError
 from sloth.payload.session import wire
@@ -22,6 +22,10 @@ NOISE = 64 * 1024  # bytes that a login shell may print before the payload start
 READ = 256 * 1024
 
 
+def _with_header(name: str, data: bytes) -> bytes:
+    return (HEADER % (name, len(data))).encode("ascii") + data
+
+
 class Bootstrap:
     """Starts one payload: runs stage 1, gives a password, sends the bundle if the host lacks it."""
 
@@ -34,13 +38,19 @@ class Bootstrap:
         python: str | None = None,
         become: Become | None = None,
         timeout: float = 30.0,
+        calls: Collection[str] = (),
     ) -> None:
-        """known: the host is believed to have the bundle; timeout: seconds until the payload must have started."""
+        """Prepare the start.
+
+        known: the host is believed to have the bundle; timeout: seconds until the payload must have started; calls:
+        the names of those that will be made, as far as they are known.
+        """
         self.host = host
         self.timeout = timeout
         self.uploaded = False
         self._bundle = bundle
         self._known = known
+        self._calls = calls
         self._anywhere = False  # the account's home cannot hold its files, and root has made no directory for it
         self._python = python
         self._become = become
@@ -64,9 +74,10 @@ class Bootstrap:
             connection, lambda python, prompt: command(python, self._become, prompt, anywhere=self._anywhere)
         )
         self.uploaded = upload
-        data = self._bundle.data if upload else b""
-        header = (HEADER % (self._bundle.sha256, len(data))).encode("ascii")
-        await outbox.begin(self._process, header + data + self._greeting)
+        header = _with_header(self._bundle.sha256, self._bundle.data if upload else b"")
+        if upload:
+            header += _with_header(*self._bundle.code(self._calls))
+        await outbox.begin(self._process, header + self._greeting)
 
     async def _launch(self, connection: Connection, line: Callable[[str | None, str], str]) -> RemoteProcess:
         """Start the command line(python, prompt), and give the password if one is wanted."""

@@ -1,37 +1,55 @@
-"""Packs the payload into one zip. The same sources give the same bytes, so their hash names what a host has."""
+"""Packs the payload into one piece. The same sources give the same bytes, so their hash names what a host has."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 
 import sloth.payload
 from sloth.frozen import frozen
+from sloth.payload.kernel.hashing import sha256
+from sloth.payload.loader import MAGIC
 
-DATE = (2000, 1, 1, 0, 0, 0)
 # It is built once, whichever thread is the first; and until Python 3.11.4 two threads must not use `ast` at once.
 _LOCK = threading.Lock()
 
 
 @frozen
 class Bundle:
-    """`data`: a zip with the package `sloth.payload`, compressed by zlib; `sha256`: its hash as hex."""
+    """The payload.
+
+    data: the sources by their paths, as marshal writes them, compressed by zlib; sha256: the hash of that, as hex;
+    kept: returns what was compiled of them, see precompiled.make().
+    """
 
     sha256: str
     data: bytes
+    kept: Callable[[], bytes] = field(repr=False, compare=False)
+
+    def code(self, calls: Iterable[str]) -> tuple[str, bytes]:
+        """Return the code of what these calls need, for hosts with the same version of Python, after its SHA-256."""
+        return _code(self, tuple(calls))
+
+
+@lru_cache(maxsize=4)
+def _code(bundle: Bundle, calls: tuple[str, ...]) -> tuple[str, bytes]:
+    from sloth.transport import precompiled  # most runs meet hosts that have it
+
+    code = precompiled.select(bundle.kept(), calls)
+    return sha256(code).hexdigest(), code
 
 
 def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -> Bundle:
     """Return the payload's bundle.
 
-    extra: further files by their path in the zip (custom modules); cache: a directory in which the zip is kept from one
-    start to the next. The sources come without what only people and type checkers read (transport/slim.py).
+    extra: further files by their path (custom modules); cache: a directory in which the bundle is kept from one start
+    to the next. The sources come without what only people and type checkers read (transport/slim.py).
     """
     with _LOCK, _no_collection():
         return _build(tuple(sorted((extra or {}).items())), cache)
@@ -53,20 +71,20 @@ def _no_collection() -> Iterator[None]:
 def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
     root = Path(sloth.payload.__file__).parent
     paths = dict(sorted(_sources(str(root), "sloth/payload/")))
-    kept = None
+    path = None
     if cache is not None:
-        kept = cache / f"bundle-{_signature(paths, extra)}.zip"
-        data = _kept(kept)
-        if data is not None:
-            return Bundle(hashlib.sha256(data).hexdigest(), data)
-    data = _zipped(paths, extra)
-    if kept is not None:
-        _keep(kept, data)
-    return Bundle(hashlib.sha256(data).hexdigest(), data)
+        path = cache / f"bundle-{_signature(paths, extra)}.zip"
+        found = _kept(path)
+        if found is not None:
+            return found
+    made = _packed(paths, extra)
+    if path is not None:
+        _keep(path, made)
+    return made
 
 
 def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
-    """Yield the sources below a directory by their path in the zip. (Path.rglob() takes ten times as long.)"""
+    """Yield the sources below a directory by their paths in the bundle. (Path.rglob() takes ten times as long.)"""
     for entry in os.scandir(directory):
         if entry.name.endswith(".py"):
             yield inside + entry.name, Path(entry.path)
@@ -74,54 +92,68 @@ def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
             yield from _sources(entry.path, f"{inside}{entry.name}/")
 
 
-def _zipped(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> bytes:
-    import io
-    import zipfile
+def _packed(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> Bundle:
+    import marshal
     import zlib
 
+    from sloth.transport import precompiled
     from sloth.transport.slim import slim
 
     files = {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}, **dict(extra)}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, DATE)
-            info.external_attr = 0o600 << 16
-            archive.writestr(info, slim(files[name]))
-    return zlib.compress(buffer.getvalue(), 9)  # as a whole: the many small files share their words
+    sources = {name: slim(files[name]) for name in sorted(files)}
+    # Version 2 is what any Python 3 reads. All is compressed as a whole: the many small files share their words.
+    data = zlib.compress(marshal.dumps(sources, 2), 9)
+    return Bundle(sha256(data).hexdigest(), data, lru_cache(maxsize=1)(lambda: precompiled.make(sources)))
 
 
 def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> str:
-    """Return what changes whenever a source does. It reads no file, because that would take as long as the zip."""
-    digest = hashlib.sha256(repr(extra).encode("utf-8", "surrogateescape"))
+    """Return what changes whenever a source does. It reads no file, because that would take as long as to pack them."""
+    digest = sha256(f"{MAGIC!r} {extra!r}".encode("utf-8", "surrogateescape"))
     for name, path in paths.items():
         info = path.stat()
         digest.update(f"{name} {info.st_size} {info.st_mtime_ns} {info.st_ino}\n".encode())
     return digest.hexdigest()[:32]
 
 
-def _kept(path: Path) -> bytes | None:
-    """Return the zip that was kept, if it is intact."""
+def _kept(path: Path) -> Bundle | None:
+    """Return the bundle that was kept, if it is intact."""
+    data = _read(path)
+    if data is None:
+        return None
+    return Bundle(data[:64].decode("ascii"), data[64:], lambda: _read(path.with_suffix(".code")) or b"")
+
+
+def _read(path: Path) -> bytes | None:
+    """Return what _write() has written, if it is intact; hosts check the hash, besides."""
+    import zlib
+
     try:
-        data = path.read_bytes()
+        content = path.read_bytes()
     except OSError:
         return None
-    sha256, data = data[:64], data[64:]
-    return data if hashlib.sha256(data).hexdigest().encode("ascii") == sha256 else None
+    return content[8:] if content[:8] == b"%08x" % zlib.crc32(content[8:]) else None
 
 
-def _keep(path: Path, data: bytes) -> None:
-    """Keep the zip, and no other one. If that fails, the next start builds it again."""
+def _keep(path: Path, made: Bundle) -> None:
+    """Keep the bundle, and no other one. If that fails, the next start builds it again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for other in (*path.parent.glob("bundle-*.zip"), *path.parent.glob(".bundle-*.zip.*")):
+        for other in (*path.parent.glob("bundle-*"), *path.parent.glob(".bundle-*")):
             other.unlink(missing_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        # Whoever may write it decides what runs on the hosts: private, whatever the umask is.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(data).hexdigest().encode("ascii") + data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _write(path.with_suffix(".code"), made.kept())
+        _write(path, made.sha256.encode("ascii") + made.data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that appears when it is whole. Raises OSError."""
+    import zlib
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Whoever may write it decides what runs on the hosts: private, whatever the umask is.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(b"%08x" % zlib.crc32(data) + data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ DATA = "/var/lib/sloth-runner"  # holds a directory for each account that has no
 TRY_NEXT = 75  # exit status: this Python cannot be used
 NEEDS_BUNDLE = 76  # exit status: the payload is not here
 NO_PYTHON = exit_errors.NO_PYTHON  # on stderr, then what was tried
-HEADER = "%64s %012d\n"  # the bundle's hash, and how many bytes of it follow
+# The bundle's hash, and how many bytes of it follow. Where some do, the same of the code that belongs to it comes next.
+HEADER = "%64s %012d\n"
 CANDIDATES = (
     "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9", "python3.8",
     "python3.7", "python3.6", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python",
@@ -102,32 +103,17 @@ def directory(uid):
     say(b"HOME\\n")
     os._exit(78)
 
-def install(root, target, name, data):
-    import hashlib, io, shutil, time, zipfile
-    if hashlib.sha256(data).hexdigest() != name:
-        raise RuntimeError("the payload arrived damaged")
-    new = "%s/.new-%d-%s" % (root, os.getpid(), os.urandom(4).hex())
-    os.mkdir(new, 0o700)
-    try:
-        zipfile.ZipFile(io.BytesIO(zlib.decompress(data))).extractall(new)
-        try:
-            os.rename(new, target)
-        except OSError:
-            if not os.path.isfile(target + "/sloth/payload/__main__.py"):
-                shutil.rmtree(target)
-                os.rename(new, target)
-    finally:
-        shutil.rmtree(new, True)
-    for other in os.listdir(root):
-        other = root + "/" + other
-        try:
-            old = time.time() - os.lstat(other).st_mtime > 30 * 86400
-        except OSError:
-            continue
-        if old and other != target:
-            shutil.rmtree(other, True)
+def install(root, target, name, data, check="", code=b""):
+    import hashlib, marshal
+    for piece, expected in (data, name), (code, check):
+        if piece and hashlib.sha256(piece).hexdigest() != expected:
+            raise RuntimeError("the payload arrived damaged")
+    sources = marshal.loads(zlib.decompress(data))
+    scope = {}
+    exec(sources["sloth/payload/installer.py"], scope)
+    scope["install"](root, target, sources, data, code)
 
-def place(top, name, data):
+def place(top, name, data, *code):
     root = top + "/payload"
     target = root + "/" + name
     private(top)
@@ -136,7 +122,7 @@ def place(top, name, data):
         if not data:
             say(b"NEED\\n")
             os._exit(76)
-        install(root, target, name, data)
+        install(root, target, name, data, *code)
     private(target)
     return target
 
@@ -145,14 +131,18 @@ def main():
     say(MARK)
     name, size = read(78).decode("ascii").split()
     data = read(int(size))
+    check, code = "", b""
+    if data:
+        check, size = read(78).decode("ascii").split()
+        code = read(int(size))
     try:
         uid = os.geteuid()
         try:
-            target = place(directory(uid), name, data)
+            target = place(directory(uid), name, data, check, code)
         except OSError as error:
             if error.errno not in (28, 30, 122):
                 raise
-            target = place("/dev/shm/sloth-%d" % uid, name, data)
+            target = place("/dev/shm/sloth-%d" % uid, name, data, check, code)
     except (OSError, RuntimeError) as error:
         say(("ERR %s\\n" % (str(error).replace("\\n", " "),)).encode("utf-8", "replace"))
         os._exit(77)

@@ -111,6 +111,8 @@ class Guard:
                 await self._app(scope, receive, send)
             return
 
+        scope = self._without_prefix(scope)
+
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
@@ -127,6 +129,14 @@ class Guard:
             await refusal(scope, receive, send_safely)
             return
         await self._app(scope, Limited(receive), send_safely)
+
+    def _without_prefix(self, scope: Scope) -> Scope:
+        """Return a request without the prefix, which some reverse proxies remove and others do not."""
+        prefix, path = self._settings.prefix, str(scope["path"])
+        if not prefix or not (path == prefix or path.startswith(prefix + "/")):
+            return scope
+        raw = scope.get("raw_path") or b""
+        return {**scope, "path": path[len(prefix) :] or "/", "raw_path": raw[len(prefix.encode()) :] or b"/"}
 
     def _refuse(self, scope: Scope) -> Response | None:
         """Return the answer to a request that no page may see, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,47 @@ async def test_a_push_mends_what_is_damaged_and_leaves_what_is_newer(tmp_path: P
     fetching = Fetching(fourth.memory, backend)
     assert await fetching.runs() == 1
     assert fetching.problems == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"who": {"a": 1}}, {"status": "0"}, {"started": None}, {"run": 5}, {"run": "other"}, {"about": "no json"},
+        {"about": "[1]"}, {"hosts": True}, {"seconds": []},
+    ],
+)  # fmt: skip
+async def test_a_record_that_a_server_has_made_up_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one, two = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend)
+    one.memory.runs.begin("r", "site", "ann", 1)
+    await one.deliver()
+    entry = await backend.read("runs/r")
+    assert entry is not None
+    document = json.loads(entry.value)
+    document["content"]["versions"][0]["record"].update(change)
+    await backend.write("runs/r", json.dumps(document).encode(), entry.version)
+    fetching = Fetching(two.memory, backend)
+    await fetching.runs()
+    assert ["runs/r is damaged" in str(problem) for problem in fetching.problems] == [True]
+    assert two.memory.runs.newest() == []
+
+
+async def test_a_server_chooses_no_paths_of_our_files(tmp_path: Path) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one, host = Controller(tmp_path / "one", backend), Store(None)
+    record_on(host, "a", 1)
+    one.visit(host)
+    await one.deliver()
+    entry = await backend.read(head_key("web1"))
+    assert entry is not None
+    for name in ("web1@../../out", "../out", "a\0b"):
+        await backend.write(head_key(name), entry.value, None)
+    two = Controller(tmp_path / "two", backend)
+    fetching = Fetching(two.memory, backend)
+    assert await fetching.new_agents() == ["web1"]
+    await fetching.replicas(["web1@../../out", "web1"])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["one", "two"]
+    assert not list(tmp_path.glob("out*"))
 
 
 async def test_what_a_delivery_cannot_bring_stays_due_and_the_rest_is_brought(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.support.etcd import EtcdServer
+from tests.support.paths import ROOT
 from tests.support.team import Team, wait_until
 
 ONE = 'file.copy({content = "1\\n", dest = "FILES/" .. host.name})'
@@ -19,6 +22,11 @@ JOB = {
     "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "42", "GITHUB_SERVER_URL": "https://git.example.org",
     "GITHUB_REPOSITORY": "ops/fleet",
 }  # fmt: skip
+
+
+def of_schema(name: str, document: object) -> None:
+    schema = json.loads((ROOT / "sloth" / "report" / "schema_state.json").read_text())
+    jsonschema.validate(document, {**schema, "$ref": f"#/$defs/{name}"})
 
 
 @pytest.fixture
@@ -72,7 +80,7 @@ def test_a_laptop_goes_on_where_another_one_was_killed(over_etcd: Team) -> None:
     (run,) = ben.runs()
     assert "not finished" in ben("runs", "show", run)
     over_etcd.site(ONE, 'exec.run({cmd = "true"})', TWO)
-    output = ben.run("--resume", run)
+    output = ben.run("--resume", run, "--lock-wait", "120")  # the lock of the killed run expires
     assert f"resuming run {run}, which ann began elsewhere" in output
     assert (over_etcd.files / "web1-2").exists()
     assert len(ann.runs()) == 2
@@ -102,7 +110,9 @@ def test_a_server_that_is_killed_in_mid_run_costs_no_record(tmp_path: Path) -> N
         assert ben.runs() == [run]
         assert len(ben.recorded()) == 2
         server.kill()
-        assert "not delivered" in ann.run(), "a server that is away at the start"
+        refused = ann.start("run", "-f", "site.sloth", "--lock-wait", "1").communicate()
+        assert "the site cannot be locked" in refused[1]
+        assert "not delivered" in ann.run("--no-lock"), "a server that is away at the start"
         server.start()
         assert len(ann.runs()) == len(ben.runs()) == 2
     finally:
@@ -112,8 +122,8 @@ def test_a_server_that_is_killed_in_mid_run_costs_no_record(tmp_path: Path) -> N
 def test_runs_at_once_and_ctrl_c(over_file: Team) -> None:
     ann, ben = over_file.controller("ann"), over_file.controller("ben")
     over_file.site(ONE, SLOW)
-    one = ann.start("run", "-f", "site.sloth", "--limit", "web1")
-    two = ben.start("run", "-f", "site.sloth", "--limit", "web2")
+    one = ann.start("run", "-f", "site.sloth", "--site-name", "one", "--limit", "web1")
+    two = ben.start("run", "-f", "site.sloth", "--site-name", "two", "--limit", "web2")
     wait_until(lambda: len(list(over_file.files.glob("begun-*"))) == 2, "the runs do not begin")
     two.send_signal(signal.SIGTERM)  # SIGINT is ignored where tests run in the background
     for process, status in ((one, 0), (two, 130)):
@@ -158,6 +168,7 @@ def test_versions_are_kept_and_restored(over_file: Team) -> None:
         over_file.site(f'file.copy({{content = "{number}\\n", dest = "FILES/" .. host.name .. "-{number}"}})')
         ann.run("--limit", "web1")
     found = ann.json("state", "backend", "versions", "replicas/web1")
+    of_schema("backend_versions", found)
     assert [one["version"] for one in found] == [3, 2, 1]
     ann("state", "backend", "restore", "replicas/web1", "1", "--yes")
     assert ben.recorded() == [f"file:copy:{over_file.files}/web1-0"]
@@ -199,8 +210,9 @@ def test_everything_moves_to_another_backend(over_file: Team, etcd_server: EtcdS
 
 def test_a_backend_is_checked(over_file: Team) -> None:
     ann = over_file.controller("ann")
-    found = ann.json("state", "backend", "check")["findings"]
-    assert {one["verdict"] for one in found} == {"ok"}
+    found = ann.json("state", "backend", "check")
+    of_schema("backend_check", found)
+    assert {one["verdict"] for one in found["findings"]} == {"ok"}
     assert "cannot reach" in ann("state", "backend", "check", "--backend", "etcd://127.0.0.1:1", status=1)
 
 
@@ -208,6 +220,7 @@ def test_a_plan_has_a_name_in_the_backend(over_file: Team) -> None:
     ann, ben = over_file.controller("ann"), over_file.controller("ben")
     over_file.site(ONE)
     assert "apply @deploy-1" in ann("plan", "-f", "site.sloth", "-o", "@deploy-1")
+    of_schema("plans", ben.json("plan", "list"))
     assert ben.json("plan", "list") == ["@deploy-1"]
     assert "would change" in ben("plan", "show", "@deploy-1")
     assert "2 changed" in ben("apply", "@deploy-1")

@@ -97,3 +97,18 @@ def test_what_users_of_others_complained_of(tmp_path: Path) -> None:
         assert [row["run"] for row in rows(f"/runs?host={web1}")] == ["20260101-1"]
         assert len(rows("/hosts?size=1", "hosts")) == 1
         assert rows("/hosts?size=1&page=2&sort=-host", "hosts")[0]["host"] == web1
+
+
+def test_below_a_prefix_whether_or_not_the_proxy_removes_it(tmp_path: Path) -> None:
+    record_run(tmp_path, "20260101-1")
+    with serve(tmp_path, prefix="/sloth") as server:
+        for path in ("/runs", "/sloth/runs"):
+            page = server.request(path).text
+            assert 'href="/sloth/runs/20260101-1"' in page
+            assert 'src="/sloth/static/script.js?' in page
+        assert server.request("/sloth/static/style.css", token=None).status == 200
+        assert server.request("/sloth", token=None).status == 401
+        answer = server.request(f"/sloth/login?code={server.site.logins.code}", token=None)
+        assert answer.headers["location"] == "/sloth/"
+        assert "Path=/sloth/" in answer.headers["set-cookie"]
+        assert server.request("/slothful").status == 404

@@ -143,12 +143,14 @@ def test_a_kept_bundle_is_used_until_a_source_changes(tmp_path: Path) -> None:
     build = bundle._build.__wrapped__
     first = build((), tmp_path)
     (kept,) = tmp_path.glob("bundle-*.zip")
-    with mock.patch.object(bundle, "_zipped", side_effect=AssertionError("it was built again")):
+    code = first.code(["file.copy"])
+    with mock.patch.object(bundle, "_packed", side_effect=AssertionError("it was built again")):
         assert build((), tmp_path) == first
+        assert build((), tmp_path).code(["file.copy"]) == code
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     assert build((), tmp_path) == first, "a damaged one is not"
     assert build((("sloth/payload/modules/own.py", b"x = 1"),), tmp_path) != first
-    assert len(list(tmp_path.iterdir())) == 1
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".code", ".zip"]
 
 
 @pytest.mark.parametrize(

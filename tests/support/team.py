@@ -29,6 +29,8 @@ class Team:
         self.files = path / "files"
         for name in ("files", "machine", "site"):
             (path / name).mkdir()
+        (path / "site" / ".git").mkdir()
+        (path / "site" / ".git" / "config").write_text('[remote "origin"]\nurl = git@git.example.com:ops/team.git\n')
         self.inventory = path / "site" / "inventory.toml"
         self.inventory.write_text(TWO_HOSTS)
 

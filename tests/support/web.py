@@ -69,6 +69,7 @@ def serve(
     read_inventory: Callable[[], Inventory] | None = None,
     token: str = TOKEN,
     actions: Actions | None = None,
+    prefix: str = "",
 ) -> Iterator[Server]:
     """Serve a controller's directory until the block ends. Skips the test where the extra is not installed."""
     pytest.importorskip("starlette", reason="the extra `web` is not installed")
@@ -86,6 +87,7 @@ def serve(
         hosts=host_headers("127.0.0.1", port),
         read_inventory=read_inventory,
         actions=actions,
+        prefix=prefix,
     )
     site = Site(settings)
     config = uvicorn.Config(

@@ -33,7 +33,7 @@ assert found == [True] * 5, found
 from asyncio import base_events, sslproto
 assert base_events.sslproto is sslproto and sslproto.SSLAgainErrors[0] is ssl.SSLWantReadError
 from tempfile import mkdtemp
-from inspect import signature, cleandoc
+from inspect import getsource, cleandoc
 assert cleandoc is sys.modules["inspect"].cleandoc and cleandoc.__module__ == "inspect"
 for name, module in made.items():
     lazy.load(module)

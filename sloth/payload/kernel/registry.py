@@ -63,9 +63,13 @@ def _find(name: "str", package: "str") -> "type[Call]":
 
 def call_names(package: "str" = MODULES) -> "list[str]":
     """Return the names of all calls below `package`, sorted; read from the sources, since importing them is slow."""
-    directories = tuple(_module(package).__path__)
+    module = _module(package)
+    directories = tuple(module.__path__)
     if directories not in _names:
-        _names[directories] = sorted(_names_in(directories))
+        bundled: "dict[str, bytes]" = getattr(module.__loader__, "sources", dict)()  # on hosts: see payload/loader.py
+        inside = package.replace(".", "/") + "/"
+        found = [name for path in bundled if path.startswith(inside) for name in _names_of(bundled[path])]
+        _names[directories] = sorted(set(found) | _names_in(directories))
     return list(_names[directories])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 T = TypeVar("T")
-IDS = 32  # ids of writes that a document carries: as many may happen between a lost answer and our next look
+IDS = 128  # ids of writes that a document carries: as many may happen between a lost answer and our next look
 LONGEST_NAME = 400  # bytes of a name in a key; what is longer is cut, and told apart by its hash
 PATIENCE = 30.0  # seconds for which a change is tried
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds between two tries
@@ -77,7 +77,7 @@ async def change(
             decided, result = decide(content, await backend.clock())
             if decided.keep:
                 return result
-            new = secrets.token_hex(8)
+            new = secrets.token_urlsafe(6)  # short: a document carries many
             mine[new], parent = result, ids[0] if ids else None
             data = pack(decided.content, [new, *ids])
             if await backend.write(key, data, entry.version if entry else None) is not None:
@@ -85,6 +85,10 @@ async def change(
             del mine[new]
         except _Forgotten:
             raise
+        except Unsure:
+            if time.monotonic() > end:
+                raise
+            pause = FIRST_PAUSE  # look soon: rivals may write so much meanwhile that it cannot be known any more
         except BackendUnavailable:
             if time.monotonic() > end:
                 raise

@@ -68,6 +68,11 @@ def name_in(key: str) -> str:
     return unquote(key.split("/")[1])
 
 
+def is_agent(name: str) -> bool:
+    """Return whether a name can be that of an agent: a server must not choose the paths of our files."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name and len(name) < 240
+
+
 def _encoded(name: str) -> str:
     encoded = quote(name, safe="@")
     return "%2E" + encoded[1:] if encoded.startswith(".") else encoded  # ".." is no name on every server

@@ -69,13 +69,15 @@ class Fetching:
         """Return the agents of which the backend has a replica, and this controller has none."""
         names = await patiently(lambda: self._backend.names(entries.REPLICAS))
         agents = [entries.name_in(name) for name in names if entries.is_head(name)]
-        return [name for name in agents if not self._memory.replica_path(name).exists()]
+        known = self._memory.seen()
+        return [name for name in agents if entries.is_agent(name) and name not in known]
 
     async def replicas(self, agents: Collection[str]) -> None:
         """Bring the replicas of these agents up to those in the backend. Raises BackendError."""
         skew = await self._backend.clock() - time.time()
         here = self._memory.seen()
-        heads = await self._each(list(agents), self._head)
+        agents = [agent for agent in agents if entries.is_agent(agent)]
+        heads = await self._each(agents, self._head)
         wanted = [
             agent
             for agent, head in zip(agents, heads, strict=True)

@@ -64,6 +64,8 @@ def read(backend: Backend, key: str, versions: list[JsonObject]) -> StoredRun | 
         return None
     try:
         state = versions[0]
+        if state["record"]["run"] != entries.name_in(key):
+            raise ValueError("it is the record of another run")
         rows = entries.unpack(base64.b64decode(state["rows"], validate=True))
         return StoredRun.read({**state["record"], "source": backend.url}, state["given"], rows)
     except (AttributeError, KeyError, TypeError, ValueError):

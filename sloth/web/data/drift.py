@@ -118,7 +118,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     if by == "finding":
         rows = select(
             database, COLUMNS, TABLE, where, query.window, "-at", SORTABLE, lambda row: _row(database, row),
-            "d.result DESC",
+            "d.result DESC", identity="d.result",
         )  # fmt: skip
     else:
         groups = _groups(database, where, query, "host" if by == "host" else "key")

@@ -13,7 +13,7 @@ from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
 
-FORMAT = 5  # it is made anew when this differs
+FORMAT = 6  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     # The runs that were read: how many rows they had, and whether there will be no more.
@@ -34,6 +34,9 @@ SCHEMA = (
     "CREATE INDEX resources_by_key ON resources (key, host)",
     "CREATE INDEX resources_by_host ON resources (host, key)",
     "CREATE INDEX resources_orphaned ON resources (orphaned) WHERE orphaned IS NOT NULL",
+    # One row a key: on how many hosts, in how many versions.
+    "CREATE TABLE keys (key TEXT PRIMARY KEY, module TEXT NOT NULL, hosts INTEGER NOT NULL, versions INTEGER NOT NULL,"
+    " orphaned INTEGER NOT NULL, changed_at INTEGER, site TEXT NOT NULL)",
     # One row for each time that a host was found not to be as applied, and for each time that a run put that back.
     "CREATE TABLE drifts (result INTEGER PRIMARY KEY, run TEXT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,"
     " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
@@ -180,6 +183,13 @@ class Index:
                 for name, store, seq, seen_at in stale[start : start + BATCH]:
                     self._read_replica(name, store, seq, seen_at)
                 self._count_news()
+        if stale:
+            with Transaction(self._database):
+                self._database.execute("DELETE FROM keys")
+                self._database.execute(
+                    "INSERT INTO keys SELECT key, min(module), count(DISTINCT host), count(DISTINCT checksum),"
+                    " count(orphaned), max(changed_at), coalesce(max(site), '') FROM resources GROUP BY key"
+                )
         if seen > 0:
             self._count_news()
         return bool(stale)

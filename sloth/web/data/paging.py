@@ -97,19 +97,27 @@ def select(
     sortable: Mapping[str, str],
     read: Callable[[Row], T],
     tie: str,
+    identity: str = "",
 ) -> Page[T]:
     """Return one page of a query.
 
     default: the usual order; sortable: expressions by the names of columns; tie: orders rows that are otherwise equal.
+    identity: the number of a row: only the rows of the page are then read whole, which matters where they are large.
     """
     by, name = order(window.sort, default, sortable)
     total = database.number(f"SELECT count(*) FROM {table}{where.sql}", where.values)
     size = min(max(window.size, 1), LARGEST)
     number = min(max(window.number, 1), max(1, -(-total // size)))
     rows = database.rows(
-        f"SELECT {columns} FROM {table}{where.sql} ORDER BY {by}, {tie} LIMIT ? OFFSET ?",
+        f"SELECT {identity or columns} FROM {table}{where.sql} ORDER BY {by}, {tie} LIMIT ? OFFSET ?",
         [*where.values, size, (number - 1) * size],
     )
+    if identity and rows:
+        found = [int(row[0]) for row in rows]
+        marks = ",".join("?" * len(found))
+        whole = database.rows(f"SELECT {identity}, {columns} FROM {table} WHERE {identity} IN ({marks})", found)
+        by_number = {int(row[0]): row for row in whole}
+        rows = [by_number[one] for one in found if one in by_number]
     return Page(tuple(map(read, rows)), total, number, size, name)
 
 

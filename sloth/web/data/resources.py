@@ -114,6 +114,17 @@ def list_resources(source: Source, query: Query) -> Page[ResourceRow]:
     """Return the resources, each once."""
     where = Where()
     where.add_if("module=?", query.text("module"))
+    if not query.text("host") and not query.text("site"):  # the index has it
+        if query.text("q"):
+            where.add(r"key LIKE ? ESCAPE '\'", like(query.text("q")))
+        if query.number("orphaned"):
+            where.add("orphaned>0")
+        if query.number("differing"):
+            where.add("versions>1")
+        return select(
+            source.database, _GROUPED, "cache.keys", where, query.window, "key", SORTABLE,
+            lambda row: ResourceRow(*row), "key",
+        )  # fmt: skip
     where.add_if("host=?", query.text("host"))
     where.add_if("site=?", query.text("site"))
     if query.number("orphaned"):
@@ -217,10 +228,10 @@ def _history(database: ReadOnly, key: str, host: str, query: Query) -> Page[Happ
         " coalesce(r.error, '') AS error, r.diff"
     )
     table = "run_results r LEFT JOIN runs u ON u.run=r.run"
-    sortable = {"at": "2", "host": "r.host", "who": "u.who"}
+    sortable = {"at": "coalesce(r.at, u.started)", "host": "r.host", "who": "u.who"}
     return select(
         database, columns, table, where, query.window, "-at", sortable, lambda row: _happening(database, row),
-        "r.rowid DESC",
+        "r.rowid DESC", identity="r.rowid",
     )  # fmt: skip
 
 

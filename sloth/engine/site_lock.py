@@ -1,0 +1,165 @@
+"""The lock of a site in a backend: one run of it at a time, from whatever controller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, TypeVar
+
+from sloth.engine.recording import ci_job
+from sloth.engine.sessions import who
+from sloth.errors import StateError
+from sloth.state.backends.backend import BackendError
+from sloth.state.shared_locks import Grant, Lock, LockLost, SharedLocks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sloth.engine.run import Run
+
+T = TypeVar("T")
+TTL = 30.0  # seconds for which it is held; a run that was killed keeps others waiting for so long
+LEAST = 5.0  # seconds for which a backend is waited for at least
+POLL = 0.5  # seconds between two tries
+LOOK = 0.1  # seconds between two looks whether the user has interrupted the wait
+RELEASE = 5.0  # seconds for which it is given back
+
+
+class SiteLock:
+    """The lock of a run. Its name is "run:" and the site's identity, its holder the id of the run.
+
+    Attributes:
+        is_taken_over: whether another run has taken it, although this one needed it.
+    """
+
+    def __init__(self, locks: SharedLocks, run: Run, wait: float) -> None:
+        """wait: seconds for which another run is waited for."""
+        self._locks = locks
+        self._run = run
+        self._wait = wait
+        self.name = f"run:{run.site.identity}"
+        self.is_taken_over = False
+        self._grant: Grant | None = None
+        self._is_lost = False  # it was not renewed in time, or somebody has released it
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def take(self) -> None:
+        """Take the lock, unless the run is interrupted before. Raises StateError when another run keeps it."""
+        end = time.monotonic() + self._wait
+        is_said = False
+        while not self._run.interrupted:
+            try:
+                patience = max(LEAST, end - time.monotonic())
+                attempt = self._locks.take(self.name, self._run.run_id, TTL, _about(), patience)
+                taken = await self._unless_interrupted(attempt)
+            except BackendError as error:
+                hint = error.hint or "with --no-lock it is run all the same, and nothing keeps other runs out"
+                raise type(error)(f"the site cannot be locked: {error.message}", hint=hint) from error
+            if taken is None:
+                return
+            if isinstance(taken, Grant):
+                self._grant = taken
+                self._renewal = asyncio.create_task(self._renew())
+                return
+            if time.monotonic() >= end:
+                raise self._locked(taken)
+            if not is_said:
+                is_said = True
+                self._run.warn(
+                    f"waiting up to {self._wait:g} seconds for {_describe(taken)}, which has locked the site"
+                )
+            await asyncio.sleep(POLL)
+
+    async def release(self) -> str:
+        """Give the lock back, whatever happened; return what people should know of it, or ""."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        try:
+            async with asyncio.timeout(RELEASE):
+                await self._locks.release(self.name, self._run.run_id)
+                if self._grant is not None and self._is_lost and not self.is_taken_over:
+                    self.is_taken_over = await self._locks.number(self.name) > self._grant.number
+                    return self._taken_over(None) if self.is_taken_over else ""
+        except LockLost as error:
+            if self._grant is not None and not self.is_taken_over:
+                self.is_taken_over = True
+                return f"{error.message}: {self._taken_over(None)}"
+        except (StateError, TimeoutError) as error:
+            if self._grant is not None:
+                why = error.message if isinstance(error, StateError) else "the backend does not answer"
+                left = max(0.0, self._grant.until - time.monotonic())
+                return f"the lock {self.name} was not released: {why}; it expires by itself in {left:.0f} seconds"
+        return ""
+
+    async def _unless_interrupted(self, work: Coroutine[object, object, T]) -> T | None:
+        """Return what the work returns; None when the run is interrupted before: the backend may be slow."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            if self._run.interrupted:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                return None
+            await asyncio.wait([task], timeout=LOOK)
+        return task.result()
+
+    async def _renew(self) -> None:
+        while self._grant is not None and not self.is_taken_over:
+            await asyncio.sleep(TTL / 3)
+            left = self._grant.until - time.monotonic()
+            try:
+                async with asyncio.timeout(left if left > 0 else TTL / 3):
+                    self._grant = await self._locks.renew(self.name, self._run.run_id, self._grant.number, TTL, TTL / 3)
+            except LockLost as error:
+                await self._recover(self._grant, error)
+            except (StateError, TimeoutError) as error:
+                if time.monotonic() >= self._grant.until and not self._is_lost:
+                    self._is_lost = True
+                    why = error.message if isinstance(error, StateError) else "the backend does not answer"
+                    text = f"the lock of the site was lost: it could not be renewed within {TTL:g} seconds: {why}"
+                    self._run.warn(f"{text}. The work on hosts goes on, and another run may begin")
+
+    async def _recover(self, grant: Grant, error: LockLost) -> None:
+        """Find out what became of the lock, and take it again if it has expired and nobody had it since."""
+        try:
+            async with asyncio.timeout(TTL / 3):
+                number, holder = await self._locks.last(self.name)
+                if number == grant.number and holder is None:
+                    if not self._is_lost:
+                        self._is_lost = True
+                        self._run.warn("somebody has released the lock of the site: another run may begin")
+                    return
+                taken: Grant | Lock | None = None
+                if number == grant.number:
+                    taken = await self._locks.take(self.name, self._run.run_id, TTL, _about(), TTL / 3)
+                if isinstance(taken, Grant) and taken.number == grant.number + 1:
+                    self._grant, self._is_lost = taken, False
+                    self._run.warn("the lock of the site is held again: no other run had it meanwhile")
+                    return
+                self.is_taken_over = True
+                self._run.fail(
+                    self._taken_over(taken if isinstance(taken, Lock) else await self._locks.find(self.name))
+                )
+        except (StateError, TimeoutError):
+            self._is_lost = True  # the next time
+
+    def _taken_over(self, lock: Lock | None) -> str:
+        by = _describe(lock) if lock is not None else "another run"
+        return f"the lock of the site was lost, and {by} has taken it: two runs were at work at the same time"
+
+    def _locked(self, lock: Lock) -> StateError:
+        hint = f"--lock-wait waits longer; if that run is dead: sloth-runner state unlock '{self.name}'"
+        return StateError(f"the site is locked by {_describe(lock)}", hint=hint)
+
+
+def _about() -> Mapping[str, str]:
+    job = ci_job(os.environ)
+    return {"by": who(), "from": socket.gethostname(), **({"job": job} if job else {})}
+
+
+def _describe(lock: Lock) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(lock.taken))
+    return f"the run {lock.describe()}, since {since}"

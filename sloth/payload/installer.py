@@ -1,0 +1,51 @@
+"""Installs the payload on a host. Stage 1 (transport/stage1.py) runs this from the bundle that it has checked."""
+
+import os
+import shutil
+import sys
+import time
+import zlib
+from _frozen_importlib_external import MAGIC_NUMBER
+
+MONTH = 30 * 86400
+# What is imported before the loader works, or by a command line. All others stay in one file: see payload/loader.py.
+FILES = ("sloth/__init__.py", "sloth/payload/__init__.py", "sloth/payload/loader.py", "sloth/payload/__main__.py")
+
+
+def install(root: "str", target: "str", sources: "dict[str, bytes]", data: "bytes", code: "bytes") -> "None":
+    """Make the directory `target` with the payload, and remove what nothing has used for a month beside it.
+
+    sources: by their paths; data: the same as it was received; code: see transport/precompiled.py. It appears when it
+    is whole; another session may make it at the same time. Raises OSError.
+    """
+    new = "%s/.new-%d-%s" % (root, os.getpid(), os.urandom(4).hex())
+    os.mkdir(new, 0o700)
+    try:
+        os.makedirs(new + "/sloth/payload")
+        for path in FILES:
+            _write(new + "/" + path, sources[path])
+        _write(new + "/sources", data)
+        code = zlib.decompress(code) if code else b""
+        if code.startswith(MAGIC_NUMBER):
+            _write("%s/code.%s" % (new, sys.implementation.cache_tag), code)
+        try:
+            os.rename(new, target)
+        except OSError:
+            if not os.path.isfile(target + "/sloth/payload/__main__.py"):
+                shutil.rmtree(target)
+                os.rename(new, target)
+    finally:
+        shutil.rmtree(new, True)
+    for name in os.listdir(root):
+        other = root + "/" + name
+        try:
+            old = time.time() - os.lstat(other).st_mtime > MONTH
+        except OSError:
+            continue
+        if old and other != target:
+            shutil.rmtree(other, True)
+
+
+def _write(path: "str", data: "bytes") -> "None":
+    with open(path, "xb") as file:
+        file.write(data)

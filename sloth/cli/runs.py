@@ -147,7 +147,8 @@ def _show_results(results: list[RunResult]) -> None:
         parts = [f"{status:<9}", what, f"task {task}" if task else "", hosts(names)]
         click.secho(neutral("  ".join(filter(None, parts))), fg=_COLOURS.get(status, "yellow"))
         if error:
-            click.secho(neutral(f"           {error}"), fg="red")
+            indented = error.replace("\n", "\n" + " " * 11)
+            click.secho(neutral(f"           {indented}"), fg="red")
     if not results:
         click.echo("nothing changed")
 

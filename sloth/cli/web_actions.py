@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from sloth.cli import parameters
 from sloth.cli.drift import agents_of
@@ -20,9 +21,11 @@ from sloth.engine.query import Agent, Query
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.inventory import Host, Inventory
 from sloth.state import queries
+from sloth.state.queries import StateQuery
 from sloth.state.storage import Storage
 
 RECORDED = 30.0  # seconds within which a look for drift must be on record
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -71,15 +74,25 @@ class WebActions:
 
     def freeze(self, host: str, key: str, until: str, why: str) -> str:
         at, seconds = read_until(until)
+        until_then = self._edit(host, queries.freeze(key, why, at, seconds))
+        return f"froze {key} on {host} until {format_date(until_then)}"
+
+    def unfreeze(self, host: str, key: str) -> str:
+        if not self._edit(host, queries.unfreeze(key)):
+            raise StateError(f"{key} on {host} is not frozen")
+        return f"{key} on {host} is no longer frozen"
+
+    def _edit(self, host: str, query: StateQuery[T]) -> T:
+        """Edit the state of one host; return what it answers. Raises SlothError."""
         chosen = self._select(host)
         if len(chosen) != 1:
             raise UsageError(f"{host} must be one host")
-        query = Query(write=True, storage=self._open_storage(), warn=log.warning)
-        agents = [Agent(chosen[0])]
-        answer = asyncio.run(query.states(agents, queries.freeze(key, why, at, seconds)))[agents[0].name]
+        asking = Query(write=True, storage=self._open_storage(), warn=log.warning)
+        agent = Agent(chosen[0])
+        answer = asyncio.run(asking.states([agent], query))[agent.name]
         if isinstance(answer, SlothError):
             raise answer
-        return f"froze {key} on {host} until {format_date(answer[0])}"
+        return answer[0]
 
     def _select(self, pattern: str) -> tuple[Host, ...]:
         if self._read_inventory is None:

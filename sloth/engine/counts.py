@@ -16,11 +16,15 @@ from sloth.engine.events import (
     Event,
     Handled,
     HostFinished,
+    Result,
     Summary,
     TaskFinished,
 )
 from sloth.engine.kept_diffs import KeptDiffs
 from sloth.state.run_records import RunResult
+
+DETAIL = 20  # lines of what a command printed that are kept with its error
+LONGEST = 500  # characters of such a line
 
 
 class Counts(Counter[str]):
@@ -103,6 +107,12 @@ _KEPT = (CHANGED, FAILED, UNKNOWN, FROZEN)
 _FAILURES = (FAILED.value, UNREACHABLE.value, Handled.IGNORED.value, Handled.RESCUED.value, Handled.RETRIED.value)
 
 
+def _error(result: Result) -> str:
+    """Return the error of a call with the last lines of what its command printed, which say why."""
+    lines = [f"| {line[:LONGEST]}" for line in result.detail.splitlines()[-DETAIL:]] if result.error else []
+    return "\n".join([result.error, *lines])
+
+
 def _call_result(event: CallFinished, diffs: KeptDiffs) -> RunResult:
     result = event.result
     return RunResult(
@@ -112,7 +122,7 @@ def _call_result(event: CallFinished, diffs: KeptDiffs) -> RunResult:
         status=(result.handled or result.status).value,
         reason=result.reason.value,
         place=result.where,
-        error=result.error or (result.msg if result.status in (FROZEN, UNKNOWN) else ""),
+        error=_error(result) or (result.msg if result.status in (FROZEN, UNKNOWN) else ""),
         diff=diffs.keep(result.diff),
         seconds=result.seconds,
         at=event.time,

@@ -60,7 +60,8 @@ def _cut(entry: Json, size: int, room: int) -> JsonObject:
     """Return the beginning of one attribute's entry."""
     found: JsonObject = {}
     if isinstance(entry, dict):
-        found = {side: entry[side] for side in ("before", "after") if len(_dumps(entry.get(side))) <= SMALL // 4}
+        sides = {side: entry[side] for side in ("before", "after") if side in entry}
+        found = {side: value for side, value in sides.items() if len(_dumps(value)) <= SMALL // 4}
         text = entry.get("unified")
         if isinstance(text, str):
             room -= len(_dumps(found))

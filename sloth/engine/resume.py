@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
@@ -22,6 +21,7 @@ from sloth.engine.options import Options
 from sloth.errors import UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
+from sloth.payload.kernel.hashing import sha256
 from sloth.playbook import Site
 from sloth.state.memory import Memory
 from sloth.state.run_records import Progress, RunRecord
@@ -103,7 +103,7 @@ def given(site: Site, options: Options, hosts: Sequence[Host]) -> str:
 
 
 def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()
 
 
 def _value_hash(value: Json) -> str:

@@ -1,4 +1,4 @@
-"""What pages can do besides reading, each after a question: look for drift, release a lock, freeze a resource.
+"""What pages can do besides reading, each after a question: look for drift, release a lock, freeze or thaw a resource.
 
 Both steps are POST requests of a login, from a page of this server (see guard.py); the second one also proves, by a
 token, that this login was asked exactly that. Who did it is written down before it is done.
@@ -35,11 +35,17 @@ LONGEST = 500  # characters of a field
 FIELDS: dict[str, dict[str, str]] = {
     "drift": {"hosts": "Hosts"},
     "unlock": {"lock": "Lock"},
+    "unfreeze": {"host": "Host", "key": "Resource"},
     "freeze": {"host": "Host", "key": "Resource", "until": "Until (3d, 12h, 2026-12-01)", "why": "Why"},
 }
 # What the page of the question asks for besides.
 _OPEN = ("until", "why")
-TITLES = {"drift": "Look for drift", "unlock": "Release a lock", "freeze": "Freeze a resource"}
+TITLES = {
+    "drift": "Look for drift",
+    "unlock": "Release a lock",
+    "freeze": "Freeze a resource",
+    "unfreeze": "Thaw a resource",
+}
 
 
 @frozen
@@ -114,6 +120,8 @@ class Actions:
         if asked.action == "unlock":
             return "Its holder may still need it: what it protects may then be changed by two at once."
         self._able.hosts(asked.fields["host"])
+        if asked.action == "unfreeze":
+            return "Runs may change it again."
         return "Runs will leave it alone until then, whatever their site says."
 
     def _perform(self, asked: Asked, who: str, address: str) -> str:
@@ -131,6 +139,8 @@ class Actions:
                 return f"/runs/{quote(run, safe='')}"
             if asked.action == "unlock":
                 outcome = able.unlock(fields["lock"])
+            elif asked.action == "unfreeze":
+                outcome = able.unfreeze(fields["host"], fields["key"])
             else:
                 outcome = able.freeze(
                     fields["host"], fields["key"], fields["until"], f"{fields['why']} ({who}, web UI)"

@@ -26,7 +26,7 @@ _LINK = re.compile(r'<a\b([^>]*?)\shref="([^"]*)"')
 _LEFT_OUT = re.compile(
     r"<form\b.*?</form>|<script\b.*?</script>|<noscript>.*?</noscript>|<button\b.*?</button>", re.DOTALL
 )
-_ASSET = re.compile(r'(href|src)="/static/([a-z.]+)\?[0-9a-f]*"')
+_ASSET = re.compile(r'(href|src)="/static/([a-z.]+)(?:\?[0-9a-f]*)?"')
 _REFUSED = {"sort", "q"}  # what a list can be asked for without end
 
 

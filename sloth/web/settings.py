@@ -29,6 +29,9 @@ class Actions(Protocol):
     def freeze(self, host: str, key: str, until: str, why: str) -> str:
         """Let runs leave a resource of a host alone for a while; return what was done."""
 
+    def unfreeze(self, host: str, key: str) -> str:
+        """Let runs change a resource of a host again; return what was done."""
+
 
 @frozen
 class Settings:

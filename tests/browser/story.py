@@ -30,7 +30,7 @@ task({
     hosts = "@web",
     run = function()
         state.lock("deploy", "ann", 3600)
-        file.copy({ dest = "/srv/app/<b>release</b>", content = "2026\\n" })
+        file.copy({ dest = "/srv/app/<b>release", content = "2026\\n" })
         if host.name == "web2" then
             exec.run("echo 'no space left on device' >&2; exit 28")
         end

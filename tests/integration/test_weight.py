@@ -269,3 +269,32 @@ def test_a_look_costs_a_few_system_calls_and_no_sync(tmp_path: Path) -> None:
     assert sixty["fsync"] + sixty["fdatasync"] <= ten["fsync"] + ten["fdatasync"] + 1, (ten, sixty)
     assert sum(ten.values()) < TOTAL
     assert (sixty.total() - ten.total()) / 50 < EACH, sixty - ten
+
+
+MODULES = 360  # that a run on this machine has loaded at its end, of Python's and the libraries' as of ours
+
+
+def test_a_run_loads_few_modules(tmp_path: Path) -> None:
+    (tmp_path / "site.sloth").write_text('task({ name = "t", run = function() exec.run("true") end })')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)
+    script = (
+        "import os, sys; end = os._exit\n"
+        "def count(status):\n"
+        "    from sloth.cli.lazy import LazyModule\n"
+        "    loaded = sorted(name for name, one in sys.modules.items() if type(one) is not LazyModule)\n"
+        "    print(*loaded, file=sys.stderr, flush=True)\n"
+        "    end(status)\n"
+        "os._exit = count\n"
+        "from sloth.cli import command_line; command_line()"
+    )
+    for _ in range(2):  # the first run builds the bundle
+        done = subprocess.run(
+            [sys.executable, "-c", script, "run", "-f", "site.sloth"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    loaded = done.stderr.split()
+    assert len(loaded) < MODULES, loaded
+    unused = {"inspect", "dis", "tokenize", "ssl", "_ssl", "_hashlib", "shutil", "sloth.transport.ssh", "jinja2"}
+    assert not unused & set(loaded)

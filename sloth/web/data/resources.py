@@ -72,7 +72,7 @@ class Happening:
         what: "changed", "put back" (somebody had changed it by hand), "drift" (it was found changed), "would change",
             "failed", "frozen" and so on.
         who, origin, run: whose run it was, and from where.
-        since: with drift, when it was last known to be as applied: it was changed by hand between then and `at`.
+        is_by_hand: whether somebody else had changed it, between `since` (None: unknown) and `at`.
     """
 
     number: int
@@ -85,6 +85,7 @@ class Happening:
     run: str
     place: str
     error: str
+    is_by_hand: bool
     since: float | None
     diff: dict[str, object]
 
@@ -245,6 +246,6 @@ def _happening(database: ReadOnly, row: Row) -> Happening:
     since = last_good(database, row["host"], row["at"] or 0.0, row["run"]) if is_by_hand else None
     return Happening(
         number=row["number"], at=row["at"], host=row["host"], what=what, reason=row["reason"], kind=row["kind"],
-        who=row["who"], run=row["run"], place=row["place"], error=row["error"], since=since,
+        who=row["who"], run=row["run"], place=row["place"], error=row["error"], is_by_hand=is_by_hand, since=since,
         diff=read_diff(row["diff"]),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -107,7 +107,7 @@ class Shared:
     async def call(self, op: str, args: Sequence[Json]) -> Json:
         """Perform the operation `op` of Lua's `state` table. Raises StateError, also for invalid arguments."""
         if op == "holder":
-            return secrets.token_hex(16)
+            return os.urandom(16).hex()
         given = self.arguments(op, args)
         method: Callable[..., Awaitable[Json]] = getattr(self, op)
         return await method(*given)

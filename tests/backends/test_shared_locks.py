@@ -8,6 +8,7 @@ import random
 import sqlite3
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -19,10 +20,16 @@ from sloth.payload.kernel.redact import MASK
 from sloth.state.backends import documents
 from sloth.state.backends.backend import BackendUnavailable, Unsure
 from sloth.state.backends.documents import Change, encode_name
+from sloth.state.backends.etcd import Etcd
+from sloth.state.backends.location import parse
 from sloth.state.backends.sqlite import SQLite
 from sloth.state.shared import Shared
 from sloth.state.shared_locks import Grant, LockLost
+from tests.support.etcd import EtcdServer
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from sloth.state.backends.location import EtcdLocation
 
 ROUNDS = int(os.environ.get("SLOTH_LOCK_ROUNDS", "150"))  # 1000 by hand
 
@@ -200,3 +207,79 @@ async def test_two_clients_whose_clocks_differ_do_not_both_have_a_lock(tmp_path:
     while not isinstance(await two.take("l", "two", 0.3), Grant):
         pass
     assert time.monotonic() > mine.until, "the first has known before that its time is over"
+
+
+class LossyEtcd(Etcd):
+    """Loses one answer of ten to writes that have happened."""
+
+    async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
+        version = await super().write(key, value, expected)
+        if random.random() < 0.1:
+            raise Unsure("the answer was lost")
+        return version
+
+
+async def test_locks_and_counts_over_a_real_etcd_though_answers_are_lost(etcd_server: EtcdServer) -> None:
+    location = cast("EtcdLocation", parse(etcd_server.url("shared")))
+    inside: list[str] = []
+    numbers: list[int] = []
+
+    async def worker(me: str) -> None:
+        shared = Shared(LossyEtcd(location), 1.0)
+        try:
+            while len(numbers) < ROUNDS // 3:
+                number = await shared.try_lock("l/ü", me, 2)
+                if number is False:
+                    await asyncio.sleep(0.01)
+                    continue
+                assert inside == []
+                inside.append(me)
+                numbers.append(int(number))
+                await shared.incr("n")
+                inside.remove(me)
+                if len(numbers) == ROUNDS // 6:
+                    return  # as a killed holder does: it does not release it
+                await shared.unlock("l/ü", me)
+        finally:
+            await shared.close()
+
+    await asyncio.gather(*(worker(str(number)) for number in range(4)))
+    assert numbers == sorted(set(numbers))
+    shared = Shared(Etcd(location), 1.0)
+    assert await shared.get("n") == len(numbers)
+    await shared.set("short", 1, {"ttl": 1})
+    end = time.monotonic() + 30
+    while await shared.get("short") is not None:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.1)
+    await shared.close()
+
+
+async def test_a_lock_over_etcd_is_lost_when_the_server_is_killed_and_kept_when_it_comes_back(tmp_path: Path) -> None:
+    server = EtcdServer(tmp_path)
+    server.start()
+    shared = Shared(Etcd(cast("EtcdLocation", parse(server.url("x")))), 1.0)
+    locks = Locks(shared)
+    try:
+        await locks.hold(["long", "me", 60, 0], "site.sloth:2")
+        await locks.hold(["short", "me", 2, 0], "site.sloth:3")
+        locks.check("site.sloth:4")
+        server.kill()
+        end = time.monotonic() + 60
+        lost = None
+        while lost is None:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
+            try:
+                locks.check("site.sloth:4")
+            except StateError as error:
+                lost = error
+        assert "the lock short was lost: it could not be renewed in time" in str(lost)
+        server.start()
+        assert await locks.release(["short", "me", False]) is False
+        locks.check("site.sloth:5")
+        assert await locks.release(["long", "me"]) is True
+    finally:
+        await locks.release_all()
+        await shared.close()
+        server.kill()

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
-import secrets
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -77,7 +76,7 @@ async def change(
             decided, result = decide(content, await backend.clock())
             if decided.keep:
                 return result
-            new = secrets.token_urlsafe(6)  # short: a document carries many
+            new = os.urandom(6).hex()  # short: a document carries many
             mine[new], parent = result, ids[0] if ids else None
             data = pack(decided.content, [new, *ids])
             if await backend.write(key, data, entry.version if entry else None) is not None:
@@ -94,7 +93,7 @@ async def change(
                 raise
         if time.monotonic() > end:
             raise BackendUnavailable(f"{backend.url}: {key} is written by others all the time")
-        await asyncio.sleep(pause * (0.5 + random.random()))
+        await asyncio.sleep(_about(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
@@ -111,8 +110,13 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
         except BackendUnavailable:
             if time.monotonic() > end:
                 raise
-        await asyncio.sleep(pause * (0.5 + random.random()))
+        await asyncio.sleep(_about(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _about(seconds: float) -> float:
+    """Return half to one and a half of it, at random: else rivals would meet again and again."""
+    return seconds * (0.5 + os.urandom(1)[0] / 255)
 
 
 def pack(content: Json, ids: Sequence[str]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 
 from sloth.state.backends.documents import encode_name, pack
 from sloth.state.database import Database
@@ -30,5 +30,5 @@ def move_entries(database: Database) -> None:
 
 
 def _add(database: Database, key: str, content: dict[str, object]) -> None:
-    values = (key, pack(content, []), secrets.token_hex(8))
+    values = (key, pack(content, []), os.urandom(8).hex())
     database.execute("INSERT INTO entries VALUES (?, ?, ?)", values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ class SQLite:
         return Entry(row[0], row[1]) if row else None
 
     async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
-        version = secrets.token_hex(8)
+        version = os.urandom(8).hex()
         sql = "UPDATE entries SET value=?, version=? WHERE name=? AND version=?"
         values: tuple[object, ...] = (value, version, key, expected)
         if expected is None:

@@ -1,8 +1,8 @@
 """Hosts that are stubs: the real engine.Run, over connections whose other end answers the wire as a payload does.
 
-`python -m bench stubs HOSTS [--latency S] [--forks N] [--resources N] [--site FILE] [--output KIND]` runs a
-site over that many of them and prints what each host cost the controller. No host does anything, so what
-grows faster than the number of hosts is the controller's own.
+`python -m bench stubs HOSTS [--latency S] [--forks N] [--resources N] [--site FILE] [--output KIND]
+[--workers N]` runs a site over that many of them and prints what each host cost the controller (with workers:
+what it cost the run's own process). No host does anything, so what grows faster than the hosts is the controller's own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import resource
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,13 @@ from sloth.payload.session import messages, wire
 from sloth.transport.connection import Connection, Opening
 
 HEADER = 78  # bytes of the first line that the bootstrap writes
+# What workers run, so that their hosts are stubs, too.
+WORKER = """import ast, sys
+sys.path[:] = ast.literal_eval(sys.argv[1])
+from bench.stubs import stubbed
+stub = stubbed({latency}, {work})
+stub.__enter__()
+{code}"""
 FACTS = {"hostname": "stub", "os": "linux", "arch": "x86_64", "memory_mb": 1024, "cpus": 2}
 
 
@@ -174,6 +182,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--site", type=Path)
     parser.add_argument("--output", default="none", help="none, plain, rich, json or ndjson")
     parser.add_argument("--strategy", default="free")
+    parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args(words)
     print("| hosts | wall | controller CPU | CPU a host | memory | a host beyond the first row | events | status |")
     print("|---" * 8 + "|")
@@ -185,6 +194,8 @@ def main(words: list[str]) -> None:
             os.close(reading)
             try:
                 os.write(writing, _measured(hosts, given).encode())
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.close(writing)
@@ -204,9 +215,11 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     """Return wall, CPU, memory in KB, events and the exit status of a run in this process."""
     from sloth.cli.execute import execute
     from sloth.engine.events import Event
+    from sloth.engine.workers import workers
     from sloth.inventory import Inventory
     from sloth.playbook import Site
     from sloth.report import make
+    from sloth.state.storage import Storage
 
     with tempfile.TemporaryDirectory(prefix="sloth-stubs-") as name, stubbed(given.latency, given.work):
         directory = Path(name)
@@ -234,8 +247,11 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
 
         everything = Inventory.read(inventory)
         site = Site.read(str(path))
-        options = Options(forks=given.forks, linear=given.strategy == "linear")
-        status = execute(site, everything, tuple(everything.hosts.values()), options, reporter=Counting())
+        options = Options(forks=given.forks, linear=given.strategy == "linear", workers=given.workers)
+        workers.CODE = WORKER.format(latency=given.latency, work=given.work, code=workers.CODE)
+        status = execute(
+            site, everything, tuple(everything.hosts.values()), options, reporter=Counting(), storage=Storage()
+        )
         wall, cpu = time.monotonic() - begun, time.process_time() - cpu
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return f"{wall} {cpu} {memory} {counts.total()} {status}"

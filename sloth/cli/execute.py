@@ -173,6 +173,7 @@ def execute(
             recorder=recorder,
             plan=plan,
             delivery=delivery,
+            storage=storage,
         )
         loop = asyncio.get_running_loop()
         for number in SIGNALS:

@@ -207,6 +207,13 @@ PASSWORDS = combine(
         help="Ask for the password of sudo, su or doas, once for all hosts.",
     ),
 )
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Divide the hosts among N processes of this machine.",
+    default=0,
+)
 running = combine(
     FORKS,
     PASSWORDS,

@@ -65,6 +65,7 @@ class SiteOptions:
     passphrase: bool
     strategy: str
     eager: bool
+    workers: int
 
 
 def _tags_option(*names: str, help: str) -> parameters.Decorator:
@@ -107,6 +108,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
             help="How hosts go through the tasks; linear: all of them end a task before one begins the next.",
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
+        parameters.WORKERS,
     )
 
 
@@ -246,9 +248,10 @@ def run_site(
     """Run the site, or check it; return the exit status.
 
     output: the kind of report; resume: the run that is resumed; start_at: the first task; step: ask before each one;
-    listing: list what would run instead; saving: saves the check as a plan; ended: is called at
-    the end, with the exit status.
+    listing: list what would run instead; saving: saves the check as a plan; ended: called with the exit status.
     """
+    if saving is not None and given.workers:
+        raise UsageError("a plan cannot be saved with --workers", hint="leave out --workers, or -o FILE")
     program = sites.read_site(given.site, given.roles_path, given.site_name)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
@@ -272,6 +275,7 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
+        workers=given.workers if len(hosts) > 1 else 0,
         command=command_line(given, check, prune, start_at, resume),
         limit=",".join(given.limit),
     )

@@ -78,6 +78,11 @@ class Barriers:
         self._once: set[str] = set()  # run_once tasks that have found their host
         self._queues = _Queues(self._progress)
 
+    @property
+    def fatal(self) -> Skip | None:
+        """Why no host begins another task; None while hosts may."""
+        return self._fatal
+
     # What becomes of hosts
 
     def loaded(self, host: str, plan: Iterable[str], declared: Iterable[str] = ()) -> None:
@@ -129,7 +134,7 @@ class Barriers:
         `pause()` surrounds the waiting: it lets another host run meanwhile. Raises HostError when every host waits for
         another one.
         """
-        if not (task.depends_on or task.run_once or self._progress.linear or _is_limited(task)):
+        if not (task.depends_on or task.run_once or self._progress.linear or is_limited(task)):
             return self._fatal
         try:
             while not self._is_ready(host, task):
@@ -261,7 +266,7 @@ class Barriers:
             waiter.wake.set_exception(_stuck(waiter.task))
 
 
-def _is_limited(task: Task) -> bool:
+def is_limited(task: Task) -> bool:
     """Return whether not all hosts may run a task at the same time."""
     return bool(task.serial or task.throttle or _stops(task))
 

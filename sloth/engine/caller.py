@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.call_options import CallOptions, Work
 from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
-from sloth.engine.delegates import find_delegate
+from sloth.engine.delegates import Delegates, find_delegate
 from sloth.engine.events import CallFinished
 from sloth.engine.fetch import destination
 from sloth.engine.host_sessions import account_of
@@ -25,7 +25,7 @@ from sloth.inventory import Host
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, ArgumentError
 from sloth.payload.kernel.resource import Call as AnyCall
-from sloth.payload.session.messages import Call
+from sloth.payload.session.messages import Call, Reply
 from sloth.playbook import Invoke, Judge
 from sloth.transport import Asset, Session
 
@@ -205,10 +205,11 @@ class Caller:
         # Words of the site's own, which the host keeps. It does not know which of the secrets are in them.
         task, where, notify = self._context.secrets.redact((work.task, request.where, notify))
         is_repeatable = not issubclass(cls, Action) or bool(call.args.get("read_only"))
-        if session.end is not None:
-            raise session.end  # before anything of this call is written
+        await _begin(self._context.delegates, target)
         self._calls.is_sending_action = not is_repeatable
-        wire_id, reply = await session.submit(
+        wire_id, reply = await _submit(
+            self._context.delegates,
+            target,
             lambda number: Call(
                 id=number,
                 epoch=epoch,
@@ -224,7 +225,6 @@ class Caller:
                 check=work.check,
             ),
             call.assets,
-            lambda asset: asset.sha256 not in target.known,
         )
         target.shipped.update(asset.sha256 for asset in call.assets if not asset.dir)
         number = self._calls.next_number
@@ -256,3 +256,28 @@ class Caller:
             )
         )
         return number
+
+
+async def _begin(delegates: Delegates, target: _Target) -> None:
+    """Wait until a call may be written. Raises HostError when its session has ended: nothing of it is written then."""
+    if target.delegate:
+        await delegates.begin_call(target.delegate)
+    if target.session.end is not None:
+        if target.delegate:
+            delegates.end_call(target.delegate)
+        raise target.session.end
+
+
+async def _submit(
+    delegates: Delegates, target: _Target, make: Callable[[int], Call], assets: Sequence[Asset]
+) -> tuple[int, asyncio.Future[Reply]]:
+    """Write a call to its session. Raises HostError."""
+    try:
+        number, reply = await target.session.submit(make, assets, lambda asset: asset.sha256 not in target.known)
+    except BaseException:
+        if target.delegate:
+            delegates.end_call(target.delegate)
+        raise
+    if target.delegate:
+        reply.add_done_callback(lambda _: delegates.end_call(target.delegate))
+    return number, reply

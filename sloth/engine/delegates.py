@@ -63,6 +63,12 @@ class Delegates:
             task = self._opened[key] = asyncio.create_task(self._open(delegate, account, task))
         return await asyncio.shield(task)
 
+    async def begin_call(self, delegate: str) -> None:
+        """Wait until a call may be made on a delegate. In one process all are made in one session, in their order."""
+
+    def end_call(self, delegate: str) -> None:
+        """Take note that such a call has ended."""
+
     def shipped(self, delegate: Host, account: str) -> set[str]:
         """Return the set of hashes of contents that the account has got."""
         return self._shipped.setdefault((delegate.name, account), set())

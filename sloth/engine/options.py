@@ -34,6 +34,7 @@ class Options:
         keys: of the vault beside the site.
         resume: what need not run, since the run that is resumed has done it.
         prompts: the site's questions to the user, and their answers.
+        workers: the processes among which the hosts are divided; 0: this one alone.
         command: the command line, for the record; values of variables are not in it.
         limit: the pattern that selected the hosts, for the record.
     """
@@ -54,6 +55,7 @@ class Options:
     passwords: Passwords = Passwords()
     resume: Resume | None = None
     prompts: Prompts = field(default_factory=Prompts, repr=False)
+    workers: int = 0
     command: tuple[str, ...] = ()
     limit: str = ""
 

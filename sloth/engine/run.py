@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sloth.engine.assets import Shipper
 from sloth.engine.barriers import Barriers
-from sloth.engine.context import RunContext
-from sloth.engine.delegates import Delegates
 from sloth.engine.emitter import Emitter
 from sloth.engine.events import (
     CHANGED,
-    FAILED,
-    SKIPPED,
     UNKNOWN,
     UNREACHABLE,
     Event,
-    HostFinished,
     RunFinished,
     RunStarted,
 )
-from sloth.engine.host import GRACE, HostRun
-from sloth.engine.modules import module_names, named_calls
+from sloth.engine.host import GRACE
+from sloth.engine.making import make_context
 from sloth.engine.options import Options
-from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.prune import Orphans, Pruning
 from sloth.engine.recording import Recording
 from sloth.engine.sealing import SecretSealer
 from sloth.engine.secrets import Secrets
-from sloth.engine.sessions import Purpose, Sessions
+from sloth.engine.shard import Shard
 from sloth.engine.stepping import Ask, Stepping
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site
@@ -44,9 +35,9 @@ from sloth.suggest import did_you_mean_or_list
 if TYPE_CHECKING:
     from sloth.engine.plans.file import SavedPlan
     from sloth.engine.plans.recorder import Recorder
+    from sloth.engine.workers.workers import Workers
+    from sloth.state.storage import Storage
     from sloth.state.sync.deliver import Delivery
-
-LONG = 1.0  # seconds after which a call is reported while it runs
 
 
 class Run:
@@ -67,13 +58,14 @@ class Run:
         recorder: Recorder | None = None,
         plan: SavedPlan | None = None,
         delivery: Delivery | None = None,
+        storage: Storage | None = None,
     ) -> None:
         """emit: called for every event, in order, on the event loop's thread; confirm: see Pruning.
 
         While run() runs, memory does not block.
         tasks: the names of the tasks that are known before the run, for RunStarted; step: asked before each task.
         recorder: records a check as a plan; plan: is applied instead of the site.
-        delivery: brings what is recorded to a backend.
+        delivery: brings what is recorded to a backend; storage: what workers open, needed with them.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
         self.interrupted = False
@@ -82,9 +74,8 @@ class Run:
         self._task_names = tuple(tasks)
         self.hosts = tuple(hosts)
         self._memory = memory
-        self._slots = asyncio.Semaphore(options.forks)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._active: dict[str, HostRun] = {}
+        self._shard = Shard(self.hosts, options.forks)
+        self._workers: Workers | None = None
         self._has_unknown_tag = False
         self.secrets = Secrets(site.directories if plan is None else plan.directories, options.keys)
         self.secrets.learn(sorted(options.prompts.secrets))
@@ -92,42 +83,28 @@ class Run:
         redact = self.secrets.redact
         self._out = Emitter(self.secrets, emit, options.check, recorder.happened if recorder is not None else None)
         self._recording = Recording(memory, self.run_id, self._out, delivery)
-        purpose = Purpose(
-            run=self.run_id,
-            site=site.identity,
-            check=options.check,
-            adopt=options.adopt,
-            lock_wait=options.lock_wait,
-            shared=any(b"delegate_to" in file.source for file in site.files),
-            passwords=options.passwords,
-            custom=options.custom,
-            calls=named_calls(site),
-        )
-        sessions = Sessions(purpose, self._memory, inventory.hosts.values() if purpose.shared else hosts)
-        self._context = RunContext(
+        self._context = make_context(
             run_id=self.run_id,
             site=site,
             options=options,
             inventory=inventory,
-            modules=module_names(),
-            emit=self._out.emit,
-            note_facts=self._out.note_facts,
-            pause=self._pause,
+            hosts=hosts,
+            out=self._out,
+            memory=memory,
+            shared=shared,
+            secrets=self.secrets,
             barriers=Barriers((host.name for host in hosts), options.linear),
             pruning=Pruning((host.name for host in hosts), lambda found: confirm is None or confirm(redact(found))),
-            secrets=self.secrets,
-            shared=shared,
-            shipper=Shipper(self._memory),
-            sessions=sessions,
-            tags={},
             stepping=Stepping(step),
-            others=OtherHosts({host.name for host in hosts}),
-            delegates=Delegates(sessions, self._out.emit),
+            pause=self._shard.pause,
             recorder=recorder,
             saved=plan,
-            refused=self._out.refused,
-            complete=self._out.complete,
         )
+        if options.workers:
+            from sloth.engine.workers.workers import Workers  # most runs have none
+
+            assert storage is not None
+            self._workers = Workers(self._context, self._out, self.hosts, storage, is_stepping=step is not None)
 
     # The course of the run
 
@@ -140,27 +117,11 @@ class Run:
         self._memory.do_not_block()
         paths = self._context.inventory.paths
         await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
-        self._context.shipper.warm_up(self.site)
-        self._tasks = [asyncio.create_task(self._run_host(host), name=host.name) for host in self.hosts]
-        if self.interrupted:
-            asyncio.get_running_loop().call_soon(self._cancel)  # when each has begun, so that it reports its end
-        watch = asyncio.create_task(self._watch())
-        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
-        watch.cancel()
-        for host, end in zip(self.hosts, ends, strict=True):
-            if not isinstance(end, Exception) and host.name in self._out.ended:
-                continue
-            # Nobody foresaw this error, perhaps a reporter's: the exit status must not improve because of it.
-            self._out.failed = True
-            if host.name not in self._out.ended:
-                text = f"{type(end).__name__}: {end}; hint: this is a defect of sloth-runner: please report it"
-                self._out.emit(HostFinished(time.time(), host.name, FAILED, time.monotonic() - begun, text))
-            else:
-                self._out.error(host.name, f"{type(end).__name__}: {end}")
-        await self._context.others.close()
-        self._out.failed |= not await self._context.delegates.close(lambda: self.interrupted)
-        await self._context.sessions.close()
-        await self._context.shipper.close()
+        if self._workers is not None:
+            await self._workers.run(self._recording.keep)
+        else:
+            await self._shard.run(self._context, self._out, self._recording.keep)
+        await self._shard.close(self._context, self._out)
         for text in _unknown_tags(self._context.tags, self.hosts, self.options):
             self._has_unknown_tag = True
             self._out.error("", text)
@@ -176,43 +137,12 @@ class Run:
         """Whether a check could not know what something would do."""
         return self._out.counts[UNKNOWN.value] > 0
 
-    async def _watch(self) -> None:
-        """Report the calls that take long, and record how far hosts have come: this process may be killed."""
-        while True:
-            await asyncio.sleep(LONG)
-            for run in list(self._active.values()):
-                run.report_long_call()
-            self._recording.keep()
-
-    async def _run_host(self, host: Host) -> None:
-        try:
-            async with self._slots:
-                run = self._active[host.name] = HostRun(self._context, host)
-                await run.run()
-        except asyncio.CancelledError:  # it had not begun
-            self._out.emit(HostFinished(time.time(), host.name, SKIPPED, 0.0, None))
-        finally:
-            self._active.pop(host.name, None)
-            self._context.barriers.ended(host.name)  # whatever happened: others may wait for it
-            await self._context.pruning.ended(host.name)
-
     def interrupt(self) -> None:
         """End the run: every host finishes or abandons what it does and is released. The second time, it is cut off."""
         if not self.interrupted:
-            text = f"interrupted: hosts have up to {GRACE:g} seconds to end what they do"
-            self._out.warn(text)
-            for run in self._active.values():
-                run.report_stop()
             self.interrupted = True
-            self._cancel()
-        else:
-            for run in self._active.values():
-                run.abandon()
-            self._context.delegates.abandon()
-
-    def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+            self._out.warn(f"interrupted: hosts have up to {GRACE:g} seconds to end what they do")
+        (self._workers or self._shard).interrupt()
 
     def warn(self, text: str) -> None:
         """Report a warning of the run."""
@@ -243,16 +173,6 @@ class Run:
     def has_changed(self) -> bool:
         """Whether anything changed (or, in a check, would)."""
         return self._out.counts[CHANGED.value] > 0
-
-    @contextlib.asynccontextmanager
-    async def _pause(self) -> AsyncIterator[None]:
-        """Give this host's slot to another while it waits for others."""
-        self._slots.release()
-        try:
-            yield
-        finally:
-            if not self.interrupted:  # then nobody needs to wait for anybody
-                await self._slots.acquire()
 
 
 def _unknown_tags(found: Mapping[str, frozenset[str]], hosts: Sequence[Host], options: Options) -> list[str]:

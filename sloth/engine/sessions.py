@@ -76,6 +76,7 @@ class Sessions:
         self._printed: dict[str, asyncio.Task[str]] = {}  # by become_password_command
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._fresh: dict[str, list[Connection]] = {}  # see open_fresh()
+        self.print_password = printed_password  # runs a become_password_command of this machine
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
             v=VERSION,
@@ -174,7 +175,7 @@ class Sessions:
         if self._purpose.passwords.become is not None or command is None:
             return self._purpose.passwords.become
         if command not in self._printed:  # all hosts share it, and the user may be asked for something
-            self._printed[command] = asyncio.create_task(printed_password(command))
+            self._printed[command] = asyncio.create_task(self.print_password(command))
         try:
             return await asyncio.shield(self._printed[command])
         except BecomeError as error:

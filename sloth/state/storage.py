@@ -28,6 +28,7 @@ class Storage:
     Attributes:
         directory: where its own files are.
         location: that of the backend; None: it shares nothing with others.
+        keys: encrypt what is sent to the backend; None: nothing does.
         locks_sites: whether runs lock their site in the backend.
     """
 
@@ -41,13 +42,13 @@ class Storage:
         """Open nothing yet. keys: encrypt what is sent to the backend with them."""
         self.directory = directory or sloth_home()
         self.location = location
+        self.keys = keys
         self.locks_sites = locks_sites
-        self._keys = keys
         self._backend: Backend | None = None
 
     def again(self) -> Storage:
         """Return one of the same, with connections of its own: for another thread or event loop."""
-        return Storage(self.directory, self.location, self._keys)
+        return Storage(self.directory, self.location, self.keys)
 
     def memory(self) -> Memory:
         """Open the controller's own database. Raises StateError."""
@@ -68,7 +69,7 @@ class Storage:
         if self._backend is None and self.location is not None:
             from sloth.state.backends.location import open_backend
 
-            self._backend = open_backend(self.location, self._keys)
+            self._backend = open_backend(self.location, self.keys)
         return self._backend
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.home import Home
+from tests.support.running import WORKERS
 
 
 @pytest.fixture
@@ -30,3 +32,32 @@ def inventory(servers: LoopbackFleet, tmp_path: Path) -> Inventory:
 def home(tmp_path: Path) -> Home:
     """A controller in `tmp_path` with the local hosts web1 and web2."""
     return Home(tmp_path)
+
+
+# Tests of runs that must go the same way when the hosts are divided among processes.
+BY_WORKERS = {
+    "test_run": ("test_changed_then_unchanged_then_drift_then_updated", "test_order_between_hosts"),
+    "test_task_options": ("test_a_host_that_is_lost_in_a_batch_has_failed_there",),
+    "test_delegation": (
+        "test_hosts_delegate_to_each_other_and_the_same_thing",
+        "test_a_timeout_of_one_host_leaves_the_delegated_calls_of_others",
+    ),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let these tests run twice: in one process, and with two workers. SLOTH_ALL_WORKERS=1: all of their modules."""
+    chosen = BY_WORKERS.get(metafunc.module.__name__.rpartition(".")[2])
+    if chosen is None:
+        return
+    if os.environ.get("SLOTH_ALL_WORKERS") or metafunc.function.__name__ in chosen:
+        metafunc.fixturenames.append("workers")
+        metafunc.parametrize("workers", [0, 2], ids=["in process", "2 workers"], indirect=True)
+
+
+@pytest.fixture
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many workers the runs of a test have."""
+    count: int = request.param
+    monkeypatch.setenv(WORKERS, str(count))
+    return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,9 +14,9 @@ from sloth.engine.options import Options
 from sloth.engine.run import Run
 from sloth.inventory import Inventory
 from sloth.playbook import Site
-from sloth.state.backends.sqlite import SQLite
-from sloth.state.memory import Memory
-from sloth.state.shared import Shared
+from sloth.state.storage import Storage
+
+WORKERS = "SLOTH_TEST_WORKERS"  # how many workers the runs of a test have
 
 
 async def run_site(
@@ -38,17 +39,19 @@ async def run_whole(
 ) -> tuple[list[Event], int]:
     """Run the site file as run_site() does; return all events and the exit status."""
     events: list[Event] = []
-    memory = Memory(controller)
+    storage = Storage(controller)
+    memory = storage.memory()
+    options = replace(options or Options(), workers=int(os.environ.get(WORKERS, "0")))
     try:
-        shared = Shared(SQLite(controller / "shared.db"))
         status = await Run(
             Site.read(str(site)),
             inventory,
             inventory.select(hosts),
-            options or Options(),
+            options,
             events.append,
             memory,
-            shared,
+            storage.shared(),
+            storage=storage,
         ).run()
     finally:
         memory.close()

@@ -1,0 +1,194 @@
+"""run --workers: the hosts of a run in several processes, which may be lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.home import Home
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.timeout(300)
+
+HOSTS = ("a", "b", "c", "d")  # a and c are of the first worker, b and d of the second
+SITE = """
+local key = secret("token")
+task({ name = "one", run = function()
+    file.copy({ content = key, dest = "FILES/" .. host.name })
+    exec.run("echo one-" .. host.name .. " >> FILES/log")
+end })
+task({ name = "once", run_once = true, run = function() exec.run("echo once >> FILES/log") end })
+task({ name = "wait", throttle = 1, run = function()
+    if host.name == "b" then exec.run("touch FILES/waiting; while ! test -e FILES/go; do sleep 0.1; done") end
+    print("waited", key)
+end })
+task({ name = "after", depends_on = "wait", run = function()
+    state.incr("WORKERS", 1)
+    exec.run("echo after-" .. host.name .. " >> FILES/log")
+end })
+"""
+
+
+@pytest.fixture
+def four(home: Home) -> Home:
+    """A controller with four hosts, each this machine."""
+    (home.path / "inventory.toml").write_text("".join(f'[hosts.{name}]\nconnection = "local"\n' for name in HOSTS))
+    return home
+
+
+def start(home: Home, site: str, *words: str) -> subprocess.Popen[str]:
+    (home.path / "site.sloth").write_text(site.replace("FILES", str(home.files)))
+    environment = {
+        **os.environ,
+        "HOME": str(home.path),
+        "SLOTH_HOME": str(home.path / ".sloth-runner"),
+        "PYTHONPATH": str(ROOT),
+        "SLOTH_SECRET_TOKEN": "unguessable-1",
+    }
+    command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--workers", "2", *words]
+    return subprocess.Popen(
+        command, cwd=home.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes of its workers, in the order in which they were started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == process.pid and b"workers.worker" in command:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def all_end(pids: list[int], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while any(map(is_running, pids)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def tasks_of(document: dict[str, Any], host: str) -> dict[str, str]:
+    return {task["name"]: task["status"] for task in document["hosts"][host]["tasks"]}
+
+
+def test_hosts_of_all_workers_share_what_hosts_of_one_process_share(four: Home) -> None:
+    (four.files / "go").touch()
+    process = start(four, SITE, "--output", "json")
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    lines = (four.files / "log").read_text().split()
+    assert sorted(lines) == ["after-a", "after-b", "after-c", "after-d", "once", *(f"one-{name}" for name in HOSTS)]
+    document = json.loads(out)
+    assert list(document["hosts"]) == list(HOSTS)
+    assert document["summary"]["hosts"] == 4
+    assert [tasks_of(document, host)["once"] for host in HOSTS].count("changed") == 1
+    assert "unguessable" not in out + error
+    assert [run["hosts"] for run in four.json("runs", "list")] == [4]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_secrets_get_to_workers_over_their_sockets_only(four: Home) -> None:
+    process = start(four, SITE)
+    try:
+        wait_for(four.files / "waiting")
+        workers = workers_of(process)
+        assert len(workers) == 2
+        for pid in workers:
+            for name in ("environ", "cmdline"):
+                assert b"unguessable" not in Path(f"/proc/{pid}/{name}").read_bytes()
+        written = [path for path in four.path.rglob("*") if path.is_file() and path.parent != four.files]
+        assert [path for path in written if b"unguessable" in path.read_bytes()] == []
+    finally:
+        (four.files / "go").touch()
+        process.communicate(timeout=120)
+    assert all_end(workers)
+
+
+def test_the_hosts_of_a_lost_worker_fail_and_a_resumed_run_goes_on(four: Home) -> None:
+    process = start(four, SITE, "--output", "json")
+    wait_for(four.files / "waiting")
+    os.kill(workers_of(process)[1], signal.SIGKILL)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 1, error
+    document = json.loads(out)
+    for host in ("b", "d"):
+        assert document["hosts"][host]["status"] == "failed"
+        assert "worker lost" in document["hosts"][host]["error"]
+        assert "SIGKILL" in document["hosts"][host]["error"]
+        assert "--resume" in document["hosts"][host]["error"]
+    for host in ("a", "c"):  # the others go on; what depends on the lost host's task is not run
+        assert tasks_of(document, host)["after"] == "skipped"
+    lines = (four.files / "log").read_text().split()
+    assert sorted(line for line in lines if line.startswith("one-")) == [f"one-{name}" for name in HOSTS]
+    (four.files / "go").touch()
+    (four.files / "log").unlink()
+    process = start(four, SITE, "--resume", "--output", "json")
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    assert sorted((four.files / "log").read_text().split()) == [f"after-{name}" for name in HOSTS]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_reaches_all_workers(four: Home, number: signal.Signals) -> None:
+    process = start(four, SITE, "--output", "json")
+    wait_for(four.files / "waiting")
+    workers = workers_of(process)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert set(json.loads(out)["hosts"]) == set(HOSTS)
+    assert error.count("interrupted: hosts have up to") == 1
+    assert all_end(workers)
+
+
+def test_workers_end_when_the_run_is_killed(four: Home) -> None:
+    process = start(four, SITE)
+    wait_for(four.files / "waiting")
+    workers = workers_of(process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert all_end(workers, 90)
+
+
+@pytest.fixture(autouse=True)
+def released(home: Home) -> Iterator[None]:
+    yield
+    (home.files / "go").touch()
+
+
+def test_a_plan_is_not_saved_by_workers(four: Home) -> None:
+    (four.path / "site.sloth").write_text("task({ name = 't', run = function() end })")
+    text = four("plan", "-f", "site.sloth", "--workers", "2", "-o", "saved.plan", status=2)
+    assert "a plan cannot be saved with --workers" in text
+    assert not (four.path / "saved.plan").exists()

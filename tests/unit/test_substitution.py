@@ -68,7 +68,6 @@ async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:
         assert await templates.render("simple", {"port": 80, "name": "web"}) == "port 80 of web\n"
         assert worker._process is None
         assert await templates.render("set", {"port": 80}) == "port {{ port }}\n"
-        assert (
         usual = {"trim_blocks": True, "lstrip_blocks": True, "newline_sequence": "\n", "variable_start_string": "{{"}
         assert await templates.render("simple", {"port": 80, "name": "web"}, usual) == "port 80 of web\n"
         assert worker._process is None

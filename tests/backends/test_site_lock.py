@@ -81,6 +81,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     for run in found.runs:
         run.kill()
         run.wait()
+        if run.stdout is not None:
+            run.stdout.close()
 
 
 def said(run: subprocess.Popen[str], status: int) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import sqlite3
 from pathlib import Path
 
 import jsonschema
@@ -143,7 +144,11 @@ def test_values_are_encrypted_and_another_key_is_refused_clearly(over_file: Team
     del ben.environment["SLOTH_BACKEND"]
     over_file.site(ONE)
     ann.run()
-    assert b"site.sloth" not in (tmp_path / "backend.db").read_bytes()
+    with sqlite3.connect(tmp_path / "backend.db") as database:
+        values = [bytes(row[0]) for row in database.execute("SELECT value FROM entries")]
+    database.close()
+    assert len(values) >= 5
+    assert {value.split(b" {")[0] for value in values} == {b"sloth-runner sealed 1"}, "names are visible, no value is"
     assert ben.runs() == ann.runs()
     carl = over_file.controller("carl")
     del carl.environment["SLOTH_BACKEND"]

@@ -82,6 +82,7 @@ def test_somebody_who_has_never_seen_it_finds_the_answers_by_clicking(
     page = log_in(browser, address, known)
     problems.watch(page)
     page.goto(address.split("/login")[0] + "/")
+    expect(page.get_by_role("link", name="1 drifted")).to_be_visible()  # web3; db1 was put back
     # Which hosts drifted since yesterday?
     page.get_by_role("link", name="Drift", exact=True).click()
     page.get_by_role("link", name="since yesterday").click()

@@ -13,7 +13,7 @@ from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
 
-FORMAT = 6  # it is made anew when this differs
+FORMAT = 7  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     # The runs that were read: how many rows they had, and whether there will be no more.
@@ -156,6 +156,12 @@ class Index:
             self._database.execute("DELETE FROM drifts WHERE result=?", (last[0],))
         values = (result, run, kind, host, key, word, at, first_at)
         self._database.execute("INSERT OR REPLACE INTO drifts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        if word == "corrected":
+            self._database.execute(
+                "UPDATE hosts SET drift_status='clean' WHERE host=? AND drift_status='drift' AND NOT EXISTS"
+                " (SELECT 1 FROM drifts d WHERE d.host=hosts.host AND d.word='found' AND d.at>=hosts.drift_at)",
+                (host,),
+            )
 
     def _was_over(self, host: str, run: str, begin: float, end: float) -> bool:
         """Return whether another drift run has looked at a host in between, and not found what was found before."""

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
+from sloth.web.data.drift import OPEN
 from sloth.web.data.paging import Where
 from sloth.web.data.runs import COLUMNS, RunRow, read_run
 from sloth.web.data.source import Source
@@ -25,7 +26,7 @@ class Overview:
     Attributes:
         never_run: hosts of the inventory that no run has reached yet.
         unseen: hosts that nothing has reached for `unseen_days`.
-        drifted: hosts whose newest drift run has found drift.
+        drifted: hosts that are known not to be as applied, as the page of drift has them.
         orphaned: records that their site no longer names.
         frozen: hosts with something that runs leave alone.
         inventory_problem: why the inventory cannot be read.
@@ -70,7 +71,9 @@ def find_overview(source: Source, query: Query) -> Overview:
         unreachable=by_status.get("unreachable", 0),
         changed=by_status.get("changed", 0),
         unchanged=by_status.get("unchanged", 0),
-        drifted=database.number("SELECT count(*) FROM cache.hosts WHERE drift_status='drift'"),
+        drifted=database.number(
+            f"SELECT count(DISTINCT d.host) FROM cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host WHERE {OPEN}"
+        ),
         never_run=len(names - seen),
         unseen=old,
         unseen_days=days,

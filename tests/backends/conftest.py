@@ -125,6 +125,6 @@ async def opened(server_url: str, backend_keys: Keys | None) -> AsyncIterator[Ca
 
 
 @pytest.fixture
-def served(opened: Callable[[], Backend]) -> Backend:
+def any_backend(opened: Callable[[], Backend]) -> Backend:
     """A backend of each kind, plain and sealed."""
     return opened()

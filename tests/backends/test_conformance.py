@@ -46,110 +46,110 @@ NAMES = [
 ]
 
 
-async def test_a_value_is_created_once(served: Backend) -> None:
-    assert await served.read("a/b") is None
-    first = await served.write("a/b", b"1", None)
+async def test_a_value_is_created_once(any_backend: Backend) -> None:
+    assert await any_backend.read("a/b") is None
+    first = await any_backend.write("a/b", b"1", None)
     assert first is not None
-    assert await served.write("a/b", b"2", None) is None
-    entry = await served.read("a/b")
+    assert await any_backend.write("a/b", b"2", None) is None
+    entry = await any_backend.read("a/b")
     assert entry is not None
     assert (entry.value, entry.version) == (b"1", first)
 
 
-async def test_a_value_is_written_only_where_it_is_as_expected(served: Backend) -> None:
-    assert await served.write("a", b"0", "5") is None, "nothing is there"
-    first = await served.write("a", b"1", None)
-    second = await served.write("a", b"2", first)
+async def test_a_value_is_written_only_where_it_is_as_expected(any_backend: Backend) -> None:
+    assert await any_backend.write("a", b"0", "5") is None, "nothing is there"
+    first = await any_backend.write("a", b"1", None)
+    second = await any_backend.write("a", b"2", first)
     assert second not in (None, first)
-    assert await served.write("a", b"3", first) is None
-    entry = await served.read("a")
+    assert await any_backend.write("a", b"3", first) is None
+    entry = await any_backend.read("a")
     assert entry is not None
     assert entry.value == b"2"
 
 
-async def test_the_same_bytes_are_another_version(served: Backend) -> None:
-    first = await served.write("a", b"same", None)
-    second = await served.write("a", b"other", first)
-    third = await served.write("a", b"same", second)
+async def test_the_same_bytes_are_another_version(any_backend: Backend) -> None:
+    first = await any_backend.write("a", b"same", None)
+    second = await any_backend.write("a", b"other", first)
+    third = await any_backend.write("a", b"same", second)
     assert len({first, second, third}) == 3
-    assert await served.write("a", b"late", first) is None
+    assert await any_backend.write("a", b"late", first) is None
 
 
-async def test_a_value_that_was_deleted_and_created_again_is_another_one(served: Backend) -> None:
-    first = await served.write("a", b"same", None)
-    await served.forget("a")
-    assert await served.read("a") is None
-    assert await served.write("a", b"late", first) is None, "it was deleted"
-    second = await served.write("a", b"same", None)
+async def test_a_value_that_was_deleted_and_created_again_is_another_one(any_backend: Backend) -> None:
+    first = await any_backend.write("a", b"same", None)
+    await any_backend.forget("a")
+    assert await any_backend.read("a") is None
+    assert await any_backend.write("a", b"late", first) is None, "it was deleted"
+    second = await any_backend.write("a", b"same", None)
     assert second not in (None, first)
-    assert await served.write("a", b"late", first) is None
-    await served.forget("a")
-    await served.forget("a")
-    await served.forget("never/there")
+    assert await any_backend.write("a", b"late", first) is None
+    await any_backend.forget("a")
+    await any_backend.forget("a")
+    await any_backend.forget("never/there")
 
 
-async def test_names_may_have_any_characters(served: Backend) -> None:
+async def test_names_may_have_any_characters(any_backend: Backend) -> None:
     for name in NAMES:
-        assert await served.write(name, name.encode(), None) is not None, name
-    assert await served.names("") == sorted(NAMES)
+        assert await any_backend.write(name, name.encode(), None) is not None, name
+    assert await any_backend.names("") == sorted(NAMES)
     for name in NAMES:
-        entry = await served.read(name)
+        entry = await any_backend.read(name)
         assert entry is not None
         assert entry.value == name.encode(), name
-        assert await served.write(name, b"new", entry.version) is not None, name
+        assert await any_backend.write(name, b"new", entry.version) is not None, name
         expected = sorted(one for one in NAMES if one.startswith(name[:-1]))
-        assert await served.names(name[:-1]) == expected, name
+        assert await any_backend.names(name[:-1]) == expected, name
     for name in NAMES:
-        await served.forget(name)
-    assert await served.names("") == []
+        await any_backend.forget(name)
+    assert await any_backend.names("") == []
 
 
-async def test_a_name_may_be_that_of_a_directory_and_prefixes_are_text(served: Backend) -> None:
+async def test_a_name_may_be_that_of_a_directory_and_prefixes_are_text(any_backend: Backend) -> None:
     for name in ("a", "a/b", "a/b/c", "ab", "b"):
-        assert await served.write(name, name.encode(), None) is not None
-    assert await served.names("a") == ["a", "a/b", "a/b/c", "ab"]
-    assert await served.names("a/") == ["a/b", "a/b/c"]
-    assert await served.names("a/b") == ["a/b", "a/b/c"]
-    assert await served.names("c") == []
-    await served.forget("a")
-    assert await served.names("a") == ["a/b", "a/b/c", "ab"]
+        assert await any_backend.write(name, name.encode(), None) is not None
+    assert await any_backend.names("a") == ["a", "a/b", "a/b/c", "ab"]
+    assert await any_backend.names("a/") == ["a/b", "a/b/c"]
+    assert await any_backend.names("a/b") == ["a/b", "a/b/c"]
+    assert await any_backend.names("c") == []
+    await any_backend.forget("a")
+    assert await any_backend.names("a") == ["a/b", "a/b/c", "ab"]
 
 
-async def test_more_names_than_fit_on_a_page(served: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_names_than_fit_on_a_page(any_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 1234 if "SLOTH_ATTACK_ROUNDS" in os.environ else 123
     monkeypatch.setattr(etcd, "PAGE", count // 5)  # S3 has pages of 1,000, whatever one asks for
-    await asyncio.gather(*(served.write(f"many/{number:04}", b"x", None) for number in range(count)))
-    assert await served.names("many/") == [f"many/{number:04}" for number in range(count)]
-    assert len(await served.names("many/010")) == 10
+    await asyncio.gather(*(any_backend.write(f"many/{number:04}", b"x", None) for number in range(count)))
+    assert await any_backend.names("many/") == [f"many/{number:04}" for number in range(count)]
+    assert len(await any_backend.names("many/010")) == 10
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"\0", bytes(range(256)) * 10, b"sloth-runner pieces 1 {}", b"sloth-runner sealed 1 {}\nx"]
 )
-async def test_values_are_bytes(served: Backend, backend_keys: Keys | None, value: bytes) -> None:
+async def test_values_are_bytes(any_backend: Backend, backend_keys: Keys | None, value: bytes) -> None:
     if backend_keys is None and value.startswith(b"sloth-runner sealed"):
         pytest.skip("without keys, it is taken for a sealed one")
-    version = await served.write("a", value, None)
-    entry = await served.read("a")
+    version = await any_backend.write("a", value, None)
+    entry = await any_backend.read("a")
     assert entry is not None
     assert (entry.value, entry.version) == (value, version)
-    assert await served.write("a", b"", version) is not None
+    assert await any_backend.write("a", b"", version) is not None
 
 
-async def test_sizes_around_the_limit_and_above(served: Backend) -> None:
-    assert isinstance(served, Pieced)
-    size = min(served.piece_size, 4 * 1024 * 1024)
+async def test_sizes_around_the_limit_and_above(any_backend: Backend) -> None:
+    assert isinstance(any_backend, Pieced)
+    size = min(any_backend.piece_size, 4 * 1024 * 1024)
     for more in (-1, 0, 1, size + 7):
         value = secrets.token_bytes(size + more)
         key = f"large{more}"
-        version = await served.write(key, value, None)
-        entry = await served.read(key)
+        version = await any_backend.write(key, value, None)
+        entry = await any_backend.read(key)
         assert entry is not None
         assert entry.value == value
         assert entry.version == version
-        assert await served.write(key, b"small", version) is not None
-    assert sorted(await served.names("")) == sorted(f"large{more}" for more in (-1, 0, 1, size + 7))
-    left = await served._backend.names(PIECES)
+        assert await any_backend.write(key, b"small", version) is not None
+    assert sorted(await any_backend.names("")) == sorted(f"large{more}" for more in (-1, 0, 1, size + 7))
+    left = await any_backend._backend.names(PIECES)
     assert left == [], "the pieces of what was replaced are gone"
 
 
@@ -176,41 +176,41 @@ def test_a_backend_can_be_closed_and_used_again_in_another_event_loop(
         gc.collect()
 
 
-async def test_many_requests_at_once(served: Backend) -> None:
+async def test_many_requests_at_once(any_backend: Backend) -> None:
     async def one(number: int) -> None:
-        version = await served.write(f"n/{number}", b"%d" % number, None)
-        entry = await served.read(f"n/{number}")
+        version = await any_backend.write(f"n/{number}", b"%d" % number, None)
+        entry = await any_backend.read(f"n/{number}")
         assert entry is not None
         assert (entry.value, entry.version) == (b"%d" % number, version)
 
     await asyncio.gather(*(one(number) for number in range(40)))
 
 
-async def test_of_many_writers_one_wins(served: Backend) -> None:
-    created = await asyncio.gather(*(served.write("a", b"%d" % number, None) for number in range(WRITERS)))
+async def test_of_many_writers_one_wins(any_backend: Backend) -> None:
+    created = await asyncio.gather(*(any_backend.write("a", b"%d" % number, None) for number in range(WRITERS)))
     assert sum(version is not None for version in created) == 1
     [version] = [version for version in created if version is not None]
-    changed = await asyncio.gather(*(served.write("a", b"%d" % number, version) for number in range(WRITERS)))
+    changed = await asyncio.gather(*(any_backend.write("a", b"%d" % number, version) for number in range(WRITERS)))
     assert sum(version is not None for version in changed) == 1
 
 
-async def test_a_cancelled_request_does_no_harm_to_the_next(served: Backend) -> None:
-    await served.write("a", b"1", None)
-    await served.write("b", b"2", None)
+async def test_a_cancelled_request_does_no_harm_to_the_next(any_backend: Backend) -> None:
+    await any_backend.write("a", b"1", None)
+    await any_backend.write("b", b"2", None)
     for number in range(20):
-        task = asyncio.ensure_future(served.read("a"))
+        task = asyncio.ensure_future(any_backend.read("a"))
         await asyncio.sleep(0.0003 * number)
         task.cancel()
-        entry = await served.read("b")
+        entry = await any_backend.read("b")
         assert entry is not None
         assert entry.value == b"2"
 
 
-async def test_the_clock_is_that_of_the_server(served: Backend) -> None:
-    assert abs(await served.clock() - time.time()) < 1.5
-    first = await served.clock()
+async def test_the_clock_is_that_of_the_server(any_backend: Backend) -> None:
+    assert abs(await any_backend.clock() - time.time()) < 1.5
+    first = await any_backend.clock()
     await asyncio.sleep(0.2)
-    assert 0.1 < await served.clock() - first < 2
+    assert 0.1 < await any_backend.clock() - first < 2
 
 
 async def test_documents_are_changed_exactly_once(opened: Callable[[], Backend]) -> None:
@@ -224,16 +224,16 @@ async def test_documents_are_changed_exactly_once(opened: Callable[[], Backend])
     assert await load(backends[0], "count") == 20
 
 
-async def test_the_check_finds_nothing_wrong(served: Backend, backend_keys: Keys | None) -> None:
-    findings = await check(served)
+async def test_the_check_finds_nothing_wrong(any_backend: Backend, backend_keys: Keys | None) -> None:
+    findings = await check(any_backend)
     assert {finding.aspect for finding in findings} == set(Aspect)
     assert [one for one in findings if one.verdict is not Verdict.OK] == []
     [encryption] = [one for one in findings if one.aspect is Aspect.ENCRYPTION]
     assert ("not encrypted" in encryption.text) is (backend_keys is None)
-    assert await served.names("check/") == []
+    assert await any_backend.names("check/") == []
 
 
-async def test_a_value_that_is_too_large_is_refused_at_once(served: Backend) -> None:
+async def test_a_value_that_is_too_large_is_refused_at_once(any_backend: Backend) -> None:
     with pytest.raises(BackendError, match="bytes, and a value may have") as caught:
-        await served.write("a", bytes(257 * 1024 * 1024), None)
+        await any_backend.write("a", bytes(257 * 1024 * 1024), None)
     assert not isinstance(caught.value, BackendUnavailable)

@@ -68,9 +68,11 @@ async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:
         assert await templates.render("simple", {"port": 80, "name": "web"}) == "port 80 of web\n"
         assert worker._process is None
         assert await templates.render("set", {"port": 80}) == "port {{ port }}\n"
-        assert (
-            await templates.render("simple", {"port": 80, "name": "web"}, {"trim_blocks": True}) == "port 80 of web\n"
-        )
+        usual = {"trim_blocks": True, "lstrip_blocks": True, "newline_sequence": "\n", "variable_start_string": "{{"}
+        assert await templates.render("simple", {"port": 80, "name": "web"}, usual) == "port 80 of web\n"
+        assert worker._process is None
+        other = {"newline_sequence": "\r\n"}
+        assert await templates.render("simple", {"port": 80, "name": "web"}, other) == "port 80 of web\r\n"
         assert worker._process is not None
     finally:
         await worker.close()

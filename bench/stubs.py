@@ -25,9 +25,10 @@ from sloth.engine.sessions import Sessions
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
 from sloth.payload.session import messages, wire
+from sloth.transport import stage1
 from sloth.transport.connection import Connection, Opening
 
-HEADER = 78  # bytes of the first line that the bootstrap writes
+HEADER = len(stage1.HEADER % ("", 0))
 # What workers run, so that their hosts are stubs, too.
 WORKER = """import ast, sys
 sys.path[:] = ast.literal_eval(sys.argv[1])
@@ -53,11 +54,11 @@ class StubProcess:
     async def write(self, data: bytes) -> None:
         if not self._has_begun:
             self._head += data
-            if len(self._head) < HEADER:
+            rest = _after_bundle(self._head)
+            if rest is None:
                 return
-            size = int(self._head[:HEADER].split()[-1])
             self._has_begun = True
-            data, self._head = self._head[HEADER + size :], b""
+            data, self._head = rest, b""
             self._later(self._latency, wire.MARK + b"OK\n")
         answers: list[bytes] = []
         has_calls = is_last = False
@@ -95,6 +96,24 @@ class StubProcess:
 
     def kill(self) -> None:
         pass
+
+
+def _after_bundle(data: bytes) -> bytes | None:
+    """Return what comes after the bundle, and the code that follows one that is sent; None: it is not whole yet."""
+    parts = 1
+    while parts:
+        if len(data) < HEADER:
+            return None
+        size = int(data[:HEADER].split()[-1])
+        if len(data) < HEADER + size:
+            return None
+        data = data[HEADER + size :]
+        parts = int(bool(size) and _is_header(data))
+    return data
+
+
+def _is_header(data: bytes) -> bool:
+    return len(data) >= HEADER and data[HEADER - 1 : HEADER] == b"\n" and data[HEADER - 13 : HEADER - 1].isdigit()
 
 
 def _answer(frame: messages.Message | wire.Blob) -> messages.Message | None:

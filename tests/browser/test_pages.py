@@ -27,7 +27,7 @@ SCREENS = (("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360))
 
 
 @pytest.fixture(scope="module")
-def served(fleet_story: World) -> Iterator[tuple[World, str, dict[str, str]]]:
+def story_pages(fleet_story: World) -> Iterator[tuple[World, str, dict[str, str]]]:
     """The web UI of the story's controller: its base address, and the cookies of a login."""
     with fleet_story.web("--allow-actions", "--plan", "deploy.plan") as address:
         yield fleet_story, address, {}
@@ -46,11 +46,11 @@ def log_in(browser: Browser, address: str, known: dict[str, str], scheme: str = 
 
 
 def test_every_view_in_light_and_dark_wide_and_narrow(
-    browser: Browser, served: tuple[World, str, dict[str, str]], problems: Problems, pictures: Path
+    browser: Browser, story_pages: tuple[World, str, dict[str, str]], problems: Problems, pictures: Path
 ) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    _, address, known = served
+    _, address, known = story_pages
     base = address.split("/login")[0]
     barriers: list[str] = []
     for scheme, width in SCREENS:
@@ -74,11 +74,11 @@ def test_every_view_in_light_and_dark_wide_and_narrow(
 
 
 def test_somebody_who_has_never_seen_it_finds_the_answers_by_clicking(
-    browser: Browser, served: tuple[World, str, dict[str, str]], problems: Problems
+    browser: Browser, story_pages: tuple[World, str, dict[str, str]], problems: Problems
 ) -> None:
     from playwright.sync_api import expect
 
-    _, address, known = served
+    _, address, known = story_pages
     page = log_in(browser, address, known)
     problems.watch(page)
     page.goto(address.split("/login")[0] + "/")
@@ -107,11 +107,11 @@ def test_somebody_who_has_never_seen_it_finds_the_answers_by_clicking(
 
 
 def test_drift_is_looked_for_from_a_page_and_written_down(
-    browser: Browser, served: tuple[World, str, dict[str, str]], problems: Problems
+    browser: Browser, story_pages: tuple[World, str, dict[str, str]], problems: Problems
 ) -> None:
     from playwright.sync_api import expect
 
-    _, address, known = served
+    _, address, known = story_pages
     page = log_in(browser, address, known)
     problems.watch(page)
     page.goto(address.split("/login")[0] + "/drift")
@@ -171,10 +171,12 @@ def test_pages_are_exported_and_work_without_a_server(
     assert "wrote 1 page" in alone
 
 
-def test_live_events_go_on_where_a_browser_was(served: tuple[World, str, dict[str, str]], browser: Browser) -> None:
+def test_live_events_go_on_where_a_browser_was(
+    story_pages: tuple[World, str, dict[str, str]], browser: Browser
+) -> None:
     import httpx
 
-    _, address, known = served
+    _, address, known = story_pages
     if not known:
         log_in(browser, address, known).context.close()
     base = address.split("/login")[0]
@@ -190,11 +192,11 @@ def test_live_events_go_on_where_a_browser_was(served: tuple[World, str, dict[st
 
 
 def test_metrics_and_the_api_hold_what_the_documents_say(
-    served: tuple[World, str, dict[str, str]], browser: Browser, tmp_path: Path
+    story_pages: tuple[World, str, dict[str, str]], browser: Browser, tmp_path: Path
 ) -> None:
     import httpx
 
-    _, address, known = served
+    _, address, known = story_pages
     if not known:
         log_in(browser, address, known).context.close()
     base = address.split("/login")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -221,7 +222,8 @@ end })
     done = sloth(tmp_path, "run", "-f", "site.sloth")
     assert done.returncode == 1
     assert "local: number 1" in done.stdout
-    assert "site.sloth:7: the lock l was lost: somebody has released it" in done.stdout
+    # Line 6 where unlocking took so long that the loss was noticed by then.
+    assert re.search(r"site.sloth:[67]: the lock l was lost: somebody has released it", done.stdout)
     assert "site.sloth:3 has taken it" in done.stdout
     assert not (tmp_path / "mark").exists()
 

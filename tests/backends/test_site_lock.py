@@ -74,8 +74,8 @@ class Place:
         return [lock["name"] for lock in found]
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(name="place")
+def place_of_a_lock(tmp_path: Path) -> Iterator[Place]:
     found = Place(tmp_path)
     yield found
     for run in found.runs:

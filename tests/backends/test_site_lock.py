@@ -74,8 +74,8 @@ class Place:
         return [lock["name"] for lock in found]
 
 
-@pytest.fixture
-def lock_place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(name="place")
+def place_of_a_lock(tmp_path: Path) -> Iterator[Place]:
     found = Place(tmp_path)
     yield found
     for run in found.runs:
@@ -91,63 +91,63 @@ def said(run: subprocess.Popen[str], status: int) -> str:
     return out
 
 
-def test_another_run_waits_and_then_names_the_holder(lock_place: Place) -> None:
-    first = lock_place.begin("ann")
-    text = said(lock_place.run("ben", "--lock-wait", "0"), 1)
+def test_another_run_waits_and_then_names_the_holder(place: Place) -> None:
+    first = place.begin("ann")
+    text = said(place.run("ben", "--lock-wait", "0"), 1)
     assert "the site is locked by the run 2" in text
     assert "from " in text
     assert "job https://ci/ann, since 2" in text
     assert "sloth-runner state unlock 'run:web'" in text
-    assert not (lock_place.path / "begun-ben").exists()
-    assert lock_place.locks() == ["run:web"]
-    assert said(lock_place.run("cat", "--check"), 0), "a check needs no lock"
-    waiting = lock_place.run("dan", "--lock-wait", "60", "-o", "plain")
-    lock_place.go()
+    assert not (place.path / "begun-ben").exists()
+    assert place.locks() == ["run:web"]
+    assert said(place.run("cat", "--check"), 0), "a check needs no lock"
+    waiting = place.run("dan", "--lock-wait", "60", "-o", "plain")
+    place.go()
     said(first, 0)
-    assert "1 changed" in said(waiting, 0) or (lock_place.path / "begun-dan").exists()
-    assert lock_place.locks() == []
+    assert "1 changed" in said(waiting, 0) or (place.path / "begun-dan").exists()
+    assert place.locks() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_run_gives_the_lock_back(lock_place: Place, number: signal.Signals) -> None:
-    run = lock_place.begin("ann")
+def test_an_interrupted_run_gives_the_lock_back(place: Place, number: signal.Signals) -> None:
+    run = place.begin("ann")
     run.send_signal(number)
     said(run, 130)
-    assert lock_place.locks() == []
+    assert place.locks() == []
 
 
-def test_the_lock_of_a_killed_run_expires(lock_place: Place) -> None:
-    run = lock_place.begin("ann", ttl=3)
+def test_the_lock_of_a_killed_run_expires(place: Place) -> None:
+    run = place.begin("ann", ttl=3)
     run.kill()
     run.wait()
-    lock_place.go()
-    said(lock_place.run("ben", "--lock-wait", "60"), 0)
-    assert lock_place.locks() == []
+    place.go()
+    said(place.run("ben", "--lock-wait", "60"), 0)
+    assert place.locks() == []
 
 
-def test_a_run_is_renewed_and_says_so_when_another_one_took_its_lock(lock_place: Place) -> None:
-    first = lock_place.begin("ann", ttl=1.5)
+def test_a_run_is_renewed_and_says_so_when_another_one_took_its_lock(place: Place) -> None:
+    first = place.begin("ann", ttl=1.5)
     time.sleep(3)
-    assert lock_place.locks() == ["run:web"], "renewed"
-    wrong = lock_place.command("state", "unlock", "run:wep", "--yes")
+    assert place.locks() == ["run:web"], "renewed"
+    wrong = place.command("state", "unlock", "run:wep", "--yes")
     assert 'did you mean "run:web"?' in wrong.stderr
-    freed = lock_place.command("state", "unlock", "run:web", "--yes")
+    freed = place.command("state", "unlock", "run:web", "--yes")
     assert freed.returncode == 0, freed.stderr
     assert "job https://ci/ann" in freed.stdout
-    second = lock_place.begin("ben")
+    second = place.begin("ben")
     time.sleep(2)
-    lock_place.go()
+    place.go()
     text = said(first, 1)
     assert "the lock of the site was lost, and the run " in text
     assert "two runs were at work at the same time" in text
     said(second, 0)
 
 
-def test_a_site_without_a_remote_needs_a_name(lock_place: Place) -> None:
-    done = lock_place.command("run", "-f", "site.sloth", "-e", "me=ann")
+def test_a_site_without_a_remote_needs_a_name(place: Place) -> None:
+    done = place.command("run", "-f", "site.sloth", "-e", "me=ann")
     assert done.returncode == 2
     assert "the site site.sloth needs a name" in done.stderr
     assert "--site-name" in done.stderr
-    assert not (lock_place.path / "begun-ann").exists()
+    assert not (place.path / "begun-ann").exists()
     for name in ("/etc", "a + b", "", "x\ny"):
-        assert lock_place.command("run", "-f", "site.sloth", "--site-name", name).returncode == 2
+        assert place.command("run", "-f", "site.sloth", "--site-name", name).returncode == 2

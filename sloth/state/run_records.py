@@ -33,7 +33,13 @@ _RESULT = ",".join(field.name for field in fields(RunResult))
 _HOST = ",".join(field.name for field in fields(RunHost))
 _RECORD = ",".join(field.name for field in fields(RunRecord))
 _IS_RUN = "coalesce(kind, 'run')='run'"
-_NEWEST = "ORDER BY started DESC, rowid DESC"  # those that were fetched from a backend came later than they began
+# Our own runs are in the order in which they were written, whatever the clock was, and those that were fetched from a
+# backend are between them by their time.
+_RUNS = (
+    "(SELECT *, rowid AS number, CASE WHEN source IS NULL THEN max(CASE WHEN source IS NULL THEN started END)"
+    " OVER (ORDER BY rowid) ELSE started END AS placed FROM runs)"
+)
+_NEWEST = "ORDER BY placed DESC, number DESC"
 
 
 def _plain(value: object) -> object:
@@ -105,7 +111,7 @@ class RunRecords:
         """Return the seconds of the newest runs of a site on so many hosts that ended well, each with its `given`."""
         rows = self._database.execute(
             "SELECT seconds, given FROM runs WHERE site=? AND hosts=? AND status=0 AND given IS NOT NULL"
-            f" {_NEWEST} LIMIT ?",
+            " ORDER BY rowid DESC LIMIT ?",
             (site, hosts, limit),
         )
         return [(float(seconds), given) for seconds, given in rows]
@@ -183,7 +189,7 @@ class RunRecords:
     def newest(self, limit: int = 50, checks: bool = False) -> list[RunRecord]:
         """Return the newest runs, newest first; all of them when `limit` is negative. checks: whatever their kind."""
         where = "" if checks else f" WHERE {_IS_RUN}"
-        rows = self._database.execute(f"SELECT {_RECORD} FROM runs{where} {_NEWEST} LIMIT ?", (limit,))
+        rows = self._database.execute(f"SELECT {_RECORD} FROM {_RUNS}{where} {_NEWEST} LIMIT ?", (limit,))
         return [RunRecord(*row) for row in rows]
 
     def find(self, name: str) -> RunRecord:
@@ -205,12 +211,12 @@ class RunRecords:
     def newest_own(self) -> RunRecord:
         """Return the newest run of this controller, or else the newest of all. Raises StateError."""
         rows = self._database.execute(
-            f"SELECT {_RECORD} FROM runs WHERE {_IS_RUN} AND source IS NULL {_NEWEST} LIMIT 1"
+            f"SELECT {_RECORD} FROM {_RUNS} WHERE {_IS_RUN} AND source IS NULL {_NEWEST} LIMIT 1"
         ).fetchall()
         return RunRecord(*rows[0]) if rows else self.find("last")
 
     def _select(self, condition: str, value: str) -> list[RunRecord]:
-        rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} {_NEWEST}", (value,))
+        rows = self._database.execute(f"SELECT {_RECORD} FROM {_RUNS} WHERE {condition} {_NEWEST}", (value,))
         return [RunRecord(*row) for row in rows]
 
     def hosts(self, run: str) -> list[RunHost]:

@@ -76,13 +76,21 @@ class Peer:
     def begin(self, mark: bytes = wire.MARK) -> int:
         """Do stage 1's part up to its answer; return the size of the bundle."""
         self.raw(mark)
+        size = self._skip()
+        if size:
+            self._skip()  # the compiled code
+        return size
+
+    @staticmethod
+    def _skip() -> int:
+        """Read a header and what it announces; return its size."""
         header = b""
         while len(header) < 78:
             part = os.read(0, 78 - len(header))
             if not part:
                 raise Ended
             header += part
-        size = left = int(header.split()[1])
+        size = left = int(header.split()[-1])
         while left:
             left -= len(os.read(0, min(left, 1 << 20)))
         return size

@@ -13,7 +13,11 @@ import sys
 payload, name, arguments, assets = sys.argv[1:]
 sys.path.insert(0, payload)
 
-from sloth.payload.kernel.content import Content  # noqa: E402  the payload's place is an argument
+from sloth.payload import loader  # noqa: E402  the payload's place is an argument
+
+loader.install(payload.rstrip("/"))
+
+from sloth.payload.kernel.content import Content  # noqa: E402
 from sloth.payload.kernel.record import Asset  # noqa: E402
 from sloth.payload.kernel.registry import find  # noqa: E402
 from sloth.payload.kernel.resource import Args, Change, difference  # noqa: E402

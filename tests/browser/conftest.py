@@ -26,9 +26,9 @@ def _missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser of this machine."""
+    """The browser of this machine. While it is open no asyncio test can run in this process: it has a loop of its own."""
     pytest.importorskip("starlette", reason="the extra `web` is not installed")
     try:
         from playwright.sync_api import sync_playwright

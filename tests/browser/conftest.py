@@ -28,7 +28,7 @@ def _missing(reason: str) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser of this machine. While it is open no asyncio test can run in this process: it has a loop of its own."""
+    """The browser of this machine. While it is open, no asyncio test can run in this process: it runs a loop itself."""
     pytest.importorskip("starlette", reason="the extra `web` is not installed")
     try:
         from playwright.sync_api import sync_playwright

@@ -98,9 +98,7 @@ async def deliver(backend: Backend, path: Path, item: Item, by: JsonObject) -> P
             return None
         if packed.data is None:
             return packed.position
-        piece = Piece(
-            f"{int(time.time()):x}-{secrets.token_hex(6)}", packed.since, packed.position.seq, len(packed.data)
-        )
+        piece = Piece(_new_id(), packed.since, packed.position.seq, len(packed.data))
         # Of a lost answer: the name is random, so if there is such a piece by now, it is ours.
         await patiently(lambda: backend.write(piece_key(item.name, piece.id), packed.data or b"", None))  # noqa: B023
         end, unused = await _write(backend, key, item, packed.position, piece, by)

@@ -130,6 +130,8 @@ def _answer(frame: messages.Message | wire.Blob) -> messages.Message | None:
         )
     if isinstance(frame, messages.StateQuery):
         return messages.Rows(id=frame.id)
+    if isinstance(frame, messages.Ping):  # a host that waits for others gives signs of life
+        return messages.Alive()
     return messages.Bye() if isinstance(frame, messages.Close) else None
 
 

@@ -18,8 +18,8 @@ BACKEND = click.option(
     metavar="URL",
     expose_value=False,
     callback=credentials.note_value,
-    help="Share locks, values, run records and copies of states with other controllers: etcd://, s3://, consul:// (which "
-    "has met a stub only); or none.  [default: $SLOTH_BACKEND, else that of the inventory]",
+    help="Share locks, values, run records and copies of states with other controllers: etcd://, s3://, consul:// "
+    "(which has met a stub only); or none.  [default: $SLOTH_BACKEND, else that of the inventory]",
 )
 
 

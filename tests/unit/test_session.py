@@ -78,7 +78,7 @@ class Connection:
 
 async def opened(process: Process) -> Session:
     hello = messages.Hello(v=messages.VERSION, agent="web1")
-    bootstrap = Bootstrap("web1", Bundle("0" * 64, b""), known=True)
+    bootstrap = Bootstrap("web1", Bundle("0" * 64, b"", lambda: b""), known=True)
     opened = Session(Connection(process), bootstrap, hello)
     await opened.open()
     return opened

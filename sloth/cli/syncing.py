@@ -41,13 +41,9 @@ def fetch_accounts(storage: Storage, hosts: Iterable[str]) -> None:
     _synchronize(storage, work)
 
 
-def fetch_new_agents(storage: Storage) -> None:
-    """Fetch the replicas of agents that are not known here yet; deliver what is due."""
-
-    async def work(fetching: Fetching) -> None:
-        await fetching.replicas(await fetching.new_agents())
-
-    _synchronize(storage, work)
+def fetch_news(storage: Storage) -> None:
+    """Fetch the newest runs, and the replicas that changed by them; deliver what is due."""
+    _synchronize(storage, lambda fetching: fetching.news())
 
 
 def deliver(storage: Storage) -> None:

@@ -16,7 +16,7 @@ import click
 
 from sloth.cli import backend_option, parameters
 from sloth.cli.output import count, warn
-from sloth.cli.syncing import fetch_new_agents, fetch_runs
+from sloth.cli.syncing import fetch_news
 from sloth.errors import UsageError
 from sloth.inventory import Inventory, find_inventory
 from sloth.state.storage import Storage
@@ -96,7 +96,7 @@ def web(
         hosts=host_headers(address, port, tuple(name.lower() for name in host_name)),
         secure=cert is not None or behind_proxy,
         read_inventory=read_inventory,
-        fetch=partial(_fetch, open_storage()) if storage.location is not None else None,
+        fetch=partial(fetch_news, open_storage()) if storage.location is not None else None,
         prefix=prefix,
         storage=open_storage,
         plans=tuple(map(Path, plan)),
@@ -270,12 +270,6 @@ def _reader(files: tuple[str, ...]) -> Callable[[], Inventory] | None:
         return first.pop() if first else parameters.read_inventory(files)
 
     return read
-
-
-def _fetch(storage: Storage) -> None:
-    """Fetch what other controllers have delivered; that the backend is away is a warning."""
-    fetch_runs(storage)
-    fetch_new_agents(storage)
 
 
 def _announce(

@@ -175,6 +175,14 @@ class RunRecords:
         rows = self._database.execute("SELECT run, status, source FROM runs")
         return {run: (status is not None, source) for run, status, source in rows}
 
+    def last_of_others(self) -> dict[str, float]:
+        """Return of each host that runs of other controllers have reached when the newest of them began."""
+        rows = self._database.execute(
+            "SELECT host, max(runs.started) FROM runs JOIN run_hosts USING (run)"
+            " WHERE source IS NOT NULL AND runs.status IS NOT NULL AND run_hosts.status<>'unreachable' GROUP BY host"
+        )
+        return dict(rows.fetchall())
+
     def keep_facts(self, facts: Mapping[str, JsonObject]) -> None:
         """Keep the facts of hosts, unless those that are kept were gathered a few minutes ago."""
         now = time.time()

@@ -8,6 +8,7 @@ import secrets
 import signal
 import sqlite3
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import jsonschema
 import pytest
@@ -234,3 +235,37 @@ def test_a_plan_has_a_name_in_the_backend(over_file: Team) -> None:
     assert "needs a backend" in ben("apply", "@deploy-1", "--backend", "none", status=2)
     ben("plan", "delete", "@deploy-1", "--yes")
     assert ann.json("plan", "list") == []
+
+
+PAGES = ("/", "/runs", "/runs/last", "/hosts", "/hosts/web1", "/drift", "/resources", "/shared", "/plans", "/metrics")
+
+
+def test_the_web_ui_shows_what_others_have_done(team: Team) -> None:
+    pytest.importorskip("starlette", reason="the extra `web` is not installed")
+    ann, ben = team.controller("ann"), team.controller("ben", SLOTH_WEB_TOKEN="t" * 40)
+    team.site(ONE + ' state.set("color", "green")')
+    ann.run()
+    ben.run()
+    with sqlite3.connect(ben.home / "controller.db") as database:  # both are known here, since an hour ago
+        database.execute("UPDATE agents SET seen_at=seen_at-3600")
+    team.site(ONE, TWO)
+    ann.run("--limit", "web1")
+    with ben.start("web", "--port", "0") as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip().partition("/login")[0]
+
+            def page(path: str) -> str:
+                request = Request(address + path, headers={"Authorization": "Bearer " + "t" * 40})
+                with urlopen(request, timeout=60) as answer:
+                    text: str = answer.read().decode()
+                    return text
+
+            wait_until(lambda: f"{team.files}/web1-2" in page("/hosts/web1"), "the replica is not fetched")
+            assert "ann" in page("/runs/last")
+            assert all(page(path) for path in PAGES)
+            assert "color" in page("/shared")
+            assert "green" in page("/shared")
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)

@@ -72,6 +72,18 @@ class Fetching:
         known = self._memory.seen()
         return [name for name in agents if entries.is_agent(name) and name not in known]
 
+    async def news(self) -> None:
+        """Fetch the newest runs, and the replicas that changed by them. Raises BackendError.
+
+        These are those of agents that are not known here, and of hosts on which others have worked since.
+        """
+        await self.runs()
+        begun = self._memory.runs.last_of_others()
+        seen = self._memory.seen()
+        # A time of whole seconds is a little before what it stands for.
+        stale = [name for name, (_, at) in seen.items() if begun.get(name.partition("@")[0], 0.0) > at + 1]
+        await self.replicas([*await self.new_agents(), *stale])
+
     async def replicas(self, agents: Collection[str]) -> None:
         """Bring the replicas of these agents up to those in the backend. Raises BackendError."""
         skew = await self._backend.clock() - time.time()

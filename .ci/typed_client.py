@@ -12,8 +12,7 @@ from sloth.engine.run import Run
 from sloth.errors import SlothError
 from sloth.inventory import Inventory
 from sloth.playbook import Site
-from sloth.state.memory import Memory
-from sloth.state.shared import Shared
+from sloth.state.storage import Storage
 
 
 async def run_site(directory: Path) -> list[str]:
@@ -28,10 +27,11 @@ async def run_site(directory: Path) -> list[str]:
         elif isinstance(event, HostFinished) and event.error is not None:
             raise SlothError(str(event.error))
 
-    memory = Memory(directory)
+    storage = Storage(directory)
+    memory = storage.memory()
     try:
         inventory = Inventory.local()
-        shared = Shared(directory / "shared.db")
+        shared = storage.shared()
         options = Options(check=True)
         await Run(Site.read(str(site)), inventory, inventory.select("all"), options, receive, memory, shared).run()
     finally:

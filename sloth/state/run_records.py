@@ -224,7 +224,7 @@ class RunRecords:
         return RunRecord(*rows[0]) if rows else self.find("last")
 
     def _select(self, condition: str, value: str) -> list[RunRecord]:
-        rows = self._database.execute(f"SELECT {_RECORD} FROM {_RUNS} WHERE {condition} {_NEWEST}", (value,))
+        rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} ORDER BY started DESC", (value,))
         return [RunRecord(*row) for row in rows]
 
     def hosts(self, run: str) -> list[RunHost]:

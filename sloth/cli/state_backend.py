@@ -139,8 +139,8 @@ def restore(
 
     A replica is a copy: the host is not changed, and its next change brings the copy up to date again.
     """
+    from sloth.state.author import author
     from sloth.state.sync import versions as of
-    from sloth.state.sync.deliver import author
 
     name, storage = of.versioned_key(key), _storage(inventory)
     confirm(f"Restore version {version} of {name}?", yes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fnmatch
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,10 +15,10 @@ from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import confirm, warn, write_json
 from sloth.cli.state_source import AGENT, Source
 from sloth.engine.query import Agent, Query, query_state
-from sloth.engine.sessions import who
 from sloth.errors import SlothError, UsageError
 from sloth.passwords import Passwords
 from sloth.state import queries
+from sloth.state.author import author
 from sloth.state.export import TABLES, Reader, Writer, pages, writing
 from sloth.state.export import rekey as rekey_file
 from sloth.state.local import LOCAL, LocalState
@@ -89,7 +88,7 @@ def export(
     # The key of the hashes of secrets is itself a secret, so a file that is not encrypted leaves it out.
     tables = [table for table in TABLES if keys is not None or table != "meta"]
     total = 0
-    with writing(Path(path), list(agents), keys, {"by": who(), "origin": socket.gethostname()}) as writer:
+    with writing(Path(path), list(agents), keys, author()) as writer:
         for name, one in agents.items():
             total += asyncio.run(_export(name, one, tables, writer, passwords))
     click.echo(f"wrote {total} rows of {', '.join(agents)} to {path}{', encrypted' if keys else ''}", err=True)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.kept_diffs import KeptDiffs
 from sloth.engine.query import Agent, Query
-from sloth.engine.sessions import who
 from sloth.errors import SlothError, StateError, Unreachable
 from sloth.state import queries
+from sloth.state.author import who
 from sloth.state.memory import Memory
 from sloth.state.queries import Drift, DriftStatus
 from sloth.state.run_records import RunCounts, RunHost, RunKind, RunResult

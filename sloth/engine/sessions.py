@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
@@ -17,6 +15,7 @@ from sloth.inventory import ConnectionType, Host
 from sloth.passwords import Passwords
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
+from sloth.state.author import who
 from sloth.state.memory import Known, Memory
 from sloth.transport import (
     Become,
@@ -37,14 +36,6 @@ if TYPE_CHECKING:
     from sloth.transport import Connector
 
 BOOTSTRAP = 30.0  # seconds from the start of the command on the host to its first sign of life
-
-
-def who() -> str:
-    """Return the name of the user at the controller."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 @frozen

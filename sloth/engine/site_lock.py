@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
 from sloth.engine.recording import ci_job
-from sloth.engine.sessions import who
 from sloth.errors import StateError
+from sloth.state.author import who
 from sloth.state.backends.backend import BackendError
 from sloth.state.shared_locks import Grant, Lock, LockLost, SharedLocks
 

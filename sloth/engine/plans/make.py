@@ -15,9 +15,9 @@ from sloth.engine.plans.file import SavedPlan
 from sloth.engine.plans.recorder import Recorder
 from sloth.engine.plans.values import Plan
 from sloth.engine.secrets import Secrets
-from sloth.engine.sessions import who
 from sloth.inventory import Host
 from sloth.playbook import Site
+from sloth.state.author import who
 
 
 def make_plan(recorder: Recorder, hosts: Sequence[Host], site: Site, options: Options, secrets: Secrets) -> Plan:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import os
-import socket
 import time
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateBusy, StateError
+from sloth.state.author import author
 from sloth.state.backends.backend import Backend, BackendUnavailable
 from sloth.state.memory import Memory
 from sloth.state.outbox import Item, Kind, Outbox
@@ -18,7 +16,7 @@ from sloth.state.replicas import Position
 from sloth.state.sync import heads, runs
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import JsonObject
+    pass
 
 AT_ONCE = 16  # deliveries
 ATTEMPT = 60.0  # seconds that one may take
@@ -27,15 +25,6 @@ DRAIN = 20.0  # seconds that the end of a run waits for what is still due
 HURRIED = 3.0  # the same after Ctrl-C
 RETRY = 5.0  # seconds between two attempts while a run goes on
 PROGRESS = 10.0  # seconds between two deliveries of the record of a run that goes on
-
-
-def author() -> JsonObject:
-    """Return who writes to a backend, as entries name him."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return {"by": name, "origin": socket.gethostname()}
 
 
 async def probe(backend: Backend) -> None:

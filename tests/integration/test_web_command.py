@@ -79,7 +79,8 @@ def serving(path: Path, *words: str, token: str = "") -> Iterator[str]:
 
 
 def test_what_runs_did_is_there_to_be_clicked(home: Home) -> None:
-    home.site('log.info(facts.hostname) file.copy({content = "Port 22\\n", dest = "FILES/sshd_config"})')
+    body = 'log.info(facts.hostname) file.copy({content = "Port 22\\n", dest = "FILES/sshd_config"})'
+    home.site(body, options="serial = 1,")  # both hosts are this machine: web1 is to be the first
     home("run", "-f", "site.sloth", "-e", "release=7")
     first = home.last_run()
     (home.files / "sshd_config").write_text("Port 2222\n")

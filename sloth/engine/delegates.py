@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sloth.engine.events import CallOutput, Event, HostPhase, Log, Phase, PhaseKind
-from sloth.engine.patience import patiently
 from sloth.engine.scan import delegate_hint
 from sloth.errors import CallError, ConnectionLost, HostError, StateError, Unreachable
 from sloth.inventory import Host, Inventory
 from sloth.payload.session.messages import LockHolder
 from sloth.playbook import LogLevel
+from sloth.state.patience import patiently
 from sloth.transport import Listener, Session
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from sloth.engine.events import (
 )
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
-from sloth.engine.patience import patiently
 from sloth.engine.pending import Pending
 from sloth.engine.programs import make_program
 from sloth.engine.tasks import Tasks
@@ -35,6 +34,7 @@ from sloth.errors import ConnectionLost, HostError, SlothError, StalePlan, State
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
 from sloth.playbook import LogLevel, Task
+from sloth.state.patience import patiently
 
 GRACE = 6.0  # seconds that a host has to end what it does when the run is interrupted
 END = 4.0  # seconds after that to release locks and close sessions

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from sloth.engine.emitter import Emitter
 from sloth.engine.options import Options
-from sloth.engine.patience import patiently
 from sloth.engine.resume import given
 from sloth.errors import StateError
 from sloth.inventory import Host
 from sloth.playbook import Site
 from sloth.state.author import who
 from sloth.state.memory import Memory
+from sloth.state.patience import patiently
 from sloth.state.run_records import RunCounts, RunKind
 
 if TYPE_CHECKING:

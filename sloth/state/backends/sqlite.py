@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sloth.errors import StateBusy
 from sloth.state.backends import first_format
 from sloth.state.backends.backend import Entry
-from sloth.state.database import BUSY_SECONDS, POLL, Database, open_database
+from sloth.state.database import Database, open_database
+from sloth.state.patience import patiently
 
 T = TypeVar("T")
 # MIGRATIONS[n] leads from format n to n + 1. Never change one that was released: tests/formats has a file of each.
@@ -69,13 +68,10 @@ class SQLite:
 
     async def _do(self, work: Callable[[Database], T]) -> T:
         """Return what work() returns, trying again while another process holds the file. Raises StateBusy."""
-        end = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                if self._opened is None:
-                    self._opened = open_database(self._path, MIGRATIONS, patience=0.0)
-                return work(self._opened)
-            except StateBusy:
-                if time.monotonic() > end:
-                    raise
-            await asyncio.sleep(POLL)
+
+        def attempt() -> T:
+            if self._opened is None:
+                self._opened = open_database(self._path, MIGRATIONS, patience=0.0)
+            return work(self._opened)
+
+        return await patiently(attempt)

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sloth.errors import StateBusy
-from sloth.state.database import BUSY_SECONDS
+from sloth.state.database import BUSY_SECONDS, POLL
 
 T = TypeVar("T")
-POLL = 0.1  # seconds between two tries
 
 
 async def patiently(work: Callable[[], T], is_hurried: Callable[[], bool] = lambda: False) -> T:

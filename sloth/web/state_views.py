@@ -5,9 +5,8 @@ from __future__ import annotations
 from sloth.web import audit
 from sloth.web.data import drift, live, plans, resources, shared
 from sloth.web.data.paging import Page
-from sloth.web.view import PAGING, Kind, Parameter, View
+from sloth.web.view import PAGING, RUN, SEARCH, Kind, Parameter, View
 
-SEARCH = Parameter("q", "A text to look for.")
 KEY = Parameter("key", "The key of a resource, such as file:copy:/etc/motd.")
 
 STATE_VIEWS = (
@@ -17,7 +16,7 @@ STATE_VIEWS = (
         title="How far a run is",
         find=live.read_live,
         result=live.Live,
-        path_parameters=(Parameter("run", "The id of a run, the beginning of it, or `last`."),),
+        path_parameters=(RUN,),
         section="runs",
     ),
     View(

@@ -47,6 +47,8 @@ class Parameter:
         return text
 
 
+SEARCH = Parameter("q", "A text to look for.")
+RUN = Parameter("run", "The id of a run, the beginning of it, or `last`.")
 PAGING = (
     Parameter("page", "The page, from 1 on.", Kind.NUMBER),
     Parameter("size", f"Rows of a page, up to {LARGEST}.", Kind.NUMBER),

@@ -6,11 +6,9 @@ from sloth.state.run_records import RunKind
 from sloth.web.data import change, host, hosts, overview, rollback, run, runs, search, waterfall
 from sloth.web.data.paging import Page
 from sloth.web.state_views import STATE_VIEWS
-from sloth.web.view import PAGING, Kind, Parameter, View
+from sloth.web.view import PAGING, RUN, SEARCH, Kind, Parameter, View
 
-SEARCH = Parameter("q", "A text to look for.")
 HOST = Parameter("host", "The name of a host.")
-RUN = Parameter("run", "The id of a run, the beginning of it, or `last`.")
 
 STATUSES = ("changed", "unchanged", "failed", "unreachable", "skipped", "unknown", "never")
 DRIFT_STATUSES = ("drift", "clean", "failed", "unreachable")

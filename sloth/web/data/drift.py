@@ -125,13 +125,16 @@ def find_drift(source: Source, query: Query) -> Drift:
     seen = database.rows(
         "SELECT count(drift_at), min(drift_at), max(drift_at) FROM cache.hosts WHERE drift_at IS NOT NULL"
     )[0]
-    number = database.rows(
+    return Drift(*count_open(database), source.count_hosts(), seen[0], seen[1], seen[2], rows, groups)
+
+
+def count_open(database: ReadOnly) -> tuple[int, int]:
+    """Return how many findings still are so, and how many hosts have them."""
+    findings, hosts = database.rows(
         f"SELECT count(*), count(DISTINCT d.host) FROM cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host"
         f" WHERE {OPEN}"
     )[0]
-    inventory = source.inventory
-    hosts = len(inventory.hosts) if inventory else database.number("SELECT count(*) FROM cache.hosts")
-    return Drift(number[0], number[1], hosts, seen[0], seen[1], seen[2], rows, groups)
+    return findings, hosts
 
 
 def _groups(database: ReadOnly, where: Where, query: Query, name: str) -> Page[DriftGroup]:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
-from sloth.web.data.drift import OPEN
+from sloth.web.data.drift import count_open
 from sloth.web.data.paging import Where
 from sloth.web.data.runs import COLUMNS, RunRow, read_run
 from sloth.web.data.source import Source
@@ -66,14 +66,12 @@ def find_overview(source: Source, query: Query) -> Overview:
     where = Where()
     where.add("status=1 OR failed>0 OR unreachable>0")
     return Overview(
-        hosts=len(names) if inventory is not None else database.number("SELECT count(*) FROM cache.hosts"),
+        hosts=source.count_hosts(),
         failed=by_status.get("failed", 0),
         unreachable=by_status.get("unreachable", 0),
         changed=by_status.get("changed", 0),
         unchanged=by_status.get("unchanged", 0),
-        drifted=database.number(
-            f"SELECT count(DISTINCT d.host) FROM cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host WHERE {OPEN}"
-        ),
+        drifted=count_open(database)[1],
         never_run=len(names - seen),
         unseen=old,
         unseen_days=days,

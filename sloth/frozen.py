@@ -43,11 +43,11 @@ def _generate_later(cls: type) -> None:
 
     def __init__(self: object, *args: object, **named: object) -> None:
         if vars(cls)["__init__"] is __init__:
-            cls.__init__ = _init(cls)  # type: ignore[misc]
-        cls.__init__(self, *args, **named)  # type: ignore[misc]
+            cls.__init__ = _init(cls)  # type: ignore[misc]  # of any class that frozen() makes
+        cls.__init__(self, *args, **named)  # type: ignore[misc]  # the same
 
     __init__.__qualname__ = f"{cls.__qualname__}.__init__"
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__init__ = __init__  # type: ignore[misc]  # the same
 
 
 def _init(cls: type) -> Callable[..., None]:

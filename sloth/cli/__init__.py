@@ -14,7 +14,7 @@ from sloth.cli import lazy
 
 lazy.install()  # before click and all else that imports them
 
-import click  # noqa: E402
+import click  # noqa: E402  see above
 
 COMMANDS = {
     "run": "run",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # signal.getsignal() describes handlers in words to find out that they are none of its constants.
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # typeshed does not have it
 import asyncio
 import contextlib
 import os

@@ -183,8 +183,8 @@ def export(
 def _require_extra() -> None:
     """Raise UsageError when the extra `web` is not installed."""
     try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
+        import starlette  # noqa: F401  only whether it is there
+        import uvicorn  # noqa: F401  the same
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", hint="pip install 'sloth-runner[web]'") from error
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from unittest import mock
 
 import pytest
@@ -19,55 +21,51 @@ from tests.support.etcd import EtcdServer
 from tests.support.moto import MotoServer
 from tests.support.rclone import RcloneServer
 from tests.support.seaweed import BUCKET, KEY, SECRET, SeaweedServer
+from tests.support.server import Server
 
 FERNET = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4="  # a key for tests, of no secret
+S = TypeVar("S", bound=Server)
 KINDS = ("sqlite", "etcd", "seaweed", "moto", "consul")
+
+
+@contextlib.contextmanager
+def running(server: S) -> Iterator[S]:
+    """Start a server, and end it afterwards."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")
 def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
     """A real etcd."""
-    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
-    try:
-        server.start()
+    with running(EtcdServer(tmp_path_factory.mktemp("etcd"))) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
 def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
     """A real SeaweedFS with a bucket."""
-    server = SeaweedServer(tmp_path_factory.mktemp("seaweed"))
-    try:
-        server.start()
+    with running(SeaweedServer(tmp_path_factory.mktemp("seaweed"))) as server:
         create_bucket(server.endpoint, BUCKET)
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
     """The S3 of moto with a bucket."""
-    server = MotoServer(tmp_path_factory.mktemp("moto"))
-    try:
-        server.start()
+    with running(MotoServer(tmp_path_factory.mktemp("moto"))) as server:
         create_bucket(server.endpoint, BUCKET)
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
 def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
     """The S3 of rclone with a bucket."""
-    server = RcloneServer(tmp_path_factory.mktemp("rclone"))
-    try:
-        server.start()
+    with running(RcloneServer(tmp_path_factory.mktemp("rclone"))) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class LoopbackFleet:
         self.environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
         self._servers: dict[str, asyncssh.SSHAcceptor] = {}
         self._connections: dict[str, set[asyncssh.SSHServerConnection]] = {name: set() for name in names}
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> LoopbackFleet:
         import asyncssh
@@ -68,6 +69,10 @@ class LoopbackFleet:
     async def __aexit__(self, *exc: object) -> None:
         for name in list(self._servers):
             await self.stop(name)
+        # A command may outlive its connection, but not the fleet.
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def start(self, name: str) -> None:
         """Start the server of `name`, on the port it had before if it had one."""
@@ -124,6 +129,10 @@ class LoopbackFleet:
 
     async def _serve(self, name: str, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Run one command as sshd would."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         child = await asyncio.create_subprocess_exec(
             *self.shell,
             process.command or "exit 1",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import resource
@@ -234,6 +235,7 @@ def main(words: list[str]) -> None:
 
 def _measured(hosts: int, given: argparse.Namespace) -> str:
     """Return wall, CPU, memory in KB, events and the exit status of a run in this process."""
+    from sloth.cli import COLLECT
     from sloth.cli.execute import execute
     from sloth.engine.events import Event
     from sloth.engine.workers import workers
@@ -242,6 +244,8 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     from sloth.report import make
     from sloth.state.storage import Storage
 
+    gc.freeze()  # as the program does when it has started
+    gc.set_threshold(COLLECT)
     with tempfile.TemporaryDirectory(prefix="sloth-stubs-") as name, stubbed(given.latency, given.work):
         directory = Path(name)
         os.environ["SLOTH_HOME"] = os.environ["HOME"] = name

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from sloth.engine.barriers import Barriers, order
+from sloth.engine.barriers import Barriers, Pause, order
 from sloth.engine.events import Skip, SkipKind
 from sloth.engine.options import Options
 from sloth.engine.prune import Pruning
@@ -18,6 +17,7 @@ from sloth.errors import SiteError
 from sloth.frozen import frozen
 from sloth.inventory import Host, Inventory
 from sloth.playbook import Site, Task
+from sloth.playbook.group_names import GroupNames
 from sloth.state.shared import Shared
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class RunContext:
     """One run as each of its hosts sees it. emit(event): reports what happens; note_facts(host,
     facts): keeps what was gathered for the record; pause(): lets another host run.
 
-    tags: those of all tasks, of each host that has loaded the site; recorder: records a check as a plan; saved: the
-    plan that is applied instead of the site; refused: the hosts that it does not fit any more; complete: those
-    that have come to the end of their tasks and handlers.
+    tags: those of all tasks, of each host that has loaded the site; group_names: what programs see as `groups`;
+    recorder: records a check as a plan; saved: the plan that is applied instead of the site; refused: the hosts that
+    it does not fit any more; complete: those that have come to the end of their tasks and handlers.
     """
 
     run_id: str
@@ -48,7 +48,7 @@ class RunContext:
     modules: Mapping[str, Sequence[str]]  # namespace -> verbs
     emit: Callable[[Event], None]
     note_facts: Callable[[str, JsonObject], None]
-    pause: Callable[[], AbstractAsyncContextManager[None]]
+    pause: Pause
     barriers: Barriers
     pruning: Pruning
     secrets: Secrets
@@ -56,6 +56,7 @@ class RunContext:
     shipper: Shipper
     sessions: Sessions
     tags: dict[str, frozenset[str]]
+    group_names: GroupNames
     others: OtherHosts
     delegates: Delegates
     stepping: Stepping
@@ -67,7 +68,7 @@ class RunContext:
 
     @property
     def groups(self) -> dict[str, list[str]]:
-        """The inventory's groups and the names of their hosts."""
+        """The inventory's groups and the names of their hosts, for templates."""
         return {name: list(group.hosts) for name, group in self.inventory.groups.items()}
 
     def plan(self, tasks: Iterable[Task]) -> list[Task]:
@@ -80,11 +81,14 @@ class RunContext:
         except ValueError as error:
             raise SiteError(f"depends_on has a cycle: {error}", where=self.site.title) from error
 
-    async def enter(self, host: str, task: Task) -> Skip | None:
-        """Wait until `host` may run `task`; return why it must not, None when it may. Raises HostError."""
+    async def enter(self, host: str, task: Task, pause: Pause | None = None) -> Skip | None:
+        """Wait until `host` may run `task`; return why it must not, None when it may. Raises HostError.
+
+        pause: surrounds the waiting, in place of `self.pause`.
+        """
         if not await self.stepping.wants(task):
             return Skip(SkipKind.STEP)
-        return await self.barriers.enter(host, task, self.pause)
+        return await self.barriers.enter(host, task, pause or self.pause)
 
     def matches(self, pattern: str | Sequence[str], host: Host, where: str) -> bool:
         """Return whether a task's `hosts` names `host`."""

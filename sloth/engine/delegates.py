@@ -14,7 +14,6 @@ from sloth.errors import CallError, ConnectionLost, HostError, StateError, Unrea
 from sloth.inventory import Host, Inventory
 from sloth.payload.session.messages import LockHolder
 from sloth.playbook import LogLevel
-from sloth.state.patience import patiently
 from sloth.transport import Listener, Session
 
 if TYPE_CHECKING:
@@ -151,9 +150,7 @@ class Delegates:
             return is_interrupted()
         shipped = self.shipped(host, account)
         try:
-            await patiently(
-                lambda: self._sessions.remember(host, account, replica, session.replica_rows, shipped), is_interrupted
-            )
+            await self._sessions.remember(host, account, replica, session.replica_rows, shipped, is_interrupted)
         except StateError as problem:  # it is only a memory, and the next run asks the host again
             text = f"the controller cannot remember this run: {problem}"
             self._emit(Log(time.time(), name, "", LogLevel.WARN, text))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from functools import partial
 
 from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
@@ -34,7 +33,6 @@ from sloth.errors import ConnectionLost, HostError, SlothError, StalePlan, State
 from sloth.inventory import Host
 from sloth.payload.kernel.status import Status
 from sloth.playbook import LogLevel, Task
-from sloth.state.patience import patiently
 
 GRACE = 6.0  # seconds that a host has to end what it does when the run is interrupted
 END = 4.0  # seconds after that to release locks and close sessions
@@ -210,16 +208,11 @@ class HostRun:
                 continue
             if not self._context.options.prune:
                 self._post_tasks.report(bye.orphans)
-            remember = partial(
-                self._context.sessions.remember,
-                self._host,
-                account,
-                replica,
-                session.replica_rows,
-                self._interpreter.shipped,
-            )
+            shipped = self._interpreter.shipped
             try:
-                await patiently(remember, lambda: self._interrupted)
+                await self._context.sessions.remember(
+                    self._host, account, replica, session.replica_rows, shipped, lambda: self._interrupted
+                )
             except StateError as problem:  # it is only a memory, and the next run asks the host again
                 text = f"the controller cannot remember this run: {problem}"
                 self._context.emit(Log(time.time(), self._host.name, "", LogLevel.WARN, text))

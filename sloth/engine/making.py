@@ -13,6 +13,7 @@ from sloth.engine.modules import module_names, named_calls
 from sloth.engine.other_hosts import OtherHosts
 from sloth.engine.sessions import Purpose, Sessions
 from sloth.engine.turns import Turns
+from sloth.playbook.group_names import GroupNames
 
 if TYPE_CHECKING:
     from sloth.engine.barriers import Barriers
@@ -80,6 +81,7 @@ def make_context(
         shipper=Shipper(memory),
         sessions=sessions,
         tags={} if tags is None else tags,
+        group_names=GroupNames({name: group.hosts for name, group in inventory.groups.items()}),
         stepping=stepping,
         others=OtherHosts({*(host.name for host in hosts), *others}),
         delegates=delegates(sessions) if delegates is not None else Delegates(sessions, out.emit),

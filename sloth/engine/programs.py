@@ -29,7 +29,7 @@ def make_program(context: RunContext, host: Host, variables: Mapping[str, Json])
     return make(
         context.site,
         host=lua_host(host),
-        groups=context.groups,
+        groups=context.group_names,
         vars=variables,
         modules=context.modules,
         check=context.options.check,

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sloth.errors import BecomeError, HostError
@@ -16,7 +17,9 @@ from sloth.passwords import Passwords
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
 from sloth.state.author import who
+from sloth.state.group_commit import GroupCommit
 from sloth.state.memory import Known, Memory
+from sloth.state.patience import patiently
 from sloth.transport import (
     Become,
     Bootstrap,
@@ -60,6 +63,7 @@ class Sessions:
     def __init__(self, purpose: Purpose, memory: Memory, hosts: Iterable[Host]) -> None:
         self._purpose = purpose
         self._memory = memory
+        self._commits = GroupCommit(memory)
         self._known = memory.known([host.name for host in hosts])
         self._connector: Connector | None = None  # made for the first host that SSH leads to
         self._connections: dict[str, asyncio.Task[Connection]] = {}
@@ -204,20 +208,22 @@ class Sessions:
         if self._connector is not None:
             await self._connector.close()
 
-    def remember(
+    async def remember(
         self,
         host: Host,
         account: str,
         replica: ReplicaChange | None,
         rows: Iterable[JsonObject] | None,
         shipped: Iterable[str],
+        is_hurried: Callable[[], bool],
     ) -> None:
         """Keep what a session taught us: the payload is there, these contents are, and the state's changes.
 
-        Raises StateError.
+        is_hurried: whether to give up when another process holds a file. Raises StateError.
         """
         name = agent_name(host, account)
-        self._memory.remember(
+        replicate = partial(
+            self._memory.replicate,
             name,
             payload=self._bundle.sha256,
             assets=frozenset(shipped),
@@ -225,6 +231,7 @@ class Sessions:
             rows=rows,
             since=self.known(name).seq,
         )
+        await self._commits.keep(await patiently(replicate, is_hurried), is_hurried)
 
 
 def agent_name(host: Host, account: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -90,9 +91,16 @@ class Tasks:
         try:
             for task in tasks:
                 await self._run_one(program, task)
-            await self._context.barriers.join(self._host, self._context.pause)
+            await self._context.barriers.join(self._host, partial(self._pause, program))
         except Stop:
             self._post_tasks.partial = True
+
+    @contextlib.asynccontextmanager
+    async def _pause(self, program: Program) -> AsyncIterator[None]:
+        """Let another host run, and use little memory: at a barrier, as many may wait as there are hosts."""
+        program.shrink()
+        async with self._context.pause():
+            yield
 
     async def _run_one(self, program: Program, task: Task) -> None:
         """Run one task when its turn has come. Raises Stop when nothing may follow."""
@@ -101,7 +109,7 @@ class Tasks:
             self._skip(task, Skip(SkipKind.DONE, resume.run))
             self._context.barriers.passed(self._host, task, failed=False)
             return
-        skip = await self._context.enter(self._host, task)
+        skip = await self._context.enter(self._host, task, partial(self._pause, program))
         failed = skip is None or skip.is_failure  # a host that is lost in a task has not done it
         try:
             if skip is not None:

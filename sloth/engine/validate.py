@@ -27,6 +27,7 @@ from sloth.playbook import (
     Task,
     check_syntax,
 )
+from sloth.playbook.group_names import GroupNames
 from sloth.playbook.template import find_template
 from sloth.suggest import did_you_mean_or_list
 
@@ -72,7 +73,7 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json], source
     check_syntax(site)
     modules = module_names()
     problems = list(missing_sources(site, modules)) if sources else []
-    groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
+    groups = GroupNames({name: group.hosts for name, group in inventory.groups.items()})
     all_declared = []
     for host in inventory.hosts.values():
         all_declared.append(_Declarations())
@@ -92,7 +93,7 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     """
     modules = module_names()
     problems = list(_scan(site, modules, inventory))
-    groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
+    groups = GroupNames({name: group.hosts for name, group in inventory.groups.items()})
     first = _Declarations()
     prompts = options.prompts
 
@@ -128,7 +129,7 @@ def plans(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Opti
     What `when` says is not known then. Raises SiteError when the site cannot be loaded.
     """
     modules = module_names()
-    groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
+    groups = GroupNames({name: group.hosts for name, group in inventory.groups.items()})
     found: dict[str, list[Task]] = {}
     for host in hosts:
         declared = _Declarations()
@@ -182,7 +183,7 @@ def _load(
     site: Site,
     inventory: Inventory,
     host: Host,
-    groups: Mapping[str, list[str]],
+    groups: GroupNames,
     modules: Mapping[str, Sequence[str]],
     extra: Mapping[str, Json],
     tasks: bool = True,

@@ -12,6 +12,7 @@ from sloth.errors import CallError, SiteError, SlothError
 from sloth.inventory.templated import divide
 from sloth.playbook.declarations import Task
 from sloth.playbook.declared import Declared
+from sloth.playbook.group_names import GroupNames
 from sloth.playbook.includes import Includes
 from sloth.playbook.names import SITE
 from sloth.playbook.prompts import read_prompt
@@ -86,11 +87,12 @@ class Program:
         self._runtime = new_runtime(self._limits.memory)
         instructions = self._limits.instructions
         plain, lazy = divide(vars)
+        names = groups if isinstance(groups, GroupNames) else GroupNames(groups)
         period = min(1000, instructions)
         config = {
             "host": host,
             "host_names": dict.fromkeys(host, True),
-            "groups": groups,
+            "groups": names.sizes,
             "vars": plain,
             "lazy": dict.fromkeys(lazy, True),
             "check": check,
@@ -105,7 +107,7 @@ class Program:
         }
         if not has_room(self._runtime, self._limits.memory, [config, *(file.source for file in site.files)]):
             raise SiteError(self._out_of_memory().message, where=site.path, hint="the variables are too large")
-        self._driver = new_driver(self._runtime, config)
+        self._driver = new_driver(self._runtime, config, names.lines)
 
     def load(self) -> Request:
         """Run the top level of the site's files, one after the other."""
@@ -141,6 +143,10 @@ class Program:
         if isinstance(self._request, Facts) and isinstance(answer, Mapping):
             self._facts = frozenset(answer)
         return self._step((True, answer))
+
+    def shrink(self) -> None:
+        """Free what Lua no longer needs: a host may wait for long, beside thousands of others."""
+        self._runtime.gccollect()
 
     def close(self) -> None:
         """Free the runtime."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +61,24 @@ def new_runtime(memory: int) -> LuaObject:
     return runtime
 
 
-def new_driver(runtime: LuaObject, config: JsonObject) -> LuaObject:
-    """Run the chunks of this package in `runtime`; return the table of functions that the last one returns."""
+def new_driver(runtime: LuaObject, config: JsonObject, names_of: Callable[[bytes], bytes]) -> LuaObject:
+    """Run the chunks of this package in `runtime`; return the table of functions that the last one returns.
+
+    names_of: returns the names of a group's hosts as lines. It must not raise: a site could catch a Python object then.
+    """
     if not _bytecode:
         _bytecode.extend(_compile(runtime))
-    later = {to_bytes(name): code for name, code in _bytecode if name in LATER}
-    room = runtime.table_from({b"config": to_lua(runtime, config), b"later": runtime.table_from(later)})
+    room = runtime.table_from({b"config": to_lua(runtime, config), b"later": _later, b"names_of": names_of})
     driver = None
     for name, code in _bytecode:
         if name not in LATER:
             driver = runtime.execute(code, room, name=_shown(name), mode="b")
     return driver
+
+
+def _later(chunk: bytes) -> bytes:
+    """Return a chunk that Lua loads when it needs it."""
+    return next((code for name, code in _bytecode if to_bytes(name) == chunk), b"")
 
 
 # The compiled chunks by name. A run with a thousand hosts has a thousand runtimes, and parsing is most of their cost.

@@ -91,6 +91,17 @@ class Known:
     assets: frozenset[str] = frozenset()
 
 
+@frozen
+class Seen:
+    """What a session showed of an agent; its fields are those of Memory.remember(). position: where the replica is."""
+
+    name: str
+    payload: str
+    assets: frozenset[str]
+    replica: ReplicaChange | None
+    position: Position | None
+
+
 class Memory:
     """The controller's database `controller.db`, and its `replicas` of hosts' state files.
 
@@ -119,9 +130,14 @@ class Memory:
         """Return what is remembered of these hosts, and of their other accounts (as "host@account")."""
         wanted = set(names)
         assets: dict[str, set[str]] = {}
-        for name, sha256 in self._database.execute("SELECT name, sha256 FROM assets"):
+        where = ""
+        values: tuple[str, ...] = ()
+        if len(wanted) == 1:  # as when thousands of hosts are queried, one by one
+            (one,) = wanted
+            where, values = " WHERE name=? OR name BETWEEN ? AND ?", (one, f"{one}@", f"{one}A")  # "A" follows "@"
+        for name, sha256 in self._database.execute(f"SELECT name, sha256 FROM assets{where}", values):
             assets.setdefault(name, set()).add(sha256)
-        rows = self._database.execute("SELECT name, payload, store, seq FROM agents")
+        rows = self._database.execute(f"SELECT name, payload, store, seq FROM agents{where}", values)
         return {
             name: Known(payload, store, seq, frozenset(assets.get(name, ())))
             for name, payload, store, seq in rows
@@ -148,13 +164,31 @@ class Memory:
         Without `replica`, nothing is known of the host's state, and only the content is remembered. since: the sequence
         number from which on `replica` has all. Raises StateError.
         """
+        self.keep([self.replicate(name, payload=payload, assets=assets, replica=replica, rows=rows, since=since)])
+
+    def replicate(
+        self,
+        name: str,
+        *,
+        payload: str,
+        assets: frozenset[str],
+        replica: ReplicaChange | None,
+        rows: Iterable[JsonObject] | None = None,
+        since: int | None = None,
+    ) -> Seen:
+        """Bring the replica up to date, as remember() does; return what is to be kept besides. Raises StateError."""
         position = self._replicate(name, replica, rows, since) if replica else None
+        return Seen(name, payload, assets, replica, position)
+
+    def keep(self, several: Iterable[Seen]) -> None:
+        """Keep what sessions showed, in one transaction. Raises StateError: then none of it is kept."""
         with Transaction(self._database):
-            if replica:
-                self._keep_position(name, replica, position, payload)
-            self._database.execute("DELETE FROM assets WHERE name=?", (name,))
-            held = [(name, sha256) for sha256 in assets]
-            self._database.executemany("INSERT INTO assets VALUES (?, ?)", held)
+            for seen in several:
+                if seen.replica:
+                    self._keep_position(seen.name, seen.replica, seen.position, seen.payload)
+                self._database.execute("DELETE FROM assets WHERE name=?", (seen.name,))
+                held = [(seen.name, sha256) for sha256 in seen.assets]
+                self._database.executemany("INSERT INTO assets VALUES (?, ?)", held)
 
     def absorb(self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None = None) -> None:
         """Bring the replica up to date after a state was edited outside of a run. Raises StateError."""

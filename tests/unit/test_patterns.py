@@ -18,7 +18,7 @@ CONFIG = {
 BOTH = """
 local room, name, own = ...
 room.since = os.clock()
-local slow = load(room.later.patterns, "=(sloth/patterns.lua)", "b")(room)[name]
+local slow = load(room.later("patterns"), "=(sloth/patterns.lua)", "b")(room)[name]
 local function run(f, ...)
     local ok, result = pcall(function(...)
         if name ~= "gmatch" then return table.pack(f(...)) end
@@ -47,10 +47,9 @@ class Both:
         # The chunks share `room`: the first of them is replaced by one that keeps it.
         from sloth.playbook import runtime as module
 
-        new_driver(self.runtime, CONFIG)
-        codes = dict(module._bytecode)
+        new_driver(self.runtime, CONFIG, lambda name: b"")
         room = keep(self.runtime.table_from({b"config": self.runtime.table_from({})}))
-        room[b"later"] = self.runtime.table_from({b"patterns": codes["patterns"]})
+        room[b"later"] = module._later
         self.runtime.execute(
             b"local room = ...; room.caller = function() return 's:1' end; room.check_time = function() end;"
             b"room.fail = function(where, message) error(where .. ': ' .. message, 0) end",

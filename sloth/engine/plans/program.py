@@ -79,6 +79,9 @@ class PlannedProgram(Program):
         """Return the handlers that names mean: in a plan they are their own."""
         return tuple(names)
 
+    def shrink(self) -> None:
+        """Do nothing: there is no runtime that could be smaller."""
+
     def close(self) -> None:
         """Do nothing: there is no runtime to free."""
 

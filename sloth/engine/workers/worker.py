@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from sloth.engine.workers.remote import (
     RemoteTurns,
 )
 
+COLLECT = 20_000  # objects between two looks of the garbage collector, as in the run's process
 LAST = 5.0  # seconds after the second interrupt until a worker without its run ends, whatever its hosts do
 
 
@@ -140,6 +142,8 @@ class Worker:
 
 def main() -> None:
     """Connect to the run's process by the socket whose descriptor is the argument, and work."""
+    gc.freeze()  # what is loaded by now stays loaded
+    gc.set_threshold(COLLECT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end = socket.socket(fileno=int(sys.argv[1]))

@@ -17,6 +17,9 @@ local UNIT = 2000 -- bytes of a request that weigh as much as a further one
 local results = setmetatable({}, { __mode = "k" })
 room.results = results
 
+-- Table whose values come when they are read -> what reads all of them.
+room.fill = {}
+
 -- JSON. It is the only form in which values cross to Python: no object of one side is ever reachable from the other.
 
 local escapes = setmetatable({ ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n" }, {
@@ -29,6 +32,7 @@ local function encode_table(value, path, seen)
     if results[value] then
         error(path .. " is the result of a call; name one of its fields, such as .changed or .stdout", 0)
     end
+    if room.fill[value] then room.fill[value]() end
     if seen[value] then error(path .. " contains itself", 0) end
     if #seen > DEEPEST then error(path .. " is nested too deeply", 0) end
     seen[value] = true

@@ -54,6 +54,7 @@ end
 local function has_room(size)
     return size + count_memory("count") * 1024 < room.config.memory
 end
+room.has_room = has_room
 
 string.rep = function(text, times, separator)
     local kind = type(text)
@@ -164,7 +165,7 @@ end
 
 local matcher -- this file is loaded by the few sites that need it: there is a runtime for each host
 local function match_slowly(name, ...)
-    matcher = matcher or load(room.later.patterns, "=(sloth/patterns.lua)", "b")(room)
+    matcher = matcher or load(room.later("patterns"), "=(sloth/patterns.lua)", "b")(room)
     return matcher[name](...)
 end
 

@@ -2,10 +2,11 @@
 
 local room = ...
 
-local format, sub, find = string.format, string.sub, string.find
+local format, sub, find, gmatch = string.format, string.sub, string.find, string.gmatch
 local pack, unpack = table.pack, table.unpack
 local type, tostring, pairs, ipairs, next, select = type, tostring, pairs, ipairs, next, select
 local setmetatable, isyieldable, error = setmetatable, coroutine.isyieldable, error
+local rawget, rawset = rawget, rawset
 local caller, fail, ask, refuse_colon = room.caller, room.fail, room.ask, room.refuse_colon
 local data, data_list, text_of = room.data, room.data_list, room.text_of
 local config, env, results = room.config, room.env, room.results
@@ -156,7 +157,38 @@ env.print = output("print", "print")
 
 -- Values of the host
 
-env.groups, env.vars, env.check = config.groups, config.vars, config.check
+env.vars, env.check = config.vars, config.check
+
+-- Groups may have a hundred thousand names, in a runtime for each host: each comes when it is read first. They come from
+-- a function of Python that returns nothing but text, and not by a request, since a callback of table.sort may read them.
+local names_of, groups, unread = room.names_of, {}, config.groups
+local function read_group(name)
+    local size = unread[name]
+    if not size then return nil end
+    if not room.has_room(size) then fail(caller(), config.too_large .. ": the group " .. name) end
+    unread[name] = nil
+    local names = {}
+    for host in gmatch(names_of(name), "[^\n]+") do names[#names + 1] = host end
+    rawset(groups, name, names)
+    return names
+end
+local function read_groups()
+    for name in next, unread do read_group(name) end
+end
+env.groups = setmetatable(groups, {
+    __index = function(_, name) return read_group(name) end,
+    __newindex = function(_, name, value)
+        unread[name] = nil
+        rawset(groups, name, value)
+    end,
+    __pairs = function()
+        read_groups()
+        return next, groups, nil
+    end,
+    __metatable = "groups",
+})
+room.fill[groups] = read_groups
+
 -- Variables with Jinja in them are evaluated when they are read first: some need facts, and many are never read.
 local lazy = config.lazy or {}
 if next(lazy) then
@@ -168,13 +200,25 @@ if next(lazy) then
             return rawget(variables, name)
         end,
         __pairs = function(variables)
-            local names = {}
-            for name in next, lazy do names[#names + 1] = name end
-            for _, name in ipairs(names) do local _ = variables[name] end
+            room.fill[variables]()
             return next, variables, nil
         end,
     })
+    room.fill[env.vars] = function()
+        local names = {}
+        for name in next, lazy do names[#names + 1] = name end
+        for _, name in ipairs(names) do local _ = env.vars[name] end
+    end
 end
+-- What looks past metatables must find all of these, too.
+local function filled(f)
+    return function(object, ...)
+        local fill = room.fill[object]
+        if fill then fill() end
+        return f(object, ...)
+    end
+end
+env.next, env.rawget = filled(next), filled(rawget)
 -- A misspelt setting of the host must not be nil either; nil is left for those that have no value.
 env.host = setmetatable(config.host, {
     __index = function(_, key)

@@ -56,7 +56,9 @@ def compare_versions(
     fetch_runs(storage)
     memory = storage.memory()
     for name in (first, last):
-        if name != "last" and not memory.runs.is_known(name):
+        try:
+            memory.runs.find(name)
+        except StateError:
             fetch_runs(storage, name)  # it may be older than those that are fetched without being named
 
     async def one(agent: str) -> list[Difference] | SlothError:

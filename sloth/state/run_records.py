@@ -236,18 +236,6 @@ class RunRecords:
         ).fetchall()
         return RunRecord(*rows[0]) if rows else None
 
-    def is_known(self, name: str) -> bool:
-        """Return whether there is a run with this id, or with an id that begins so."""
-        return (
-            self._database.execute("SELECT 1 FROM runs WHERE substr(run, 1, length(?1))=?1", (name,)).fetchone()
-            is not None
-        )
-
-    def has_reached(self, run: str, host: str) -> bool:
-        """Return whether a run has worked on a host."""
-        sql = "SELECT 1 FROM run_hosts WHERE run=? AND host=? AND status<>'unreachable'"
-        return self._database.execute(sql, (run, host)).fetchone() is not None
-
     def _select(self, condition: str, value: str) -> list[RunRecord]:
         rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} ORDER BY started DESC", (value,))
         return [RunRecord(*row) for row in rows]

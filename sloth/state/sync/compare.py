@@ -53,7 +53,7 @@ def _find(memory: Memory, agent: str, name: str) -> RunRecord:
     host = agent.partition("@")[0]
     if name != "last":
         run = memory.runs.find(name)
-        if not memory.runs.has_reached(run.run, host):
+        if not any(row.host == host and row.status != "unreachable" for row in memory.runs.hosts(run.run)):
             raise StateNotFound(f"run {run.run} has not reached {host}", hint="see sloth-runner runs show")
         return run
     newest = memory.runs.newest_of(host)

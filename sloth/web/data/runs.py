@@ -12,6 +12,7 @@ from sloth.state.run_records import RunKind
 from sloth.web.data.database import Row
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.source import Source
+from sloth.web.data.times import DAY
 
 if TYPE_CHECKING:
     from sloth.web.view import Query
@@ -96,9 +97,8 @@ SORTABLE = {
     "failed": "coalesce(failed, 0)",
     "site": "site",
     "who": "who",
-    "end": "ended",
+    "end": END_SQL,
 }
-DAY = 86400
 
 
 def list_runs(source: Source, query: Query) -> Page[RunRow]:
@@ -118,8 +118,9 @@ def list_runs(source: Source, query: Query) -> Page[RunRow]:
         text = like(query.text("q"))
         where.add(r"run LIKE ? ESCAPE '\' OR site LIKE ? ESCAPE '\' OR who LIKE ? ESCAPE '\'", text, text, text)
     return select(
-        source.database, COLUMNS, "runs", where, query.window, "-started", SORTABLE, read_run, "runs.rowid DESC"
-    )
+        source.database, COLUMNS, "runs", where, query.window, "-started", SORTABLE, read_run, "runs.rowid DESC",
+        identity="runs.rowid",
+    )  # fmt: skip
 
 
 def read_run(row: Row) -> RunRow:

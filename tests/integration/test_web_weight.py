@@ -24,7 +24,7 @@ PAGES = (
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """The same story over few hosts, and over twenty times as many."""
     few, many = tmp_path_factory.mktemp("few"), tmp_path_factory.mktemp("many")
     write(few, FEW, 4000)
@@ -61,9 +61,9 @@ def _multiply(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_reads_no_more_when_there_are_more_hosts(servers: tuple[Server, Server], path: str) -> None:
+def test_a_page_reads_no_more_when_there_are_more_hosts(sizes: tuple[Server, Server], path: str) -> None:
     costs = []
-    for server in servers:
+    for server in sizes:
         assert server.request(path).status == 200  # what is kept between pages is kept now
         work = server.site.source.database.work
         before = (work.queries, work.rows)
@@ -77,9 +77,9 @@ def test_a_page_reads_no_more_when_there_are_more_hosts(servers: tuple[Server, S
 
 
 @pytest.mark.parametrize("path", ["/", "/resources", "/resources?site=site.sloth", "/hosts"])
-def test_lists_do_not_scan_what_they_count(servers: tuple[Server, Server], path: str) -> None:
+def test_lists_do_not_scan_what_they_count(sizes: tuple[Server, Server], path: str) -> None:
     steps = []
-    for server in servers:
+    for server in sizes:
         server.request(path)
         before = server.site.source.database.work.steps
         server.request(path)
@@ -87,9 +87,9 @@ def test_lists_do_not_scan_what_they_count(servers: tuple[Server, Server], path:
     assert steps[1] <= steps[0] + 20, steps
 
 
-def test_the_index_counts_as_a_scan_of_all_records_does(servers: tuple[Server, Server]) -> None:
+def test_the_index_counts_as_a_scan_of_all_records_does(sizes: tuple[Server, Server]) -> None:
     """After records have come, changed and gone, on several accounts of a host."""
-    site = servers[0].site
+    site = sizes[0].site
     memory = Memory(site.settings.directory)
     database = sqlite3.connect(site.settings.directory / "controller.db")
     replicas = site.settings.directory / "replicas"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,7 @@ class About:
     Attributes:
         command: the words of the command line; values of variables are masked in it.
         values: the names of the variables that it set.
+        used: their values, as JSON, without secrets; none in records of older versions.
         origin: the machine that it ran on.
     """
 
@@ -57,6 +60,7 @@ class About:
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
+    used: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
 
 
@@ -166,5 +170,15 @@ def read_about(text: str | None) -> About:
         tags=words("tags"),
         skip_tags=words("skip_tags"),
         values=words("values"),
+        used=_used(found.get("used")),
         origin=word("origin"),
     )
+
+
+def _used(values: object) -> dict[str, str]:
+    if not isinstance(values, dict):
+        return {}
+    return {
+        str(name): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+    }

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from sloth.errors import SlothError
 from sloth.frozen import frozen
-from sloth.web.data.live import find_live, find_mark
+from sloth.web.data.live import find_live, find_mark, is_over
 
 if TYPE_CHECKING:
     from sloth.web.app import Site
@@ -89,6 +89,9 @@ class Streams:
                 if time.monotonic() - sent > QUIET:
                     sent = time.monotonic()
                     yield ": nothing new\n\n"
+                    if await run_in_threadpool(is_over, self._site.source, run):  # its process was killed
+                        yield event("end", run, last)
+                        return
                 await asyncio.sleep(POLL)
         finally:
             self.count -= 1

@@ -28,6 +28,7 @@ SIGNS = {
     "unreachable": "⚡",
     "running": "…",
     "interrupted": "■",
+    "lost": "?",
     "drift": "≠",
     "clean": "=",
     "skipped": "–",

@@ -10,28 +10,20 @@ from sloth.web.data.database import ReadOnly, Row
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.run import read_diff
 from sloth.web.data.source import Source
+from sloth.web.data.times import DAY
 
 if TYPE_CHECKING:
     from sloth.web.view import Query
 
-DAY = 86400
 STATES = ("open", "corrected", "over")
 GROUPS = ("finding", "host", "resource")
 # The table `drifts` of the index has one row for each finding, and for each correction of one.
-OPEN = (
-    "(d.word='found' AND d.at>=coalesce(h.drift_at, 0) AND (d.kind<>'drift' OR d.run=h.drift_run)"
-    " AND NOT EXISTS (SELECT 1 FROM cache.drifts l WHERE l.host=d.host AND l.key=d.key AND l.result>d.result))"
-)
-STATE = f"CASE WHEN {OPEN} THEN 'open' WHEN d.word='corrected' THEN 'corrected' ELSE 'over' END"
-TABLE = (
-    "cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host LEFT JOIN run_results r ON r.rowid=d.result"
-    " LEFT JOIN runs u ON u.run=d.run"
-)
+TABLE = "cache.drifts d LEFT JOIN run_results r ON r.rowid=d.result LEFT JOIN runs u ON u.run=d.run"
 COLUMNS = (
-    f"d.result, d.run, d.kind, d.host, d.key, d.at, d.first_at, {STATE} AS state, coalesce(r.task, '') AS task,"
+    "d.result, d.run, d.kind, d.host, d.key, d.at, d.first_at, d.state, coalesce(r.task, '') AS task,"
     " coalesce(r.place, '') AS place, coalesce(r.error, '') AS error, r.diff, coalesce(u.who, '') AS who"
 )
-SORTABLE = {"at": "d.first_at", "host": "d.host", "key": "d.key", "state": "state"}
+SORTABLE = {"at": "d.first_at", "host": "d.host", "key": "d.key", "state": "d.state"}
 
 
 @frozen
@@ -107,7 +99,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     where = Where()
     where.add_if("d.host=?", query.text("host"))
     where.add_if("d.key=?", query.text("key"))
-    where.add_if(f"({STATE})=?", query.text("state"))
+    where.add_if("d.state=?", query.text("state"))
     if query.number("days"):
         where.add("d.first_at>=?", time.time() - query.number("days") * DAY)
     if query.text("q"):
@@ -118,7 +110,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     if by == "finding":
         rows = select(
             database, COLUMNS, TABLE, where, query.window, "-at", SORTABLE, lambda row: _row(database, row),
-            "d.result DESC", identity="d.result",
+            "d.result DESC", identity="d.result", listed="cache.drifts d",
         )  # fmt: skip
     else:
         groups = _groups(database, where, query, "host" if by == "host" else "key")
@@ -130,25 +122,24 @@ def find_drift(source: Source, query: Query) -> Drift:
 
 def count_open(database: ReadOnly) -> tuple[int, int]:
     """Return how many findings still are so, and how many hosts have them."""
-    findings, hosts = database.rows(
-        f"SELECT count(*), count(DISTINCT d.host) FROM cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host"
-        f" WHERE {OPEN}"
-    )[0]
+    findings, hosts = database.rows("SELECT count(*), count(DISTINCT host) FROM cache.drifts WHERE state='open'")[0]
     return findings, hosts
 
 
 def _groups(database: ReadOnly, where: Where, query: Query, name: str) -> Page[DriftGroup]:
     other = "key" if name == "host" else "host"
     table = (
-        f"(SELECT d.{name} AS name, sum({OPEN}) AS open, sum(d.word='corrected') AS corrected, count(*) AS findings,"
-        f" count(DISTINCT d.{other}) AS others, max(d.first_at) AS newest FROM {TABLE}{where.sql} GROUP BY 1)"
+        f"(SELECT d.{name} AS name, sum(d.state='open') AS open, sum(d.state='corrected') AS corrected,"
+        f" count(*) AS findings, count(DISTINCT d.{other}) AS others, max(d.first_at) AS newest"
+        f" FROM cache.drifts d{where.sql} GROUP BY 1)"
     )
     grouped = Where(values=list(where.values))
     columns = "name, open, corrected, findings, others, newest"
     sortable = {one: one for one in columns.split(", ")}
     return select(
-        database, columns, table, grouped, query.window, "-newest", sortable, lambda row: DriftGroup(*row), "name"
-    )
+        database, columns, table, grouped, query.window, "-newest", sortable, lambda row: DriftGroup(*row), "name",
+        counted=f"SELECT count(DISTINCT d.{name}) FROM cache.drifts d{where.sql}",
+    )  # fmt: skip
 
 
 def _row(database: ReadOnly, row: Row) -> DriftRow:

@@ -14,12 +14,12 @@ from sloth.frozen import frozen
 from sloth.suggest import did_you_mean
 from sloth.web.data.paging import Page, cut
 from sloth.web.data.source import Source
+from sloth.web.data.times import DAY
 from sloth.web.data.traits import GROUP, traits
 
 if TYPE_CHECKING:
     from sloth.web.view import Query
 
-DAY = 86400
 NEVER = "never"  # the status of a host that no run has reached
 
 
@@ -126,8 +126,13 @@ def _matches(row: HostRow, query: Query) -> bool:
         and (not query.text("drift") or row.drift == query.text("drift"))
         and (not query.text("frozen") or row.frozen > 0)
         and (not query.text("orphaned") or row.orphaned > 0)
-        and (not unseen or (row.status != NEVER and (row.seen or 0) < time.time() - unseen * DAY))
+        and (not unseen or is_unseen(row, unseen))
     )
+
+
+def is_unseen(row: HostRow, days: int) -> bool:
+    """Return whether nothing has reached a host for so many days, although a run has tried to."""
+    return row.status != NEVER and (row.seen or 0) < time.time() - days * DAY
 
 
 _SORTABLE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import backend_option, credentials, parameters, shared_plans
-from sloth.cli.output import confirm, write_json
+from sloth.cli.output import confirm, warn, write_json
 from sloth.cli.run import SiteOptions, run_site, site_options
 from sloth.engine.events import FAILED
 from sloth.errors import UsageError
@@ -66,6 +67,9 @@ def plan(ctx: click.Context, exit_code: bool, out: str | None, encrypt: bool, gi
     if encrypt and path is None:
         raise click.UsageError("--encrypt needs -o FILE")
     saving = None
+    if path is not None and given.workers:
+        warn("warning: one process records a plan: --workers has no effect with -o")
+        given = dataclasses.replace(given, workers=0)
     if path is not None:
         keys = credentials.keys(given.key_file, given.passphrase, again=True) if encrypt else None
         name = shared_plans.name_of(path)

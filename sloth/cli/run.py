@@ -250,8 +250,6 @@ def run_site(
     output: the kind of report; resume: the run that is resumed; start_at: the first task; step: ask before each one;
     listing: list what would run instead; saving: saves the check as a plan; ended: called with the exit status.
     """
-    if saving is not None and given.workers:
-        raise UsageError("a plan cannot be saved with --workers", hint="leave out --workers, or -o FILE")
     program = sites.read_site(given.site, given.roles_path, given.site_name)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 # What the machine that runs sloth-runner lacks, and what helps.
 HINTS = {
-    errno.EMFILE: "raise the limit of open files (ulimit -n), or lower --forks",
+    # Hosts that wait for others keep theirs.
+    errno.EMFILE: "raise the limit of open files (ulimit -Hn), or lower --forks",
     errno.ENFILE: "too many files are open on the whole machine",
     errno.EAGAIN: "raise the limit of processes (ulimit -u), or lower --forks",
     errno.ENOMEM: "free some memory, or lower --forks",

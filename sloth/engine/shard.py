@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from sloth.engine.descriptors import raise_limit
 from sloth.engine.events import FAILED, SKIPPED, HostFinished
 from sloth.engine.host import HostRun
 from sloth.inventory import Host
@@ -37,6 +38,7 @@ class Shard:
     async def run(self, context: RunContext, out: Emitter, keep: Callable[[], None] = lambda: None) -> None:
         """Work on all hosts. keep: is called every second."""
         begun = time.monotonic()
+        raise_limit(len(self._hosts))
         context.shipper.warm_up(context.site)
         self._abandon = context.delegates.abandon
         self._tasks = [asyncio.create_task(self._run_host(context, host), name=host.name) for host in self._hosts]

@@ -34,6 +34,14 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
+@pytest.fixture
+def four(home: Home) -> Home:
+    """A controller with four hosts, each this machine; with two workers, a and c are of the first."""
+    names = ("a", "b", "c", "d")
+    (home.path / "inventory.toml").write_text("".join(f'[hosts.{name}]\nconnection = "local"\n' for name in names))
+    return home
+
+
 # Tests of runs that must go the same way when the hosts are divided among processes.
 BY_WORKERS = {
     "test_run": ("test_changed_then_unchanged_then_drift_then_updated", "test_order_between_hosts"),

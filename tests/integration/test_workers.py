@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.home import Home
 from tests.support.paths import ROOT
+from tests.support.worker_processes import wait_for, workers_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,13 +39,6 @@ end })
 """
 
 
-@pytest.fixture
-def four(home: Home) -> Home:
-    """A controller with four hosts, each this machine."""
-    (home.path / "inventory.toml").write_text("".join(f'[hosts.{name}]\nconnection = "local"\n' for name in HOSTS))
-    return home
-
-
 def start(home: Home, site: str, *words: str) -> subprocess.Popen[str]:
     (home.path / "site.sloth").write_text(site.replace("FILES", str(home.files)))
     environment = {
@@ -58,28 +52,6 @@ def start(home: Home, site: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=home.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the processes of its workers, in the order in which they were started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if int(stat.rpartition(")")[2].split()[1]) == process.pid and b"workers.worker" in command:
-                found.append(int(entry.name))
-    return sorted(found)
 
 
 def is_running(pid: int) -> bool:
@@ -185,10 +157,3 @@ def test_workers_end_when_the_run_is_killed(four: Home) -> None:
 def released(home: Home) -> Iterator[None]:
     yield
     (home.files / "go").touch()
-
-
-def test_a_plan_is_not_saved_by_workers(four: Home) -> None:
-    (four.path / "site.sloth").write_text("task({ name = 't', run = function() end })")
-    text = four("plan", "-f", "site.sloth", "--workers", "2", "-o", "saved.plan", status=2)
-    assert "a plan cannot be saved with --workers" in text
-    assert not (four.path / "saved.plan").exists()

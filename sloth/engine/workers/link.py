@@ -67,6 +67,9 @@ class Link:
         """Let `take` have what it sends, until it is done. Raises EOFError, OSError, Malformed when it is lost."""
         raise NotImplementedError
 
+    def cut_off(self) -> None:
+        """End it at once, if that is possible: it does not answer."""
+
     async def end(self) -> str:
         """Wait for its end, and force it when it takes too long; return how it has ended."""
         raise NotImplementedError
@@ -126,6 +129,10 @@ class Process(Link):
         assert process.stderr is not None
         while data := await process.stderr.read(STDERR):
             self._printed = (self._printed + data)[-STDERR:]
+
+    def cut_off(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def end(self) -> str:
         for channel in (self._channel, self._line):

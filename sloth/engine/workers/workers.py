@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sloth.state.storage import Storage
 
 KEEP = 1.0  # seconds between two records of how far hosts have come
+LAST = 10.0  # seconds from the second interrupt on that a worker has to end: its hosts have less
 
 
 class Workers:
@@ -68,6 +69,14 @@ class Workers:
         self._interrupts += 1
         for link in self.links:
             link.send(Interrupt())
+        if self._interrupts == 2:
+            asyncio.get_running_loop().call_later(LAST, self._cut_off)
+
+    def _cut_off(self) -> None:
+        """End the workers that have not ended: one that is stopped, or swapped out, would keep the user waiting."""
+        for link in self.links:
+            if not link.is_done:
+                link.cut_off()
 
     async def _serve(self, link: Link) -> None:
         """Work through what a worker sends, until it has done all or is lost."""

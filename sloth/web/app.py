@@ -28,7 +28,7 @@ from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
-from sloth.web.guard import COOKIE, SESSION, Guard, Logins
+from sloth.web.guard import COOKIE, SESSION, SLASH, Guard, Logins
 from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
@@ -243,7 +243,8 @@ def _query(view: View, request: Request) -> Query:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice[:100]!r} is given twice")
-    return Query.read(view, {**request.query_params, **request.path_params})
+    path = {name: str(value).replace(SLASH, "/") for name, value in request.path_params.items()}
+    return Query.read(view, {**request.query_params, **path})
 
 
 def _status(error: SlothError) -> int:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from sloth.errors import SlothError
 from sloth.frozen import frozen
 from sloth.web.data.live import find_live, find_mark, is_over
+from sloth.web.guard import SLASH
 
 if TYPE_CHECKING:
     from sloth.web.app import Site
@@ -57,7 +58,7 @@ class Streams:
         return Route("/runs/{run}/events", self.events, name="events")
 
     async def events(self, request: Request) -> Response:
-        run = request.path_params["run"]
+        run = str(request.path_params["run"]).replace(SLASH, "/")
         if self.count >= MOST:
             return PlainTextResponse("too many follow a run\n", 503, {"Retry-After": "5"})
         try:

@@ -56,13 +56,6 @@ class Source:
         """Why the inventory cannot be read, "" when it can; an older one stays in use."""
         return self._problem
 
-    def count_hosts(self) -> int:
-        """Return how many hosts the inventory has; without one, how many are known."""
-        inventory = self.inventory
-        return (
-            len(inventory.hosts) if inventory is not None else self.database.number("SELECT count(*) FROM cache.hosts")
-        )
-
     def replica_path(self, agent: str) -> Path:
         """Return the path of an agent's replica, whether or not there is one."""
         return self.directory / "replicas" / f"{agent}.db"

@@ -28,7 +28,7 @@ from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
-from sloth.web.guard import COOKIE, SESSION, SLASH, Guard, Logins
+from sloth.web.guard import COOKIE, SESSION, SLASH, Guard, Logins, session_of
 from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
@@ -117,12 +117,13 @@ class Site:
         if request.method == "POST":
             session = self.logins.log_in((await read_form(request)).get("token", ""))
             wrong = session is None
-        elif "code" in request.query_params:
+        elif "code" in request.query_params and request.method == "GET":  # what looks at links sends HEAD
             session = self.logins.redeem(request.query_params["code"])
             wrong = session is None
         if session is None:
             text = self.template("login.html", title="Log in", section="", wrong=wrong)
             return HTMLResponse(text, 403 if wrong else 200)
+        self.logins.end(session_of(request.headers))
         response = RedirectResponse(f"{self.settings.prefix}{self.settings.start}", 303)
         response.set_cookie(
             COOKIE, session, max_age=SESSION, path=f"{self.settings.prefix}/", httponly=True, samesite="strict",
@@ -132,7 +133,7 @@ class Site:
 
     async def logout(self, request: Request) -> Response:
         self.logins.end(str(request.scope.get("session_id", "")))
-        response = RedirectResponse(f"{self.settings.prefix}/login", 303)
+        response = RedirectResponse(f"{self.settings.prefix}/login", 303, {"Clear-Site-Data": '"cache"'})
         response.delete_cookie(COOKIE, path=f"{self.settings.prefix}/")
         return response
 
@@ -195,7 +196,8 @@ class Json(JSONResponse):
     """JSON that is safe wherever a browser puts it."""
 
     def render(self, content: object) -> bytes:
-        return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return text.replace("<", "\\u003c").encode()
 
 
 def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:

@@ -123,6 +123,7 @@ class Guard:
                     headers[name] = value
                 if not scope["path"].startswith("/static/"):
                     headers["Cache-Control"] = "no-store"
+                    headers["Vary"] = "Cookie, Authorization"
                 if self._settings.secure:
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
@@ -149,6 +150,8 @@ class Guard:
             return _refusal(421, "this server does not answer to that name; see --host-name")
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_TARGET:
             return _refusal(414, "the address is too long")
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may see another end of it
+            return PlainTextResponse("the request has two lengths\n", 400, {"Connection": "close"})
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length[:12]) > LARGEST_BODY:
             return _refusal(413, f"a request may have up to {LARGEST_BODY} bytes")

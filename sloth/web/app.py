@@ -28,7 +28,7 @@ from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
-from sloth.web.guard import COOKIE, SESSION, SLASH, Guard, Logins, session_of
+from sloth.web.guard import COOKIE, HEADERS, SESSION, SLASH, Guard, Logins, session_of
 from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
@@ -137,6 +137,18 @@ class Site:
         response.delete_cookie(COOKIE, path=f"{self.settings.prefix}/")
         return response
 
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say that this is a defect; what it is, the server logs. The guard does not see this answer."""
+        shown = StateError(
+            "this page cannot be made: a defect of sloth-runner", hint=f"its log has the {type(error).__name__}"
+        )
+        headers = {**HEADERS, "Cache-Control": "no-store"}
+        if request.url.path.startswith("/api/"):
+            return Json({"error": shown.message, "hint": shown.hint or ""}, 500, headers)
+        response = self.error_page(500, shown)
+        response.headers.update(headers)
+        return response
+
     async def not_found(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         shown = UsageError("there is no such page" if error.status_code == 404 else error.detail)
@@ -160,7 +172,10 @@ class Site:
         self._index.refresh()
         fetch = self.settings.fetch
         if fetch is not None and time.monotonic() > self._next_fetch:
-            fetch()
+            try:
+                self.source.fetch_problem = fetch()
+            except SlothError as error:
+                self.source.fetch_problem = str(error)
             self._next_fetch = time.monotonic() + FETCH
             self._index.refresh()
 
@@ -173,8 +188,11 @@ class Site:
         while True:
             try:
                 await self.refresh()
-            except StateError as error:
+            except SlothError as error:
+                self.source.index_problem = str(error)
                 log.warning("the index cannot be brought up to date: %s", error)
+            else:
+                self.source.index_problem = ""
             self._is_fresh.set()
             await asyncio.sleep(REFRESH)
 
@@ -219,7 +237,7 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
-        exception_handlers=dict.fromkeys((400, 404, 405, 413), site.not_found),
+        exception_handlers={**dict.fromkeys((400, 404, 405, 413), site.not_found), 500: site.failed},
         lifespan=site.lifespan,
     )
 

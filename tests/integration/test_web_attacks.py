@@ -16,8 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from sloth.state.run_records import RunHost, RunResult
-from tests.integration.test_web_security import raw
-from tests.support.web import TOKEN, Server, record_run, segment, serve
+from tests.support.web import TOKEN, Server, raw, record_run, segment, serve
 
 RUN = "20260101-000000-aaaaaa"
 FORM = {"Content_Type": "application/x-www-form-urlencoded"}

@@ -23,6 +23,8 @@ class Source:
         directory: the controller's.
         storage: opens what the controller keeps and shares, anew each time.
         plans: files of saved plans.
+        fetch_problem: why what other controllers have delivered cannot be fetched, "" when it can.
+        index_problem: why what is new cannot be read, "" when it can.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class Source:
     ) -> None:
         self.storage = storage or (lambda: Storage(directory))
         self.plans = plans
+        self.fetch_problem = ""
+        self.index_problem = ""
         self.directory = directory
         self.database = ReadOnly(directory)
         self._read_inventory = read_inventory

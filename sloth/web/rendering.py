@@ -140,6 +140,7 @@ def seconds(value: float | None) -> str:
     """Return a duration in short."""
     if value is None:
         return ""
+    value = max(value, 0.0)  # a clock was set back
     if value < 0.0995:
         return f"{value * 1000:.0f} ms"
     if value < 60:

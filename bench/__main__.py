@@ -234,29 +234,45 @@ class Bench:
         self.say("")
 
     def many_hosts(self) -> None:
-        """Measure W7: 10, 100 and 1,000 converged hosts."""
+        """Measure W7: 10, 100 and 1,000 converged hosts (or those of $BENCH_HOSTS), also with two workers."""
+        sizes = [int(word) for word in os.environ.get("BENCH_HOSTS", "10 100 1000").split()]
         self.say("## W7: many hosts", "", "Each has a port, a home and a state of its own, before 63 sshds.", "")
-        self.say("The floor, too, has no more than 50 of them at work at once. With 1,000 one round is measured.", "")
-        heads = ["hosts", "floor", "sloth-runner", "ratio", "a host", "controller CPU", "memory", "a host beyond 10"]
+        self.say(
+            "The floor, too, has no more than 50 of them at work at once. With 300 and more, one round is measured.", ""
+        )
+        heads = [
+            "hosts",
+            "floor",
+            "sloth-runner",
+            "ratio",
+            "a host",
+            "controller CPU",
+            "memory",
+            "a host beyond the first row",
+        ]
+        heads += ["--workers 2", "ratio", "CPU of all three processes"]
         self.say(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
         least = 0
-        with Servers([f"host{n:04d}" for n in range(1, 1001)], self.fresh() / "servers", 16) as servers:
-            for count in (10, 100, 1000):
+        with Servers([f"host{n:04d}" for n in range(1, max(sizes) + 1)], self.fresh() / "servers", 16) as servers:
+            for count in sizes:
                 directory = self.fresh()
                 ports = {name: servers.ports[name] for name in servers.names[:count]}
                 commands = peers.write(directory, servers, peers.W1, ports)
+                commands["workers"] = [*commands["sloth-runner"], "--workers", "2"]
                 samples: dict[str, list[Sample]] = {who: [] for who in commands}
-                for turn in range(2 if count == 1000 else ROUNDS + 1):
+                for turn in range(2 if count >= 300 else ROUNDS + 1):
                     for who, command in commands.items():
                         sample = measure(command, self.environment, directory=directory)
                         if turn:  # the first turn brings the hosts there
                             samples[who].append(sample)
                 ours, floor = median(samples["sloth-runner"]), median(samples["floor"])
+                divided = median(samples["workers"])
                 least = least or ours.memory
-                beyond = f"{(ours.memory - least) / (count - 10) / 1024:.0f} KB" if count > 10 else ""
+                beyond = f"{(ours.memory - least) / max(1, count - sizes[0]) / 1024:.0f} KB" if count > sizes[0] else ""
                 self.say(
                     f"| {count} | {floor.wall:.2f} s | {ours.wall:.2f} s | {ours.wall / floor.wall:.2f} |"
                     f" {ours.wall / count * 1000:.0f} ms | {ours.cpu:.2f} s | {ours.memory / MB:.0f} MB | {beyond} |"
+                    f" {divided.wall:.2f} s | {divided.wall / floor.wall:.2f} | {divided.cpu:.2f} s |"
                 )
         self.say("")
 

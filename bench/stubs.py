@@ -1,8 +1,9 @@
 """Hosts that are stubs: the real engine.Run, over connections whose other end answers the wire as a payload does.
 
 `python -m bench stubs HOSTS [--latency S] [--forks N] [--resources N] [--site FILE] [--output KIND]
-[--workers N]` runs a site over that many of them and prints what each host cost the controller (with workers:
-what it cost the run's own process). No host does anything, so what grows faster than the hosts is the controller's own.
+[--workers N]` runs a site over that many of them and prints what each host cost the controller. With workers, that is
+what it cost the run's own process, and beside it the workers, whose CPU has that of the stubs in it. No host does
+anything, so what grows faster than the hosts is the controller's own.
 """
 
 from __future__ import annotations
@@ -206,8 +207,11 @@ def main(words: list[str]) -> None:
     parser.add_argument("--strategy", default="free")
     parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args(words)
-    print("| hosts | wall | controller CPU | CPU a host | memory | a host beyond the first row | events | status |")
-    print("|---" * 8 + "|")
+    print(
+        "| hosts | wall | controller CPU | CPU a host | memory | a host beyond the first row | events | status |"
+        " workers' CPU a host | largest worker |"
+    )
+    print("|---" * 10 + "|")
     first: tuple[int, float] | None = None
     for hosts in given.hosts:
         reading, writing = os.pipe()
@@ -222,19 +226,20 @@ def main(words: list[str]) -> None:
                 os._exit(0)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            wall, cpu, memory, events, status = pipe.read().split()
+            wall, cpu, memory, events, status, workers_cpu, workers_memory = pipe.read().split()
         os.waitpid(child, 0)
         first = first or (hosts, float(memory))
         more = f"{(float(memory) - first[1]) / (hosts - first[0]):.0f} KB" if hosts > first[0] else ""
         print(
             f"| {hosts} | {float(wall):.1f} s | {float(cpu):.1f} s | {float(cpu) / hosts * 1000:.2f} ms |"
-            f" {float(memory) / 1024:.0f} MB | {more} | {events} | {status} |",
+            f" {float(memory) / 1024:.0f} MB | {more} | {events} | {status} |"
+            f" {float(workers_cpu) / hosts * 1000:.2f} ms | {float(workers_memory) / 1024:.0f} MB |",
             flush=True,
         )
 
 
 def _measured(hosts: int, given: argparse.Namespace) -> str:
-    """Return wall, CPU, memory in KB, events and the exit status of a run in this process."""
+    """Return wall, CPU, memory in KB, events and status of a run in this process; CPU and memory of workers."""
     from sloth.cli import COLLECT
     from sloth.cli.execute import execute
     from sloth.engine.events import Event
@@ -279,4 +284,6 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
         )
         wall, cpu = time.monotonic() - begun, time.process_time() - cpu
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"{wall} {cpu} {memory} {counts.total()} {status}"
+    workers_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    divided = f"{workers_usage.ru_utime + workers_usage.ru_stime} {workers_usage.ru_maxrss}"
+    return f"{wall} {cpu} {memory} {counts.total()} {status} {divided}"

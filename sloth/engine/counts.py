@@ -72,15 +72,15 @@ class Results:
     Of a check, that is what would change, and what cannot be known; what is frozen is among it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts) -> None:
+        """counts: what was counted of the same events, each before it is remembered here."""
         self.rows: list[RunResult] = []
         self._diffs = KeptDiffs()
         self._failures: set[tuple[str, str, str]] = set()  # host, task and status of those that are failures
-        self._counts = Counts()
+        self._counts = counts
 
     def add(self, event: Event) -> None:
         """Remember what an event tells."""
-        self._counts.add(event)
         if isinstance(event, CallFinished) and event.result.status in _KEPT:
             self._append(_call_result(event, self._diffs))
         elif isinstance(event, TaskFinished) and event.status is FAILED:

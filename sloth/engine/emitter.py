@@ -37,7 +37,7 @@ class Emitter:
         self._check = check
         self._is_broken = False
         self.counts = Counts()
-        self.results = Results()
+        self.results = Results(self.counts)
         self.timings = Timings()
         self.facts: dict[str, JsonObject] = {}  # of the hosts whose facts were gathered
         self.progress: list[Progress] = []

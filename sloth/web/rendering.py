@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sloth.dates import UNKNOWN
 from sloth.report.text import fold_names, neutral
 from sloth.web.diffs import side_by_side
 from sloth.web.plain import text
@@ -106,7 +107,10 @@ def when(at: float | None) -> Markup:
     """Return a time as its age, with the exact time for the browser to show as local."""
     if not at:
         return Markup('<span class="none">never</span>')
-    exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    try:
+        exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    except (OverflowError, ValueError, OSError):  # a host or a backend may have sent any number
+        return Markup('<span class="none">{}</span>').format(UNKNOWN)
     shown = exact.replace("T", " ").replace("Z", " UTC")
     return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, shown, age(time.time() - at))
 

@@ -28,7 +28,9 @@ if os.getpid() != os.getpgrp():
 sys.path.append({packages!r})
 import coverage
 sys.executable = {wrapper!r}
-started = coverage.Coverage(data_file={data!r}, data_suffix=True, branch=True, source_pkgs=["sloth"], config_file={config!r})
+started = coverage.Coverage(
+    data_file={data!r}, data_suffix=True, branch=True, source_pkgs=["sloth"], config_file={config!r}
+)
 started._warn_no_data = False
 started.start()
 if sys.argv[1] == "-c":

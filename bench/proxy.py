@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from bench.relay import Relay
 from bench.servers import Servers
 
 
@@ -20,41 +21,19 @@ async def proxied(servers: Servers, delay: float) -> AsyncIterator[dict[str, Del
         yield proxies
 
 
-class DelayProxy:
-    """A proxy that forwards 127.0.0.1:port to a target and holds each byte back for `delay` seconds.
+class DelayProxy(Relay):
+    """A relay that holds each byte back for `delay` seconds.
 
     turns: how often the client spoke after the server had; with a delay above the ends' own thinking time this is the
     number of round trips. bytes: what went through, both ways.
     """
 
     def __init__(self, target: int, delay: float) -> None:
-        self._target = target
+        super().__init__(target)
         self._delay = delay
         self._last = "server"
-        self._tasks: set[asyncio.Task[None]] = set()
         self.turns = 0
         self.bytes = 0
-        self.port = 0
-
-    async def __aenter__(self) -> DelayProxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-        await asyncio.sleep(0)  # aborted transports close in the loop's next turn
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        for source, target, side in ((reader, there_writer, "client"), (there_reader, writer, "server")):
-            task = asyncio.create_task(self._forward(source, target, side))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, side: str) -> None:
         loop = asyncio.get_running_loop()

@@ -236,7 +236,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     """Return wall, CPU, memory in KB, events and the exit status of a run in this process."""
     from sloth.cli.execute import execute
     from sloth.engine.events import Event
-    from sloth.engine.workers import workers
+    from sloth.engine.workers import link
     from sloth.inventory import Inventory
     from sloth.playbook import Site
     from sloth.report import make
@@ -269,7 +269,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
         everything = Inventory.read(inventory)
         site = Site.read(str(path))
         options = Options(forks=given.forks, linear=given.strategy == "linear", workers=given.workers)
-        workers.CODE = WORKER.format(latency=given.latency, work=given.work, code=workers.CODE)
+        link.CODE = WORKER.format(latency=given.latency, work=given.work, code=link.CODE)
         status = execute(
             site, everything, tuple(everything.hosts.values()), options, reporter=Counting(), storage=Storage()
         )

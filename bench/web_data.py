@@ -10,14 +10,19 @@ import hashlib
 import http.client
 import json
 import random
-import statistics
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sloth.payload.kernel.record import ReplicaChange
 from sloth.state.memory import Memory
 from sloth.state.run_records import RunCounts, RunHost, RunKind, RunResult
 from tests.support.web import TOKEN, serve
+
+if TYPE_CHECKING:
+    from sloth.web.app import Site
+    from sloth.web.data.database import Work
 
 DAY = 86400
 KEYS = (
@@ -82,14 +87,15 @@ def write(directory: Path, hosts: int, changes: int) -> None:
     for number in range(runs):
         kind = RunKind.DRIFT if number % 10 == 3 else RunKind.CHECK if number % 10 == 6 else RunKind.RUN
         started = now - (runs - number) * 3600.0
-        chosen = names if number % 20 == 19 or number < 2 else random_.sample(names, hosts // 20)
+        chosen = names if number % 20 == 19 or number < 2 else random_.sample(names, max(1, hosts // 20))
         run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(started)) + f"{number:06x}"
         about = json.dumps(
             {"command": ["run", "-f", "site.sloth"], "limit": "" if len(chosen) == hosts else "@some", "origin": "ctl1"}
         )
         memory.runs.begin(
-            run, f"site{number % 4}.sloth", random_.choice(("ann", "bob")), len(chosen), kind=kind, about=about
-        )
+            run, f"site{number % 4}.sloth", random_.choice(("ann", "bob")), len(chosen), kind=kind, about=about,
+            given=json.dumps({"hosts": chosen, "site": "site.sloth"}),
+        )  # fmt: skip
         rows = results(chosen, each, started + 5, random_, kind)
         by_host = {row.host: row.status for row in rows}
         spans = json.dumps(
@@ -104,31 +110,94 @@ def write(directory: Path, hosts: int, changes: int) -> None:
     memory.close()
 
 
-def measure(directory: Path, rounds: int = 7) -> None:
-    """Print how long each page takes at the server, and its size."""
+def measure(directory: Path, rounds: int = 20) -> None:
+    """Print what each page, its JSON, a static export and following a run cost: time, processor time, and queries."""
     memory = Memory(directory)
     run = memory.runs.newest(1)[0].run
     memory.close()
-    paths = (
-        "/", "/runs", "/runs?q=site1&end=failed", f"/runs/{run}", f"/runs/{run}/hosts", f"/runs/{run}?q=sshd", "/hosts",
-        "/hosts?status=failed", "/hosts?sort=-seen", "/hosts/web0003.example.org", "/hosts/web0003.example.org/history",
-        "/search?q=sshd_config", "/drift", "/resources", "/resource?key=file:copy:/etc/ssh/sshd_config", "/metrics",
+    host, key = "web0003.example.org", "file:copy:/etc/ssh/sshd_config"
+    pages = (
+        "/", "/runs", "/runs?q=site1&end=failed", "/runs?kind=check", f"/runs/{run}", f"/runs/{run}?q=sshd",
+        f"/runs/{run}/hosts", f"/runs/{run}/changes/99990", f"/runs/{run}/rollback", f"/runs/{run}/progress", "/hosts",
+        "/hosts?status=failed", "/hosts?sort=-seen", f"/hosts/{host}", f"/hosts/{host}/history", f"/hosts/{host}/facts",
+        f"/hosts/{host}/variables", "/drift", "/drift?state=open", "/drift?by=host", "/drift?by=resource&days=1",
+        "/resources", "/resources?host=" + host, "/resources?site=site.sloth", f"/resource?key={key}",
+        f"/resource?key={key}&host={host}", "/shared", "/plans", "/actions", "/search?q=sshd_config", "/search?q=web00",
     )  # fmt: skip
     begun = time.monotonic()
     with serve(directory) as server:
+        server.site.refresh_now()
         print(f"start, with the index: {time.monotonic() - begun:.2f} s")
+        row = "{:>7} {:>7} {:>7} {:>8} {:>6} {:>7}  {}"
+        print(row.format("p50", "p95", "CPU", "queries", "rows", "KB", "page (ms; the JSON of each below it)"))
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        for path in paths:
-            times, processor = [], []
-            for _ in range(rounds):
-                begun, used = time.perf_counter(), time.process_time()
-                connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
-                response = connection.getresponse()
-                body = response.read()
-                times.append(time.perf_counter() - begun)
-                processor.append(time.process_time() - used)
-            took = f"{statistics.median(times) * 1000:8.1f} ms  cpu {statistics.median(processor) * 1000:7.1f}"
-            print(f"{took}  {response.status}  {len(body) / 1024:7.1f} KB  {path}")
+        for path in (*pages, "/metrics"):
+            for address in (
+                (path,) if path == "/metrics" else (path, "/api/v1" + ("/overview" if path == "/" else path))
+            ):
+                times, processor, work, size = _request(connection, server.site.source.database.work, address, rounds)
+                figures = (_percentile(times, 50), _percentile(times, 95), _percentile(processor, 50))
+                print(
+                    row.format(
+                        *(f"{one * 1000:.1f}" for one in figures), work[0], work[1], f"{size / 1024:.0f}", address
+                    )
+                )
+        print(f"export of 200 pages: {_export(server.site):.1f} s of CPU")
+        for followers in (1, 20):
+            took = _follow(directory, server.site, followers)
+            print(f"one look at a run over 500 hosts, {followers} following it: {took * 1000:.1f} ms of CPU")
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def _request(
+    connection: http.client.HTTPConnection, work: Work, path: str, rounds: int
+) -> tuple[list[float], list[float], tuple[int, int], int]:
+    """Return wall and CPU seconds of each request, the queries and rows of the last one, and the size of the answer."""
+    times, processor, size, counted = [], [], 0, (0, 0)
+    for _ in range(rounds):
+        before = (work.queries, work.rows)
+        begun, used = time.perf_counter(), time.process_time()
+        connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+        response = connection.getresponse()
+        size = len(response.read())
+        times.append(time.perf_counter() - begun)
+        processor.append(time.process_time() - used)
+        counted = (work.queries - before[0], work.rows - before[1])
+        if response.status != 200:
+            raise SystemExit(f"{path}: {response.status}")
+    return times, processor, counted, size
+
+
+def _export(site: Site) -> float:
+    from sloth.web.export import Exporter
+
+    with tempfile.TemporaryDirectory() as target:
+        used = time.process_time()
+        Exporter(site, Path(target), 200).write(())
+        return time.process_time() - used
+
+
+def _follow(directory: Path, site: Site, followers: int) -> float:
+    """Return the CPU seconds that one look at a live run takes, for all who follow it."""
+    memory = Memory(directory)
+    run = f"29990101-000000-{followers:06x}"
+    names = [f"web{number:04}.example.org" for number in range(500)]
+    memory.runs.begin(run, "site.sloth", "ann", 500, json.dumps({"hosts": names}))
+    memory.runs.add(run, progress=[(name, f"task {step}", "changed") for name in names for step in range(10)])
+    rounds = 5
+    used = time.process_time()
+    for number in range(rounds):
+        memory.runs.add(run, progress=[(names[number], "task 11", "changed")])
+        for _ in range(followers):
+            site.streams.look(run)
+    took = (time.process_time() - used) / rounds
+    memory._database.execute("DELETE FROM runs WHERE run=?", (run,))
+    memory._database.execute("DELETE FROM run_progress WHERE run=?", (run,))
+    memory.close()
+    return took
 
 
 if __name__ == "__main__":

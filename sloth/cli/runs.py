@@ -101,10 +101,12 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
         ("by", _by(found)),
         ("started", format_time(found.started) + seconds),
         ("hosts", str(found.hosts)),
+        ("values", _values(found)),
         ("counts", _counts(found)),
         ("end", _end(found)),
     ):
-        click.echo(f"  {name:<8} {neutral(value)}")
+        if value:
+            click.echo(f"  {name:<8} {neutral(value)}")
     _show_results(results)
 
 
@@ -127,6 +129,15 @@ def _by(run: RunRecord) -> str:
     about = json.loads(run.about) if run.about else {}
     place = about.get("job") or about.get("origin")
     return f"{run.who} from {place}" if place else f"{run.who} (elsewhere)"
+
+
+def _values(run: RunRecord) -> str:
+    """Return the values of -e and --values that a run was given."""
+    about = json.loads(run.about) if run.about else {}
+    used = about.get("used") if isinstance(about, dict) else None
+    if not isinstance(used, dict):
+        return ", ".join(map(str, about.get("values", ())))  # of a version that recorded the names only
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in used.items())
 
 
 def _document(run: RunRecord) -> dict[str, object]:

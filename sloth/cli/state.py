@@ -191,7 +191,8 @@ def history(key: str, run: str | None, diff: bool, limit: int, source: Source) -
 def diff_runs(run_a: str, run_b: str, source: Source) -> int:
     """Show what differs between the end of RUN_A and the end of RUN_B, whatever happened in between.
 
-    A run is named as in `runs list --agent`: by its id, the beginning of it, or `last`.
+    A run is named as in `runs list --agent`: by its id, the beginning of it, or `last`. With --cached and a backend, no
+    host is asked: the versions of its state in the backend are compared.
     """
 
     def write(rows: Rows[Difference], several: bool) -> None:
@@ -200,7 +201,8 @@ def diff_runs(run_a: str, run_b: str, source: Source) -> int:
             write_diff(row.diff)
 
     nothing = f"no difference on {source.pattern}"
-    return source.write_answers(source.query(queries.compare_runs(run_a, run_b)), nothing, write)
+    found = source.compare_cached(run_a, run_b) if source.cached else source.query(queries.compare_runs(run_a, run_b))
+    return source.write_answers(found, nothing, write)
 
 
 @state.command()

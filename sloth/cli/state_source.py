@@ -14,12 +14,12 @@ import click
 from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
-from sloth.cli.syncing import deliver, fetch_replicas
+from sloth.cli.syncing import compare_versions, deliver, fetch_replicas
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.passwords import Passwords
 from sloth.state import queries
 from sloth.state.local import LOCAL, LocalState, query_replica
-from sloth.state.queries import StateQuery
+from sloth.state.queries import Difference, StateQuery
 from sloth.state.shared import Shared
 from sloth.state.storage import Storage
 from sloth.suggest import did_you_mean
@@ -133,6 +133,18 @@ class Source:
                 return {LOCAL: state.query(query)}
         else:
             answers = self._query_hosts(query, write)
+        return self._sorted_out(answers)
+
+    def compare_cached(self, first: str, last: str) -> dict[str, list[Difference]]:
+        """Return what differs between the ends of two runs, as query() does; the backend is asked, and no host."""
+        storage = self.storage()
+        if storage.location is None:
+            hint = "leave out --cached, which asks the hosts; or use --backend URL"
+            raise UsageError("a replica has no history: without a backend only the hosts have it", hint=hint)
+        return self._sorted_out(compare_versions(storage, self._replica_names(storage), first, last))
+
+    def _sorted_out(self, answers: Mapping[str, list[T] | SlothError]) -> dict[str, list[T]]:
+        """Return the answers, and put the errors into `errors`. Raises the error itself of a single agent."""
         found: dict[str, list[T]] = {}
         for name, answer in answers.items():
             if isinstance(answer, SlothError):
@@ -157,13 +169,8 @@ class Source:
         if query.needs_history:
             raise UsageError("a replica has no history, only the states", hint="leave out --cached")
         storage = self.storage()
-        if not _SELECTS_SEVERAL.search(self.pattern):
-            fetch_replicas(storage, [self.pattern])
+        names = self._replica_names(storage)
         memory = storage.memory()
-        names = [self.pattern]
-        if not memory.replica_path(self.pattern).exists():
-            names = [agent.name for agent in self.agents()]
-            fetch_replicas(storage, names)
         paths = {name: memory.replica_path(name) for name in names}
         memory.close()
         return {
@@ -172,6 +179,19 @@ class Source:
             else StateError(f"no replica of {name} found", hint="a run creates it")
             for name, path in paths.items()
         }
+
+    def _replica_names(self, storage: Storage) -> list[str]:
+        """Return the agents that the pattern selects, after their replicas were fetched from the backend."""
+        if not _SELECTS_SEVERAL.search(self.pattern):
+            fetch_replicas(storage, [self.pattern])
+        memory = storage.memory()
+        is_replica = memory.replica_path(self.pattern).exists()
+        memory.close()
+        if is_replica:
+            return [self.pattern]
+        names = [agent.name for agent in self.agents()]
+        fetch_replicas(storage, names)
+        return names
 
     def one_record(self, agent: str, key: str, candidates: Sequence[T], key_of: Callable[[T], str]) -> T:
         """Return the only candidate that `key` may mean. Raises StateError: not found, or ambiguous."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from sloth.cli.output import warn
-from sloth.errors import StateError
+from sloth.errors import SlothError, StateError
 
 if TYPE_CHECKING:
     from sloth.state.memory import Memory
+    from sloth.state.queries import Difference
     from sloth.state.storage import Storage
     from sloth.state.sync.fetch import Fetching
 
@@ -44,6 +45,40 @@ def fetch_accounts(storage: Storage, hosts: Iterable[str]) -> None:
 def fetch_news(storage: Storage) -> None:
     """Fetch the newest runs, and the replicas that changed by them; deliver what is due."""
     _synchronize(storage, lambda fetching: fetching.news())
+
+
+def compare_versions(
+    storage: Storage, agents: Collection[str], first: str, last: str
+) -> Mapping[str, list[Difference] | SlothError]:
+    """Return for each agent what differs between the ends of two runs in the backend, or why that is not known."""
+    from sloth.state.sync.compare import compare
+
+    fetch_runs(storage)
+    memory = storage.memory()
+    for name in (first, last):
+        try:
+            memory.runs.find(name)
+        except StateError:
+            fetch_runs(storage, name)  # it may be older than those that are fetched without being named
+
+    async def one(agent: str) -> list[Difference] | SlothError:
+        backend = storage.backend()
+        assert backend is not None
+        try:
+            return await compare(backend, memory, agent, first, last)
+        except SlothError as error:
+            return error
+
+    async def work() -> dict[str, list[Difference] | SlothError]:
+        try:
+            return {agent: await one(agent) for agent in agents}
+        finally:
+            await storage.close()
+
+    try:
+        return asyncio.run(work())
+    finally:
+        memory.close()
 
 
 def deliver(storage: Storage) -> None:

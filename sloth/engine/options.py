@@ -35,6 +35,7 @@ class Options:
         resume: what need not run, since the run that is resumed has done it.
         prompts: the site's questions to the user, and their answers.
         workers: the processes among which the hosts are divided; 0: this one alone.
+        engine: the URL of the engine whose workers work on the hosts; "": none does.
         command: the command line, for the record; values of variables are not in it.
         limit: the pattern that selected the hosts, for the record.
     """
@@ -56,6 +57,7 @@ class Options:
     resume: Resume | None = None
     prompts: Prompts = field(default_factory=Prompts, repr=False)
     workers: int = 0
+    engine: str = ""
     command: tuple[str, ...] = ()
     limit: str = ""
 

@@ -21,6 +21,7 @@ class Prompts:
     Attributes:
         answers: by the name of the question.
         secrets: the answers that must not be shown.
+        given: what the command line gives.
     """
 
     def __init__(
@@ -36,15 +37,15 @@ class Prompts:
         """
         self.answers: dict[str, str] = {}
         self.secrets: set[str] = set()
-        self._given = {**(given or {}), **{name: _unquoted(given, name, text) for name, text in (texts or {}).items()}}
+        self.given = {**(given or {}), **{name: _unquoted(given, name, text) for name, text in (texts or {}).items()}}
         self._ask = ask
         self._missing: list[str] = []
 
     def answer(self, prompt: Prompt) -> str:
         """Return the answer to a question. Raises UsageError for one given by -e, CallError when it was not asked."""
         if prompt.name not in self.answers:
-            if prompt.name in self._given:
-                self.answers[prompt.name] = _checked(prompt, self._given[prompt.name])
+            if prompt.name in self.given:
+                self.answers[prompt.name] = _checked(prompt, self.given[prompt.name])
             elif self._ask is None:
                 raise CallError(
                     f"prompt {prompt.name} was not asked before the run: only some hosts, or their facts, lead to it",

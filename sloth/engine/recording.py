@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.emitter import Emitter
 from sloth.engine.options import Options
 from sloth.engine.resume import given
+from sloth.engine.used_values import used_values
 from sloth.errors import StateError
 from sloth.inventory import Host
 from sloth.playbook import Site
@@ -41,8 +42,11 @@ class Recording:
         """delivery: brings what is recorded to a backend while the run goes on."""
         self._runs = memory.runs
         self._run = run
+        if memory.outbox is not None:
+            memory.outbox.run = run
         self._out = emitter
         self._delivery = delivery
+        self._about: JsonObject = {}
 
     async def begin(
         self,
@@ -58,8 +62,9 @@ class Recording:
             what = options.resume.given(what)
             self._out.progress += options.resume.rows()
         kind = RunKind.CHECK if options.check else RunKind.RUN
-        about = self._out.redact(_about(options, inventory))
-        begin = partial(self._runs.begin, self._run, site.title, who(), len(hosts), what, kind, json.dumps(about))
+        self._about = _about(options, inventory)
+        about = json.dumps(self._out.redact(self._about))
+        begin = partial(self._runs.begin, self._run, site.title, who(), len(hosts), what, kind, about)
         try:
             await patiently(begin, is_interrupted)
         except StateError as error:
@@ -92,6 +97,7 @@ class Recording:
             results=self._out.results.rows,
             progress=self._out.take_progress(),
             hosts=self._out.timings.hosts,
+            about=json.dumps(self._out.redact(self._about)),  # more secrets are known than at its beginning
         )
         try:
             if self._out.facts:
@@ -126,8 +132,16 @@ def ci_job(environment: Mapping[str, str]) -> str:
     return next((environment[name] for name in _JOBS if environment.get(name)), "")
 
 
+def own_process() -> list[str | int]:
+    """Return what tells whether this process still is there: its namespace and its number; nothing without /proc."""
+    try:
+        return [os.readlink("/proc/self/ns/pid"), os.getpid()]
+    except OSError:
+        return []
+
+
 def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
-    """Return how a run was called. Values of variables are not kept: any of them may be a secret."""
+    """Return how a run was called."""
     found: JsonObject = {
         "command": list(options.command),
         "inventory": [str(path) for path in inventory],
@@ -135,7 +149,9 @@ def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
         "tags": list(options.tags),
         "skip_tags": list(options.skip_tags),
         "values": sorted(options.extra),
+        "used": used_values(options.extra),
         "origin": socket.gethostname(),
         "job": ci_job(os.environ),
+        "process": own_process(),
     }
     return {name: value for name, value in found.items() if value}

@@ -104,7 +104,7 @@ class Run:
             from sloth.engine.workers.workers import Workers  # most runs have none
 
             assert storage is not None
-            self._workers = Workers(self._context, self._out, self.hosts, storage, is_stepping=step is not None)
+            self._workers = Workers(self._context, self._out, self.hosts, storage, memory, is_stepping=step is not None)
 
     # The course of the run
 

@@ -57,5 +57,10 @@ class SecretSealer:
 
     def check_name(self, name: str) -> None:
         """Raise StateError when there is a secret in a name, which is stored and listed as it is."""
-        if self._secrets.held_by(name):
-            raise StateError("a secret cannot be in the name of a shared value, or in a lock", hint="use another name")
+        check_name(name, self._secrets)
+
+
+def check_name(name: str, secrets: Secrets) -> None:
+    """Raise StateError when a secret is in the name of a shared value."""
+    if secrets.held_by(name):
+        raise StateError("a secret cannot be in the name of a shared value, or in a lock", hint="use another name")

@@ -70,6 +70,7 @@ MIGRATIONS = (
         "CREATE TABLE facts (host TEXT PRIMARY KEY, at REAL NOT NULL, facts TEXT NOT NULL)",
     ),
     outbox.MIGRATION,
+    outbox.RUN_MIGRATION,
 )
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 

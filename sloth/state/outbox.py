@@ -23,6 +23,7 @@ MIGRATION = (
     " PRIMARY KEY (backend, name))",
     "ALTER TABLE runs ADD COLUMN source TEXT",  # NULL: a run of this controller, else the backend it was fetched from
 )
+RUN_MIGRATION = ("ALTER TABLE outbox ADD COLUMN run TEXT NOT NULL DEFAULT ''",)
 
 
 class Kind(StrEnum):
@@ -42,6 +43,7 @@ class Item:
         at: when it became due, in epoch seconds; of a replica, when the host was last seen.
         store: of a replica, the id of the host's file.
         whole: of a replica, whether the backend's copy must be replaced even if it seems to be newer.
+        run: of a replica, the run in which it changed last; "": it was no run.
     """
 
     kind: Kind
@@ -50,6 +52,7 @@ class Item:
     at: float
     store: str = ""
     whole: bool = False
+    run: str = ""
 
 
 class Outbox:
@@ -58,12 +61,14 @@ class Outbox:
     Attributes:
         backend: its address.
         on_added: is called when something has become due.
+        run: the run that this process makes, "" for none.
     """
 
     def __init__(self, database: Database, backend: str) -> None:
         self._database = database
         self.backend = backend
         self.on_added: Callable[[], None] = lambda: None
+        self.run = ""
 
     def add_run(self, run: str) -> None:
         """Note that the record of a run is due."""
@@ -76,23 +81,25 @@ class Outbox:
         """
         if whole or self.delivered(name) != position:
             seen = time.time() if at is None else at
-            self._add(Item(Kind.REPLICA, name, secrets.token_hex(8), seen, position.store, whole))
+            self._add(Item(Kind.REPLICA, name, secrets.token_hex(8), seen, position.store, whole, self.run))
 
     def _add(self, item: Item) -> None:
         self._database.execute(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (backend, kind, name) DO UPDATE SET"
-            " stamp=excluded.stamp, at=excluded.at, store=excluded.store,"
+            "INSERT INTO outbox (backend, kind, name, stamp, at, store, whole, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (backend, kind, name) DO UPDATE SET"
+            " stamp=excluded.stamp, at=excluded.at, store=excluded.store, run=excluded.run,"
             " whole=CASE WHEN store=excluded.store THEN max(whole, excluded.whole) ELSE excluded.whole END",
-            (self.backend, item.kind.value, item.name, item.stamp, item.at, item.store, item.whole),
+            (self.backend, item.kind.value, item.name, item.stamp, item.at, item.store, item.whole, item.run),
         )
         self.on_added()
 
     def waiting(self) -> list[Item]:
         """Return what is due, what has waited longest first."""
         rows = self._database.execute(
-            "SELECT kind, name, stamp, at, store, whole FROM outbox WHERE backend=? ORDER BY at, name", (self.backend,)
+            "SELECT kind, name, stamp, at, store, whole, run FROM outbox WHERE backend=? ORDER BY at, name",
+            (self.backend,),
         )
-        return [Item(Kind(row[0]), row[1], row[2], row[3], row[4], bool(row[5])) for row in rows]
+        return [Item(Kind(row[0]), row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows]
 
     def done(self, items: Iterable[tuple[Item, Position | None]]) -> None:
         """Note that the backend has these, but for those that have become due again; of a replica, up to where."""

@@ -126,14 +126,18 @@ class RunRecords:
         results: Sequence[RunResult] = (),
         progress: Sequence[Progress] = (),
         hosts: Sequence[RunHost] = (),
+        about: str | None = None,
     ) -> None:
-        """Record how a run ended; `status` is its exit status, the rest what add() has not been given yet."""
+        """Record how a run ended; `status` is its exit status, the rest what add() has not been given yet.
+
+        about: replaces what begin() was given, unless it is None.
+        """
         with Transaction(self._database):
             self._add_rows(run, results, progress, hosts)
             columns = "".join(f"{name}=?, " for name in _COUNTS)
             self._database.execute(
-                f"UPDATE runs SET {columns}seconds=?, status=? WHERE run=?",
-                (*(getattr(counts, name) for name in _COUNTS), seconds, status, run),
+                f"UPDATE runs SET {columns}seconds=?, status=?, about=coalesce(?, about) WHERE run=?",
+                (*(getattr(counts, name) for name in _COUNTS), seconds, status, about, run),
             )
             self._has_changed(run)
 
@@ -222,6 +226,15 @@ class RunRecords:
             f"SELECT {_RECORD} FROM {_RUNS} WHERE {_IS_RUN} AND source IS NULL {_NEWEST} LIMIT 1"
         ).fetchall()
         return RunRecord(*rows[0]) if rows else self.find("last")
+
+    def newest_of(self, host: str) -> RunRecord | None:
+        """Return the newest run that has reached a host."""
+        rows = self._database.execute(
+            f"SELECT {_RECORD} FROM {_RUNS} WHERE {_IS_RUN} AND EXISTS (SELECT 1 FROM run_hosts WHERE"
+            f" run_hosts.run=run AND host=? AND run_hosts.status<>'unreachable') {_NEWEST} LIMIT 1",
+            (host,),
+        ).fetchall()
+        return RunRecord(*rows[0]) if rows else None
 
     def _select(self, condition: str, value: str) -> list[RunRecord]:
         rows = self._database.execute(f"SELECT {_RECORD} FROM runs WHERE {condition} ORDER BY started DESC", (value,))

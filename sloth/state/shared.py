@@ -98,6 +98,7 @@ class Shared:
     def __init__(self, backend: Backend, clock_error: float = 0.0) -> None:
         """Open nothing yet: most runs share nothing. clock_error: see SharedLocks."""
         self.backend = backend
+        self.clock_error = clock_error
         self.locks = SharedLocks(backend, clock_error)
         self.sealer: Sealer | None = None  # of a run; people are not shown what is sealed
 

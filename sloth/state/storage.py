@@ -78,6 +78,16 @@ class Storage:
             await self._backend.close()
 
 
+def memory_of(directory: Path, backend: str | None) -> Memory:
+    """Open the database of a controller for one of its workers. Raises StateError. backend: its URL."""
+    return Memory(directory, backend)
+
+
+def shared_over(backend: Backend, clock_error: float) -> Shared:
+    """Return the shared values and locks of a backend that is open already; see SharedLocks."""
+    return Shared(backend, clock_error)
+
+
 def _is_file(location: Location | None) -> bool:
     from sloth.state.backends.location import FileLocation
 

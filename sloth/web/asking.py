@@ -15,6 +15,7 @@ from sloth.engine.query import Agent, Query, query_state
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
+from sloth.payload.session.messages import LockHolder
 from sloth.state import queries
 from sloth.state.queries import Change, Handler, StateRecord, Stats
 from sloth.state.storage import Storage
@@ -38,6 +39,7 @@ class Answer:
     handlers: tuple[Handler, ...]
     frozen: tuple[StateRecord, ...]
     stats: tuple[Stats, ...]
+    lock: LockHolder | None
 
 
 class Asking:
@@ -108,4 +110,5 @@ async def _ask(agent: Agent, session: Session) -> Answer:
         handlers=tuple(await query_state(session, queries.list_handlers())),
         frozen=tuple(record for record in records if record.frozen),
         stats=tuple(await query_state(session, queries.read_stats())),
+        lock=next(iter(await query_state(session, queries.read_lock())), None),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sloth.errors import SlothError
-from sloth.web.data.live import Live, find_live, find_mark
+from sloth.frozen import frozen
+from sloth.web.data.live import find_live, find_mark, is_over
 
 if TYPE_CHECKING:
     from sloth.web.app import Site
@@ -28,7 +30,17 @@ POLL = 0.4  # seconds between two looks
 QUIET = 15.0  # seconds after which something is sent although nothing has changed
 LONGEST = 3600.0  # seconds of one stream; the browser comes again
 MOST = 200  # streams at the same time
+RUNS = 20  # of which the newest look is kept
 RETRY = 1000  # milliseconds after which a browser comes again
+
+
+@frozen
+class Shown:
+    """What a run looked like at a mark, as HTML."""
+
+    mark: str
+    text: str
+    has_ended: bool
 
 
 class Streams:
@@ -36,6 +48,8 @@ class Streams:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._lock = threading.Lock()
+        self._shown: dict[str, Shown] = {}
         self.count = 0
         self.ended = float("-inf")
 
@@ -64,10 +78,10 @@ class Streams:
                 with contextlib.suppress(SlothError):  # the file is busy, say: the next time
                     mark = await run_in_threadpool(find_mark, self._site.source, run)
                     if mark != last:
-                        live, text = await run_in_threadpool(self._render, run)
-                        last, sent = live.mark, time.monotonic()
-                        yield event("update", text, live.mark)
-                        if live.has_ended:
+                        shown = await run_in_threadpool(self.look, run, mark)
+                        last, sent = shown.mark, time.monotonic()
+                        yield event("update", shown.text, shown.mark)
+                        if shown.has_ended:
                             await self._site.refresh()  # so that the page of the run has all of it
                     if not mark.endswith("."):  # there is an exit status
                         yield event("end", run, last)
@@ -75,14 +89,24 @@ class Streams:
                 if time.monotonic() - sent > QUIET:
                     sent = time.monotonic()
                     yield ": nothing new\n\n"
+                    if await run_in_threadpool(is_over, self._site.source, run):  # its process was killed
+                        yield event("end", run, last)
+                        return
                 await asyncio.sleep(POLL)
         finally:
             self.count -= 1
             self.ended = time.monotonic()
 
-    def _render(self, run: str) -> tuple[Live, str]:
-        live = find_live(self._site.source, run)
-        return live, self._site.template("live.html", live=live)
+    def look(self, run: str, mark: str = "") -> Shown:
+        """Return what those who follow a run are to see; for all who ask for the same mark, it is found once."""
+        mark = mark or find_mark(self._site.source, run)
+        with self._lock:
+            shown = self._shown.get(run)
+            if shown is None or shown.mark != mark:
+                live = find_live(self._site.source, run)
+                shown = Shown(live.mark, self._site.template("live.html", live=live), live.has_ended)
+                self._shown = {**dict(list(self._shown.items())[-RUNS:]), run: shown}
+            return shown
 
 
 def event(kind: str, text: str, mark: str) -> str:

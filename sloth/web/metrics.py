@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from sloth.errors import SlothError
-from sloth.web.data.drift import OPEN
 from sloth.web.data.runs import END_SQL
 from sloth.web.data.source import Source
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SITES = 500  # sites whose newest run is shown
-Samples = Iterable[tuple[Mapping[str, str], float | None]]
+Samples = Iterable[tuple[str, float | None]]  # labels as they are written, and the value
 
 
 def route(site: Site) -> Route:
@@ -44,11 +43,7 @@ def write(source: Source) -> str:
         " ORDER BY host"
     )
     drifts = dict(
-        tuple(row)
-        for row in database.rows(
-            "SELECT d.host, count(*) FROM cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host"
-            f" WHERE {OPEN} GROUP BY 1"
-        )
+        tuple(row) for row in database.rows("SELECT host, count(*) FROM cache.drifts WHERE state='open' GROUP BY host")
     )
     sites = database.rows(
         f"SELECT site, max(started) AS started, seconds, {END_SQL} AS ended, coalesce(failed, 0) AS failed,"
@@ -59,8 +54,8 @@ def write(source: Source) -> str:
     ends = database.rows(
         f"SELECT coalesce(kind, 'run') AS kind, {END_SQL} AS ended, count(*) AS number FROM runs GROUP BY 1, 2"
     )
-    of = [({"host": row["host"]}, row) for row in hosts]
-    by = [({"site": row["site"]}, row) for row in sites]
+    of = [(_label("host", row["host"]), row) for row in hosts]
+    by = [(_label("site", row["site"]), row) for row in sites]
     parts = [
         _metric("host_last_run_timestamp_seconds", "When the newest run on a host began.", (
             (label, row["started"] or None) for label, row in of)),
@@ -85,7 +80,7 @@ def write(source: Source) -> str:
         _metric("site_last_run_changes", "Changes of the newest run of a site.", (
             (label, row["changed"]) for label, row in by)),
         _metric("runs", "Runs on record, by what they were and how they ended.", (
-            ({"kind": row["kind"], "end": row["ended"]}, row["number"]) for row in ends)),
+            (f"{_label('kind', row['kind'])},{_label('end', row['ended'])}", row["number"]) for row in ends)),
     ]  # fmt: skip
     return "".join(parts)
 
@@ -97,11 +92,12 @@ def _is_good(status: str | None) -> float | None:
 def _metric(name: str, text: str, samples: Samples) -> str:
     """Return one metric with its samples; those without a value are left out."""
     lines = [f"# HELP sloth_{name} {text}", f"# TYPE sloth_{name} gauge"]
-    for labels, value in samples:
-        if value is not None:
-            inside = ",".join(f'{label}="{escape(text)}"' for label, text in labels.items())
-            lines.append(f"sloth_{name}{{{inside}}} {float(value):.17g}")
+    lines += [f"sloth_{name}{{{labels}}} {value:.17g}" for labels, value in samples if value is not None]
     return "\n".join(lines) + "\n"
+
+
+def _label(name: str, value: str) -> str:
+    return f'{name}="{escape(value)}"'
 
 
 def escape(value: str) -> str:

@@ -14,12 +14,13 @@ from markupsafe import Markup
 
 from sloth.dates import UNKNOWN
 from sloth.report.text import fold_names, neutral
+from sloth.web.data.times import DAY, HOUR, MINUTE
 from sloth.web.diffs import side_by_side
 from sloth.web.plain import text
 
 LONGEST = 20_000  # characters of one value on a page
 HERE = Path(__file__).parent
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+_UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
 # Not colour alone: every status has a sign and its word.
 SIGNS = {
     "changed": "±",
@@ -28,6 +29,7 @@ SIGNS = {
     "unreachable": "⚡",
     "running": "…",
     "interrupted": "■",
+    "lost": "?",
     "drift": "≠",
     "clean": "=",
     "skipped": "–",

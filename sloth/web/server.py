@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
 import time
@@ -23,10 +24,19 @@ class BoundedProtocol(H11Protocol):
     """Closes a connection on which no request is complete in time; uvicorn itself waits for ever."""
 
     _timer: asyncio.TimerHandle | None = None
+    _since = 0.0  # when the wait for a request began
 
     def connection_made(self, transport: Any) -> None:  # uvicorn's own type differs between its versions
         super().connection_made(transport)
+        plain = transport.get_extra_info("socket")
+        if plain is not None:  # asyncio does so itself only if the listening socket has named its protocol
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._since = self.loop.time()
         self._timer = self.loop.call_later(REQUEST_SECONDS, self._look)
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -36,8 +46,11 @@ class BoundedProtocol(H11Protocol):
     def _look(self) -> None:
         """Close the connection unless an answer is under way; look again later."""
         is_answering = self.cycle is not None and not self.cycle.response_complete
+        left = self._since + REQUEST_SECONDS - self.loop.time()
         if is_answering and not self.cycle.more_body:
-            self._timer = self.loop.call_later(REQUEST_SECONDS, self._look)
+            left = REQUEST_SECONDS
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._look)
         else:
             self.transport.close()
 

@@ -68,6 +68,9 @@ def test_two_laptops_and_a_ci_job(team: Team) -> None:
     assert ben.json("state", "stats", "--cached", "--agent", "web1")["resources"] == 2
     # What the hosts have is asked for from there: it is the same on each controller.
     assert ben("state", "diff", first, "last", "--agent", "web1").count("-2") >= 1
+    on_host = ben.json("state", "diff", first, "last", "--agent", "web1")
+    cached = job.json("state", "diff", first, "last", "--agent", "web1", "--cached")
+    assert [row["key"] for row in cached] == [row["key"] for row in on_host] == [f"file:copy:{team.files}/web1-2"]
     assert ben("drift").endswith("3 states, none has drifted\n") or "none has drifted" in ben("drift")
 
 
@@ -191,6 +194,65 @@ def test_versions_are_kept_and_restored(over_file: Team) -> None:
     assert len(over_file.controller("third").recorded()) == 4
 
 
+def test_two_runs_are_compared_without_touching_a_host(over_file: Team) -> None:
+    ann, ben = over_file.controller("ann"), over_file.controller("ben")
+    over_file.site(ONE)
+    ann.run()
+    over_file.site(ONE, TWO)
+    ben.run()
+    ben.run()  # changes nothing
+    over_file.site(ONE.replace('"1', '"3'))
+    ann.run("--limit", "web1", "--prune", "--yes")
+    fourth, third, second, first = ann.runs()
+    everything = over_file.inventory.read_text()
+    unreachable = "".join(f'[hosts.{name}]\naddress = "127.0.0.1"\nport = 1\n' for name in ("web1", "web2"))
+    job = over_file.controller("job")
+
+    def compared(one: str, other: str, agent: str = "web1") -> object:
+        over_file.inventory.write_text(everything)
+        asked = ben.json("state", "diff", one, other, "--agent", agent)
+        over_file.inventory.write_text(unreachable)
+        cached = job.json("state", "diff", one, other, "--agent", agent, "--cached")
+        assert [row["key"] for row in cached] == [row["key"] for row in asked]
+        # The host also has what the site does not name.
+        assert all(one["diff"].keys() <= other["diff"].keys() for one, other in zip(cached, asked, strict=True))
+        of_schema("diff", cached)
+        return [row["key"].rpartition("/")[2] for row in cached]
+
+    assert compared(first, second) == ["web1-2"]
+    assert compared(second, first) == ["web1-2"], "whatever comes first"
+    assert compared(first, third) == ["web1-2"], "a run that changed nothing has no version of its own"
+    assert compared(second, third) == []
+    assert compared(first, "last") == ["web1"]
+    assert compared(third, fourth) == ["web1", "web1-2"]
+    assert compared(first, second, "web2") == ["web2-2"]
+    over_file.inventory.write_text(everything)
+    assert "has not reached web2" in job("state", "diff", first, fourth, "--agent", "web2", "--cached", status=1)
+    assert "not found" in job("state", "diff", "2000", "last", "--agent", "web1", "--cached", status=1)
+    alone = ("state", "diff", first, "last", "--agent", "web1", "--cached", "--backend", "none")
+    assert "without a backend only the hosts have it" in job(*alone, status=2)
+
+
+def test_an_end_that_was_never_delivered_by_itself_is_not_guessed(over_file: Team) -> None:
+    ann = over_file.controller("ann")
+    over_file.site(ONE)
+    ann.run("--limit", "web1")
+    away = over_file.path / "backend.db"
+    away.rename(over_file.path / "away")
+    away.mkdir()  # nothing can be opened there
+    for number in (2, 3):
+        over_file.site(ONE.replace('"1', f'"{number}'))
+        ann.run("--limit", "web1", "--no-lock")
+    away.rmdir()
+    (over_file.path / "away").rename(away)
+    ben = over_file.controller("ben")
+    third, second, first = ann.runs()
+    assert len(ben.json("state", "diff", first, third, "--agent", "web1", "--cached")) == 1
+    assert f"what web1 was at the end of run {second}" in ben(
+        "state", "diff", first, second, "--agent", "web1", "--cached", status=1
+    )
+
+
 def test_everything_moves_to_another_backend(over_file: Team, etcd_server: EtcdServer, tmp_path: Path) -> None:
     ann = over_file.controller("ann")
     over_file.site(ONE, 'state.set("x", 1)')
@@ -269,3 +331,20 @@ def test_the_web_ui_shows_what_others_have_done(team: Team) -> None:
         finally:
             process.terminate()
             process.communicate(timeout=60)
+
+
+def test_the_values_that_a_run_was_given_are_recorded_and_secrets_are_not(over_file: Team) -> None:
+    ann, ben = over_file.controller("ann", SLOTH_SECRET_S="hunter2-and-more"), over_file.controller("ben")
+    over_file.site(ONE, 'local x = secret("s")')
+    ann.run("-e", "release=7", "-e", "db.password=geheim99", "-e", "db.host=a", "-e", "late=hunter2-and-more")
+    used = {"release": 7, "db": {"password": "********", "host": "a"}, "late": "********"}
+    for one in (ann, ben):
+        (found,) = one.json("runs", "list")
+        assert found["about"]["used"] == used
+        assert 'late="********", release=7' in one("runs", "show", "last")
+    everything = b"".join(path.read_bytes() for path in over_file.path.rglob("*.db*") if path.is_file())
+    assert b"geheim99" not in everything
+    with sqlite3.connect(over_file.path / "backend.db") as database:
+        values = b"".join(bytes(row[0]) for row in database.execute("SELECT value FROM entries"))
+    database.close()
+    assert b"hunter2-and-more" not in values, "also not in the version of the beginning, when it was not known yet"

@@ -117,7 +117,8 @@ def test_what_runs_did_is_there_to_be_clicked(home: Home) -> None:
         assert (about["values"], about["command"]) == (["release"], ["run", "-f", "site.sloth", "-e", "release=…"])  # type: ignore[index]
         ends = client.json(f"/runs/{first}/hosts")["hosts"]["rows"]  # type: ignore[index]
         assert {span["kind"] for end in ends for span in end["spans"]} >= {"start", "task", "call"}
-        assert "release=7" not in client.page(f"/runs/{first}")
+        assert about["used"] == {"release": "7"}
+        assert "<code>release</code> = <code>7</code>" in client.page(f"/runs/{first}")
         # Facts that the site has read
         facts = client.json("/hosts/web1/facts?q=hostname")["facts"]["rows"]  # type: ignore[index]
         assert facts[0]["name"] == "hostname"

@@ -38,7 +38,8 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     spans = json.dumps([["call", EVIL, 0, 1, EVIL], ["evil", "x", 0, 1, ""], ["task", "x", 1e300, 1, ""], [1], {}])
     record_run(
-        directory, RUN, site=EVIL, who=EVIL, about=json.dumps({**about, "limit": EVIL, "origin": EVIL}),
+        directory, RUN, site=EVIL, who=EVIL,
+        about=json.dumps({**about, "limit": EVIL, "origin": EVIL, "used": {EVIL: EVIL}}),
         results=results, hosts=[RunHost(EVIL, EVIL, 1.0, 0.5, EVIL, spans), RunHost("web1", "failed", 1.0, 0.5, EVIL)],
         counts=RunCounts(changed=1, failed=1), status=1,
     )  # fmt: skip

@@ -1,33 +1,63 @@
-"""Messages between a run and its workers: what comes together goes together, as one pickle.
-
-A worker is a process of the same user that the run has started itself, over a socket that nobody else can open: it is
-as much to be trusted as the run. What hosts send never gets here but as plain data in events.
-"""
+"""Messages between a run and its workers: what comes together goes together, as one piece of JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import pickle
 import socket
 import struct
 
-_HEADER = struct.Struct(">Q")
+from sloth.engine.workers.messages import CODEC, Message
+
+HEADER = struct.Struct(">Q")
 GATHER = 0.005  # seconds for which messages are gathered that nobody waits for
 FULL = 4 * 1024 * 1024  # bytes that the other end has not read yet from which on we wait for it
 READ = 1024 * 1024
+LARGEST = 1024 * 1024 * 1024  # bytes of messages that come together
 
-Message = tuple[object, ...]
+
+class Batch:
+    """Messages that wait to be written together, in their order."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(self, message: Message, is_urgent: bool = False) -> None:
+        """Send a message after those before it; is_urgent: somebody waits for the answer."""
+        self._messages.append(message)
+        if is_urgent and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(0 if is_urgent else GATHER, self.flush)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._messages:
+            messages, self._messages = self._messages, []
+            self._write(CODEC.encode(messages))
+
+    def send_encoded(self, data: bytes) -> None:
+        """Send messages that CODEC has encoded already, after those before them."""
+        self.flush()
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Send the messages of one batch to the other end."""
+        raise NotImplementedError
 
 
-class Channel:
-    """One end of the connection."""
+class Channel(Batch):
+    """One end of a connected socket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__()
         self._reader = reader
         self._writer = writer
-        self._out: list[Message] = []
-        self._flush: asyncio.TimerHandle | None = None
 
     @classmethod
     async def over(cls, end: socket.socket) -> Channel:
@@ -36,24 +66,9 @@ class Channel:
         reader, writer = await asyncio.open_connection(sock=end, limit=READ)
         return cls(reader, writer)
 
-    def send(self, *message: object, is_urgent: bool = False) -> None:
-        """Send a message after those before it; is_urgent: somebody waits for the answer."""
-        self._out.append(message)
-        if is_urgent and self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-        if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(0 if is_urgent else GATHER, self.flush)
-
-    def flush(self) -> None:
-        """Write what was gathered."""
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-        if self._out and not self._writer.is_closing():
-            data = pickle.dumps(self._out, 5)
-            self._writer.write(_HEADER.pack(len(data)) + data)
-        self._out = []
+    def _write(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(HEADER.pack(len(data)) + data)
 
     async def has_room(self) -> None:
         """Return when the other end has read enough of what was sent."""
@@ -62,10 +77,8 @@ class Channel:
                 await self._writer.drain()
 
     async def receive(self) -> list[Message]:
-        """Return the next messages. Raises EOFError or OSError when the other end has gone."""
-        (size,) = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
-        messages: list[Message] = pickle.loads(await self._reader.readexactly(size))
-        return messages
+        """Return the next messages. Raises EOFError or OSError when the other end has gone, Malformed."""
+        return decode(await read_frame(self._reader))
 
     async def close(self) -> None:
         """Write what is left, and close this end."""
@@ -75,3 +88,41 @@ class Channel:
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+
+class Line:
+    """A connected socket over which one message at a time is sent, while this process does nothing else."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(True)
+        self._end = end
+
+    def exchange(self, message: Message) -> Message:
+        """Return the message that answers one. Raises EOFError or OSError when the other end has gone."""
+        data = CODEC.encode([message])
+        self._end.sendall(HEADER.pack(len(data)) + data)
+        (size,) = HEADER.unpack(self._read(HEADER.size))
+        (answer,) = decode(self._read(size))
+        return answer
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = self._end.recv(min(READ, size - len(data)))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    """Return the bytes of the next messages. Raises EOFError or OSError when the other end has gone."""
+    (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+    if size > LARGEST:
+        raise OSError(f"{size} bytes of messages at once")
+    return await reader.readexactly(size)
+
+
+def decode(data: bytes) -> list[Message]:
+    """Return the messages of a batch. Raises Malformed."""
+    return [message for message in CODEC.decode(data) if isinstance(message, Message)]

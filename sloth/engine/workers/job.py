@@ -1,90 +1,78 @@
-"""What a worker is given when it starts: over its socket, so that nothing of it is on a disk or in a command line."""
+"""What a worker is given when it starts, over its connection: nothing of it is on a disk or in a command line."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Mapping
-from dataclasses import field
-from pathlib import Path
+import socket
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from sloth.engine.options import Options
+from sloth.engine.workers import variables
+from sloth.engine.workers.messages import HostList, Job
 from sloth.errors import SlothError
-from sloth.frozen import frozen
-from sloth.inventory import Group, Host, Inventory
-from sloth.playbook import Site
-from sloth.state.backends.location import Location
-from sloth.state.keys import Keys
-from sloth.state.storage import Storage
+from sloth.inventory import Inventory
+from sloth.state.author import who
+
+if TYPE_CHECKING:
+    from sloth.engine.context import RunContext
+    from sloth.inventory import Host
+    from sloth.state.storage import Storage
 
 
-@frozen
-class Job:
-    """A part of a run.
-
-    Attributes:
-        hosts: the names of those to work on.
-        others: those of the other workers.
-        forks: how many to work on at the same time.
-        is_stepping: whether the user is asked before each task.
-        secrets: what must be hidden from the beginning.
-        environment: that of the run's process. The worker's own was almost empty when it was started.
-    """
-
-    run_id: str
-    site: Site
-    options: Options
-    inventory: Known
-    hosts: tuple[str, ...]
-    others: frozenset[str]
-    forks: int
-    is_stepping: bool
-    secrets: tuple[str, ...]
-    directory: Path
-    location: Location | None
-    keys: Keys | None
-    environment: Mapping[str, str] = field(repr=False)
-
-    def storage(self) -> Storage:
-        """Return the controller's storage, which all workers share: they are on the same machine."""
-        return Storage(self.directory, self.location, self.keys)
+def host_list(inventory: Inventory, without_variables: Collection[str] = ()) -> HostList:
+    """Return what workers need to know of an inventory. A host that cannot be resolved is none of the run's."""
+    hosts: list[Host] = []
+    for name in inventory.hosts:
+        try:
+            hosts.append(inventory.hosts[name])
+        except SlothError:
+            continue
+    return HostList(
+        inventory.paths,
+        tuple(hosts),
+        tuple(inventory.groups.values()),
+        tuple({} if host.name in without_variables else variables.written(host.vars) for host in hosts),
+    )
 
 
-@frozen
-class Known:
-    """An inventory of which every host is resolved."""
-
-    paths: tuple[Path, ...]
-    hosts: Mapping[str, Host]
-    groups: Mapping[str, Group]
-
-    @classmethod
-    def of(cls, inventory: Inventory) -> Known:
-        """Return what workers need to know of an inventory. A host that cannot be resolved is none of the run's."""
-        hosts = {}
-        for name in inventory.hosts:
-            try:
-                hosts[name] = inventory.hosts[name]
-            except SlothError:
-                continue
-        return cls(inventory.paths, hosts, dict(inventory.groups))
-
-    def inventory(self) -> Inventory:
-        """Return it as an inventory."""
-        return Inventory(self.paths, self.hosts, self.groups)
+def read_inventory(known: HostList) -> Inventory:
+    """Return what host_list() was made of."""
+    hosts = {
+        host.name: dataclasses.replace(host, vars=variables.read(dict(own)))
+        for host, own in zip(known.hosts, known.variables, strict=True)
+    }
+    return Inventory(known.paths, hosts, {group.name: group for group in known.groups})
 
 
-def travelling(options: Options) -> Options:
-    """Return options as a worker can get them: a passphrase that is typed is asked for now, once for all."""
-    return dataclasses.replace(options, keys=travelling_keys(options.keys) or Keys(), workers=0)
-
-
-def travelling_keys(keys: Keys | None) -> Keys | None:
-    """Return keys whose passphrase need not be typed any more."""
-    if keys is None or keys.passphrase is None:
-        return keys
-    return Keys(keys.key_file, functools.partial(str, keys.passphrase()))
+def make_job(
+    context: RunContext, storage: Storage, hosts: Sequence[str], all_hosts: Collection[str], forks: int, stepping: bool
+) -> Job:
+    """Return what a worker on this machine is to do."""
+    options, shared = context.options, context.shared
+    return Job(
+        run_id=context.run_id,
+        site=dataclasses.replace(context.site, remembered=context.site.identity),
+        options=dataclasses.replace(options, workers=0, engine=""),
+        hosts=tuple(hosts),
+        others=frozenset(all_hosts),
+        forks=forks,
+        is_stepping=stepping,
+        secrets=tuple(sorted(options.prompts.secrets)),
+        answers=options.prompts.answers,
+        typed=tuple(sorted(options.prompts.secrets)),
+        given=options.prompts.given,
+        directory=storage.directory,
+        replicate_to=storage.location.url if storage.location is not None else None,
+        known={},
+        backend=shared.backend.url,
+        backend_limit=shared.backend.limit,
+        clock_error=shared.clock_error,
+        environment=dict(os.environ),
+        home=os.path.expanduser("~"),
+        who=who(),
+        origin=socket.gethostname(),
+    )
 
 
 _BARE = ("PATH", "HOME", "TMPDIR", "LANG", "TZ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import socket
@@ -10,20 +11,25 @@ import sys
 
 from sloth.engine.host import END, GRACE
 from sloth.engine.making import make_context
-from sloth.engine.sealing import SecretSealer
+from sloth.engine.prompts import Prompts
 from sloth.engine.shard import Shard
 from sloth.engine.stepping import Stepping
-from sloth.engine.workers.channel import Channel
-from sloth.engine.workers.job import Job
+from sloth.engine.workers.asking import Password
+from sloth.engine.workers.channel import Channel, Line
+from sloth.engine.workers.job import read_inventory
+from sloth.engine.workers.messages import Answer, Done, HostList, Interrupt, Job, Message, Refusal, Stopped
+from sloth.engine.workers.questions import Questions
 from sloth.engine.workers.remote import (
-    Questions,
+    RemoteBackend,
     RemoteBarriers,
     RemoteDelegates,
     RemoteEmitter,
     RemotePruning,
+    RemoteSealer,
     RemoteSecrets,
     RemoteTurns,
 )
+from sloth.state.storage import memory_of, shared_over
 
 LAST = 5.0  # seconds after the second interrupt until a worker without its run ends, whatever its hosts do
 
@@ -31,9 +37,9 @@ LAST = 5.0  # seconds after the second interrupt until a worker without its run 
 class Worker:
     """One worker. Its run's process sends it a Job, and interrupts it."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, line: Line) -> None:
         self._channel = channel
-        self._questions = Questions(channel)
+        self._questions = Questions(channel, line)
         self._barriers: RemoteBarriers | None = None
         self._shard: Shard | None = None
         self._is_ended_by_others = False
@@ -41,34 +47,39 @@ class Worker:
 
     async def run(self) -> None:
         """Do what the job says."""
+        pending: list[Message] = []
         try:
-            (_, job), *more = await self._channel.receive()
+            while not any(isinstance(message, Job) for message in pending):
+                pending += await self._channel.receive()
         except (EOFError, OSError):
             return
-        assert isinstance(job, Job)
+        known = next(message for message in pending if isinstance(message, HostList))
+        job = next(message for message in pending if isinstance(message, Job))
         os.environ.clear()
         os.environ.update(job.environment)
-        for message in more:
+        for message in pending:
             self._take(message)
         listening = asyncio.create_task(self._listen())
-        failed = await self._work(job)
-        self._channel.send("done", failed or self._is_ended_by_others)
+        failed = await self._work(job, known)
+        self._channel.send(Done(failed or self._is_ended_by_others))
         await self._channel.close()
         listening.cancel()
 
-    async def _work(self, job: Job) -> bool:
+    async def _work(self, job: Job, known: HostList) -> bool:
         """Work on the hosts; return whether something failed that no host's end says."""
-        channel, options = self._channel, job.options
-        inventory = job.inventory.inventory()
+        channel, questions = self._channel, self._questions
+        options = dataclasses.replace(job.options, prompts=_prompts(job))
+        inventory = read_inventory(known)
         hosts = [inventory.hosts[name] for name in job.hosts]
         shard = self._shard = Shard(hosts, job.forks)
-        secrets = RemoteSecrets(job.site.directories, options.keys, channel, job.secrets)
+        secrets = RemoteSecrets(questions, job.secrets)
         out = RemoteEmitter(secrets, channel)
-        self._barriers = RemoteBarriers(self._questions, options.linear, job.is_stepping)
-        storage = job.storage()
-        memory, shared = storage.memory(), storage.shared()
+        self._barriers = RemoteBarriers(questions, options.linear, job.is_stepping)
+        assert job.directory is not None
+        memory = memory_of(job.directory, job.replicate_to)
         memory.do_not_block()
-        shared.sealer = SecretSealer(secrets, options.keys)
+        shared = shared_over(RemoteBackend(questions, job.backend, job.backend_limit), job.clock_error)
+        shared.sealer = RemoteSealer(questions, secrets)
         context = make_context(
             run_id=job.run_id,
             site=job.site,
@@ -81,23 +92,22 @@ class Worker:
             shared=shared,
             secrets=secrets,
             barriers=self._barriers,
-            pruning=RemotePruning(self._questions),
+            pruning=RemotePruning(questions),
             stepping=Stepping(None),
             pause=shard.pause,
             tags=self._barriers.tags,
-            delegates=lambda sessions: RemoteDelegates(sessions, out.emit, self._questions),
+            delegates=lambda sessions: RemoteDelegates(sessions, out.emit, questions),
             turns=RemoteTurns(channel),
         )
         context.sessions.print_password = self._print_password
         shard.interrupted = self._is_interrupted
         await shard.run(context, out)
         await shard.close(context, out)
-        await storage.close()
         memory.close()
         return out.failed
 
     async def _print_password(self, command: str) -> str:
-        return str(await self._questions.ask("password", command))
+        return str(await self._questions.ask(Password(command)))
 
     async def _listen(self) -> None:
         """Take messages, until the run's process is gone: then the hosts' work is ended."""
@@ -108,15 +118,15 @@ class Worker:
         except (EOFError, OSError):
             self._end(None)
 
-    def _take(self, message: tuple[object, ...]) -> None:
+    def _take(self, message: Message) -> None:
         match message:
-            case ("answer", int(number), value):
-                self._questions.answered(number, value)
-            case ("refuse", int(number), str(kind), str(text), hint):
-                self._questions.refused(number, kind, text, str(hint))
-            case ("stopped", skip) if self._barriers is not None:
-                self._barriers.stopped(skip)  # type: ignore[arg-type]  # it is the Skip of Barriers.fatal
-            case ("interrupt",):
+            case Answer():
+                self._questions.answered(message)
+            case Refusal():
+                self._questions.refused(message)
+            case Stopped() if self._barriers is not None:
+                self._barriers.stopped(message.skip)
+            case Interrupt():
                 self._interrupt()
 
     def _end(self, number: int | None) -> None:
@@ -138,14 +148,22 @@ class Worker:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, signal.SIGTERM)
 
 
+def _prompts(job: Job) -> Prompts:
+    """Return what answers the questions of the site: nobody is asked here."""
+    prompts = Prompts(job.given)
+    prompts.answers.update(job.answers)
+    prompts.secrets.update(job.typed)
+    return prompts
+
+
 def main() -> None:
-    """Connect to the run's process by the socket whose descriptor is the argument, and work."""
+    """Connect to the run's process by the sockets whose descriptors are the arguments, and work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    end = socket.socket(fileno=int(sys.argv[1]))
+    end, line = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
 
     async def work() -> None:
-        worker = Worker(await Channel.over(end))
+        worker = Worker(await Channel.over(end), Line(line))
         worker.listen_to_signals()
         await worker.run()
 

@@ -55,12 +55,18 @@ class Piece:
 
 @frozen
 class Head:
-    """A version of a replica in a backend. `at` is when the host was last seen, by the backend's clock."""
+    """A version of a replica in a backend.
+
+    Attributes:
+        at: when the host was last seen, by the backend's clock.
+        run: the last run whose changes are in it; "" when it was no run, or a version did not keep it yet.
+    """
 
     version: int
     position: Position
     at: float
     pieces: tuple[Piece, ...]
+    run: str = ""
 
     @classmethod
     def read(cls, backend: Backend, key: str, data: JsonObject) -> Head:
@@ -70,7 +76,7 @@ class Head:
             if not pieces or pieces[0].since is not None or pieces[-1].until != data["seq"]:
                 raise ValueError
             position = Position(str(data["store"]), whole(data["seq"]))
-            return cls(whole(data["version"]), position, moment(data["at"]), pieces)
+            return cls(whole(data["version"]), position, moment(data["at"]), pieces, str(data.get("run", "")))
         except MALFORMED:
             raise Damaged(f"{backend.url}: {key} is damaged", hint=entries.HOW_TO_MEND) from None
 
@@ -186,7 +192,7 @@ async def _write(
         before = [] if piece.since is None or head is None else [one.plain() for one in head.pieces]
         version = 1 + max((int(one.get("version", 0)) for one in found), default=0)
         new = {
-            **by, "version": version, "store": position.store, "seq": position.seq, "at": seen,
+            **by, "run": item.run, "version": version, "store": position.store, "seq": position.seq, "at": seen,
             "pieces": [*before, piece.plain()],
         }  # fmt: skip
         changed = with_versions(content, [new, *found])

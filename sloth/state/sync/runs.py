@@ -34,6 +34,10 @@ async def deliver(backend: Backend, run: StoredRun, by: JsonObject) -> None:
         version = 1 + max((int(one.get("version", 0)) for one in found), default=0)
         # What it was in mid-run is worth no version of its own: the first one is kept, and each that has ended.
         former = [one for one in found if one.get("has_ended") or one.get("version") == 1]
+        # How it was called is the same in each, but at its end more is known of what is a secret.
+        for one in former:
+            if isinstance(one.get("record"), dict):
+                one["record"] = {**one["record"], "about": state["record"]["about"]}
         return Change(with_versions(content, [{**by, "version": version, "at": now, **state}, *former])), None
 
     await change(backend, key, decide)

@@ -6,13 +6,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from sloth.errors import StateError
+from sloth.web.data.liveness import is_lost
 
 SECONDS = 10.0  # after which a query is given up
-STEPS = 20_000  # of SQLite's machine between two looks at the clock
+STEPS = 1000  # of SQLite's machine between two looks at the clock
 
 Row = sqlite3.Row
 Value = str | int | float | None
@@ -22,13 +24,27 @@ class TooSlow(StateError):
     """A query took too long."""
 
 
+@dataclass
+class Work:
+    """What queries have cost: how many there were, the rows that they returned, and thousands of SQLite's steps."""
+
+    queries: int = 0
+    rows: int = 0
+    steps: int = 0
+
+
 class ReadOnly:
-    """The controller's database, and the index of replicas beside it: each thread has a connection of its own."""
+    """The controller's database, and the index of replicas beside it: each thread has a connection of its own.
+
+    Attributes:
+        work: what all queries have cost, since these do not depend on how busy a machine is.
+    """
 
     def __init__(self, directory: Path) -> None:
         """directory: the controller's; its database exists."""
         self._directory = directory
         self._local = threading.local()
+        self.work = Work()
 
     @property
     def directory(self) -> Path:
@@ -38,9 +54,18 @@ class ReadOnly:
         """Return the rows of a query. Raises StateError, TooSlow."""
         connection = self._connection()
         end = time.monotonic() + SECONDS
-        connection.set_progress_handler(lambda: int(time.monotonic() > end), STEPS)
+        work = self.work
+
+        def look() -> int:
+            work.steps += 1
+            return int(time.monotonic() > end)
+
+        connection.set_progress_handler(look, STEPS)
         try:
-            return connection.execute(sql, values).fetchall()
+            found = connection.execute(sql, values).fetchall()
+            work.queries += 1
+            work.rows += len(found)
+            return found
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):
                 raise TooSlow("this takes too long", hint="narrow it down: a filter, or a shorter period") from error
@@ -63,6 +88,7 @@ class ReadOnly:
         if connection is None:
             connection = open_read_only(self._directory / "controller.db")
             connection.execute("ATTACH ? AS cache", (read_only_uri(self._directory / "web.db"),))
+            connection.create_function("is_lost", 2, is_lost)
             self._local.connection = connection
         return connection
 

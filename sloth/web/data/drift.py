@@ -10,28 +10,20 @@ from sloth.web.data.database import ReadOnly, Row
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.run import read_diff
 from sloth.web.data.source import Source
+from sloth.web.data.times import DAY
 
 if TYPE_CHECKING:
     from sloth.web.view import Query
 
-DAY = 86400
 STATES = ("open", "corrected", "over")
 GROUPS = ("finding", "host", "resource")
 # The table `drifts` of the index has one row for each finding, and for each correction of one.
-OPEN = (
-    "(d.word='found' AND d.at>=coalesce(h.drift_at, 0) AND (d.kind<>'drift' OR d.run=h.drift_run)"
-    " AND NOT EXISTS (SELECT 1 FROM cache.drifts l WHERE l.host=d.host AND l.key=d.key AND l.result>d.result))"
-)
-STATE = f"CASE WHEN {OPEN} THEN 'open' WHEN d.word='corrected' THEN 'corrected' ELSE 'over' END"
-TABLE = (
-    "cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host LEFT JOIN run_results r ON r.rowid=d.result"
-    " LEFT JOIN runs u ON u.run=d.run"
-)
+TABLE = "cache.drifts d LEFT JOIN run_results r ON r.rowid=d.result LEFT JOIN runs u ON u.run=d.run"
 COLUMNS = (
-    f"d.result, d.run, d.kind, d.host, d.key, d.at, d.first_at, {STATE} AS state, coalesce(r.task, '') AS task,"
+    "d.result, d.run, d.kind, d.host, d.key, d.at, d.first_at, d.state, coalesce(r.task, '') AS task,"
     " coalesce(r.place, '') AS place, coalesce(r.error, '') AS error, r.diff, coalesce(u.who, '') AS who"
 )
-SORTABLE = {"at": "d.first_at", "host": "d.host", "key": "d.key", "state": "state"}
+SORTABLE = {"at": "d.first_at", "host": "d.host", "key": "d.key", "state": "d.state"}
 
 
 @frozen
@@ -45,7 +37,7 @@ class DriftRow:
         who: whose run found it.
         by: "hand", or "us" when another call of ours has changed the same thing since it was applied.
         by_run: the run that did, "" by hand.
-        since: when it was last known to be as applied; None: that is not known.
+        since: when it was last known to be as applied; None: that is not known; since_run: the run that knew it.
         at: when it was found first; seen: when last.
     """
 
@@ -62,6 +54,7 @@ class DriftRow:
     by: str
     by_run: str
     since: float | None
+    since_run: str
     at: float
     seen: float
     diff: dict[str, object]
@@ -107,7 +100,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     where = Where()
     where.add_if("d.host=?", query.text("host"))
     where.add_if("d.key=?", query.text("key"))
-    where.add_if(f"({STATE})=?", query.text("state"))
+    where.add_if("d.state=?", query.text("state"))
     if query.number("days"):
         where.add("d.first_at>=?", time.time() - query.number("days") * DAY)
     if query.text("q"):
@@ -118,7 +111,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     if by == "finding":
         rows = select(
             database, COLUMNS, TABLE, where, query.window, "-at", SORTABLE, lambda row: _row(database, row),
-            "d.result DESC", identity="d.result",
+            "d.result DESC", identity="d.result", listed="cache.drifts d",
         )  # fmt: skip
     else:
         groups = _groups(database, where, query, "host" if by == "host" else "key")
@@ -130,34 +123,33 @@ def find_drift(source: Source, query: Query) -> Drift:
 
 def count_open(database: ReadOnly) -> tuple[int, int]:
     """Return how many findings still are so, and how many hosts have them."""
-    findings, hosts = database.rows(
-        f"SELECT count(*), count(DISTINCT d.host) FROM cache.drifts d LEFT JOIN cache.hosts h ON h.host=d.host"
-        f" WHERE {OPEN}"
-    )[0]
+    findings, hosts = database.rows("SELECT count(*), count(DISTINCT host) FROM cache.drifts WHERE state='open'")[0]
     return findings, hosts
 
 
 def _groups(database: ReadOnly, where: Where, query: Query, name: str) -> Page[DriftGroup]:
     other = "key" if name == "host" else "host"
     table = (
-        f"(SELECT d.{name} AS name, sum({OPEN}) AS open, sum(d.word='corrected') AS corrected, count(*) AS findings,"
-        f" count(DISTINCT d.{other}) AS others, max(d.first_at) AS newest FROM {TABLE}{where.sql} GROUP BY 1)"
+        f"(SELECT d.{name} AS name, sum(d.state='open') AS open, sum(d.state='corrected') AS corrected,"
+        f" count(*) AS findings, count(DISTINCT d.{other}) AS others, max(d.first_at) AS newest"
+        f" FROM cache.drifts d{where.sql} GROUP BY 1)"
     )
     grouped = Where(values=list(where.values))
     columns = "name, open, corrected, findings, others, newest"
     sortable = {one: one for one in columns.split(", ")}
     return select(
-        database, columns, table, grouped, query.window, "-newest", sortable, lambda row: DriftGroup(*row), "name"
-    )
+        database, columns, table, grouped, query.window, "-newest", sortable, lambda row: DriftGroup(*row), "name",
+        counted=f"SELECT count(DISTINCT d.{name}) FROM cache.drifts d{where.sql}",
+    )  # fmt: skip
 
 
 def _row(database: ReadOnly, row: Row) -> DriftRow:
     by_run = _own_change(database, row)
+    since, since_run = last_good(database, row["host"], row["first_at"], row["run"])
     return DriftRow(
         number=row["result"], run=row["run"], kind=row["kind"], host=row["host"], key=row["key"], task=row["task"],
         place=row["place"], text=row["error"], state=row["state"], who=row["who"], by="us" if by_run else "hand",
-        by_run=by_run, since=last_good(database, row["host"], row["first_at"], row["run"]), at=row["first_at"],
-        seen=row["at"],
+        by_run=by_run, since=since, since_run=since_run, at=row["first_at"], seen=row["at"],
         diff=read_diff(row["diff"]),
     )  # fmt: skip
 
@@ -175,12 +167,12 @@ def _own_change(database: ReadOnly, row: Row) -> str:
     return str(found[0]) if found else ""
 
 
-def last_good(database: ReadOnly, host: str, at: float, run: str) -> float | None:
-    """Return when a host was last as applied before a time: the end of the newest run that ended well on it."""
+def last_good(database: ReadOnly, host: str, at: float, run: str) -> tuple[float | None, str]:
+    """Return when a host was last as applied before a time: the end of the newest run that ended well on it; and it."""
     found = database.row(
-        "SELECT max(coalesce(h.started, u.started)+coalesce(h.seconds, u.seconds, 0)) FROM run_hosts h"
+        "SELECT max(coalesce(h.started, u.started)+coalesce(h.seconds, u.seconds, 0)), h.run FROM run_hosts h"
         " JOIN runs u ON u.run=h.run WHERE h.host=? AND h.run<>? AND h.status IN ('changed', 'unchanged', 'clean')"
         " AND coalesce(u.kind, 'run')<>'check' AND coalesce(h.started, u.started)<?",
         (host, run, at),
     )
-    return float(found[0]) if found and found[0] is not None else None
+    return (float(found[0]), str(found[1])) if found and found[0] is not None else (None, "")

@@ -183,9 +183,10 @@ def find_history(source: Source, query: Query) -> HistoryPage:
         where,
         query.window,
         "-at",
-        {"at": "moment", "key": "r.key", "reason": "r.reason", "status": "r.status"},
+        {"at": "runs.started", "key": "r.key", "reason": "r.reason", "status": "r.status"},
         read_history,
         "r.rowid DESC",
+        identity="r.rowid",
     )
     return HistoryPage(host, changes)
 

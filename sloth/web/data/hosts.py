@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from sloth.errors import UsageError
 from sloth.frozen import frozen
 from sloth.suggest import did_you_mean
+from sloth.web.data.holding import Holder, find_holders
 from sloth.web.data.paging import Page, cut
 from sloth.web.data.source import Source
+from sloth.web.data.times import DAY
 from sloth.web.data.traits import GROUP, traits
 
 if TYPE_CHECKING:
     from sloth.web.view import Query
 
-DAY = 86400
 NEVER = "never"  # the status of a host that no run has reached
 
 
@@ -35,6 +36,7 @@ class HostRow:
         size: bytes of its replicas.
         is_in_inventory: whether the inventory has it; true when there is none.
         value: that of the trait that is asked for.
+        lock: the run that goes on and holds it, or is to come to it.
     """
 
     host: str
@@ -53,6 +55,7 @@ class HostRow:
     is_in_inventory: bool
     error: str
     value: str
+    lock: Holder | None
 
 
 @frozen
@@ -126,8 +129,13 @@ def _matches(row: HostRow, query: Query) -> bool:
         and (not query.text("drift") or row.drift == query.text("drift"))
         and (not query.text("frozen") or row.frozen > 0)
         and (not query.text("orphaned") or row.orphaned > 0)
-        and (not unseen or (row.status != NEVER and (row.seen or 0) < time.time() - unseen * DAY))
+        and (not unseen or is_unseen(row, unseen))
     )
+
+
+def is_unseen(row: HostRow, days: int) -> bool:
+    """Return whether nothing has reached a host for so many days, although a run has tried to."""
+    return row.status != NEVER and (row.seen or 0) < time.time() - days * DAY
 
 
 _SORTABLE = {
@@ -178,6 +186,7 @@ def read_hosts(source: Source, only: str = "") -> list[HostRow]:
             values,
         )
     }
+    holders = find_holders(source)
     found = []
     for host in [only] if only else dict.fromkeys([*names, *ends, *agents]):
         end, agent = ends.get(host), agents.get(host)
@@ -202,6 +211,7 @@ def read_hosts(source: Source, only: str = "") -> list[HostRow]:
                 is_in_inventory=inventory is None or host in names,
                 error=(end["error"] if end else None) or "",
                 value="",
+                lock=holders.get(host),
             )
         )
     return found

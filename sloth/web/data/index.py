@@ -12,8 +12,9 @@ from pathlib import Path
 from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
+from sloth.web.data.summaries import count_change, read_share
 
-FORMAT = 7  # it is made anew when this differs
+FORMAT = 8  # it is made anew when this differs
 SCHEMA = (
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     # The runs that were read: how many rows they had, and whether there will be no more.
@@ -31,17 +32,27 @@ SCHEMA = (
     " type TEXT NOT NULL, checksum TEXT NOT NULL, site TEXT, task TEXT, place TEXT, run TEXT, created_at INTEGER,"
     " changed_at INTEGER, checked_at INTEGER, orphaned INTEGER, superseded_by TEXT, PRIMARY KEY (agent, key))"
     " WITHOUT ROWID",
-    "CREATE INDEX resources_by_key ON resources (key, host)",
+    "CREATE INDEX resources_by_version ON resources (key, checksum, host, changed_at)",
     "CREATE INDEX resources_by_host ON resources (host, key)",
     "CREATE INDEX resources_orphaned ON resources (orphaned) WHERE orphaned IS NOT NULL",
-    # One row a key: on how many hosts, in how many versions.
-    "CREATE TABLE keys (key TEXT PRIMARY KEY, module TEXT NOT NULL, hosts INTEGER NOT NULL, versions INTEGER NOT NULL,"
-    " orphaned INTEGER NOT NULL, changed_at INTEGER, site TEXT NOT NULL)",
-    # One row for each time that a host was found not to be as applied, and for each time that a run put that back.
+    # One row a key: on how many hosts, in how many versions; and one row a version. scope: "" for all of them, and once
+    # more for each site. See summaries.py.
+    "CREATE TABLE keys (scope TEXT NOT NULL, key TEXT NOT NULL, module TEXT NOT NULL, hosts INTEGER NOT NULL,"
+    " versions INTEGER NOT NULL, orphaned INTEGER NOT NULL, changed_at INTEGER, site TEXT NOT NULL,"
+    " PRIMARY KEY (scope, key)) WITHOUT ROWID",
+    "CREATE TABLE versions (scope TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, hosts INTEGER NOT NULL,"
+    " PRIMARY KEY (scope, key, checksum)) WITHOUT ROWID",
+    "CREATE INDEX versions_by_hosts ON versions (scope, key, hosts)",
+    # One row for each time that a host was found not to be as applied, and for each time that a run put that back;
+    # state: "open", "corrected" or "over" (see data/drift.py).
     "CREATE TABLE drifts (result INTEGER PRIMARY KEY, run TEXT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,"
-    " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL)",
-    "CREATE INDEX drifts_by_host ON drifts (host, key, result)",
-    "CREATE INDEX drifts_by_time ON drifts (at)",
+    " key TEXT NOT NULL, word TEXT NOT NULL, at REAL NOT NULL, first_at REAL NOT NULL,"
+    " state TEXT NOT NULL DEFAULT 'over')",
+    "CREATE INDEX drifts_by_host ON drifts (host, key, result, state, first_at)",
+    "CREATE INDEX drifts_by_run ON drifts (run)",
+    "CREATE INDEX drifts_by_time ON drifts (first_at, result)",
+    "CREATE INDEX drifts_by_state ON drifts (state, host)",
+    "CREATE INDEX drifts_by_key ON drifts (key, host, state, first_at)",
 )
 BATCH = 200  # replicas of a transaction
 
@@ -97,6 +108,7 @@ class Index:
                 with Transaction(self._database):
                     self._read_ends(run, kind, started)
                     self._read_drifts(run, kind, started)
+                    self._database.execute(_JUDGE_DRIFTS, {"run": run})
                     values = (run, now, has_ended)
                     self._database.execute("INSERT OR REPLACE INTO runs_read VALUES (?, ?, ?)", values)
                     self._count_news()
@@ -155,7 +167,11 @@ class Index:
             first_at = last[3]
             self._database.execute("DELETE FROM drifts WHERE result=?", (last[0],))
         values = (result, run, kind, host, key, word, at, first_at)
-        self._database.execute("INSERT OR REPLACE INTO drifts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._database.execute(
+            "INSERT OR REPLACE INTO drifts (result, run, kind, host, key, word, at, first_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
         if word == "corrected":
             self._database.execute(
                 "UPDATE hosts SET drift_status='clean' WHERE host=? AND drift_status='drift' AND NOT EXISTS"
@@ -189,13 +205,6 @@ class Index:
                 for name, store, seq, seen_at in stale[start : start + BATCH]:
                     self._read_replica(name, store, seq, seen_at)
                 self._count_news()
-        if stale:
-            with Transaction(self._database):
-                self._database.execute("DELETE FROM keys")
-                self._database.execute(
-                    "INSERT INTO keys SELECT key, min(module), count(DISTINCT host), count(DISTINCT checksum),"
-                    " count(orphaned), max(changed_at), coalesce(max(site), '') FROM resources GROUP BY key"
-                )
         if seen > 0:
             self._count_news()
         return bool(stale)
@@ -210,11 +219,13 @@ class Index:
         path = self._directory / "replicas" / f"{agent}.db"
         host = agent.partition("@")[0]
         rows = list(_records(path))
+        before = read_share(self._database, host)
         self._database.execute("DELETE FROM resources WHERE agent=?", (agent,))
         self._database.executemany(
             f"INSERT OR REPLACE INTO resources (agent, host, {_COLUMNS}) VALUES ({', '.join('?' * 15)})",
             [(agent, host, *row) for row in rows],
         )
+        count_change(self._database, before, read_share(self._database, host))
         orphaned = sum(row[11] is not None for row in rows)
         size = path.stat().st_size if path.exists() else 0
         self._database.execute(
@@ -223,6 +234,17 @@ class Index:
         )
 
 
+# A finding is over when a later drift run has looked and not found it; a correction that a later run has made.
+_JUDGE_DRIFTS = (
+    "UPDATE drifts SET state=CASE WHEN word='corrected' THEN 'corrected' WHEN"
+    " at>=coalesce((SELECT drift_at FROM hosts h WHERE h.host=drifts.host), 0)"
+    " AND (kind<>'drift' OR run=(SELECT drift_run FROM hosts h WHERE h.host=drifts.host))"
+    " AND NOT EXISTS (SELECT 1 FROM drifts l WHERE l.host=drifts.host AND l.key=drifts.key AND l.result>drifts.result)"
+    " THEN 'open' ELSE 'over' END"
+    " WHERE host IN (SELECT host FROM drifts WHERE run=:run UNION"
+    " SELECT host FROM controller.run_hosts WHERE run=:run"
+    " AND 'drift'=(SELECT kind FROM controller.runs WHERE run=:run))"
+)
 _KEEP_END = (
     "INSERT INTO hosts (host, run, status, started, seconds, error, changed_at, reached_at)"
     " VALUES (:host, :run, :status, :started, :seconds, :error, :changed_at, :reached_at)"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
 from sloth.web.data.drift import count_open
+from sloth.web.data.hosts import NEVER, all_hosts, is_unseen
 from sloth.web.data.paging import Where
 from sloth.web.data.runs import COLUMNS, RunRow, read_run
 from sloth.web.data.source import Source
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from sloth.web.view import Query
 
 NEWEST = 10
-DAY = 86400
 UNSEEN = 7  # days after which a host counts as not seen
 
 
@@ -24,10 +24,12 @@ class Overview:
     """Numbers of hosts, by their newest run; and of records.
 
     Attributes:
-        never_run: hosts of the inventory that no run has reached yet.
+        hosts: those of the inventory, and others that runs have reached.
+        never_run: hosts of which no run is recorded.
         unseen: hosts that nothing has reached for `unseen_days`.
         drifted: hosts that are known not to be as applied, as the page of drift has them.
-        orphaned: records that their site no longer names.
+        records, orphaned: records on all hosts, and those of them that their site no longer names; resources: different
+            ones among them, each once, however many hosts have it.
         frozen: hosts with something that runs leave alone.
         inventory_problem: why the inventory cannot be read.
     """
@@ -43,6 +45,8 @@ class Overview:
     unseen_days: int
     records: int
     orphaned: int
+    resources: int
+    orphaned_resources: int
     frozen: int
     newest: tuple[RunRow, ...]
     failures: tuple[RunRow, ...]
@@ -52,32 +56,26 @@ class Overview:
 def find_overview(source: Source, query: Query) -> Overview:
     """Return the overview."""
     database = source.database
-    by_status = {
-        str(row[0]): int(row[1])
-        for row in database.rows("SELECT status, count(*) FROM cache.hosts WHERE status IS NOT NULL GROUP BY 1")
-    }
-    inventory = source.inventory
-    seen = {str(row[0]) for row in database.rows("SELECT host FROM cache.hosts WHERE reached_at IS NOT NULL")}
-    names = set(inventory.hosts) if inventory is not None else set()
+    hosts = all_hosts(source)
+    by_status = Counter(row.status for row in hosts)
     days = query.number("unseen") or UNSEEN
-    old = database.number(
-        "SELECT count(*) FROM cache.hosts WHERE coalesce(reached_at, 0)<?", (time.time() - days * DAY,)
-    )
     where = Where()
     where.add("status=1 OR failed>0 OR unreachable>0")
     return Overview(
-        hosts=source.count_hosts(),
+        hosts=len(hosts),
         failed=by_status.get("failed", 0),
         unreachable=by_status.get("unreachable", 0),
         changed=by_status.get("changed", 0),
         unchanged=by_status.get("unchanged", 0),
         drifted=count_open(database)[1],
-        never_run=len(names - seen),
-        unseen=old,
+        never_run=by_status.get(NEVER, 0),
+        unseen=sum(is_unseen(row, days) for row in hosts),
         unseen_days=days,
-        records=database.number("SELECT sum(resources) FROM cache.agents"),
-        orphaned=database.number("SELECT sum(orphaned) FROM cache.agents"),
-        frozen=database.number("SELECT count(*) FROM cache.hosts WHERE frozen>0"),
+        records=sum(row.records for row in hosts),
+        orphaned=sum(row.orphaned for row in hosts),
+        resources=database.number("SELECT count(*) FROM cache.keys WHERE scope=''"),
+        orphaned_resources=database.number("SELECT count(*) FROM cache.keys WHERE scope='' AND orphaned>0"),
+        frozen=sum(row.frozen > 0 for row in hosts),
         newest=tuple(map(read_run, database.rows(f"SELECT {COLUMNS} FROM runs ORDER BY started DESC LIMIT {NEWEST}"))),
         failures=tuple(
             map(read_run, database.rows(f"SELECT {COLUMNS} FROM runs{where.sql} ORDER BY started DESC LIMIT 5"))

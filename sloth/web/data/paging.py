@@ -98,18 +98,22 @@ def select(
     read: Callable[[Row], T],
     tie: str,
     identity: str = "",
+    listed: str = "",
+    counted: str = "",
 ) -> Page[T]:
     """Return one page of a query.
 
     default: the usual order; sortable: expressions by the names of columns; tie: orders rows that are otherwise equal.
-    identity: the number of a row: only the rows of the page are then read whole, which matters where they are large.
+    identity: the number of a row: only the rows of the page are then read whole, which matters where they are large;
+    listed: what is counted and ordered then, when that needs less than all of `table`. counted: the query that counts.
     """
     by, name = order(window.sort, default, sortable)
-    total = database.number(f"SELECT count(*) FROM {table}{where.sql}", where.values)
+    listed = listed or table
+    total = database.number(counted or f"SELECT count(*) FROM {listed}{where.sql}", where.values)
     size = min(max(window.size, 1), LARGEST)
     number = min(max(window.number, 1), max(1, -(-total // size)))
     rows = database.rows(
-        f"SELECT {identity or columns} FROM {table}{where.sql} ORDER BY {by}, {tie} LIMIT ? OFFSET ?",
+        f"SELECT {identity or columns} FROM {listed}{where.sql} ORDER BY {by}, {tie} LIMIT ? OFFSET ?",
         [*where.values, size, (number - 1) * size],
     )
     if identity and rows:

@@ -12,6 +12,7 @@ from sloth.web.data.database import ReadOnly, Row, open_read_only
 from sloth.web.data.drift import last_good
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.run import read_diff
+from sloth.web.data.runs import read_about
 from sloth.web.data.source import Source
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sloth.web.view import Query
 
 VERSIONS = 20  # that are shown with all that is known of them
-NAMED = 2000  # hosts of a version that are named
+NAMED = 500  # hosts of a version that are named
 _GROUPED = "key, module, hosts, versions, orphaned, changed_at, site"
 SORTABLE = {name: name for name in _GROUPED.split(", ")}
 
@@ -72,7 +73,8 @@ class Happening:
         what: "changed", "put back" (somebody had changed it by hand), "drift" (it was found changed), "would change",
             "failed", "frozen" and so on.
         who, origin, run: whose run it was, and from where.
-        is_by_hand: whether somebody else had changed it, between `since` (None: unknown) and `at`.
+        is_by_hand: whether somebody else had changed it, between `since` (None: unknown), the end of `since_run`, and
+            `at`.
     """
 
     number: int
@@ -82,11 +84,13 @@ class Happening:
     reason: str
     kind: str
     who: str
+    origin: str
     run: str
     place: str
     error: str
     is_by_hand: bool
     since: float | None
+    since_run: str
     diff: dict[str, object]
 
 
@@ -115,7 +119,8 @@ def list_resources(source: Source, query: Query) -> Page[ResourceRow]:
     """Return the resources, each once."""
     where = Where()
     where.add_if("module=?", query.text("module"))
-    if not query.text("host") and not query.text("site"):  # the index has it
+    if not query.text("host"):  # the index has counted it
+        where.add("scope=?", query.text("site"))
         if query.text("q"):
             where.add(r"key LIKE ? ESCAPE '\'", like(query.text("q")))
         if query.number("orphaned"):
@@ -149,16 +154,17 @@ def find_resource(source: Source, query: Query) -> Resource:
     """Return one resource across hosts. Raises StateNotFound."""
     database, key, host = source.database, query.text("key"), query.text("host")
     groups = database.rows(
-        "SELECT checksum, count(DISTINCT host) AS count, min(agent) AS agent, max(changed_at) AS changed_at"
-        " FROM cache.resources WHERE key=? GROUP BY checksum ORDER BY 2 DESC, 4 DESC",
-        (key,),
+        "SELECT checksum, hosts AS count FROM cache.versions WHERE scope='' AND key=?"
+        " ORDER BY hosts DESC, checksum LIMIT ?",
+        (key, VERSIONS),
     )
+    known = database.row("SELECT hosts, versions FROM cache.keys WHERE scope='' AND key=?", (key,))
+    total, versions_in_all = known if known is not None else (0, 0)
     history = _history(database, key, host, query)
     if not groups and not history.total and not host:
         raise StateNotFound(f"no state of {key or 'this'} is recorded", hint="see the list of resources")
-    total = database.number("SELECT count(DISTINCT host) FROM cache.resources WHERE key=?", (key,))
     versions: list[Version] = []
-    for row in groups[:VERSIONS]:
+    for row in groups:
         versions.append(_version(source, key, row, versions[0] if versions else None))
     inventory = source.inventory
     return Resource(
@@ -167,18 +173,24 @@ def find_resource(source: Source, query: Query) -> Resource:
         hosts=total,
         host=host,
         lacking=max(0, len(inventory.hosts) - total) if inventory is not None else 0,
-        versions_in_all=len(groups),
+        versions_in_all=versions_in_all,
         versions=tuple(versions),
         history=history,
     )
 
 
 def _version(source: Source, key: str, row: Row, most: Version | None) -> Version:
+    this = (key, row["checksum"])
     hosts = source.database.rows(
-        "SELECT DISTINCT host FROM cache.resources WHERE key=? AND checksum=? ORDER BY host LIMIT ?",
-        (key, row["checksum"], NAMED),
+        "SELECT DISTINCT host FROM cache.resources WHERE key=? AND checksum=? ORDER BY host LIMIT ?", (*this, NAMED)
     )
-    observed, desired = _attributes(source, row["agent"], key)
+    about = source.database.row(
+        "SELECT (SELECT agent FROM cache.resources WHERE key=?1 AND checksum=?2 LIMIT 1), max(changed_at)"
+        " FROM cache.resources WHERE key=?1 AND checksum=?2",
+        this,
+    )
+    agent, changed_at = about if about is not None else ("", None)
+    observed, desired = _attributes(source, agent or "", key)
     content = observed.get("content", observed.get("sha256", ""))
     if isinstance(content, dict):
         content = content.get("sha256", "")
@@ -191,7 +203,7 @@ def _version(source: Source, key: str, row: Row, most: Version | None) -> Versio
         content=content if isinstance(content, str) else "",
         count=row["count"],
         hosts=tuple(str(one[0]) for one in hosts),
-        changed_at=row["changed_at"],
+        changed_at=changed_at,
         observed=observed,
         desired=desired,
         differs=differs,
@@ -226,10 +238,11 @@ def _history(database: ReadOnly, key: str, host: str, query: Query) -> Page[Happ
     columns = (
         "r.rowid AS number, coalesce(r.at, u.started) AS at, r.host, r.status, coalesce(r.reason, '') AS reason,"
         " coalesce(u.kind, 'run') AS kind, coalesce(u.who, '') AS who, r.run, coalesce(r.place, '') AS place,"
-        " coalesce(r.error, '') AS error, r.diff"
+        " coalesce(r.error, '') AS error, r.diff, u.about"
     )
     table = "run_results r LEFT JOIN runs u ON u.run=r.run"
-    sortable = {"at": "coalesce(r.at, u.started)", "host": "r.host", "who": "u.who"}
+    # By the run and by the order in it: the time itself is stored after the diff, which may be large.
+    sortable = {"at": "u.started", "host": "r.host", "who": "u.who"}
     return select(
         database, columns, table, where, query.window, "-at", sortable, lambda row: _happening(database, row),
         "r.rowid DESC", identity="r.rowid",
@@ -243,9 +256,12 @@ def _happening(database: ReadOnly, row: Row) -> Happening:
     elif what == "changed" and row["reason"] == "drift":
         what = "put back"
     is_by_hand = what in ("drift", "put back") or (what == "would change" and row["reason"] == "drift")
-    since = last_good(database, row["host"], row["at"] or 0.0, row["run"]) if is_by_hand else None
+    since, since_run = None, ""
+    if is_by_hand:
+        since, since_run = last_good(database, row["host"], row["at"] or 0.0, row["run"])
     return Happening(
         number=row["number"], at=row["at"], host=row["host"], what=what, reason=row["reason"], kind=row["kind"],
-        who=row["who"], run=row["run"], place=row["place"], error=row["error"], is_by_hand=is_by_hand, since=since,
+        who=row["who"], origin=read_about(row["about"]).origin, run=row["run"], place=row["place"], error=row["error"],
+        is_by_hand=is_by_hand, since=since, since_run=since_run,
         diff=read_diff(row["diff"]),
     )  # fmt: skip

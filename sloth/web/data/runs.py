@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from sloth.state.run_records import RunKind
 from sloth.web.data.database import Row
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.source import Source
+from sloth.web.data.times import DAY
 
 if TYPE_CHECKING:
     from sloth.web.view import Query
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 class End(StrEnum):
     """How a run ended, in one word. One that failed anywhere is FAILED, whatever else it did."""
 
-    RUNNING = "running"  # or it was killed: nobody recorded an end
+    RUNNING = "running"
+    LOST = "lost"  # it was killed: nobody recorded an end
     FAILED = "failed"
     UNREACHABLE = "unreachable"
     INTERRUPTED = "interrupted"
@@ -29,10 +33,10 @@ class End(StrEnum):
     UNCHANGED = "unchanged"
 
 
-STALE = 24 * 3600  # seconds after which a run without an end is taken for killed
 # The same as SQL, for filters; exit statuses are the contract of `run` (0, 1, 2, 3, 4, 130).
 END_SQL = (
-    "CASE WHEN status IS NULL THEN 'running' WHEN status=130 THEN 'interrupted'"
+    "CASE WHEN status IS NULL THEN CASE WHEN is_lost(about, started) THEN 'lost' ELSE 'running' END"
+    " WHEN status=130 THEN 'interrupted'"
     " WHEN status=1 OR coalesce(failed, 0)>0 OR status=2 THEN 'failed'"
     " WHEN status=4 OR coalesce(unreachable, 0)>0 THEN 'unreachable'"
     " WHEN kind='drift' AND coalesce(changed, 0)>0 THEN 'drift'"
@@ -47,6 +51,7 @@ class About:
     Attributes:
         command: the words of the command line; values of variables are masked in it.
         values: the names of the variables that it set.
+        used: their values, as JSON, without secrets; none in records of older versions.
         origin: the machine that it ran on.
     """
 
@@ -56,6 +61,7 @@ class About:
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
+    used: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
 
 
@@ -96,9 +102,8 @@ SORTABLE = {
     "failed": "coalesce(failed, 0)",
     "site": "site",
     "who": "who",
-    "end": "ended",
+    "end": END_SQL,
 }
-DAY = 86400
 
 
 def list_runs(source: Source, query: Query) -> Page[RunRow]:
@@ -118,8 +123,9 @@ def list_runs(source: Source, query: Query) -> Page[RunRow]:
         text = like(query.text("q"))
         where.add(r"run LIKE ? ESCAPE '\' OR site LIKE ? ESCAPE '\' OR who LIKE ? ESCAPE '\'", text, text, text)
     return select(
-        source.database, COLUMNS, "runs", where, query.window, "-started", SORTABLE, read_run, "runs.rowid DESC"
-    )
+        source.database, COLUMNS, "runs", where, query.window, "-started", SORTABLE, read_run, "runs.rowid DESC",
+        identity="runs.rowid",
+    )  # fmt: skip
 
 
 def read_run(row: Row) -> RunRow:
@@ -165,5 +171,15 @@ def read_about(text: str | None) -> About:
         tags=words("tags"),
         skip_tags=words("skip_tags"),
         values=words("values"),
+        used=_used(found.get("used")),
         origin=word("origin"),
     )
+
+
+def _used(values: object) -> dict[str, str]:
+    if not isinstance(values, dict):
+        return {}
+    return {
+        str(name): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+    }

@@ -41,18 +41,16 @@ def find(source: Source, query: Query) -> Found:
         return Found("", (), (), (), ())
     pattern = like(text)
     inventory = source.inventory
-    names = set(inventory.hosts) if inventory is not None else set()
-    names |= {
-        row[0] for row in source.database.rows(r"SELECT host FROM cache.hosts WHERE host LIKE ? ESCAPE '\'", (pattern,))
-    }
-    names |= {
-        row[0]
-        for row in source.database.rows(r"SELECT host FROM cache.agents WHERE host LIKE ? ESCAPE '\'", (pattern,))
-    }
-    hosts = sorted(name for name in names if text.lower() in name.lower())
+    names = {name for name in inventory.hosts if text.lower() in name.lower()} if inventory is not None else set()
+    for table in ("hosts", "agents"):
+        rows = source.database.rows(
+            rf"SELECT DISTINCT host FROM cache.{table} WHERE host LIKE ? ESCAPE '\' ORDER BY host LIMIT ?",
+            (pattern, MOST + 1),
+        )
+        names |= {row[0] for row in rows}
+    hosts = sorted(names)
     keys = source.database.rows(
-        r"SELECT key, count(DISTINCT host) FROM cache.resources WHERE key LIKE ? ESCAPE '\' GROUP BY key"
-        " ORDER BY key LIMIT ?",
+        r"SELECT key, hosts FROM cache.keys WHERE scope='' AND key LIKE ? ESCAPE '\' ORDER BY key LIMIT ?",
         (pattern, MOST + 1),
     )
     runs = source.database.rows(

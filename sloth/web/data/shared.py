@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sloth.errors import SlothError
 from sloth.frozen import frozen
+from sloth.web.data.holding import Holder, find_holders
 from sloth.web.data.source import Source
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ class HeldLock:
 
 
 @frozen
+class HeldHost:
+    """A host, and the run that holds it."""
+
+    host: str
+    holder: Holder
+
+
+@frozen
 class Frozen:
     """What the newest run or drift run on a host has left alone; text: by whom, why and until when it is frozen."""
 
@@ -56,11 +65,14 @@ class SharedState:
     Attributes:
         problem: why the backend cannot be read, "" when it can.
         more: how many values are not among `shared_values`.
+        hosts: those that runs are at work on, and so hold the run lock of; more_hosts: how many are not among them.
     """
 
     shared_values: tuple[SharedValue, ...]
     more: int
     locks: tuple[HeldLock, ...]
+    hosts: tuple[HeldHost, ...]
+    more_hosts: int
     frozen: tuple[Frozen, ...]
     problem: str
 
@@ -81,7 +93,8 @@ def find_shared(source: Source, query: Query) -> SharedState:
         " GROUP BY r.host, r.key ORDER BY r.host, r.key"
     )
     frozen = tuple(Frozen(row[0], row[1], row[2] or "", row[3]) for row in rows)
-    return SharedState(values, more, locks, frozen, problem)
+    held = [HeldHost(host, one) for host, one in sorted(find_holders(source).items()) if one.is_at_work]
+    return SharedState(values, more, locks, tuple(held[:MOST]), max(0, len(held) - MOST), frozen, problem)
 
 
 def ask(source: Source, work: Callable[[Shared], Awaitable[T]]) -> T:

@@ -160,7 +160,7 @@ def documents_with_faults() -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
+def delivering_controller(tmp_path: Path) -> Iterator[Controller]:
     """A controller with a replica, which has something to deliver."""
     made = Controller(tmp_path / "controller", SQLite(tmp_path / "unused.db"))
     host = Store(None)
@@ -170,12 +170,14 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
     made.memory.close()
 
 
-async def test_any_document_is_taken_or_refused(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_any_document_is_taken_or_refused(
+    delivering_controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(documents, "PATIENCE", 0.0)
     failures = set()
     for kind, data in documents_with_faults():
         backend = Puppet(data)
-        for name, use in uses(backend, controller).items():
+        for name, use in uses(backend, delivering_controller).items():
             if kind in ("shared", "sealed", "lock") and name in WRITES:  # each waits for the disk
                 continue
             try:
@@ -189,7 +191,9 @@ async def test_any_document_is_taken_or_refused(controller: Controller, monkeypa
 
 
 @pytest.mark.parametrize("what", ["piece", "rows"])
-async def test_a_bomb_is_not_unpacked(what: str, controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bomb_is_not_unpacked(
+    what: str, delivering_controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """zlib makes a thousand bytes of one."""
     monkeypatch.setattr(untrusted, "LARGEST", 1_000_000)
     bomb = zlib.compress(b"[" + b" " * 50_000_000 + b"]")
@@ -198,7 +202,7 @@ async def test_a_bomb_is_not_unpacked(what: str, controller: Controller, monkeyp
     run = sound()["run"]
     run["versions"][0]["rows"] = base64.b64encode(bomb).decode("ascii")
     backend = Puppet(json.dumps({"ids": [], "content": run}).encode() if what == "rows" else bomb)
-    fetching = Fetching(controller.memory, backend)
+    fetching = Fetching(delivering_controller.memory, backend)
     await fetching.news()
     assert any("damaged" in str(problem) for problem in fetching.problems)
 

@@ -58,7 +58,7 @@ def fleet(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Measure branch coverage, payloads included, of everything but the fleet's tests, or of the tests that are given."""
+    """Measure branch coverage, payloads included, by everything but the fleet's tests, or by those that are given."""
     session.install("-q", "-e", ".[dev]")
     session.run("python", "-m", "tests.support.follow")
     session.run("coverage", "erase")

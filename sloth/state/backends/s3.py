@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
@@ -19,13 +19,15 @@ from sloth.errors import UsageError
 from sloth.state.backends import http
 from sloth.state.backends.address import Address
 from sloth.state.backends.aws import Credentials, credentials
-from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsure
+from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsupported, Unsure
 from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
 from sloth.state.backends.s3_errors import Refused, meaning
 from sloth.state.backends.tls import trusting
 
 if TYPE_CHECKING:
+    from obstore.store import S3Store
+
     from sloth.state.backends.location import BucketLocation
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ LIMIT = 32 * 1024 * 1024  # bytes of a value; all of it is in memory
 ID = 32  # hexadecimal digits before each value
 PROBE_TRIES = 3
 SETTLE = 0.02  # seconds
+SIGNED = timedelta(minutes=5)  # for which a signed URL is valid
 
 
 class Meta(TypedDict):
@@ -92,6 +95,7 @@ class S3:
         self._offset = 0.0  # of the server's clock to time.monotonic(), learned from an object of ours
         self._learned: float | None = None
         self._has_conditions = False
+        self._removes: bool | None = None  # whether the server deletes under a condition; None: it was not tried yet
 
     async def read(self, key: str) -> Entry | None:
         try:
@@ -122,6 +126,13 @@ class S3:
 
     async def forget(self, key: str) -> None:
         await self._delete(encode(key, LEAF))
+
+    async def remove(self, key: str, expected: str) -> bool:
+        if self._removes is None:
+            self._removes = await self._honours_conditional_deletes()
+        if not self._removes:
+            raise Unsupported(f"{self.url}: the server deletes whatever the condition is")
+        return await self._delete_if(encode(key, LEAF), expected) or await self.read(key) is None
 
     async def clock(self) -> float:
         now = self._http.skew.now()
@@ -159,6 +170,34 @@ class S3:
             await self._ask(delete, again=True)
         except self._not_found as error:
             self._check_bucket(error)
+
+    async def _delete_if(self, path: str, version: str) -> bool:
+        """Delete an object if its version is `version`; return whether it was deleted.
+
+        obstore has no condition for this, so its URL is signed, and asked for by our own client.
+        """
+        from obstore import sign_async
+
+        url = urlsplit(await sign_async(cast("S3Store", self._store), "DELETE", path, SIGNED))
+        headers = {"Host": url.netloc, "If-Match": version}
+        answer = await self._http.ask("DELETE", f"{url.path}?{url.query}", headers=headers, again=True)
+        if answer.status in (200, 204):
+            return True
+        if answer.status in (404, 409, 412):
+            return False
+        text = answer.body[:2000].decode("utf-8", "replace")
+        raise meaning(self.url, f"status code: {answer.status} {text}", True)
+
+    async def _honours_conditional_deletes(self) -> bool:
+        path = f"probe/{secrets.token_hex(8)}"
+        try:
+            first = await self._put(path, b"1", None)
+            if first is None or await self._delete_if(path, f'"{"0" * 32}"'):
+                return False
+            return await self._delete_if(path, first)
+        finally:
+            with contextlib.suppress(BackendError):
+                await self._delete(path)
 
     async def _require_conditions(self) -> None:
         """Raise BackendError unless the server honours If-None-Match and If-Match."""

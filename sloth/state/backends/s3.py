@@ -10,8 +10,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -22,12 +21,11 @@ from sloth.state.backends.aws import Credentials, credentials
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsupported, Unsure
 from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
+from sloth.state.backends.s3_delete import delete_if
 from sloth.state.backends.s3_errors import Refused, meaning
 from sloth.state.backends.tls import trusting
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
-
     from sloth.state.backends.location import BucketLocation
 
 T = TypeVar("T")
@@ -35,7 +33,6 @@ LIMIT = 32 * 1024 * 1024  # bytes of a value; all of it is in memory
 ID = 32  # hexadecimal digits before each value
 PROBE_TRIES = 3
 SETTLE = 0.02  # seconds
-SIGNED = timedelta(minutes=5)  # for which a signed URL is valid
 
 
 class Meta(TypedDict):
@@ -132,7 +129,7 @@ class S3:
             self._removes = await self._honours_conditional_deletes()
         if not self._removes:
             raise Unsupported(f"{self.url}: the server deletes whatever the condition is")
-        return await self._delete_if(encode(key, LEAF), expected) or await self.read(key) is None
+        return await delete_if(self._store, self._http, encode(key, LEAF), expected) or await self.read(key) is None
 
     async def clock(self) -> float:
         now = self._http.skew.now()
@@ -153,8 +150,7 @@ class S3:
         data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
         mode = "create" if expected is None else {"e_tag": expected}
         try:
-            put = partial(self._put_object, path, data, mode)
-            done = await self._ask(put, again=False, size=len(data))
+            done = await self._ask(lambda: self._store.put_async(path, data, mode=mode), again=False, size=len(data))
         except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
             return None
         except self._not_found as error:  # an If-Match of what is not there: another dialect's 412
@@ -171,30 +167,13 @@ class S3:
         except self._not_found as error:
             self._check_bucket(error)
 
-    async def _delete_if(self, path: str, version: str) -> bool:
-        """Delete an object if its version is `version`; return whether it was deleted.
-
-        obstore has no condition for this, so its URL is signed, and asked for by our own client.
-        """
-        from obstore import sign_async
-
-        url = urlsplit(await sign_async(cast("S3Store", self._store), "DELETE", path, SIGNED))
-        headers = {"Host": url.netloc, "If-Match": version}
-        answer = await self._http.ask("DELETE", f"{url.path}?{url.query}", headers=headers, again=True)
-        if answer.status in (200, 204):
-            return True
-        if answer.status in (404, 409, 412):
-            return False
-        text = answer.body[:2000].decode("utf-8", "replace")
-        raise meaning(self.url, f"status code: {answer.status} {text}", True)
-
     async def _honours_conditional_deletes(self) -> bool:
         path = f"probe/{secrets.token_hex(8)}"
         try:
             first = await self._put(path, b"1", None)
-            if first is None or await self._delete_if(path, f'"{"0" * 32}"'):
+            if first is None or await delete_if(self._store, self._http, path, f'"{"0" * 32}"'):
                 return False
-            return await self._delete_if(path, first)
+            return await delete_if(self._store, self._http, path, first)
         finally:
             with contextlib.suppress(BackendError):
                 await self._delete(path)
@@ -254,9 +233,6 @@ class S3:
             self._offset = head["last_modified"].timestamp() + 0.5 - (sent + received) / 2
             self._learned = received
         return time.monotonic() + self._offset
-
-    async def _put_object(self, path: str, data: bytes, mode: str | Mapping[str, str]) -> Meta:
-        return await self._store.put_async(path, data, mode=mode)
 
     async def _ask(self, request: Callable[[], Awaitable[T]], again: bool, size: int = 0) -> T:
         """Return the answer to a request; raise what its failure means, and pass on what callers look at.

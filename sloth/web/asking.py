@@ -20,6 +20,7 @@ from sloth.state import queries
 from sloth.state.queries import Change, Handler, StateRecord, Stats
 from sloth.state.storage import Storage
 from sloth.web.data.host import require_host
+from sloth.web.guard import SLASH
 
 if TYPE_CHECKING:
     from sloth.transport import Session
@@ -54,7 +55,7 @@ class Asking:
 
     async def ask(self, request: Request) -> Response:
         """Show the form, or ask the host and show what it answers."""
-        name = request.path_params["host"]
+        name = str(request.path_params["host"]).replace(SLASH, "/")
         try:
             host = await run_in_threadpool(require_host, self._site.source, name)
             inventory = await run_in_threadpool(lambda: self._site.source.inventory)

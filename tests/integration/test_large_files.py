@@ -10,11 +10,12 @@ from typing import Any
 from unittest import mock
 
 import asyncssh
+import pytest
 
 from sloth.engine import assets
 from sloth.inventory import Inventory
 from sloth.payload.session import wire
-from sloth.transport import connect, corked, ssh
+from sloth.transport import bundle, connect, corked, outbox, ssh
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.running import results, run_site
 
@@ -133,3 +134,31 @@ async def test_a_packet_that_waits_is_written_before_the_connection_ends() -> No
         assert transport.log == []
         end(one)
         assert transport.log == [b"ab", name]
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "is_sent"), [(0.0, True), (0.009, True), (0.011, False), (None, False), ("real", True)]
+)
+async def test_compiled_code_goes_only_where_it_is_quick(
+    tmp_path: Path, round_trip: float | str | None, is_sent: bool
+) -> None:
+    headers: list[bytes] = []
+    real = outbox.Outbox.begin
+
+    async def beginning(self: outbox.Outbox, process: Any, header: bytes) -> None:
+        headers.append(header)
+        await real(self, process, header)
+
+    found = ssh._round_trip if round_trip == "real" else lambda connection: round_trip
+    with mock.patch.object(outbox.Outbox, "begin", beginning), mock.patch.object(ssh, "_round_trip", found):
+        async with LoopbackFleet(("a",), tmp_path / "fleet") as fleet:
+            (tmp_path / "site.sloth").write_text(
+                'task({ name = "t", run = function() file.copy({ content = "x", dest = "~/x" }) end })'
+            )
+            (tmp_path / "inventory.toml").write_text(fleet.inventory_toml())
+            events = await run_site(
+                tmp_path / "site.sloth", Inventory.read(tmp_path / "inventory.toml"), tmp_path / "controller"
+            )
+    assert [result.status for result in results(events)] == ["changed"]
+    most = bundle.build().data
+    assert (len(headers[-1]) > len(most) + 50_000) == is_sent, len(headers[-1])

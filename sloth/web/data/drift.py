@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
 from sloth.web.data.database import ReadOnly, Row
+from sloth.web.data.hosts import all_hosts
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.run import read_diff
 from sloth.web.data.source import Source
@@ -118,7 +119,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     seen = database.rows(
         "SELECT count(drift_at), min(drift_at), max(drift_at) FROM cache.hosts WHERE drift_at IS NOT NULL"
     )[0]
-    return Drift(*count_open(database), source.count_hosts(), seen[0], seen[1], seen[2], rows, groups)
+    return Drift(*count_open(database), len(all_hosts(source)), seen[0], seen[1], seen[2], rows, groups)
 
 
 def count_open(database: ReadOnly) -> tuple[int, int]:

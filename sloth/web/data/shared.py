@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from sloth.errors import SlothError
+from sloth.errors import SlothError, StateError
 from sloth.frozen import frozen
 from sloth.web.data.holding import Holder, find_holders
 from sloth.web.data.source import Source
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sloth.web.view import Query
 
 T = TypeVar("T")
+PATIENCE = 5.0  # seconds for which a page waits for a backend
 MOST = 1000  # values that are shown
 LONGEST = 2000  # characters of a value
 
@@ -103,7 +104,11 @@ def ask(source: Source, work: Callable[[Shared], Awaitable[T]]) -> T:
     async def run() -> T:
         shared = source.storage().shared()
         try:
-            return await work(shared)
+            async with asyncio.timeout(PATIENCE):
+                return await work(shared)
+        except TimeoutError:
+            hint = "is it running, and can this machine reach it? Everything else here is what this controller has"
+            raise StateError(f"the backend has not answered within {PATIENCE:g} seconds", hint=hint) from None
         finally:
             await shared.close()
 

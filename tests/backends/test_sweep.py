@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import jsonschema
 import pytest
 
 from sloth.payload.state.store import Store
@@ -20,8 +22,11 @@ from sloth.state.sync import sweep as sweeping
 from sloth.state.sync.heads import Piece
 from sloth.state.sync.sweep import forget_host, is_due, sweep
 from tests.support.moto import MotoServer
+from tests.support.paths import ROOT
 from tests.support.replicas import Controller, record_on, rows_of
 from tests.support.team import Team
+
+SCHEMA = json.loads((ROOT / "sloth" / "report" / "schema_state.json").read_text())
 
 
 async def test_an_entry_is_removed_only_where_it_is_as_it_was_read(opened: Callable[[], Backend]) -> None:
@@ -150,6 +155,7 @@ def test_runs_and_commands_sweep(tmp_path: Path) -> None:
     ann.run()
     assert asyncio.run(is_due(SQLite(tmp_path / "backend.db"))) is False, "the run has swept"
     swept = ann.json("state", "backend", "sweep")
+    jsonschema.validate(swept, {**SCHEMA, "$ref": "#/$defs/backend_sweep"})
     assert swept == {"values": 0, "runs": 0, "pieces": 0, "can_remove": True}
     assert "removed 0 deleted values" in ann("state", "backend", "sweep")
     assert "forgot web2" in ann("state", "backend", "forget", "web2", "--yes")

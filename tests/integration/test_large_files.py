@@ -86,6 +86,16 @@ async def test_a_cipher_that_does_not_authenticate_keeps_its_packets_to_be_ignor
     assert kinds.count(asyncssh.constants.MSG_IGNORE) > kinds.count(asyncssh.constants.MSG_CHANNEL_DATA) > 0
 
 
+async def test_keys_are_exchanged_again_in_the_midst_of_a_file(tmp_path: Path) -> None:
+    real = connect.ConnectAttempt._given
+    with mock.patch.object(
+        connect.ConnectAttempt, "_given", lambda self: {**real(self), "rekey_bytes": 1024 * 1024, "rekey_seconds": 3600}
+    ):
+        _, kinds = await _copy(tmp_path)
+    assert kinds.count(asyncssh.constants.MSG_KEXINIT) >= SIZE / 1024 / 1024 / 2
+    assert kinds.count(asyncssh.constants.MSG_IGNORE) == 0
+
+
 async def test_hosts_are_connected_while_a_file_is_hashed(tmp_path: Path) -> None:
     begun = threading.Event()
     hashed: list[bool] = []

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from sloth.frozen import frozen
 from sloth.state.backends.backend import Backend, BackendUnavailable, Damaged, Unsure
+from sloth.state.backends.untrusted import MALFORMED, parse
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -44,7 +45,7 @@ KEEP = Change(keep=True)
 async def load(backend: Backend, key: str) -> Json:
     """Return the content of a document, None if there is none. Raises BackendError."""
     entry = await patiently(lambda: backend.read(key))
-    return None if entry is None else _unpack(backend, key, entry.value)[0]
+    return None if entry is None else unpack(backend, key, entry.value)[0]
 
 
 async def change(
@@ -64,7 +65,7 @@ async def change(
     while True:
         try:
             entry = await backend.read(key)
-            content, ids = _unpack(backend, key, entry.value) if entry else (None, [])
+            content, ids = unpack(backend, key, entry.value) if entry else (None, [])
             for one in ids:
                 if one in mine:
                     return mine[one]
@@ -147,9 +148,10 @@ def _forgotten(backend: Backend, key: str) -> _Forgotten:
     return _Forgotten(text, hint="look at the value, and do it again if it has not happened")
 
 
-def _unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
+def unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
+    """Return the content of a document, and the ids of its last writes. Raises Damaged."""
     try:
-        document = json.loads(data)
+        document = parse(data)
         return document["content"], [str(one) for one in document["ids"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise Damaged(f"{backend.url}: {key} is damaged: {error}") from error

@@ -66,6 +66,7 @@ class SiteOptions:
     strategy: str
     eager: bool
     workers: int
+    engine: str
 
 
 def _tags_option(*names: str, help: str) -> parameters.Decorator:
@@ -109,6 +110,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
         parameters.WORKERS,
+        parameters.ENGINE,
     )
 
 
@@ -275,7 +277,8 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
-        workers=given.workers if len(hosts) > 1 else 0,
+        workers=given.workers if len(hosts) > 1 or given.engine else 0,
+        engine=given.engine,
         command=command_line(given, check, prune, start_at, resume),
         limit=",".join(given.limit),
     )

@@ -57,6 +57,7 @@ class Worker:
         job = next(message for message in pending if isinstance(message, Job))
         os.environ.clear()
         os.environ.update(job.environment)
+        os.chdir(job.cwd)
         for message in pending:
             self._take(message)
         listening = asyncio.create_task(self._listen())

@@ -53,14 +53,17 @@ class Workers:
             await self._hub.settle()
         finally:
             watch.cancel()
-            await self._close()
+            await self.close()
 
     async def _open(self, most: int) -> tuple[Link, ...]:
         """Return the workers, with their hosts; most: how many there can be."""
         count = max(1, min(self._context.options.workers, most))
         return tuple(Process(number, self.hosts[number::count]) for number in range(count))
 
-    async def _close(self) -> None:
+    async def open(self) -> None:
+        """Prepare what all workers need, before anything is touched. Raises UsageError when that is not possible."""
+
+    async def close(self) -> None:
         """Close what all workers need."""
 
     def interrupt(self) -> None:

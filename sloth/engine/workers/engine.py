@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sloth.engine.workers.address import EngineAddress, is_loopback, parse
 from sloth.engine.workers.channel import Batch, decode
+from sloth.engine.workers.files import SiteContents
+from sloth.engine.workers.job import host_list
 from sloth.engine.workers.link import Link
+from sloth.engine.workers.messages import CODEC
 from sloth.engine.workers.relay import GONE, LINE, MAIN, MARK, Relay, about, describe_process
 from sloth.engine.workers.workers import Workers
 from sloth.errors import UsageError
+from sloth.inventory.templated import Templated
 
 if TYPE_CHECKING:
     from sloth.engine.workers.link import Take
@@ -140,6 +146,7 @@ class DaskWorkers(Workers):
     """Workers of a cluster, of which each gets a share of the hosts, unless --workers says how many shares."""
 
     _client: Any = None
+    _contents: SiteContents | None = None
 
     async def open(self) -> None:
         """Connect to the cluster. Raises UsageError."""
@@ -160,10 +167,34 @@ class DaskWorkers(Workers):
         for number in range(count):
             address, facts = self._found[number % len(self._found)]
             is_here = bool(own) and facts["machine"] == own
-            if not is_here:
-                raise UsageError(f"the worker {facts['host']} ({address}) is on another machine, or another user's")
             links.append(Remote(number, self.hosts[number::count], self._client, address, facts, is_here))
         return tuple(links)
+
+    def _brief(self, link: Link) -> None:
+        if link.is_here:
+            super()._brief(link)
+            return
+        if self._contents is None:
+            self._contents = SiteContents(self._context)
+        contents, inventory = self._contents, self._context.inventory
+        every = contents.needs_other_hosts or any(
+            isinstance(value, Templated) and "hostvars" in str(value.value)
+            for name in link.hosts
+            for value in inventory.hosts[name].vars.values()
+        )
+        own = inventory.hosts if every else link.hosts
+        wanted = [env for name in own if (env := inventory.hosts[name].password_env)]
+        assert link.channel is not None
+        link.channel.send_encoded(CODEC.encode([host_list(inventory, () if every else set(inventory.hosts) - {*own})]))
+        link.channel.send(contents.message())
+        job = dataclasses.replace(
+            self._job(link),
+            directory=None,
+            replicate_to=None,
+            known=self._memory.known(own),
+            environment=contents.variables(os.environ, wanted),
+        )
+        link.channel.send(job, is_urgent=True)
 
     async def close(self) -> None:
         """Leave the cluster; nothing of the run is left in it."""

@@ -53,7 +53,6 @@ class HostList(Message):
 class SiteFiles(Message):
     """Files of the site for a worker on another machine: path -> mode and contents; directories have no contents."""
 
-    root: Path
     files: Mapping[str, tuple[int, bytes | None]]
 
 

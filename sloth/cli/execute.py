@@ -183,7 +183,7 @@ def execute(
         if backend is not None and storage.locks_sites and not options.check and not site.adhoc:
             from sloth.engine.site_lock import SiteLock
 
-            lock = SiteLock(shared.locks, job, options.lock_wait)
+            lock = SiteLock(shared, job, options.lock_wait)
         try:
             if lock is not None:
                 await lock.take()

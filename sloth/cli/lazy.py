@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from _thread import RLock
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import CodeType, CoroutineType, GeneratorType, MethodType, ModuleType
 
 _LOCK = RLock()  # the same thread comes back while it loads a module that looks for names of its own
@@ -25,7 +25,7 @@ class LazyModule(ModuleType):
         self.__dict__.update(ready)
 
     def __getattr__(self, name: str) -> object:
-        if name != "__path__":  # which the import system looks for; none of them is a package
+        if name != "__path__":  # which the import system looks for, before anything of the module is used
             load(self)
         return ModuleType.__getattribute__(self, name)
 
@@ -50,6 +50,8 @@ def load(module: ModuleType) -> None:
         if spec is None or spec.loader is None:
             raise ImportError(f"no module named {name!r}", name=name)
         vars(module).update(__spec__=spec, __loader__=spec.loader, __package__=spec.parent, __file__=spec.origin)
+        if spec.submodule_search_locations is not None:
+            module.__path__ = spec.submodule_search_locations
         _loading.add(name)
         try:
             spec.loader.exec_module(module)
@@ -93,6 +95,13 @@ def _signature(function: object, **settings: object) -> object:
     return _own("inspect", "signature")(function, **settings)
 
 
+def _near(word: str, words: Iterable[str], *limits: float) -> object:
+    """Return what difflib finds; click looks for options like -f before it knows that this is a short one."""
+    if len(word) == 2 and word[0] == "-":
+        return []
+    return _own("difflib", "get_close_matches")(word, words, *limits)
+
+
 def _own(module: str, name: str) -> Callable[..., object]:
     load(sys.modules[module])
     function: Callable[..., object] = vars(sys.modules[module])[name]
@@ -106,6 +115,9 @@ _READY: dict[str, dict[str, Callable[..., object]]] = {
         "isawaitable": _isawaitable,
         "signature": _signature,
     },
+    "difflib": {"get_close_matches": _near},
+    # click has no translations; for each of its texts gettext looks for some, and loads locale to know where.
+    "gettext": {"gettext": lambda text: text, "ngettext": lambda one, several, count: one if count == 1 else several},
     "platform": {"system": lambda: os.uname().sysname},
     "asyncio.sslproto": {},
     "ssl": {"SSLSocket": _NoSocket},
@@ -114,10 +126,12 @@ _READY: dict[str, dict[str, Callable[..., object]]] = {
     "ast": {},
     "glob": {},
     "hashlib": {},
+    "ipaddress": {},
     "pickle": {},
     "random": {},
     "secrets": {},
     "shlex": {},
     "shutil": {},
     "tempfile": {},
+    "tomllib": {},
 }

@@ -18,7 +18,6 @@ from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, warn
 from sloth.cli.prompts import ask, ask_step
 from sloth.cli.recorded import command_line
-from sloth.cli.syncing import fetch_runs
 from sloth.engine import custom
 from sloth.engine.options import Options
 from sloth.engine.prompts import Prompts, invented
@@ -321,6 +320,7 @@ def _resumed(
     name: str, site: Site, options: Options, hosts: Sequence[Host], storage: Storage
 ) -> tuple[Options, tuple[Host, ...]]:
     """Return the options and the hosts of a run that goes on where another has stopped; report what has changed."""
+    from sloth.cli.syncing import fetch_runs
     from sloth.engine import resume
 
     fetch_runs(storage, "" if name == "last" else name)

@@ -42,9 +42,9 @@ def fetch_accounts(storage: Storage, hosts: Iterable[str]) -> None:
     _synchronize(storage, work)
 
 
-def fetch_news(storage: Storage) -> None:
-    """Fetch the newest runs, and the replicas that changed by them; deliver what is due."""
-    _synchronize(storage, lambda fetching: fetching.news())
+def fetch_news(storage: Storage) -> str:
+    """Fetch the newest runs, and the replicas that changed by them; deliver what is due; return why not, or ""."""
+    return _synchronize(storage, lambda fetching: fetching.news())
 
 
 def compare_versions(
@@ -86,15 +86,18 @@ def deliver(storage: Storage) -> None:
     _synchronize(storage, None)
 
 
-def _synchronize(storage: Storage, work: Work | None) -> None:
+def _synchronize(storage: Storage, work: Work | None) -> str:
+    """Do the work, unless the backend keeps us from it, which is a warning; return why, or ""."""
     if storage.location is None:
-        return
+        return ""
     memory = storage.memory()
     try:
         asyncio.run(_work(storage, memory, work))
+        return ""
     except StateError as error:
         used = "; what this controller has by itself is used" if work is not None else ""
         _warn_once(f"warning: {error.message}{used}" + (f"; hint: {error.hint}" if error.hint else ""))
+        return str(error)
     finally:
         memory.close()
 

@@ -245,7 +245,7 @@ def _rekey_backend(
     inventory: tuple[str, ...], new_key_file: str | None, new_passphrase: bool, key_file: str | None, passphrase: bool
 ) -> None:
     from sloth.state.backends.location import open_server
-    from sloth.state.backends.sealed import rekey as rekey_entries
+    from sloth.state.backends.rekey import rekey as rekey_entries
 
     location = backend_option.storage_without_hosts(inventory).location
     if location is None:

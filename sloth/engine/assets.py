@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sloth.errors import CallError
 from sloth.payload.kernel.hashing import sha256_for
 from sloth.payload.kernel.resource import Call
+from sloth.payload.session import wire
 from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sloth.playbook import Matching
 
 READ = 1024 * 1024
+PIECE = 4 * wire.CHUNK  # bytes of a file that are read at once to be sent: whole frames, which a cache can hold
 _QUOTED = re.compile(rb"[\"']([^\"'\\\n/~][^\"'\\\n]{0,200})[\"']")  # what may be a path below the site's directory
 LARGEST_SEEN = 100_000  # bytes of a file that is looked at before it is used
 LARGE = 4 * READ  # bytes from which on a hash is remembered from one run to the next
@@ -67,13 +69,18 @@ class Shipper:
         await self._worker.close()
 
     async def prepare(
-        self, cls: type[Call], args: Arguments, variables: Variables, sources: tuple[Path, ...]
+        self,
+        cls: type[Call],
+        args: Arguments,
+        variables: Variables,
+        sources: tuple[Path, ...],
+        meanwhile: Callable[[], None] | None = None,
     ) -> tuple[Arguments, list[Asset]]:
         """Return the arguments to send and the assets that go with them.
 
         cls: the call's class, which declares what it ships. `variables(needs)` returns what a template sees, with
-        `facts` and `hostvars` if they are among its needs. sources: where files are looked for. Raises CallError when a
-        file is missing, unreadable, or does not render.
+        `facts` and `hostvars` if they are among its needs. sources: where files are looked for. meanwhile: called
+        before a thread hashes a large file. Raises CallError when a file is missing, unreadable, or does not render.
         """
         if cls.ships == "template":
             return args, [await self._template(cls, args, variables, self.templates(sources))]
@@ -86,8 +93,8 @@ class Shipper:
             return args, []
         source = find_file(args["src"], sources)
         if source.is_dir():
-            return args, await self._tree(source, args["src"].endswith("/"))
-        return args, [await self._file(source, source.name)]
+            return args, await self._tree(source, args["src"].endswith("/"), meanwhile)
+        return args, [await self._file(source, source.name, meanwhile)]
 
     async def _template(self, cls: type[Call], args: Arguments, variables: Variables, templates: Templates) -> Asset:
         src = str(args["src"])
@@ -98,29 +105,31 @@ class Shipper:
         mode = _mode(templates.file(src).stat())
         return of_bytes(Path(src).name, _encode(text, str(args.get("output_encoding") or "utf-8")), mode)
 
-    async def _file(self, path: Path, name: str) -> Asset:
+    async def _file(self, path: Path, name: str, meanwhile: Callable[[], None] | None) -> Asset:
         try:
             info = path.stat()
             if not stat.S_ISREG(info.st_mode):
                 raise CallError(f"{path} is neither a file nor a directory")
-            sha256 = await self._hash(path, info)
+            sha256 = await self._hash(path, info, meanwhile)
         except OSError as error:
             raise CallError(f"{path} on the controller cannot be read: {error.strerror}") from error
         return Asset(name, sha256, info.st_size, _mode(info), open=lambda: read_chunks(path))
 
-    async def _hash(self, path: Path, info: os.stat_result) -> str:
+    async def _hash(self, path: Path, info: os.stat_result, meanwhile: Callable[[], None] | None) -> str:
         key = (str(path), info.st_size, info.st_mtime_ns, info.st_ctime_ns)
         if key not in self._hashes and info.st_size < LARGE:
             self._hashes[key] = hash_file(path)
         elif key not in self._hashes:
             known = self._memory.hash_of(str(path), info)
             if known is None:
+                if meanwhile is not None:
+                    meanwhile()
                 known = await asyncio.to_thread(hash_file, path)
                 self._memory.keep_hash(str(path), info, known)
             self._hashes[key] = known
         return self._hashes[key]
 
-    async def _tree(self, source: Path, contents: bool) -> list[Asset]:
+    async def _tree(self, source: Path, contents: bool, meanwhile: Callable[[], None] | None) -> list[Asset]:
         """Return the assets of a directory: with `contents` of what is in it, else also of the directory itself.
 
         A final slash makes the difference, as in Ansible.
@@ -134,7 +143,7 @@ class Shipper:
                 info = (Path(root) / name).stat()
                 assets.append(Asset(prefix + str(inside / name), mode=_mode(info), dir=True))
             for name in sorted(files):
-                assets.append(await self._file(Path(root) / name, prefix + str(inside / name)))
+                assets.append(await self._file(Path(root) / name, prefix + str(inside / name), meanwhile))
         return assets
 
 
@@ -205,9 +214,9 @@ def hash_file(path: Path) -> str:
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a local file in pieces. Raises OSError."""
+    """Yield the bytes of a local file in pieces, of which frames are made. Raises OSError."""
     with path.open("rb", buffering=0) as file:
-        while data := file.read(READ):
+        while data := file.read(PIECE):
             yield data
 
 

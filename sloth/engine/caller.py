@@ -141,7 +141,9 @@ class Caller:
             return _Prepared(cls, args, complete, planned, options, subject)
         try:
             variables = partial(self._interpreter.variables.seen, request.directory)
-            complete, assets = await self._context.shipper.prepare(cls, complete, variables, request.sources)
+            connect = None if self._delegate(options) else self._interpreter.sessions.connect
+            shipper = self._context.shipper
+            complete, assets = await shipper.prepare(cls, complete, variables, request.sources, connect)
         except CallError as error:
             error.call = error.call or f"{request.name} {subject}".rstrip()
             raise
@@ -182,8 +184,6 @@ class Caller:
         result = unsent_result(request, error, subject, self._interpreter.handled(request))
         self._context.emit(CallFinished(time.time(), self._host.name, self._work.task, result))
         return error
-
-    # A call
 
     async def _send(self, request: Invoke, call: _Prepared, target: _Target) -> int:
         """Write a call; return its number."""

@@ -55,6 +55,11 @@ class HostSessions:
             self.open[account] = session
         return self.open[account]
 
+    def connect(self) -> None:
+        """Begin to connect to the host, if that has not begun; get() will need it."""
+        if not self.open:
+            self._context.sessions.begin(self._host, lambda: self._phase(Phase(PhaseKind.CONNECTING)))
+
     async def open_fresh(self, account: str) -> Session:
         """Open a session over a connection of its own, beside those that there are. Raises HostError."""
         opened: list[Session] = []

@@ -132,6 +132,14 @@ def ci_job(environment: Mapping[str, str]) -> str:
     return next((environment[name] for name in _JOBS if environment.get(name)), "")
 
 
+def own_process() -> list[str | int]:
+    """Return what tells whether this process still is there: its namespace and its number; nothing without /proc."""
+    try:
+        return [os.readlink("/proc/self/ns/pid"), os.getpid()]
+    except OSError:
+        return []
+
+
 def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
     """Return how a run was called."""
     found: JsonObject = {
@@ -144,5 +152,6 @@ def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
         "used": used_values(options.extra),
         "origin": socket.gethostname(),
         "job": ci_job(os.environ),
+        "process": own_process(),
     }
     return {name: value for name, value in found.items() if value}

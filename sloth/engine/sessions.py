@@ -96,16 +96,20 @@ class Sessions:
         self, host: Host, account: str, listener: Listener, on_connecting: Callable[[], None] = lambda: None
     ) -> Session:
         """Start a payload on `host` as `account` ("": the one we log in as). Raises HostError."""
-        if host.name not in self._connections:
-            on_connecting()
-            self._connections[host.name] = asyncio.create_task(self._connect(host))
-        connection = await asyncio.shield(self._connections[host.name])
+        connection = await asyncio.shield(self.begin(host, on_connecting))
         try:
             return await self._start(connection, host, account, listener)
         except NoFurtherSession:
             connection = await self._connect(host)
             self._further.setdefault(host.name, []).append(connection)
             return await self._start(connection, host, account, listener)
+
+    def begin(self, host: Host, on_connecting: Callable[[], None]) -> asyncio.Task[Connection]:
+        """Begin to connect to `host`, unless that has begun; open() waits for it, and disconnect() ends it."""
+        if host.name not in self._connections:
+            on_connecting()
+            self._connections[host.name] = asyncio.create_task(self._connect(host))
+        return self._connections[host.name]
 
     async def open_fresh(self, host: Host, account: str, listener: Listener) -> Session:
         """Start a payload over a new connection of its own. Raises HostError."""

@@ -13,12 +13,14 @@ from sloth.engine.recording import ci_job
 from sloth.errors import StateError
 from sloth.state.author import who
 from sloth.state.backends.backend import BackendError
-from sloth.state.shared_locks import Grant, Lock, LockLost, SharedLocks
+from sloth.state.shared_locks import Grant, Lock, LockLost
+from sloth.state.sync.migrate import refuse_incomplete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sloth.engine.run import Run
+    from sloth.state.shared import Shared
 
 T = TypeVar("T")
 TTL = 30.0  # seconds for which it is held; a run that was killed keeps others waiting for so long
@@ -35,9 +37,10 @@ class SiteLock:
         is_taken_over: whether another run has taken it, although this one needed it.
     """
 
-    def __init__(self, locks: SharedLocks, run: Run, wait: float) -> None:
+    def __init__(self, shared: Shared, run: Run, wait: float) -> None:
         """wait: seconds for which another run is waited for."""
-        self._locks = locks
+        self._locks = shared.locks
+        self._backend = shared.backend
         self._run = run
         self._wait = wait
         self.name = f"run:{run.site.identity}"
@@ -53,8 +56,7 @@ class SiteLock:
         while not self._run.interrupted:
             try:
                 patience = max(LEAST, end - time.monotonic())
-                attempt = self._locks.take(self.name, self._run.run_id, TTL, _about(), patience)
-                taken = await self._unless_interrupted(attempt)
+                taken = await self._unless_interrupted(self._attempt(patience))
             except BackendError as error:
                 hint = error.hint or "with --no-lock it is run all the same, and nothing keeps other runs out"
                 raise type(error)(f"the site cannot be locked: {error.message}", hint=hint) from error
@@ -94,6 +96,13 @@ class SiteLock:
                 left = max(0.0, self._grant.until - time.monotonic())
                 return f"the lock {self.name} was not released: {why}; it expires by itself in {left:.0f} seconds"
         return ""
+
+    async def _attempt(self, patience: float) -> Grant | Lock:
+        """Take the lock, if nobody has it; the backend must be complete then. Raises StateError."""
+        taken = await self._locks.take(self.name, self._run.run_id, TTL, _about(), patience)
+        if isinstance(taken, Grant):
+            await refuse_incomplete(self._backend)
+        return taken
 
     async def _unless_interrupted(self, work: Coroutine[object, object, T]) -> T | None:
         """Return what the work returns; None when the run is interrupted before: the backend may be slow."""

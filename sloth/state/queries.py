@@ -18,6 +18,7 @@ from sloth.payload.kernel.value import InvalidValue, Value, uses_words
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Diff, Json, JsonObject, Rows
+    from sloth.payload.session.messages import LockHolder
 
 T = TypeVar("T")
 __all__ = [
@@ -195,6 +196,13 @@ def list_runs(limit: int = 50) -> StateQuery[RunEntry]:
 def list_handlers() -> StateQuery[Handler]:
     """The handlers that an interrupted run has left to the next one."""
     return StateQuery("handlers", Handler.read)
+
+
+def read_lock() -> StateQuery[LockHolder]:
+    """Who holds the run lock of the host; nothing when nobody does."""
+    from sloth.payload.session.messages import LockHolder
+
+    return StateQuery("lock", LockHolder.read)
 
 
 def read_stats() -> StateQuery[Stats]:

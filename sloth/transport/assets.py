@@ -33,8 +33,7 @@ class Asset:
         assert self.open is not None
         try:
             for data in self.open():
-                for start in range(0, len(data), wire.CHUNK):
-                    yield wire.Blob(call, index, data[start : start + wire.CHUNK]).pack()
+                yield from wire.pack_pieces(call, index, data)
         except OSError as error:
             name = error.filename or self.name
             raise CallError(f"{name} on the controller cannot be read: {error.strerror}") from error

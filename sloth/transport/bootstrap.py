@@ -20,6 +20,7 @@ from sloth.transport.stage1 import ERROR, HEADER, HOME, NEED, OK, command, make_
 
 NOISE = 64 * 1024  # bytes that a login shell may print before the payload starts
 READ = 256 * 1024
+NEAR = 0.01  # seconds for a round trip; links that take longer are often slow, and a host compiles in 0.1 seconds
 
 
 def _with_header(name: str, data: bytes) -> bytes:
@@ -76,7 +77,9 @@ class Bootstrap:
         self.uploaded = upload
         header = _with_header(self._bundle.sha256, self._bundle.data if upload else b"")
         if upload:
-            header += _with_header(*self._bundle.code(self._calls))
+            round_trip = connection.opening.round_trip
+            is_near = round_trip is not None and round_trip < NEAR
+            header += _with_header(*self._bundle.code(self._calls if is_near else None))
         await outbox.begin(self._process, header + self._greeting)
 
     async def _launch(self, connection: Connection, line: Callable[[str | None, str], str]) -> RemoteProcess:

@@ -32,9 +32,15 @@ class Bundle:
     data: bytes
     kept: Callable[[], bytes] = field(repr=False, compare=False)
 
-    def code(self, calls: Iterable[str]) -> tuple[str, bytes]:
-        """Return the code of what these calls need, for hosts with the same version of Python, after its SHA-256."""
-        return _code(self, tuple(calls))
+    def code(self, calls: Iterable[str] | None) -> tuple[str, bytes]:
+        """Return the code of what these calls need, for hosts with the same version of Python, after its SHA-256.
+
+        None for `calls`: return no code, which the host compiles itself.
+        """
+        return _code(self, tuple(calls)) if calls is not None else (NO_CODE, b"")
+
+
+NO_CODE = sha256(b"").hexdigest()
 
 
 @lru_cache(maxsize=4)

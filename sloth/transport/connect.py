@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sloth.errors import AuthError, ConnectError, HostKeyError, Unreachable
 from sloth.inventory import Host
 from sloth.transport import algorithms, asyncssh_import
+from sloth.transport.corked import cork
 from sloth.transport.host_keys import HostKeys
 from sloth.transport.proxy import Proxy
 from sloth.transport.ssh_config import Target
@@ -262,6 +263,9 @@ def _client_class() -> Callable[[ConnectAttempt], asyncssh.SSHClient]:
 
         def __init__(self, attempt: ConnectAttempt) -> None:
             self._attempt = attempt
+
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            cork(conn)
 
         def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
             return self._attempt.accept(key)

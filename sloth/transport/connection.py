@@ -20,11 +20,13 @@ STDERR_KEPT = 8192  # bytes of a command's stderr that are kept for error messag
 class Opening:
     """How long it took to open a connection, in seconds.
 
-    connect: until the host has proven who it is, jump hosts included; authenticate: until it has let us in.
+    connect: until the host has proven who it is, jump hosts included; authenticate: until it has let us in. round_trip:
+    the shortest one there was; None when it is not known.
     """
 
     connect: float = 0.0
     authenticate: float = 0.0
+    round_trip: float | None = 0.0
 
 
 class RemoteProcess(Protocol):

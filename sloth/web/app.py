@@ -28,7 +28,7 @@ from sloth.web.asking import Asking
 from sloth.web.data.index import Index
 from sloth.web.data.live import find_live
 from sloth.web.data.source import Source
-from sloth.web.guard import COOKIE, SESSION, Guard, Logins
+from sloth.web.guard import COOKIE, HEADERS, SESSION, SLASH, Guard, Logins, session_of
 from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
@@ -117,12 +117,13 @@ class Site:
         if request.method == "POST":
             session = self.logins.log_in((await read_form(request)).get("token", ""))
             wrong = session is None
-        elif "code" in request.query_params:
+        elif "code" in request.query_params and request.method == "GET":  # what looks at links sends HEAD
             session = self.logins.redeem(request.query_params["code"])
             wrong = session is None
         if session is None:
             text = self.template("login.html", title="Log in", section="", wrong=wrong)
             return HTMLResponse(text, 403 if wrong else 200)
+        self.logins.end(session_of(request.headers))
         response = RedirectResponse(f"{self.settings.prefix}{self.settings.start}", 303)
         response.set_cookie(
             COOKIE, session, max_age=SESSION, path=f"{self.settings.prefix}/", httponly=True, samesite="strict",
@@ -132,8 +133,20 @@ class Site:
 
     async def logout(self, request: Request) -> Response:
         self.logins.end(str(request.scope.get("session_id", "")))
-        response = RedirectResponse(f"{self.settings.prefix}/login", 303)
+        response = RedirectResponse(f"{self.settings.prefix}/login", 303, {"Clear-Site-Data": '"cache"'})
         response.delete_cookie(COOKIE, path=f"{self.settings.prefix}/")
+        return response
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say that this is a defect; what it is, the server logs. The guard does not see this answer."""
+        shown = StateError(
+            "this page cannot be made: a defect of sloth-runner", hint=f"its log has the {type(error).__name__}"
+        )
+        headers = {**HEADERS, "Cache-Control": "no-store"}
+        if request.url.path.startswith("/api/"):
+            return Json({"error": shown.message, "hint": shown.hint or ""}, 500, headers)
+        response = self.error_page(500, shown)
+        response.headers.update(headers)
         return response
 
     async def not_found(self, request: Request, error: Exception) -> Response:
@@ -159,7 +172,10 @@ class Site:
         self._index.refresh()
         fetch = self.settings.fetch
         if fetch is not None and time.monotonic() > self._next_fetch:
-            fetch()
+            try:
+                self.source.fetch_problem = fetch()
+            except SlothError as error:
+                self.source.fetch_problem = str(error)
             self._next_fetch = time.monotonic() + FETCH
             self._index.refresh()
 
@@ -172,8 +188,11 @@ class Site:
         while True:
             try:
                 await self.refresh()
-            except StateError as error:
+            except SlothError as error:
+                self.source.index_problem = str(error)
                 log.warning("the index cannot be brought up to date: %s", error)
+            else:
+                self.source.index_problem = ""
             self._is_fresh.set()
             await asyncio.sleep(REFRESH)
 
@@ -195,7 +214,8 @@ class Json(JSONResponse):
     """JSON that is safe wherever a browser puts it."""
 
     def render(self, content: object) -> bytes:
-        return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return text.replace("<", "\\u003c").encode()
 
 
 def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
@@ -217,7 +237,7 @@ def create_app(site: Site, further: Sequence[Route] = ()) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, settings=site.settings, logins=site.logins)],
-        exception_handlers=dict.fromkeys((400, 404, 405, 413), site.not_found),
+        exception_handlers={**dict.fromkeys((400, 404, 405, 413), site.not_found), 500: site.failed},
         lifespan=site.lifespan,
     )
 
@@ -243,7 +263,8 @@ def _query(view: View, request: Request) -> Query:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice[:100]!r} is given twice")
-    return Query.read(view, {**request.query_params, **request.path_params})
+    path = {name: str(value).replace(SLASH, "/") for name, value in request.path_params.items()}
+    return Query.read(view, {**request.query_params, **path})
 
 
 def _status(error: SlothError) -> int:

@@ -15,10 +15,12 @@ from sloth.engine.query import Agent, Query, query_state
 from sloth.errors import SlothError, StateError, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
+from sloth.payload.session.messages import LockHolder
 from sloth.state import queries
 from sloth.state.queries import Change, Handler, StateRecord, Stats
 from sloth.state.storage import Storage
 from sloth.web.data.host import require_host
+from sloth.web.guard import SLASH
 
 if TYPE_CHECKING:
     from sloth.transport import Session
@@ -38,6 +40,7 @@ class Answer:
     handlers: tuple[Handler, ...]
     frozen: tuple[StateRecord, ...]
     stats: tuple[Stats, ...]
+    lock: LockHolder | None
 
 
 class Asking:
@@ -52,7 +55,7 @@ class Asking:
 
     async def ask(self, request: Request) -> Response:
         """Show the form, or ask the host and show what it answers."""
-        name = request.path_params["host"]
+        name = str(request.path_params["host"]).replace(SLASH, "/")
         try:
             host = await run_in_threadpool(require_host, self._site.source, name)
             inventory = await run_in_threadpool(lambda: self._site.source.inventory)
@@ -108,4 +111,5 @@ async def _ask(agent: Agent, session: Session) -> Answer:
         handlers=tuple(await query_state(session, queries.list_handlers())),
         frozen=tuple(record for record in records if record.frozen),
         stats=tuple(await query_state(session, queries.read_stats())),
+        lock=next(iter(await query_state(session, queries.read_lock())), None),
     )

@@ -27,6 +27,7 @@ _LEFT_OUT = re.compile(
     r"<form\b.*?</form>|<script\b.*?</script>|<noscript>.*?</noscript>|<button\b.*?</button>", re.DOTALL
 )
 _ASSET = re.compile(r'(href|src)="/static/([a-z.]+)(?:\?[0-9a-f]*)?"')
+MARK = ".sloth-runner-export"  # the file that makes a directory known as one that may be written again
 _REFUSED = {"sort", "q"}  # what a list can be asked for without end
 
 
@@ -70,7 +71,9 @@ class Exporter:
         return len(texts), len(left)
 
     def _save(self, texts: dict[str, str]) -> None:
+        self._require_own([*self._files.values(), "index.html", "static/style.css", "static/icon.svg", MARK])
         (self._directory / "static").mkdir(parents=True, exist_ok=True)
+        (self._directory / MARK).touch()
         for name in ("style.css", "icon.svg"):
             shutil.copyfile(HERE / "static" / name, self._directory / "static" / name)
         for address, text in texts.items():
@@ -81,6 +84,18 @@ class Exporter:
             links = "".join(f'<li><a href="{self._files[one]}">{html.escape(one)}</a></li>' for one in texts)
             page = f'<!doctype html><meta charset="utf-8"><title>sloth-runner</title><ul>{links}</ul>\n'
             (self._directory / "index.html").write_text(page, encoding="utf-8", errors="replace")
+
+    def _require_own(self, files: Sequence[str]) -> None:
+        """Refuse a directory with other things in it, and links, which lead elsewhere. Raises UsageError."""
+        for file in files:
+            parts = Path(file).parts
+            for length in range(1, len(parts) + 1):
+                path = self._directory.joinpath(*parts[:length])
+                if path.is_symlink():
+                    raise UsageError(f"{path} is a link, and pages are not written through it", hint="remove it")
+        directory = self._directory
+        if directory.is_dir() and any(directory.iterdir()) and not (directory / MARK).exists():
+            raise UsageError(f"{directory} is not empty", hint="choose a new directory, or one of an earlier export")
 
     def _relative(self, text: str, file: str) -> str:
         base = os.path.dirname(file)
@@ -129,7 +144,9 @@ def _file_name(address: str) -> str:
     if address == "/":
         return "index.html"
     path = unquote(parts.path, errors="replace").strip("/")
-    clean = "/".join(re.sub(r"[^A-Za-z0-9._-]", "_", piece).strip(".")[:80] or "_" for piece in path.split("/"))
-    if clean == path and not parts.query:
+    clean = "/".join(
+        re.sub(r"[^A-Za-z0-9._-]", "_", piece).strip(".").lstrip("-")[:80] or "_" for piece in path.split("/")
+    )
+    if clean == path.lower() == path and not parts.query:  # some file systems do not tell cases apart
         return f"{clean}.html"
     return f"{clean}-{hashlib.sha256(address.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}.html"

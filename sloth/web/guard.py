@@ -6,10 +6,12 @@ The list of attacks that this answers is tests/integration/test_web_security.py.
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import time
 from collections.abc import MutableMapping
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -38,6 +40,7 @@ HEADERS = {
 }
 PUBLIC = ("/login", "/static/")  # what a client without a login may have
 SAFE = ("GET", "HEAD")
+SLASH = "\ue000"  # stands for a slash that is a part of a name, between here and the parameters of a view
 
 
 class Logins:
@@ -111,7 +114,7 @@ class Guard:
                 await self._app(scope, receive, send)
             return
 
-        scope = self._without_prefix(scope)
+        scope = _with_slashes(self._without_prefix(scope))
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -120,6 +123,7 @@ class Guard:
                     headers[name] = value
                 if not scope["path"].startswith("/static/"):
                     headers["Cache-Control"] = "no-store"
+                    headers["Vary"] = "Cookie, Authorization"
                 if self._settings.secure:
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
@@ -146,6 +150,8 @@ class Guard:
             return _refusal(421, "this server does not answer to that name; see --host-name")
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_TARGET:
             return _refusal(414, "the address is too long")
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may see another end of it
+            return PlainTextResponse("the request has two lengths\n", 400, {"Connection": "close"})
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length[:12]) > LARGEST_BODY:
             return _refusal(413, f"a request may have up to {LARGEST_BODY} bytes")
@@ -191,6 +197,15 @@ class Guard:
             f'<a href="{login}">enter the token</a>.</p></main></body></html>'
         )
         return Response(page, 401, media_type="text/html")
+
+
+def _with_slashes(scope: Scope) -> Scope:
+    """Return a request in whose path what was sent as %2F is a part of a name, and no slash of the address."""
+    raw = bytes(scope.get("raw_path") or b"")
+    if b"%2f" not in raw.lower():
+        return scope
+    pieces = [unquote(piece) for piece in re.split("%2f", raw.decode("ascii", "replace"), flags=re.I)]
+    return {**scope, "path": SLASH.join(pieces)}
 
 
 class Limited:

@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from sloth.errors import SlothError
 from sloth.frozen import frozen
-from sloth.web.data.live import find_live, find_mark
+from sloth.web.data.live import find_live, find_mark, is_over
+from sloth.web.guard import SLASH
 
 if TYPE_CHECKING:
     from sloth.web.app import Site
@@ -57,7 +58,7 @@ class Streams:
         return Route("/runs/{run}/events", self.events, name="events")
 
     async def events(self, request: Request) -> Response:
-        run = request.path_params["run"]
+        run = str(request.path_params["run"]).replace(SLASH, "/")
         if self.count >= MOST:
             return PlainTextResponse("too many follow a run\n", 503, {"Retry-After": "5"})
         try:
@@ -67,14 +68,17 @@ class Streams:
         last = request.headers.get("last-event-id", "")
         # A reverse proxy must not keep events back.
         headers = {"X-Accel-Buffering": "no"}
-        return StreamingResponse(self._stream(run, last), media_type="text/event-stream", headers=headers)
+        session = str(request.scope.get("session_id", ""))
+        stream = self._stream(run, last, session if self._site.logins.has(session) else "")
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
-    async def _stream(self, run: str, last: str) -> AsyncIterator[str]:
+    async def _stream(self, run: str, last: str, session: str) -> AsyncIterator[str]:
+        """Yield events, as long as the login lasts: session, "" for a token."""
         self.count += 1
         begun = sent = time.monotonic()
         try:
             yield f"retry: {RETRY}\n\n"
-            while time.monotonic() - begun < LONGEST:
+            while time.monotonic() - begun < LONGEST and (not session or self._site.logins.has(session)):
                 with contextlib.suppress(SlothError):  # the file is busy, say: the next time
                     mark = await run_in_threadpool(find_mark, self._site.source, run)
                     if mark != last:
@@ -89,6 +93,9 @@ class Streams:
                 if time.monotonic() - sent > QUIET:
                     sent = time.monotonic()
                     yield ": nothing new\n\n"
+                    if await run_in_threadpool(is_over, self._site.source, run):  # its process was killed
+                        yield event("end", run, last)
+                        return
                 await asyncio.sleep(POLL)
         finally:
             self.count -= 1

@@ -17,6 +17,7 @@ from sloth.web.data.times import DAY, HOUR, MINUTE
 from sloth.web.diffs import side_by_side
 from sloth.web.plain import text
 
+AHEAD = 2.0  # seconds that a clock may differ unseen
 LONGEST = 20_000  # characters of one value on a page
 HERE = Path(__file__).parent
 _UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
@@ -28,6 +29,7 @@ SIGNS = {
     "unreachable": "⚡",
     "running": "…",
     "interrupted": "■",
+    "lost": "?",
     "drift": "≠",
     "clean": "=",
     "skipped": "–",
@@ -67,6 +69,7 @@ def environment(prefix: str = "") -> Environment:
     )
     made.filters |= {
         "when": when,
+        "amount": amount,
         "seconds": seconds,
         "status": status,
         "number": number,
@@ -103,19 +106,30 @@ def query_string(values: Mapping[str, object], **changes: object) -> str:
     return "?" + urlencode(given) if given else "?"
 
 
-def when(at: float | None) -> Markup:
-    """Return a time as its age, with the exact time for the browser to show as local."""
+def when(at: float | None, is_due: bool = False) -> Markup:
+    """Return a time as its age, with the exact time for the browser to show as local.
+
+    is_due: it is to come. Any other one that lies ahead is of a machine whose clock differs from this one's.
+    """
     if not at:
         return Markup('<span class="none">never</span>')
     exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     shown = exact.replace("T", " ").replace("Z", " UTC")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, shown, age(time.time() - at))
+    passed = time.time() - at
+    text = age(passed) if is_due or passed > -AHEAD else f"{seconds(-passed)} ahead (the clocks differ)"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, shown, text)
+
+
+def amount(count: int, one: str, more: str = "") -> str:
+    """Return a number of things: "1 host", "2 hosts"."""
+    return f"{number(count)} {one if count == 1 else more or one + 's'}"
 
 
 def age(passed: float) -> str:
     """Return how long ago something was, in short."""
-    if passed < 0:
+    if passed < -AHEAD:
         return "in " + seconds(-passed)
+    passed = max(passed, 0)
     for length, unit in _UNITS:
         if passed >= length:
             return f"{int(passed // length)} {unit} ago"
@@ -126,6 +140,7 @@ def seconds(value: float | None) -> str:
     """Return a duration in short."""
     if value is None:
         return ""
+    value = max(value, 0.0)  # a clock was set back
     if value < 0.0995:
         return f"{value * 1000:.0f} ms"
     if value < 60:

@@ -44,7 +44,7 @@ class Settings:
         secure: whether browsers reach it by HTTPS, here or at a reverse proxy.
         read_inventory: reads the inventory; None: there is none.
         prefix: the path below which a reverse proxy serves it, "" or "/sloth".
-        fetch: brings what other controllers have delivered to the backend; it does not raise.
+        fetch: brings what other controllers have delivered to the backend, and returns why it cannot, or "".
         start: the page that a login leads to.
         storage: opens what the controller keeps and shares; None: no backend.
         plans: files of saved plans.
@@ -59,7 +59,7 @@ class Settings:
     read_inventory: Callable[[], Inventory] | None = None
     prefix: str = ""
     start: str = "/"
-    fetch: Callable[[], None] | None = None
+    fetch: Callable[[], str] | None = None
     storage: Callable[[], Storage] | None = None
     plans: tuple[Path, ...] = ()
     actions: Actions | None = None

@@ -8,7 +8,8 @@ import pytest
 
 from sloth.errors import StateError
 from sloth.state.backends.location import open_backend, parse
-from sloth.state.backends.sealed import SALT, NotEncrypted, Sealed, rekey
+from sloth.state.backends.rekey import rekey
+from sloth.state.backends.sealed import SALT, NotEncrypted, Sealed
 from sloth.state.backends.sqlite import SQLite
 from sloth.state.keys import Damaged, Keys, WrongKey, generate, key_id
 

@@ -133,6 +133,7 @@ def test_what_runs_did_is_there_to_be_clicked(home: Home) -> None:
         status, text, _ = client.request("/hosts/web1/ask", "POST")
         assert status == 200
         assert "History, as the host has it" in text, text
+        assert "nobody holds it" in text
         assert key in text
         assert client.request("/hosts/nobody/ask", "POST")[0] == 404
 

@@ -15,7 +15,7 @@ from sloth.inventory import Inventory
 from sloth.payload.kernel.record import ReplicaChange
 from sloth.state.memory import Memory
 from sloth.state.run_records import RunCounts, RunHost, RunResult
-from tests.support.web import TOKEN, Server, record_run, segment, serve
+from tests.support.web import TOKEN, Server, raw, record_run, segment, serve
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}\x1b[31mred\x1b]0;title\x07\u202egnp.exe"
 RUN = "20260101-000000-aaaaaa"
@@ -363,20 +363,3 @@ def test_a_slow_client_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                     pass
                 assert time.monotonic() - begun < 50
         assert server.request("/").status == 200
-
-
-def raw(server: Server, text: str) -> bytes:
-    """Send a text as it is; return what comes back."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
-        try:
-            client.sendall(text.encode())
-            found = b""
-            client.settimeout(3)
-            while b"\r\n\r\n" not in found:
-                piece = client.recv(65536)
-                if not piece:
-                    break
-                found += piece
-            return found
-        except OSError:
-            return b""

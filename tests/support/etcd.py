@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.server import Server, free_ports, program
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 
 class EtcdServer(Server):
@@ -39,6 +44,63 @@ class EtcdServer(Server):
 
     def url(self, prefix: str) -> str:
         return f"etcd://127.0.0.1:{self.port}/{prefix}"
+
+
+class EtcdCluster:
+    """Three members."""
+
+    def __init__(self, directory: Path) -> None:
+        ports = free_ports(6)
+        self.ports, peers = ports[:3], ports[3:]
+        members = ",".join(f"m{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
+        self._members: list[Server] = []
+        for number, (port, peer) in enumerate(zip(self.ports, peers, strict=True)):
+            own = directory / f"m{number}"
+            own.mkdir()
+            url = f"http://127.0.0.1:{port}"
+            command = [
+                program("etcd"), "--name", f"m{number}", "--data-dir", str(own / "data"), "--listen-client-urls", url,
+                "--advertise-client-urls", url, "--listen-peer-urls", f"http://127.0.0.1:{peer}",
+                "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}", "--initial-cluster", members,
+            ]  # fmt: skip
+            self._members.append(Server(command, own, f"{url}/health"))
+
+    def start(self) -> None:
+        with ThreadPoolExecutor(3) as pool:  # one alone is not ready
+            list(pool.map(Server.start, self._members))
+
+    def kill(self) -> None:
+        for member in self._members:
+            member.kill()
+
+    async def call(self, member: int, path: str, **body: object) -> JsonObject:
+        """Call the gateway of a member."""
+
+        def work() -> JsonObject:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{self.ports[member]}/v3/{path}", json.dumps(body).encode(),
+                {"Content-Type": "application/json"},
+            )  # fmt: skip
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found: JsonObject = json.loads(answer.read())
+                return found
+
+        return await asyncio.to_thread(work)
+
+    async def status(self, member: int) -> JsonObject:
+        """Return what a member reports of itself."""
+        return await self.call(member, "maintenance/status")
+
+    async def kill_leader(self) -> None:
+        """Kill the member that leads."""
+        states = [await self.status(number) for number in range(3)]
+        leader = states[0]["leader"]
+        for state, member in zip(states, self._members, strict=True):
+            if state["header"]["member_id"] == leader:
+                member.kill()
+
+    def url(self, prefix: str) -> str:
+        return f"etcd://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{prefix}"
 
 
 class EtcdTlsServer(Server):

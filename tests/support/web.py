@@ -138,3 +138,20 @@ def record_run(
 def segment(text: str) -> str:
     """Return a text as one segment of a path."""
     return quote(text, safe="")
+
+
+def raw(server: Server, text: str) -> bytes:
+    """Send a text as it is; return what comes back."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        try:
+            client.sendall(text.encode())
+            found = b""
+            client.settimeout(3)
+            while b"\r\n\r\n" not in found:
+                piece = client.recv(65536)
+                if not piece:
+                    break
+                found += piece
+            return found
+        except OSError:
+            return b""

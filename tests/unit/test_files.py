@@ -209,10 +209,10 @@ class Shipped(Host):
 
     def __init__(self, contents: list[bytes | None]) -> None:
         super().__init__(NoController())
-        self.contents = contents
+        self.shipped = contents
 
     def asset(self, call: Call, index: int) -> Content:
-        data = self.contents[index]
+        data = self.shipped[index]
         assert data is not None
         return Content.of_bytes(data)
 

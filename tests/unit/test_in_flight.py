@@ -98,7 +98,7 @@ async def test_the_window(bound: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "wanted", "is_pushed"),
-    [(4096, False, True), (4097, False, False), (65536, True, True), (65537, True, False)],
+    [(4096, False, True), (4097, False, False), (wire.CHUNK, True, True), (65537, True, False)],
 )
 async def test_small_contents_go_with_their_call(size: int, wanted: bool, is_pushed: bool) -> None:
     outbox = Outbox()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import subprocess
 import sys
@@ -79,3 +80,10 @@ def test_coroutines_are_found_as_inspect_finds_them() -> None:
     for value in (running, one, _generator(), None, _coroutine):
         assert lazy._isawaitable(value) == inspect.isawaitable(value), value
     running.close()
+
+
+@pytest.mark.parametrize("word", ["--chekc", "-check", "-f", "--x", "zzz"])
+def test_near_words_are_those_of_difflib_but_for_short_options(word: str) -> None:
+    words = ["--check", "--file", "-c", "-x"]
+    expected = [] if word == "-f" else difflib.get_close_matches(word, words)
+    assert lazy._near(word, words) == expected

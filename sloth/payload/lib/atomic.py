@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterable
 
+WRITE_BACK = 16 * 1024 * 1024  # bytes of a large file that are left to the system to be written at a time
 STALE = 3600.0  # seconds after which a temporary file is removed even if its writer's process number is in use
 _swept: "set[str]" = set()  # directories that were searched for temporary files of killed writers
 _unsynced: "set[str]" = set()  # directories into which a file was renamed since the last sync_directories()
@@ -26,8 +27,8 @@ def replace(
     mode: "int | str | None" = None,
     validate: "Callable[[str], object] | None" = None,
     read: "os.stat_result | None" = None,
-) -> "None":
-    """Write `content` (bytes, or an iterable of bytes) to `path`, atomically.
+) -> "os.stat_result":
+    """Write `content` (bytes, or an iterable of bytes) to `path`, atomically; return what fstat() reports of it then.
 
     The owner, mode, POSIX ACLs, SELinux context and other extended attributes of an existing file are kept; a new file
     gets `mode` (int or "0644"; None: 0666 less the umask). validate(path of the temporary file) is called before the
@@ -46,7 +47,7 @@ def replace(
 
     try:
         _sweep(name, directory)
-        put(directory, path, content, set_attributes, validate)
+        return put(directory, path, content, set_attributes, validate)
     finally:
         os.close(directory)
 
@@ -72,7 +73,7 @@ def put(
     content: "bytes | Iterable[bytes]",
     set_attributes: "Callable[[int], None]",
     validate: "Callable[[str], object] | None" = None,
-) -> "None":
+) -> "os.stat_result":
     """Write a new file to `path`, atomically, by way of its open directory (a descriptor).
 
     set_attributes(descriptor) gives the new file its owner and mode; the rest is as in replace().
@@ -90,10 +91,10 @@ def put(
         raise explain(error, path) or OSError(error.errno, error.strerror, path)
     try:
         try:
-            for data in (content,) if isinstance(content, bytes) else content:
-                _write(descriptor, data)
+            _write_all(descriptor, (content,) if isinstance(content, bytes) else content)
             set_attributes(descriptor)
             os.fsync(descriptor)
+            info = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if validate is not None:
@@ -106,6 +107,7 @@ def put(
             pass
         raise explain(error, path) or error
     _unsynced.add(os.path.dirname(path) or ".")
+    return info
 
 
 def sync_directories() -> "None":
@@ -180,6 +182,23 @@ def explain(error: "BaseException", path: "str") -> "Failed | None":
             hint="change a bind-mounted file (as containers have for /etc/hosts) where it is mounted from",
         )
     return None
+
+
+def _write_all(descriptor: "int", content: "Iterable[bytes]") -> "None":
+    """Write pieces; let the system write a large file to its disk while more of it comes, or fsync() waits for it all.
+
+    POSIX_FADV_DONTNEED starts that, and waits for nothing.
+    """
+    written = begun = 0
+    for data in content:
+        _write(descriptor, data)
+        written += len(data)
+        if written - begun >= WRITE_BACK:
+            try:
+                os.posix_fadvise(descriptor, begun, written - begun, os.POSIX_FADV_DONTNEED)
+            except (AttributeError, OSError):  # a system or a filesystem without it
+                pass
+            begun = written
 
 
 def _write(descriptor: "int", data: "bytes") -> "None":

@@ -2,21 +2,22 @@
 
 import os
 import pwd
-import stat
 
-from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.hashing import as_utf8, sha256_for
+from sloth.payload.kernel.hashing import as_utf8
 from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.lib import names
+from sloth.payload.lib.contents import Contents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Mapping, Protocol, Sequence, TypeVar
 
+    from sloth.payload.kernel.content import Content
     from sloth.payload.kernel.record import Asset
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Arguments, Attributes
     from sloth.payload.lib.command import Completed
+    from sloth.payload.lib.contents import Hashes
 
     T = TypeVar("T")
     # The calls that wait behind the running one: (name, the arguments as the site gave them).
@@ -33,15 +34,7 @@ if TYPE_CHECKING:
 
         def cancelled(self) -> "bool": ...
 
-    class Hashes(Protocol):
-        """The hashes that were computed earlier; the state file keeps them."""
 
-        def get(self, path: "str", info: "os.stat_result") -> "str | None": ...
-
-        def put(self, path: "str", info: "os.stat_result", sha256: "str") -> "None": ...
-
-
-READ = 1024 * 1024  # bytes read at once when a file is hashed or copied
 ACCOUNTS = "/var/lib/sloth-runner/"  # and an account's name: a directory that root has made for it
 TEMPORARY = "/var/tmp/sloth-runner-"  # and an account's name: its directory where neither its home nor root gives one
 TOOL = 300  # seconds for one of the system's tools
@@ -69,6 +62,7 @@ class Host(object):
         self.pending = False  # in a check: an earlier call would have changed something
         self.upcoming: "Upcoming" = list
         self._real: "dict[str, str]" = {}  # directories and where they really are, while nothing changes
+        self.contents = Contents(link)
         self._once: "dict[str, tuple[object, Any]]" = {}  # name -> (stamp, what was computed: see once())
 
     @property
@@ -176,18 +170,11 @@ class Host(object):
 
     def content(self, path: "str") -> "Content":
         """Return the Content of the regular file `path`; a file not changed since it was last hashed is not read."""
-        info = os.stat(path)
-        sha256 = self.signatures.get(path, info) if self.signatures else None
-        if not sha256:
-            sha256 = _hash_file(path)
-            if self.signatures:
-                self.signatures.put(path, info, sha256)
-        return Content(sha256, info.st_size, lambda: _read_file(path))
+        return self.contents.of_file(path, self.signatures)
 
     def asset(self, call: "Call", index: "int") -> "Content":
         """Return the Content of asset `index` of `call`; the controller sends it when it is first read."""
-        asset = call.assets[index]
-        return Content(asset.sha256, asset.size, lambda: self.link.pull(index, asset))
+        return self.contents.of_asset(call.assets[index], index)
 
     def restore(self, path: "str", attributes: "Attributes | None") -> "None":
         """Make what is at `path` match `attributes` (None: nothing is there). Raises Failed, OSError."""
@@ -264,34 +251,6 @@ def home_of(uid: "int") -> "str":
         return pwd.getpwuid(uid).pw_dir
     except KeyError:
         return home or "/"
-
-
-def open_regular(path: "str") -> "int":
-    """Open a regular file, or a link to one, for reading. Raises Failed for anything else; OSError.
-
-    A FIFO that has taken the file's place meanwhile does not make it wait.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise Failed("%s is not a regular file" % path)
-
-
-def _hash_file(path: "str") -> "str":
-    digest = sha256_for(os.path.getsize(path))
-    for data in _read_file(path):
-        digest.update(data)
-    return digest.hexdigest()
-
-
-def _read_file(path: "str") -> "Iterator[bytes]":
-    with open(open_regular(path), "rb", buffering=0) as file:
-        while True:
-            data = file.read(READ)
-            if not data:
-                return
-            yield data
 
 
 def find_directory(home: "str | None" = None, uid: "int | None" = None) -> "str":

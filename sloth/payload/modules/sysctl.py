@@ -6,7 +6,7 @@ import re
 
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
-from sloth.payload.lib.host import open_regular
+from sloth.payload.lib.contents import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

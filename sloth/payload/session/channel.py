@@ -1,6 +1,7 @@
 """The payload's end of the connection: a thread that reads frames, and the only writer of them."""
 
 import collections
+import fcntl
 import os
 import select
 import threading
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 SILENCE = 60.0  # seconds without a byte from the controller, which pings every 15, until it counts as disconnected
 BEAT = 10.0  # seconds between signs of life
 INBOX = 4 * 1024 * 1024  # bytes of pulled content that may wait in memory
+LARGE = 1024 * 1024  # bytes of a content for which the pipe is made larger
+PIPE = 1024 * 1024  # bytes; the most that an account may ask for by default
+F_SETPIPE_SZ = 1031  # Linux; Python has its name since 3.10
 ANSWER = 600.0  # seconds within which the controller confirms a fetched file
 
 
@@ -71,6 +75,14 @@ class FrameWriter(object):
                 continue
             except OSError as error:
                 raise Disconnected(str(error))
+
+
+def _widen(descriptor: "int") -> "None":
+    """Let sshd write more at a time, where it reaches us by a pipe: 64 KB take a switch of processes each."""
+    try:
+        fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE)
+    except OSError:  # another system, no pipe, or the account has too many
+        pass
 
 
 class Channel(object):
@@ -213,6 +225,8 @@ class Channel(object):
         """Yield the bytes of asset `index` of the running call; request them unless the controller pushed them."""
         call = self._current
         if not asset.pushed:
+            if asset.size > LARGE:
+                _widen(self._reader)
             self.send(messages.Need(id=call, index=index))
         while True:
             with self._condition:
@@ -224,19 +238,21 @@ class Channel(object):
                         raise Failed("cancelled while %s was being sent" % asset.name)
                     self._condition.wait(1)
                     pieces = self._pieces.get(call, {}).get(index)
-                data = pieces.popleft()
-                self._held -= len(data)
+                batch = list(pieces)  # each turn with the lock is a switch of threads
+                pieces.clear()
+                self._held -= sum(map(len, batch))
                 self._condition.notify_all()
-            if not data:
-                return
-            yield data
+            for data in batch:
+                if not data:
+                    return
+                yield data
 
     def give(self, content: "Content") -> "None":
         """Send `content` to the controller, and return when it has stored it. Raises Failed when it cannot."""
         call = self._current
         for data in content.chunks():
-            for start in range(0, len(data), wire.CHUNK):
-                self.write(wire.Blob(call, 0, data[start : start + wire.CHUNK]).pack())
+            for frame in wire.pack_pieces(call, 0, data):
+                self.write(frame)
             if self.cancelled():
                 raise Failed("cancelled while the file was being fetched")
         self.write(wire.Blob(call, 0, b"").pack())

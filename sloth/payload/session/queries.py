@@ -185,6 +185,12 @@ class Queries(object):
 
     # Of the host itself
 
+    def lock(self) -> "Rows":
+        from sloth.payload.session.run_lock import find_holder
+
+        holder = find_holder(self._host.directory)
+        return [] if holder is None else [holder.plain()]
+
     def boot(self) -> "Rows":
         return [{"boot": boot_identity()}]
 

@@ -136,6 +136,36 @@ class RunLock(object):
                 self._file = None
 
 
+def find_holder(directory: "str") -> "LockHolder | None":
+    """Return who holds the lock of an account, None for nobody. It is not taken for that: a run would have to wait."""
+    try:
+        file = os.open(os.path.join(directory, "run.lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        holder, inode = _read(file), os.fstat(file).st_ino
+    finally:
+        os.close(file)
+    # Whoever was killed has left a note; other sessions of its run may still have the lock together.
+    return holder if holder.run and (_is_running(holder.pid) or _is_locked(inode)) else None
+
+
+def _is_running(pid: "int") -> "bool":
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return pid > 1
+
+
+def _is_locked(inode: "int") -> "bool":
+    try:
+        with open("/proc/locks") as locks:
+            return any(" FLOCK " in line and ":%d " % inode in line for line in locks)
+    except OSError:
+        return False
+
+
 def _is_sibling(other: "LockHolder", holder: "LockHolder") -> "bool":
     """Return whether both are sessions of one run over the same link."""
     return bool(other.run) and (other.run, other.link) == (holder.run, holder.link)

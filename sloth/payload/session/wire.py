@@ -30,7 +30,7 @@ BLOB = 1
 HEADER = struct.Struct(">IB")
 BLOB_HEADER = struct.Struct(">IH")
 MAX_BODY = 16 * 1024 * 1024
-CHUNK = 64 * 1024  # bytes of a file in one BLOB
+CHUNK = 64 * 1024 - HEADER.size - BLOB_HEADER.size  # bytes of a file in one BLOB: the frame fills two packets of SSH
 DIGITS = 20  # of an integer: those of 64 bits and a sign
 DEPTH = 100  # lists and objects in one another; whatever walks through a message must not run out of stack
 PARTS = 1000 * 1000  # lists, objects and their elements in one message: of each byte of one come up to thirty in memory
@@ -52,8 +52,19 @@ class Blob(object):
 
     def pack(self) -> "bytes":
         """Return its frame; `data` is at most CHUNK long."""
-        header = HEADER.pack(BLOB_HEADER.size + len(self.data), BLOB)
-        return header + BLOB_HEADER.pack(self.call, self.index) + self.data
+        return _pack_piece(self.call, self.index, self.data)
+
+
+def pack_pieces(call: "int", index: "int", data: "bytes") -> "Iterator[bytes]":
+    """Yield the frames of some bytes of an asset; the one that ends the asset is not among them."""
+    with memoryview(data) as view:
+        for start in range(0, len(data), CHUNK):
+            yield _pack_piece(call, index, view[start : start + CHUNK])
+
+
+def _pack_piece(call: "int", index: "int", data: "bytes | memoryview") -> "bytes":
+    header = HEADER.pack(BLOB_HEADER.size + len(data), BLOB) + BLOB_HEADER.pack(call, index)
+    return b"".join((header, data))
 
 
 def pack(message: "Message") -> "bytes":
@@ -150,9 +161,16 @@ class Decoder(object):
             end = start + HEADER.size + length
             if len(buffer) < end:
                 break
-            body = bytes(buffer[start + HEADER.size : end])
+            with memoryview(buffer) as whole:  # a slice of the buffer itself would be one more copy
+                body = bytes(whole[start + HEADER.size + (BLOB_HEADER.size if kind == BLOB else 0) : end])
             self.size = length
-            yield _read_blob(body) if kind == BLOB else self._read_message(body)
+            if kind == JSON:
+                yield self._read_message(body)
+            elif length < BLOB_HEADER.size:
+                raise WireError("a blob without its header")
+            else:
+                call, index = BLOB_HEADER.unpack_from(buffer, start + HEADER.size)
+                yield Blob(call, index, body)
             start = end
         if start:
             del buffer[:start]
@@ -175,13 +193,6 @@ class Decoder(object):
     def pending(self) -> "int":
         """Bytes of an unfinished frame; if it is not 0 at the end of a stream, the stream was cut."""
         return len(self._buffer)
-
-
-def _read_blob(body: "bytes") -> "Blob":
-    if len(body) < BLOB_HEADER.size:
-        raise WireError("a blob without its header")
-    call, index = BLOB_HEADER.unpack_from(body)
-    return Blob(call, index, body[BLOB_HEADER.size :])
 
 
 def _no_constant(name: "str") -> "Json":

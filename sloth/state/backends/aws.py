@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class Credentials:
     key: str = ""
     secret: str = ""
     token: str = ""
+    ca: Path | None = None
 
     def __repr__(self) -> str:
         """Return it without the secret, which must not get into a traceback."""
@@ -49,6 +51,17 @@ class Credentials:
 
 def credentials(location: BucketLocation) -> Credentials:
     """Return what the URL, the environment and ~/.aws say, in this order. Raises UsageError."""
+    return replace(_credentials(location), ca=_ca(location))
+
+
+def _ca(location: BucketLocation) -> Path | None:
+    """Return the file of the CA whose certificates count besides those of the system. Raises UsageError."""
+    profile = os.environ.get("AWS_PROFILE", "")
+    bundle = os.environ.get("AWS_CA_BUNDLE") or _profile(location.url, profile or "default", False).get("ca_bundle")
+    return location.ca or (Path(bundle).expanduser() if bundle else None)
+
+
+def _credentials(location: BucketLocation) -> Credentials:
     environment = os.environ
     profile = environment.get("AWS_PROFILE", "")
     has_key = bool(environment.get("AWS_ACCESS_KEY_ID"))

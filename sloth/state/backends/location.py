@@ -1,7 +1,7 @@
 """Where a backend is: its URL is parsed and checked at once, and opened without connecting.
 
     sqlite:///path                               etcd://host:2379,host:2379/prefix   etcds://...?ca=&cert=&key=
-    s3://bucket/prefix?endpoint=&region=         consul://host:8500/prefix           consuls://...?ca=&cert=&key=
+    s3://bucket/prefix?endpoint=&region=&ca=     consul://host:8500/prefix           consuls://...?ca=&cert=&key=
 
 Credentials are never in a URL, so a URL can be shown, logged and committed.
 """
@@ -26,7 +26,8 @@ PREFIX = "sloth-runner"  # where a URL has none, so that our names do not mix wi
 PORTS = {"etcd": 2379, "etcds": 2379, "consul": 8500, "consuls": 8501}
 TLS_FILES = ("ca", "cert", "key")
 QUERY = {
-    "sqlite": (), "etcd": (), "etcds": TLS_FILES, "consul": (), "consuls": TLS_FILES, "s3": ("endpoint", "region"),
+    "sqlite": (), "etcd": (), "etcds": TLS_FILES, "consul": (), "consuls": TLS_FILES,
+    "s3": ("endpoint", "region", "ca"),
 }  # fmt: skip
 EXAMPLES = {
     "sqlite": "sqlite:///var/lib/sloth-runner/shared.db",
@@ -92,6 +93,7 @@ class BucketLocation:
     prefix: str
     endpoint: str = ""
     region: str = ""
+    ca: Path | None = None
 
 
 Location = FileLocation | EtcdLocation | ConsulLocation | BucketLocation
@@ -281,4 +283,5 @@ def _bucket(bucket: str, prefix: str, options: dict[str, str]) -> BucketLocation
         _refuse_credentials("s3", found[2])
         options["endpoint"] = endpoint = endpoint.rstrip("/")
     shown = f"s3://{bucket}/{quote(prefix)}{_query(options)}"
-    return BucketLocation(shown, bucket, prefix, endpoint, options.get("region", ""))
+    ca = Path(options["ca"]).expanduser() if "ca" in options else None
+    return BucketLocation(shown, bucket, prefix, endpoint, options.get("region", ""), ca)

@@ -154,7 +154,7 @@ class Pieced:
         for name in await self._backend.names(PIECES + prefix):
             key, _, rest = name.removeprefix(PIECES).rpartition("/")
             key, _, write = key.rpartition("/")
-            if rest.isdigit() and _age(write, now) > OLD:
+            if rest.isdigit() and age(write, now) > OLD:
                 writes.setdefault((key, write), []).append(name)
         swept = 0
         for (key, write), names in writes.items():
@@ -235,7 +235,7 @@ class Pieced:
                 pass
 
 
-def _age(write: str, now: float) -> float:
+def age(write: str, now: float) -> float:
     """Return the age in seconds of a write, by its id; 0 for what is no id."""
     try:
         return now - int(write.partition("-")[0], 16)

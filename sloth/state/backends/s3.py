@@ -11,16 +11,19 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
+from urllib.parse import urlsplit
 
 from sloth.errors import UsageError
 from sloth.state.backends import http
 from sloth.state.backends.address import Address
-from sloth.state.backends.aws import credentials
+from sloth.state.backends.aws import Credentials, credentials
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsure
 from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
-from sloth.state.backends.s3_errors import meaning
+from sloth.state.backends.s3_errors import Refused, meaning
+from sloth.state.backends.tls import trusting
 
 if TYPE_CHECKING:
     from sloth.state.backends.location import BucketLocation
@@ -76,35 +79,24 @@ class S3:
         """Raises UsageError when the package is missing, or the credentials are."""
         try:
             from obstore import exceptions
-            from obstore.store import S3Store
         except ImportError as error:
             hint = "pip install 'sloth-runner[s3]'"
             raise UsageError(f"{location.url}: the package obstore is missing", hint=hint) from error
         self.url = location.url
+        self._location = location
         self._errors = exceptions
         self._not_found = (exceptions.NotFoundError, FileNotFoundError)
-        found = credentials(location)
-        self._store = cast("Callable[..., Store]", S3Store)(
-            location.bucket,
-            prefix=encode(location.prefix),
-            config=found.settings(),
-            client_options={
-                "allow_http": True,  # only where the endpoint says http://
-                "connect_timeout": f"{http.CONNECT:.0f}s",
-                "timeout": f"{http.ANSWER + LIMIT / http.SLOWEST:.0f}s",  # ours for each request are shorter
-            },
-            # No retries below us: a conditional write that is repeated would be refused for its own first try.
-            retry_config={"max_retries": 0},
-        )
-        self._http = _clock_server(location.url, found.endpoint, found.region)
+        self._credentials = credentials(location)
+        self._store = _open_store(location, self._credentials)
+        self._http = _clock_server(location.url, self._credentials)
         self._offset = 0.0  # of the server's clock to time.monotonic(), learned from an object of ours
         self._learned: float | None = None
         self._has_conditions = False
 
     async def read(self, key: str) -> Entry | None:
         try:
-            found = await self._ask(self._store.get_async(encode(key, LEAF)), again=True)
-            data = await self._ask(found.bytes_async(), again=True, size=found.meta["size"])
+            found = await self._ask(lambda: self._store.get_async(encode(key, LEAF)), again=True)
+            data = await self._ask(found.bytes_async, again=True, size=found.meta["size"])
         except self._not_found as error:
             self._check_bucket(error)
             return None
@@ -120,7 +112,7 @@ class S3:
         pages = self._store.list(directory(prefix, LEAF) or None).__aiter__()
         paths: list[str] = []
         try:
-            while page := await self._ask(_next(pages), again=True):
+            while page := await self._ask(lambda: _next(pages), again=True):
                 paths += [one["path"] for one in page]
         except self._not_found as error:
             self._check_bucket(error)
@@ -150,7 +142,8 @@ class S3:
         data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
         mode = "create" if expected is None else {"e_tag": expected}
         try:
-            done = await self._ask(self._store.put_async(path, data, mode=mode), again=False, size=len(data))
+            put = partial(self._put_object, path, data, mode)
+            done = await self._ask(put, again=False, size=len(data))
         except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
             return None
         except self._not_found as error:  # an If-Match of what is not there: another dialect's 412
@@ -163,7 +156,7 @@ class S3:
             await self._store.delete_async(path)
 
         try:
-            await self._ask(delete(), again=True)
+            await self._ask(delete, again=True)
         except self._not_found as error:
             self._check_bucket(error)
 
@@ -215,7 +208,7 @@ class S3:
             await self._put(path, b"", None)
             received = time.monotonic()
             try:
-                head = await self._ask(self._store.head_async(path), again=True)
+                head = await self._ask(lambda: self._store.head_async(path), again=True)
             finally:
                 await self._delete(path)
             # The time is cut to whole seconds.
@@ -223,11 +216,27 @@ class S3:
             self._learned = received
         return time.monotonic() + self._offset
 
-    async def _ask(self, request: Awaitable[T], again: bool, size: int = 0) -> T:
-        """Return the answer to a request; raise what its failure means, and pass on what callers look at."""
+    async def _put_object(self, path: str, data: bytes, mode: str | Mapping[str, str]) -> Meta:
+        return await self._store.put_async(path, data, mode=mode)
+
+    async def _ask(self, request: Callable[[], Awaitable[T]], again: bool, size: int = 0) -> T:
+        """Return the answer to a request; raise what its failure means, and pass on what callers look at.
+
+        Where the credentials have expired, and others are there by now, it is made again with those.
+        """
+        try:
+            return await self._ask_once(request, again, size)
+        except Refused:
+            found = credentials(self._location)
+            if found == self._credentials:
+                raise
+            self._credentials, self._store = found, _open_store(self._location, found)
+            return await self._ask_once(request, again, size)
+
+    async def _ask_once(self, request: Callable[[], Awaitable[T]], again: bool, size: int) -> T:
         try:
             async with asyncio.timeout(http.CONNECT + http.ANSWER + size / http.SLOWEST):
-                return await request
+                return await request()
         except (
             self._errors.AlreadyExistsError, self._errors.PreconditionError, *self._not_found,
         ):  # fmt: skip
@@ -250,12 +259,36 @@ async def _next(pages: AsyncIterator[list[Meta]]) -> list[Meta]:
     return []
 
 
-def _clock_server(url: str, endpoint: str, region: str) -> Http:
-    """Return a client for the time of the server, which it sends with refusals, too."""
-    import ssl
-    from urllib.parse import urlsplit
+def _open_store(location: BucketLocation, found: Credentials) -> Store:
+    """Return the client of the bucket. Raises UsageError when the CA's file cannot be used."""
+    from obstore.store import S3Store
 
-    whole = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
+    options: dict[str, object] = {
+        "allow_http": True,  # only where the endpoint says http://
+        "connect_timeout": f"{http.CONNECT:.0f}s",
+        "timeout": f"{http.ANSWER + LIMIT / http.SLOWEST:.0f}s",  # ours for each request are shorter
+    }
+    host = urlsplit(found.endpoint).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        # The client takes a proxy from the environment, and would ask it for this machine. Of the two options that it
+        # has, the second one makes the first one, of which there must be one, have no effect.
+        options |= {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": host}
+    if found.ca is not None:
+        trusting(location.url, found.ca)  # its errors name the file
+        options["root_certificate"] = found.ca.read_bytes()
+    return cast("Callable[..., Store]", S3Store)(
+        location.bucket,
+        prefix=encode(location.prefix),
+        config=found.settings(),
+        client_options=options,
+        # No retries below us: a conditional write that is repeated would be refused for its own first try.
+        retry_config={"max_retries": 0},
+    )
+
+
+def _clock_server(url: str, found: Credentials) -> Http:
+    """Return a client for the time of the server, which it sends with refusals, too."""
+    whole = urlsplit(found.endpoint or f"https://s3.{found.region}.amazonaws.com")
     is_tls = whole.scheme == "https"
     server = Address(whole.hostname or "", whole.port or (443 if is_tls else 80))
-    return Http(url, [server], ssl.create_default_context() if is_tls else None)
+    return Http(url, [server], trusting(url, found.ca) if is_tls else None)

@@ -8,9 +8,14 @@ from sloth.state.backends.aws import HOW_TO_LOG_IN
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Unsure
 
 # Codes of S3: what is wrong about who we are, and what shows that nothing was written.
+EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 LOGIN = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired"}
 REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 SLOW = {"SlowDown", "TooManyRequests", "RequestLimitExceeded"}
+
+
+class Refused(BackendError):
+    """The credentials are not valid, or not any more. Nothing was written."""
 
 
 def meaning(url: str, text: str, again: bool) -> BackendError:
@@ -26,6 +31,10 @@ def meaning(url: str, text: str, again: bool) -> BackendError:
         return BackendError(f"{url}: there is no such bucket", hint="create it first, or check ?endpoint= and ?region=")
     if (code and code[1] in LOGIN) or number in (401, 403):
         hint = HOW_TO_LOG_IN
+        if code and code[1] in EXPIRED:
+            return Refused(f"{url}: {what}", hint=hint)
+        if code and code[1] == "RequestTimeTooSkewed":
+            hint = "the clock of this machine is wrong, or the server's"
         if code and code[1] == "AccessDenied":
             hint = "the key needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
         return BackendError(f"{url}: {what}", hint=hint)
@@ -41,7 +50,7 @@ def _lost(url: str, text: str, again: bool) -> BackendError:
     """Return the error for a request without an answer."""
     # The text has the URL in it, and so the names of entries, but none of these characters from them.
     if "InvalidCertificate(" in text or "InvalidMessage(" in text:
-        hint = "check the endpoint: https:// needs a certificate that this machine trusts"
+        hint = "https:// needs a certificate that this machine trusts: ?ca=FILE, or $AWS_CA_BUNDLE, names another CA"
         return BackendError(f"{url}: no TLS connection to the server", hint=hint)
     if re.search(r"Error performing [A-Z]+ http://169\.254\.169\.254/", text):
         return BackendError(f"{url}: no credentials", hint=HOW_TO_LOG_IN)

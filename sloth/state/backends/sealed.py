@@ -15,14 +15,13 @@ from typing import TypeVar
 
 from sloth.errors import StateError
 from sloth.state.backends.backend import Backend, BackendError, Entry
-from sloth.state.keys import HOW_TO_GIVE_A_KEY, Damaged, KeyHeader, Keyring, Keys, WrongKey
+from sloth.state.keys import HOW_TO_GIVE_A_KEY, Damaged, KeyHeader, Keyring, Keys
 
 T = TypeVar("T")
 MARK = b"sloth-runner sealed 1 "
 SALT = "encryption"  # the entry that holds how keys are derived from the passphrase
 LARGE = 64 * 1024  # bytes from which the work is done in a thread
 ROOM = 2048  # bytes for the mark, the header, the name and what encryption adds
-TRIES = 5
 
 
 class NotEncrypted(StateError):
@@ -158,52 +157,6 @@ class Sealed:
         if header is None:
             raise Damaged(f"{self.url}: {SALT} is damaged")
         return header
-
-
-async def rekey(backend: Backend, old: Keys, new: Keys) -> int:
-    """Encrypt every value of a server with the first of the new keys, plain ones too; return how many it were.
-
-    backend: the server itself (open_server). Nobody else may write meanwhile with the old keys: those who read it later
-    could not. Safe to repeat after an interruption, with old keys that open what is there. Raises StateError.
-    """
-    reader, writer = Sealed(backend, old), Sealed(backend, new)
-    header = new.for_writing()[1]
-    names = [name for name in await backend.names("") if name != SALT]
-    done = 0
-    if header.kdf is not None and not await _is_salt_of(backend, new):
-        await backend.forget(SALT)
-    for name in names:
-        done += await _rekey_one(backend, reader, writer, name)
-    if header.kdf is None:
-        await backend.forget(SALT)
-    return done
-
-
-async def _is_salt_of(backend: Backend, keys: Keys) -> bool:
-    """Return whether the passphrase is that of the salt that is there."""
-    entry = await backend.read(SALT)
-    header = KeyHeader.read(json.loads(entry.value)) if entry else None
-    if header is None:
-        return False
-    try:
-        keys.for_reading(header, backend.url)
-    except WrongKey:
-        return False
-    return True
-
-
-async def _rekey_one(backend: Backend, reader: Sealed, writer: Sealed, name: str) -> bool:
-    for _ in range(TRIES):
-        entry = await backend.read(name)
-        if entry is None:
-            return False
-        used = reader.header(name, entry.value)
-        if used is not None and used.keys == (await writer.header_for_writing()).keys:
-            return False
-        value = entry.value if used is None else await reader.open(name, entry.value)
-        if await writer.write(name, value, entry.version) is not None:
-            return True
-    raise BackendError(f"{backend.url}: {name} is written by others all the time", hint="try again")
 
 
 def _compress(data: bytes) -> bytes:

@@ -19,6 +19,21 @@ VARIABLES = {
 }
 
 
+def trusting(url: str, ca: Path | None) -> ssl.SSLContext:
+    """Return TLS settings that trust a CA (None: those of the system). Raises UsageError."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca is None:
+        return context
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise UsageError(f"{url}: {ca} has no certificate of a CA: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{url}: cannot read {ca}: {error.strerror}") from error
+    return context
+
+
 def tls_context(url: str, files: Tls, tool: str) -> ssl.SSLContext:
     """Return the TLS settings for a URL whose own files count more than those of the tool's variables.
 
@@ -35,13 +50,7 @@ def tls_context(url: str, files: Tls, tool: str) -> ssl.SSLContext:
             raise UsageError(f"{url}: cannot read {path}: {error.strerror}") from error
     if (cert is None) != (key is None):
         raise UsageError(f"{url}: {cert or key} has no {'key' if key is None else 'certificate'} beside it")
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        if ca is not None:
-            context = ssl.create_default_context(cafile=ca)
-    except (ssl.SSLError, ValueError) as error:
-        raise UsageError(f"{url}: {ca} has no certificate of a CA: {error}") from error
+    context = trusting(url, ca)
     try:
         if cert is not None and key is not None:
             context.load_cert_chain(cert, key, password=lambda: "")  # an encrypted key must not ask at the terminal

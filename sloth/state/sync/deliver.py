@@ -14,6 +14,7 @@ from sloth.state.memory import Memory
 from sloth.state.outbox import Item, Kind, Outbox
 from sloth.state.replicas import Position
 from sloth.state.sync import heads, runs
+from sloth.state.sync.migrate import refuse_incomplete
 
 if TYPE_CHECKING:
     pass
@@ -28,9 +29,11 @@ PROGRESS = 10.0  # seconds between two deliveries of the record of a run that go
 
 
 async def probe(backend: Backend) -> None:
-    """Raise BackendError unless the backend answers soon."""
+    """Raise BackendError unless the backend answers soon, and is no incomplete copy of another one."""
     try:
-        await asyncio.wait_for(backend.clock(), PROBE)
+        async with asyncio.timeout(PROBE):
+            await refuse_incomplete(backend)
+            await backend.clock()
     except TimeoutError:
         raise BackendUnavailable(f"{backend.url} has not answered within {PROBE:g} seconds") from None
 
@@ -52,6 +55,7 @@ class Delivery:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._progress: dict[str, float] = {}  # when the record of a run was delivered
+        self._is_complete = False
         self.problem: StateError | None = None
 
     # While a run goes on
@@ -102,6 +106,9 @@ class Delivery:
             await self._wake.wait()
             self._wake.clear()
             try:
+                if not self._is_complete:
+                    await refuse_incomplete(self._backend)
+                    self._is_complete = True
                 items = [item for item in self._outbox.waiting() if not self._is_early(item)]
                 done = await self._deliver_all(items)
             except StateError as error:  # another process has our own file

@@ -1,4 +1,9 @@
-"""Copies everything from one backend to another one: complete, or to be continued."""
+"""Copies everything from one backend to another one: complete, or to be continued.
+
+While it is not complete, the target has an entry MARK, and no run uses it (refuse_incomplete). A copy reads what the
+target has, makes sure that the mark is there, and then writes under the condition that the entry is as it was read: so
+of two copies at once, the slower one never writes over what a run has written after the faster one was done.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.state.backends.backend import Backend, BackendError, Entry
 from sloth.state.backends.documents import Change, change, load, patiently
 from sloth.state.sync import entries
 
-MARK = "migration"  # an entry of the target while it is not complete
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
+
+MARK = "migration"  # an entry of the target while it is not complete: where from, and whether it had other entries
 LEFT_OUT = ("locks/", "check/")
 AT_ONCE = 8
 PASSES = 5  # over what was written in the source meanwhile
@@ -28,17 +37,19 @@ async def migrate(
     """
     if source.url == target.url:
         raise StateError(f"{source.url} is both the source and the target")
+    await refuse_incomplete(source)
     names = await _names(source)
     if not names:
         raise StateError(f"{source.url} has no entry", hint="check its prefix")
-    mark = await load(target, MARK)
-    if mark != source.url:
-        if not force:
-            await _refuse_others(source, target, names)
-        await change(target, MARK, lambda content, now: (Change(source.url), None))
+    is_exact = await _mark(source, target, names, force)
     for _ in range(PASSES):
         names = await _names(source)
-        copied = await _copy(source, target, names, progress)
+        try:
+            copied = await _copy(source, target, names, progress)
+        except _Completed:
+            break
+        if is_exact:
+            copied += await _forget_deleted(source, target, names)
         if not copied:
             break
     else:
@@ -48,6 +59,56 @@ async def migrate(
         raise BackendError(f"{target.url} lacks {min(missing)} and {len(missing) - 1} more", hint="repeat the command")
     await patiently(lambda: target.forget(MARK))
     return dict(sorted(Counter(name.partition("/")[0] for name in names).items()))
+
+
+async def refuse_incomplete(backend: Backend) -> None:
+    """Raise BackendError when a backend is the target of a copy that is not complete."""
+    mark = await load(backend, MARK)
+    if mark is not None:
+        origin = _source_of(mark)
+        raise BackendError(
+            f"{backend.url} is an incomplete copy of {origin}",
+            hint=f"complete it: sloth-runner state backend migrate {origin} {backend.url}",
+        )
+
+
+async def _mark(source: Backend, target: Backend, names: list[str], force: bool) -> bool:
+    """Mark the target as incomplete; return whether it shall have nothing else than the source. Raises StateError."""
+    mark = await load(target, MARK)
+    is_exact = not force and (mark is None or _is_exact(mark))
+    if not force and (mark is None or _source_of(mark) != source.url):
+        await _refuse_others(source, target, names)
+
+    def decide(content: Json, now: float) -> tuple[Change, None]:
+        if content is not None and not force and _source_of(content) != source.url:
+            raise StateError(f"{target.url} is the target of another copy, of {_source_of(content)}")
+        return Change({"source": source.url, "is_exact": is_exact}), None
+
+    await change(target, MARK, decide)
+    return is_exact
+
+
+def _source_of(mark: Json) -> str:
+    return str(mark.get("source")) if isinstance(mark, dict) else str(mark)
+
+
+def _is_exact(mark: Json) -> bool:
+    return isinstance(mark, dict) and mark.get("is_exact") is True
+
+
+class _Completed(Exception):
+    """Another copy from the same source has completed the target, and perhaps runs use it already."""
+
+
+async def _forget_deleted(source: Backend, target: Backend, names: list[str]) -> int:
+    """Forget what was copied, and then deleted in the source; return how many entries that were."""
+    known = set(names)
+    deleted = [name for name in await _names(target) if name not in known and await _read(source, name) is None]
+    for name in deleted:
+        if await load(target, MARK) is None:
+            break
+        await patiently(partial(target.forget, name))
+    return len(deleted)
 
 
 async def _names(backend: Backend) -> list[str]:
@@ -96,6 +157,8 @@ async def _copy_one(source: Backend, target: Backend, name: str) -> bool:
     entry, there = await asyncio.gather(_read(source, name), _read(target, name))
     if entry is None or (there is not None and there.value == entry.value):
         return False
+    if await load(target, MARK) is None:
+        raise _Completed
     # After a lost answer the condition fails, and the next pass finds it as it must be.
     await patiently(lambda: target.write(name, entry.value, there.version if there is not None else None))
     return True

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sloth.errors import StateError
+from sloth.web.data.liveness import is_lost
 
 SECONDS = 10.0  # after which a query is given up
 STEPS = 1000  # of SQLite's machine between two looks at the clock
@@ -87,6 +88,7 @@ class ReadOnly:
         if connection is None:
             connection = open_read_only(self._directory / "controller.db")
             connection.execute("ATTACH ? AS cache", (read_only_uri(self._directory / "web.db"),))
+            connection.create_function("is_lost", 2, is_lost)
             self._local.connection = connection
         return connection
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
 from sloth.web.data.database import ReadOnly, Row
+from sloth.web.data.hosts import all_hosts
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.run import read_diff
 from sloth.web.data.source import Source
@@ -37,7 +38,7 @@ class DriftRow:
         who: whose run found it.
         by: "hand", or "us" when another call of ours has changed the same thing since it was applied.
         by_run: the run that did, "" by hand.
-        since: when it was last known to be as applied; None: that is not known.
+        since: when it was last known to be as applied; None: that is not known; since_run: the run that knew it.
         at: when it was found first; seen: when last.
     """
 
@@ -54,6 +55,7 @@ class DriftRow:
     by: str
     by_run: str
     since: float | None
+    since_run: str
     at: float
     seen: float
     diff: dict[str, object]
@@ -117,7 +119,7 @@ def find_drift(source: Source, query: Query) -> Drift:
     seen = database.rows(
         "SELECT count(drift_at), min(drift_at), max(drift_at) FROM cache.hosts WHERE drift_at IS NOT NULL"
     )[0]
-    return Drift(*count_open(database), source.count_hosts(), seen[0], seen[1], seen[2], rows, groups)
+    return Drift(*count_open(database), len(all_hosts(source)), seen[0], seen[1], seen[2], rows, groups)
 
 
 def count_open(database: ReadOnly) -> tuple[int, int]:
@@ -144,11 +146,11 @@ def _groups(database: ReadOnly, where: Where, query: Query, name: str) -> Page[D
 
 def _row(database: ReadOnly, row: Row) -> DriftRow:
     by_run = _own_change(database, row)
+    since, since_run = last_good(database, row["host"], row["first_at"], row["run"])
     return DriftRow(
         number=row["result"], run=row["run"], kind=row["kind"], host=row["host"], key=row["key"], task=row["task"],
         place=row["place"], text=row["error"], state=row["state"], who=row["who"], by="us" if by_run else "hand",
-        by_run=by_run, since=last_good(database, row["host"], row["first_at"], row["run"]), at=row["first_at"],
-        seen=row["at"],
+        by_run=by_run, since=since, since_run=since_run, at=row["first_at"], seen=row["at"],
         diff=read_diff(row["diff"]),
     )  # fmt: skip
 
@@ -166,12 +168,12 @@ def _own_change(database: ReadOnly, row: Row) -> str:
     return str(found[0]) if found else ""
 
 
-def last_good(database: ReadOnly, host: str, at: float, run: str) -> float | None:
-    """Return when a host was last as applied before a time: the end of the newest run that ended well on it."""
+def last_good(database: ReadOnly, host: str, at: float, run: str) -> tuple[float | None, str]:
+    """Return when a host was last as applied before a time: the end of the newest run that ended well on it; and it."""
     found = database.row(
-        "SELECT max(coalesce(h.started, u.started)+coalesce(h.seconds, u.seconds, 0)) FROM run_hosts h"
+        "SELECT max(coalesce(h.started, u.started)+coalesce(h.seconds, u.seconds, 0)), h.run FROM run_hosts h"
         " JOIN runs u ON u.run=h.run WHERE h.host=? AND h.run<>? AND h.status IN ('changed', 'unchanged', 'clean')"
         " AND coalesce(u.kind, 'run')<>'check' AND coalesce(h.started, u.started)<?",
         (host, run, at),
     )
-    return float(found[0]) if found and found[0] is not None else None
+    return (float(found[0]), str(found[1])) if found and found[0] is not None else (None, "")

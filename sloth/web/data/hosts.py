@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import UsageError
 from sloth.frozen import frozen
 from sloth.suggest import did_you_mean
+from sloth.web.data.holding import Holder, find_holders
 from sloth.web.data.paging import Page, cut
 from sloth.web.data.source import Source
 from sloth.web.data.times import DAY
@@ -35,6 +36,7 @@ class HostRow:
         size: bytes of its replicas.
         is_in_inventory: whether the inventory has it; true when there is none.
         value: that of the trait that is asked for.
+        lock: the run that goes on and holds it, or is to come to it.
     """
 
     host: str
@@ -53,6 +55,7 @@ class HostRow:
     is_in_inventory: bool
     error: str
     value: str
+    lock: Holder | None
 
 
 @frozen
@@ -183,6 +186,7 @@ def read_hosts(source: Source, only: str = "") -> list[HostRow]:
             values,
         )
     }
+    holders = find_holders(source)
     found = []
     for host in [only] if only else dict.fromkeys([*names, *ends, *agents]):
         end, agent = ends.get(host), agents.get(host)
@@ -207,6 +211,7 @@ def read_hosts(source: Source, only: str = "") -> list[HostRow]:
                 is_in_inventory=inventory is None or host in names,
                 error=(end["error"] if end else None) or "",
                 value="",
+                lock=holders.get(host),
             )
         )
     return found

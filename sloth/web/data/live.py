@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import StateNotFound
 from sloth.frozen import frozen
 from sloth.web.data.run import RESULT, ResultRow, read_result, require_run
-from sloth.web.data.runs import RunRow, read_run
+from sloth.web.data.runs import End, RunRow, read_run
 from sloth.web.data.source import Source
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ def find_mark(source: Source, run: str) -> str:
     return ".".join("" if value is None else str(value) for value in row)
 
 
+def is_over(source: Source, run: str) -> bool:
+    """Return whether a run does not go on. Raises StateNotFound."""
+    return read_run(require_run(source, run)).end is not End.RUNNING
+
+
 def find_live(source: Source, run: str) -> Live:
     """Return how far a run is, by its id. Raises StateNotFound."""
     mark = find_mark(source, run)  # first: what comes in between is shown once more
@@ -76,7 +81,7 @@ def find_live(source: Source, run: str) -> Live:
     head = require_run(source, run)
     row = read_run(head)
     given = database.row("SELECT given FROM runs WHERE run=?", (run,))
-    statuses = dict.fromkeys(_names(given[0] if given else None), "waiting")
+    statuses = dict.fromkeys(planned_hosts(given[0] if given else None), "waiting")
     tasks: dict[str, tuple[int, str]] = {}
     for host, task, status in database.rows(
         "SELECT host, task, status FROM run_progress WHERE run=? ORDER BY rowid", (run,)
@@ -121,7 +126,15 @@ def read_live(source: Source, query: Query) -> Live:
     return find_live(source, str(require_run(source, query.text("run"))["run"]))
 
 
-def _names(given: str | None) -> list[str]:
+def ended_hosts(source: Source, run: str) -> set[str]:
+    """Return the hosts that a run has done with."""
+    rows = source.database.rows(
+        "SELECT host FROM run_progress WHERE run=?1 AND task='' UNION SELECT host FROM run_hosts WHERE run=?1", (run,)
+    )
+    return {str(row[0]) for row in rows}
+
+
+def planned_hosts(given: str | None) -> list[str]:
     """Return the hosts that a run is over, as far as its record names them."""
     try:
         found = json.loads(given) if given else {}

@@ -32,6 +32,8 @@ class Overview:
             ones among them, each once, however many hosts have it.
         frozen: hosts with something that runs leave alone.
         inventory_problem: why the inventory cannot be read.
+        fetch_problem: why what other controllers have delivered cannot be fetched.
+        index_problem: why what is new cannot be read.
     """
 
     hosts: int
@@ -51,6 +53,8 @@ class Overview:
     newest: tuple[RunRow, ...]
     failures: tuple[RunRow, ...]
     inventory_problem: str
+    fetch_problem: str
+    index_problem: str
 
 
 def find_overview(source: Source, query: Query) -> Overview:
@@ -81,4 +85,6 @@ def find_overview(source: Source, query: Query) -> Overview:
             map(read_run, database.rows(f"SELECT {COLUMNS} FROM runs{where.sql} ORDER BY started DESC LIMIT 5"))
         ),
         inventory_problem=source.problem,
+        fetch_problem=source.fetch_problem,
+        index_problem=source.index_problem,
     )

@@ -12,6 +12,7 @@ from sloth.web.data.database import ReadOnly, Row, open_read_only
 from sloth.web.data.drift import last_good
 from sloth.web.data.paging import Page, Where, like, select
 from sloth.web.data.run import read_diff
+from sloth.web.data.runs import read_about
 from sloth.web.data.source import Source
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Happening:
         what: "changed", "put back" (somebody had changed it by hand), "drift" (it was found changed), "would change",
             "failed", "frozen" and so on.
         who, origin, run: whose run it was, and from where.
-        is_by_hand: whether somebody else had changed it, between `since` (None: unknown) and `at`.
+        is_by_hand: whether somebody else had changed it, between `since` (None: unknown), the end of `since_run`, and
+            `at`.
     """
 
     number: int
@@ -82,11 +84,13 @@ class Happening:
     reason: str
     kind: str
     who: str
+    origin: str
     run: str
     place: str
     error: str
     is_by_hand: bool
     since: float | None
+    since_run: str
     diff: dict[str, object]
 
 
@@ -234,7 +238,7 @@ def _history(database: ReadOnly, key: str, host: str, query: Query) -> Page[Happ
     columns = (
         "r.rowid AS number, coalesce(r.at, u.started) AS at, r.host, r.status, coalesce(r.reason, '') AS reason,"
         " coalesce(u.kind, 'run') AS kind, coalesce(u.who, '') AS who, r.run, coalesce(r.place, '') AS place,"
-        " coalesce(r.error, '') AS error, r.diff"
+        " coalesce(r.error, '') AS error, r.diff, u.about"
     )
     table = "run_results r LEFT JOIN runs u ON u.run=r.run"
     # By the run and by the order in it: the time itself is stored after the diff, which may be large.
@@ -252,9 +256,12 @@ def _happening(database: ReadOnly, row: Row) -> Happening:
     elif what == "changed" and row["reason"] == "drift":
         what = "put back"
     is_by_hand = what in ("drift", "put back") or (what == "would change" and row["reason"] == "drift")
-    since = last_good(database, row["host"], row["at"] or 0.0, row["run"]) if is_by_hand else None
+    since, since_run = None, ""
+    if is_by_hand:
+        since, since_run = last_good(database, row["host"], row["at"] or 0.0, row["run"])
     return Happening(
         number=row["number"], at=row["at"], host=row["host"], what=what, reason=row["reason"], kind=row["kind"],
-        who=row["who"], run=row["run"], place=row["place"], error=row["error"], is_by_hand=is_by_hand, since=since,
+        who=row["who"], origin=read_about(row["about"]).origin, run=row["run"], place=row["place"], error=row["error"],
+        is_by_hand=is_by_hand, since=since, since_run=since_run,
         diff=read_diff(row["diff"]),
     )  # fmt: skip

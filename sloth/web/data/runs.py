@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class End(StrEnum):
     """How a run ended, in one word. One that failed anywhere is FAILED, whatever else it did."""
 
-    RUNNING = "running"  # or it was killed: nobody recorded an end
+    RUNNING = "running"
+    LOST = "lost"  # it was killed: nobody recorded an end
     FAILED = "failed"
     UNREACHABLE = "unreachable"
     INTERRUPTED = "interrupted"
@@ -32,10 +33,10 @@ class End(StrEnum):
     UNCHANGED = "unchanged"
 
 
-STALE = 24 * 3600  # seconds after which a run without an end is taken for killed
 # The same as SQL, for filters; exit statuses are the contract of `run` (0, 1, 2, 3, 4, 130).
 END_SQL = (
-    "CASE WHEN status IS NULL THEN 'running' WHEN status=130 THEN 'interrupted'"
+    "CASE WHEN status IS NULL THEN CASE WHEN is_lost(about, started) THEN 'lost' ELSE 'running' END"
+    " WHEN status=130 THEN 'interrupted'"
     " WHEN status=1 OR coalesce(failed, 0)>0 OR status=2 THEN 'failed'"
     " WHEN status=4 OR coalesce(unreachable, 0)>0 THEN 'unreachable'"
     " WHEN kind='drift' AND coalesce(changed, 0)>0 THEN 'drift'"

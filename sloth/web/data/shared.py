@@ -7,8 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from sloth.errors import SlothError
+from sloth.errors import SlothError, StateError
 from sloth.frozen import frozen
+from sloth.web.data.holding import Holder, find_holders
 from sloth.web.data.source import Source
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sloth.web.view import Query
 
 T = TypeVar("T")
+PATIENCE = 5.0  # seconds for which a page waits for a backend
 MOST = 1000  # values that are shown
 LONGEST = 2000  # characters of a value
 
@@ -40,6 +42,14 @@ class HeldLock:
 
 
 @frozen
+class HeldHost:
+    """A host, and the run that holds it."""
+
+    host: str
+    holder: Holder
+
+
+@frozen
 class Frozen:
     """What the newest run or drift run on a host has left alone; text: by whom, why and until when it is frozen."""
 
@@ -56,11 +66,14 @@ class SharedState:
     Attributes:
         problem: why the backend cannot be read, "" when it can.
         more: how many values are not among `shared_values`.
+        hosts: those that runs are at work on, and so hold the run lock of; more_hosts: how many are not among them.
     """
 
     shared_values: tuple[SharedValue, ...]
     more: int
     locks: tuple[HeldLock, ...]
+    hosts: tuple[HeldHost, ...]
+    more_hosts: int
     frozen: tuple[Frozen, ...]
     problem: str
 
@@ -81,7 +94,8 @@ def find_shared(source: Source, query: Query) -> SharedState:
         " GROUP BY r.host, r.key ORDER BY r.host, r.key"
     )
     frozen = tuple(Frozen(row[0], row[1], row[2] or "", row[3]) for row in rows)
-    return SharedState(values, more, locks, frozen, problem)
+    held = [HeldHost(host, one) for host, one in sorted(find_holders(source).items()) if one.is_at_work]
+    return SharedState(values, more, locks, tuple(held[:MOST]), max(0, len(held) - MOST), frozen, problem)
 
 
 def ask(source: Source, work: Callable[[Shared], Awaitable[T]]) -> T:
@@ -90,7 +104,11 @@ def ask(source: Source, work: Callable[[Shared], Awaitable[T]]) -> T:
     async def run() -> T:
         shared = source.storage().shared()
         try:
-            return await work(shared)
+            async with asyncio.timeout(PATIENCE):
+                return await work(shared)
+        except TimeoutError:
+            hint = "is it running, and can this machine reach it? Everything else here is what this controller has"
+            raise StateError(f"the backend has not answered within {PATIENCE:g} seconds", hint=hint) from None
         finally:
             await shared.close()
 

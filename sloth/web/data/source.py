@@ -23,6 +23,8 @@ class Source:
         directory: the controller's.
         storage: opens what the controller keeps and shares, anew each time.
         plans: files of saved plans.
+        fetch_problem: why what other controllers have delivered cannot be fetched, "" when it can.
+        index_problem: why what is new cannot be read, "" when it can.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class Source:
     ) -> None:
         self.storage = storage or (lambda: Storage(directory))
         self.plans = plans
+        self.fetch_problem = ""
+        self.index_problem = ""
         self.directory = directory
         self.database = ReadOnly(directory)
         self._read_inventory = read_inventory
@@ -55,13 +59,6 @@ class Source:
     def problem(self) -> str:
         """Why the inventory cannot be read, "" when it can; an older one stays in use."""
         return self._problem
-
-    def count_hosts(self) -> int:
-        """Return how many hosts the inventory has; without one, how many are known."""
-        inventory = self.inventory
-        return (
-            len(inventory.hosts) if inventory is not None else self.database.number("SELECT count(*) FROM cache.hosts")
-        )
 
     def replica_path(self, agent: str) -> Path:
         """Return the path of an agent's replica, whether or not there is one."""

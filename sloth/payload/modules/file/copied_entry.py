@@ -117,7 +117,10 @@ class EntryCopy(Resource):
             if change.before is not None and self.args.backup and os.path.isfile(path):  # also through a link
                 values["backup_file"] = files.back_up(path)
             mode = change.after.get("mode") if change.before is None else None
-            files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host))
+            content = change.after["content"]
+            info = files.replace(path, content.chunks(), mode, files.validation(self.args, self.host))
+            if not self.args.validate:  # that is a command, which could have written to the file as well
+                self.host.contents.note_written(path, info, content)
         files.set_attributes(path, change, self.args.follow)
         return values
 

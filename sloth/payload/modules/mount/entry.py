@@ -5,7 +5,7 @@ import re
 
 from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
-from sloth.payload.lib.host import open_regular
+from sloth.payload.lib.contents import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

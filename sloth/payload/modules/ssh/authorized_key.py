@@ -5,7 +5,7 @@ import os
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, Args, ArgumentError, Change, Failed, Field, Missing
 from sloth.payload.lib.accounts import get_account
-from sloth.payload.lib.host import open_regular
+from sloth.payload.lib.contents import open_regular
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.keys import Key, abbreviate, defect, respace, split_options
 

@@ -181,13 +181,9 @@ def run(
     if confirm and given.output in ("json", "ndjson"):
         raise click.UsageError("--confirm asks a question, which would spoil --output " + given.output)
     if confirm and not sys.stdin.isatty():
-        raise UsageError(
-            "--confirm asks for confirmation, but there is no terminal to ask on", hint="use plan and apply"
-        )
-    if confirm:
-        status = _show_and_ask(given, resume, start_at)
-        if status is not None:
-            return status
+        raise UsageError("--confirm asks a question, but there is no terminal to ask on", hint="use plan and apply")
+    if confirm and (status := _show_and_ask(given, resume, start_at)) is not None:
+        return status
     return run_site(
         given,
         given.output,
@@ -251,8 +247,8 @@ def run_site(
     output: the kind of report; resume: the run that is resumed; start_at: the first task; step: ask before each one;
     listing: list what would run instead; saving: saves the check as a plan; ended: called with the exit status.
     """
-    if saving is not None and given.workers:
-        raise UsageError("a plan cannot be saved with --workers", hint="leave out --workers, or -o FILE")
+    if saving is not None and (given.workers or given.engine):
+        raise UsageError("a plan cannot be saved with --workers or --engine", hint="leave them out, or -o FILE")
     program = sites.read_site(given.site, given.roles_path, given.site_name)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)

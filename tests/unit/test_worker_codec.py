@@ -97,7 +97,8 @@ def test_a_skip_in_an_event_is_one() -> None:
         '[["os.system", "true"]]', '[["Path", "/"]]', '[[]]', '[1]', '{}', 'x', '[["Ended"]]', '[["Ended", 1]]',
         '[["Ended", "h", "more"]]', '[["Ask", "1", ["Clock"]]]', '[["Ask", 1, ["Ended", "h"]]]',
         '[["Happened", ["Skip", "when", "", ""]]]', '[["Passed", "h", 1, 0]]', '[["Stopped", ["Skip", "no", "", ""]]]',
-        '[["Learned", "abc"]]', '[["Ask", 1, ["WriteEntry", "k", "not base64!", null]]]', pytest.param("[" * 100_000, id="deep"),
+        '[["Learned", "abc"]]', '[["Ask", 1, ["WriteEntry", "k", "not base64!", null]]]',
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )  # fmt: skip
 def test_what_no_worker_sends_is_refused(data: str) -> None:

@@ -337,6 +337,7 @@ class Bench:
         from bench import backends
 
         self.say(*backends.table(self.fresh()))
+        self.say(*backends.runs_table(self.fresh()))
 
 
 def main() -> None:

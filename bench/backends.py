@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import statistics
 import subprocess
@@ -134,3 +135,60 @@ def _running(server, prepare: Callable[..., None] = lambda server: None):  # typ
         yield server
     finally:
         server.kill()
+
+
+# Runs with and without a backend
+
+HOSTS, PAIRS = 100, 5
+SITE = """task({name = "t", run = function()
+    file.copy({content = "x\\n", dest = "FILES/" .. host.name})
+    file.copy({content = NUMBER, dest = "FILES/" .. host.name .. "-2"})
+end})
+"""
+
+
+def runs_table(directory: Path) -> list[str]:
+    """Return the lines of the section about runs: the medians of runs with and without etcd, in alternation."""
+    lines = [
+        f"## Backends: a run on {HOSTS} loopback hosts, with etcd and without, {PAIRS} pairs in alternation",
+        "",
+        "| | without | with | more |",
+        "|---|---|---|---|",
+    ]
+    with _etcd(directory) as url:
+        found: dict[tuple[bool, str], list[tuple[float, float]]]
+        found = {(changes, backend): [] for changes in (True, False) for backend in ("none", url)}
+        homes = {backend: directory / str(number) for number, backend in enumerate(("none", url))}
+        for home in homes.values():
+            home.mkdir()
+            (home / "inventory.toml").write_text(
+                "".join(f'[hosts.h{number}]\nconnection = "local"\n' for number in range(HOSTS))
+            )
+        for number in range(PAIRS + 1):  # the first ones are no measurement
+            for changes in (True, False):
+                for backend, home in sorted(homes.items(), reverse=bool(number % 2)):
+                    one = _run(home, backend, number)
+                    if number:
+                        found[changes, backend].append(one)
+        for changes, title in ((True, "a run that changes each host"), (False, "a converged run")):
+            for at, what in ((0, "wall"), (1, "CPU of the controller and the hosts")):
+                without, with_it = (statistics.median(one[at] for one in found[changes, of]) for of in ("none", url))
+                more = (with_it / without - 1) * 100
+                lines.append(f"| {title}: {what} | {without:.2f} s | {with_it:.2f} s | {more:+.1f} % |")
+    return [*lines, ""]
+
+
+def _run(home: Path, backend: str, number: int) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds of a run."""
+    (home / "site.sloth").write_text(SITE.replace("FILES", str(home)).replace("NUMBER", f'"{number}\\n"'))
+    environment = {
+        **os.environ, "HOME": str(home), "SLOTH_HOME": str(home / "own"), "SLOTH_BACKEND": backend,
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "sloth", "run", "-i", "inventory.toml", "-f", "site.sloth", "--site-name", "bench"]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=600)
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise RuntimeError(done.stdout + done.stderr)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -207,6 +207,64 @@ async def _is_sealed(location: Location) -> bool:
 @backend.command()
 @parameters.AGENT_INVENTORY
 @backend_option.BACKEND
+@parameters.TABLE_OR_JSON
+@parameters.KEY_FILE
+@parameters.PASSPHRASE
+def sweep(inventory: tuple[str, ...], output: str, key_file: str | None, passphrase: bool) -> None:
+    """Remove what nobody needs any more.
+
+    That is shared values that were deleted or expired a day ago, records of runs that are older than a year but for the
+    newest 1,000, and pieces that killed commands have left. The first run of a day does so, too, for 5 seconds.
+    """
+    from sloth.state.sync.deliver import probe
+    from sloth.state.sync.sweep import Swept
+    from sloth.state.sync.sweep import sweep as sweep_all
+
+    async def work(backend: Backend) -> Swept:
+        await probe(backend)
+        return await sweep_all(backend)
+
+    swept = _with_backend(_storage(inventory), work)
+    if output == "json":
+        write_json(asdict(swept))
+        return
+    click.echo(f"removed {swept.values} deleted values, {swept.runs} records of runs and {swept.pieces} pieces")
+    if not swept.can_remove:
+        warn("warning: deleted values stay: the server does not delete under a condition")
+
+
+@backend.command()
+@click.argument("agents", metavar="AGENT...", nargs=-1, required=True)
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
+@parameters.YES
+@parameters.KEY_FILE
+@parameters.PASSPHRASE
+def forget(
+    agents: tuple[str, ...], inventory: tuple[str, ...], yes: bool, key_file: str | None, passphrase: bool
+) -> None:
+    """Remove the copies of the states of hosts that are no more.
+
+    AGENT is a host, or host@account. The host is not touched; a later change of it brings its copy back.
+    """
+    from sloth.state.sync.sweep import forget_host
+
+    storage = _storage(inventory)
+    confirm(f"Forget {', '.join(agents)} in the backend?", yes)
+
+    async def work(backend: Backend) -> dict[str, int]:
+        return {agent: await forget_host(backend, agent) for agent in agents}
+
+    found = _with_backend(storage, work)
+    missing = [agent for agent, number in found.items() if not number]
+    if missing:
+        raise StateError(f"no replica of {', '.join(missing)} in {_url(storage)}", hint="see state list --cached")
+    click.echo(f"forgot {', '.join(agents)}")
+
+
+@backend.command()
+@parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @parameters.KEY_FILE
 @parameters.PASSPHRASE
 def push(inventory: tuple[str, ...], key_file: str | None, passphrase: bool) -> None:

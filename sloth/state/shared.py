@@ -183,7 +183,7 @@ class Shared:
         def decide(content: Json, now: float) -> tuple[Change, bool]:
             if not _is_held(content):
                 return Change(keep=True), False
-            return Change({"name": name}), _is_present(content, now)
+            return Change({"name": name, "deleted": now}), _is_present(content, now)
 
         return await change(self.backend, _key(name), decide)
 

@@ -150,6 +150,9 @@ class Handler(BaseHTTPRequestHandler):
         self._check_right(key)
         if not key:
             raise Failed(400, "Missing key name")
+        row = self.store.rows.get(key)
+        if "cas" in self.query and (row is None or int(self.query["cas"][0]) != row.modified):
+            return 200, False  # also for an index of 0, with which nothing is deleted
         self.store.index += 1
         self.store.rows.pop(key, None)
         return 200, True

@@ -42,7 +42,7 @@ from sloth.engine.workers.messages import (
 )
 from sloth.payload.kernel.findings import Restored
 from sloth.playbook import Task
-from sloth.state.backends.backend import Entry
+from sloth.state.backends.backend import Entry, Unsupported
 from sloth.state.keys import Keys
 
 if TYPE_CHECKING:
@@ -212,6 +212,10 @@ class RemoteBackend:
     async def forget(self, key: str) -> None:
         """See Backend."""
         await self._questions.ask(ForgetEntry(key))
+
+    async def remove(self, key: str, expected: str) -> bool:
+        """See Backend. Only the run's process sweeps."""
+        raise Unsupported(f"{self.url}: a worker removes no entries")
 
     async def clock(self) -> float:
         """See Backend."""

@@ -12,6 +12,10 @@ class BackendError(StateError):
     """The backend refuses a request, or cannot be used as it is."""
 
 
+class Unsupported(BackendError):
+    """The server cannot do this, or not under the condition that is needed."""
+
+
 class Damaged(BackendError):
     """An entry is not what sloth-runner has written."""
 
@@ -57,6 +61,12 @@ class Backend(Protocol):
 
     async def forget(self, key: str) -> None:
         """Delete a value, whatever its version, if there is one."""
+
+    async def remove(self, key: str, expected: str) -> bool:
+        """Delete a value if its version is `expected`; return whether it is gone.
+
+        May be repeated after a lost answer. Raises Unsupported where the server cannot do that.
+        """
 
     async def clock(self) -> float:
         """Return the server's time in epoch seconds: what all its clients agree on."""

@@ -84,6 +84,10 @@ class Consul:
     async def forget(self, key: str) -> None:
         await self._ask("DELETE", self._path(key), again=True)
 
+    async def remove(self, key: str, expected: str) -> bool:
+        answer = await self._ask("DELETE", self._path(key, f"?cas={int(expected)}"), again=True)
+        return answer.body.strip() == b"true" or await self.read(key) is None
+
     async def clock(self) -> float:
         now = self._http.skew.now()
         if now is None:

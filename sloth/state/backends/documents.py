@@ -44,7 +44,7 @@ KEEP = Change(keep=True)
 async def load(backend: Backend, key: str) -> Json:
     """Return the content of a document, None if there is none. Raises BackendError."""
     entry = await patiently(lambda: backend.read(key))
-    return None if entry is None else _unpack(backend, key, entry.value)[0]
+    return None if entry is None else unpack(backend, key, entry.value)[0]
 
 
 async def change(
@@ -64,7 +64,7 @@ async def change(
     while True:
         try:
             entry = await backend.read(key)
-            content, ids = _unpack(backend, key, entry.value) if entry else (None, [])
+            content, ids = unpack(backend, key, entry.value) if entry else (None, [])
             for one in ids:
                 if one in mine:
                     return mine[one]
@@ -147,7 +147,8 @@ def _forgotten(backend: Backend, key: str) -> _Forgotten:
     return _Forgotten(text, hint="look at the value, and do it again if it has not happened")
 
 
-def _unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
+def unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
+    """Return the content of a document, and the ids of its last writes. Raises Damaged."""
     try:
         document = json.loads(data)
         return document["content"], [str(one) for one in document["ids"]]

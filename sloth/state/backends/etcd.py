@@ -83,6 +83,13 @@ class Etcd:
     async def forget(self, key: str) -> None:
         await self._call("kv/deleterange", {"key": self._name(key)}, again=True)
 
+    async def remove(self, key: str, expected: str) -> bool:
+        name = self._name(key)
+        compare = {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": expected}
+        delete = {"request_delete_range": {"key": name}}
+        done = await self._call("kv/txn", {"compare": [compare], "success": [delete]}, again=True)
+        return bool(done.get("succeeded")) or await self.read(key) is None
+
     async def clock(self) -> float:
         now = self._http.skew.now()
         if now is None:

@@ -309,8 +309,8 @@ async def _connect(server: Address, tls: ssl.SSLContext | None) -> _Connection:
 
 
 def _request(server: Address, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {server}", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {headers.get('Host', server)}", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items() if name != "Host"]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 

@@ -141,6 +141,14 @@ class Pieced:
         if entry is not None:
             await self._forget_pieces(key, Head.unpack(key, entry.value))
 
+    async def remove(self, key: str, expected: str) -> bool:
+        seen = self._heads.get(key)
+        is_gone = await self._backend.remove(key, expected)
+        if is_gone and seen is not None and seen[0] == expected:
+            del self._heads[key]
+            await self._forget_pieces(key, seen[1])
+        return is_gone
+
     async def clock(self) -> float:
         return await self._backend.clock()
 

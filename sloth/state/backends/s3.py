@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -19,9 +18,10 @@ from sloth.errors import UsageError
 from sloth.state.backends import http
 from sloth.state.backends.address import Address
 from sloth.state.backends.aws import Credentials, credentials
-from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsure
+from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsupported, Unsure
 from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
+from sloth.state.backends.s3_delete import delete_if
 from sloth.state.backends.s3_errors import Refused, meaning
 from sloth.state.backends.tls import trusting
 
@@ -92,6 +92,7 @@ class S3:
         self._offset = 0.0  # of the server's clock to time.monotonic(), learned from an object of ours
         self._learned: float | None = None
         self._has_conditions = False
+        self._removes: bool | None = None  # whether the server deletes under a condition; None: it was not tried yet
 
     async def read(self, key: str) -> Entry | None:
         try:
@@ -123,6 +124,13 @@ class S3:
     async def forget(self, key: str) -> None:
         await self._delete(encode(key, LEAF))
 
+    async def remove(self, key: str, expected: str) -> bool:
+        if self._removes is None:
+            self._removes = await self._honours_conditional_deletes()
+        if not self._removes:
+            raise Unsupported(f"{self.url}: the server deletes whatever the condition is")
+        return await delete_if(self._store, self._http, encode(key, LEAF), expected) or await self.read(key) is None
+
     async def clock(self) -> float:
         now = self._http.skew.now()
         if now is None:
@@ -142,8 +150,7 @@ class S3:
         data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
         mode = "create" if expected is None else {"e_tag": expected}
         try:
-            put = partial(self._put_object, path, data, mode)
-            done = await self._ask(put, again=False, size=len(data))
+            done = await self._ask(lambda: self._store.put_async(path, data, mode=mode), again=False, size=len(data))
         except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
             return None
         except self._not_found as error:  # an If-Match of what is not there: another dialect's 412
@@ -159,6 +166,17 @@ class S3:
             await self._ask(delete, again=True)
         except self._not_found as error:
             self._check_bucket(error)
+
+    async def _honours_conditional_deletes(self) -> bool:
+        path = f"probe/{secrets.token_hex(8)}"
+        try:
+            first = await self._put(path, b"1", None)
+            if first is None or await delete_if(self._store, self._http, path, f'"{"0" * 32}"'):
+                return False
+            return await delete_if(self._store, self._http, path, first)
+        finally:
+            with contextlib.suppress(BackendError):
+                await self._delete(path)
 
     async def _require_conditions(self) -> None:
         """Raise BackendError unless the server honours If-None-Match and If-Match."""
@@ -215,9 +233,6 @@ class S3:
             self._offset = head["last_modified"].timestamp() + 0.5 - (sent + received) / 2
             self._learned = received
         return time.monotonic() + self._offset
-
-    async def _put_object(self, path: str, data: bytes, mode: str | Mapping[str, str]) -> Meta:
-        return await self._store.put_async(path, data, mode=mode)
 
     async def _ask(self, request: Callable[[], Awaitable[T]], again: bool, size: int = 0) -> T:
         """Return the answer to a request; raise what its failure means, and pass on what callers look at.

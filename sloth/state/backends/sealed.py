@@ -61,6 +61,9 @@ class Sealed:
     async def forget(self, key: str) -> None:
         await self._backend.forget(key)
 
+    async def remove(self, key: str, expected: str) -> bool:
+        return await self._backend.remove(key, expected)
+
     async def clock(self) -> float:
         return await self._backend.clock()
 

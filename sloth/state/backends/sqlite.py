@@ -58,6 +58,11 @@ class SQLite:
     async def forget(self, key: str) -> None:
         await self._do(lambda database: database.execute("DELETE FROM entries WHERE name=?", (key,)))
 
+    async def remove(self, key: str, expected: str) -> bool:
+        sql, values = "DELETE FROM entries WHERE name=? AND version=?", (key, expected)
+        await self._do(lambda database: database.execute(sql, values))
+        return await self.read(key) is None
+
     async def clock(self) -> float:
         return time.time()
 

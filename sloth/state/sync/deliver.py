@@ -23,6 +23,7 @@ AT_ONCE = 16  # deliveries
 ATTEMPT = 60.0  # seconds that one may take
 PROBE = 5.0  # seconds within which a backend must answer before anything is delivered at the end of a command
 DRAIN = 20.0  # seconds that the end of a run waits for what is still due
+SWEEP = 5.0  # seconds that the end of a run sweeps at most
 HURRIED = 3.0  # the same after Ctrl-C
 RETRY = 5.0  # seconds between two attempts while a run goes on
 PROGRESS = 10.0  # seconds between two deliveries of the record of a run that goes on
@@ -56,12 +57,14 @@ class Delivery:
         self._task: asyncio.Task[None] | None = None
         self._progress: dict[str, float] = {}  # when the record of a run was delivered
         self._is_complete = False
+        self._is_of_run = False
         self.problem: StateError | None = None
 
     # While a run goes on
 
     def start(self) -> None:
-        """Begin to deliver in the background whatever becomes due."""
+        """Begin to deliver in the background whatever becomes due in a run."""
+        self._is_of_run = True
         self._outbox.on_added = self._wake.set
         self._wake.set()
         self._task = asyncio.create_task(self._deliver_always())
@@ -79,7 +82,18 @@ class Delivery:
             self.problem = self.problem or BackendUnavailable(f"{self._backend.url}: it takes too long")
         except StateError as error:
             self.problem = error
+        if self.problem is None and self._is_of_run and not is_hurried:
+            await self._sweep()
         return self.left()
+
+    async def _sweep(self) -> None:
+        """Sweep the backend, for a short time, if nobody has for a day."""
+        from sloth.state.sync.sweep import is_due, sweep
+
+        with contextlib.suppress(StateError, TimeoutError):
+            async with asyncio.timeout(SWEEP):
+                if await is_due(self._backend):
+                    await sweep(self._backend)
 
     def left(self) -> str | None:
         """Return what the user should know of what is not delivered; None if that is nothing."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 MARK = "migration"  # an entry of the target while it is not complete: where from, and whether it had other entries
-LEFT_OUT = ("locks/", "check/")
+LEFT_OUT = ("locks/", "check/", "sweep")
 AT_ONCE = 8
 PASSES = 5  # over what was written in the source meanwhile
 

@@ -245,7 +245,7 @@ def _history(database: ReadOnly, key: str, host: str, query: Query) -> Page[Happ
     sortable = {"at": "u.started", "host": "r.host", "who": "u.who"}
     return select(
         database, columns, table, where, query.window, "-at", sortable, lambda row: _happening(database, row),
-        "r.rowid DESC", identity="r.rowid",
+        "r.rowid DESC", identity="r.rowid", counted=f"SELECT count(*) FROM run_results r{where.sql}",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from sloth.payload.loader import pack
 MAIN = "sloth.payload.__main__"
 MODULES = "sloth.payload.modules"
 # What functions import, and first runs call: all of them, and those with a package.
-_LATER = ("sloth.payload.kernel.diff", "sloth.payload.kernel.paging")
+_LATER = ("sloth.payload.kernel.diff", "sloth.payload.kernel.paging", "sloth.payload.lib.contents")
 _LATER_OF = {"pkg": ("backend", "apt", "dpkg")}
 Code = tuple[bool, bytes]  # whether it is a package, and what marshal makes of its code
 

@@ -6,7 +6,6 @@ import pwd
 from sloth.payload.kernel.hashing import as_utf8
 from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.lib import names
-from sloth.payload.lib.contents import Contents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Arguments, Attributes
     from sloth.payload.lib.command import Completed
-    from sloth.payload.lib.contents import Hashes
+    from sloth.payload.lib.contents import Contents, Hashes
 
     T = TypeVar("T")
     # The calls that wait behind the running one: (name, the arguments as the site gave them).
@@ -62,8 +61,14 @@ class Host(object):
         self.pending = False  # in a check: an earlier call would have changed something
         self.upcoming: "Upcoming" = list
         self._real: "dict[str, str]" = {}  # directories and where they really are, while nothing changes
-        self.contents = Contents(link)
+        self._contents: "Contents | None" = None
         self._once: "dict[str, tuple[object, Any]]" = {}  # name -> (stamp, what was computed: see once())
+
+    @property
+    def contents(self) -> "Contents":
+        """The contents of files and assets; the first call that has some loads what knows them."""
+        self._contents = self._contents or _load_contents(self.link)
+        return self._contents
 
     @property
     def group(self) -> "str":
@@ -234,6 +239,12 @@ class Host(object):
         lines = [line for line in output.splitlines() if line and not line[0].isspace()]
         hint = "set become = true on the task or the host" if self.uid != 0 else ""
         raise Failed(lines[-1] if lines else "%s: exit code %d" % (argv[0], done.exit_code), hint, output)
+
+
+def _load_contents(link: "Link") -> "Contents":
+    from sloth.payload.lib.contents import Contents
+
+    return Contents(link)
 
 
 def home_of(uid: "int") -> "str":

@@ -159,9 +159,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _explain(error: Exception) -> int:
     """Write a SlothError and return its exit status; any other exception is a defect and keeps its traceback."""
     from sloth.errors import SlothError, Unreachable, UsageError
+    from sloth.report.text import neutral  # a server, a host or a file may have part in it
 
     if not isinstance(error, SlothError):
         raise error
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(str(error), err=True)
+    click.echo(neutral(str(error)), err=True)
     return 2 if isinstance(error, UsageError) else 4 if isinstance(error, Unreachable) else 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sloth.dates import local_date
 from sloth.errors import SlothError, Unreachable, UsageError
 from sloth.report.text import neutral, table_lines
 
@@ -98,7 +99,7 @@ def format_time(at: float | None) -> str:
 
 def format_date(at: float) -> str:
     """Return an epoch time as a date."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return local_date(at)
 
 
 def format_age(at: float) -> str:

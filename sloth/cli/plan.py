@@ -147,13 +147,14 @@ def _read(path: Path, key_file: str | None, passphrase: bool, inventory: tuple[s
 @parameters.TABLE_OR_JSON
 def list_plans(inventory: tuple[str, ...], output: str) -> None:
     """List the plans that are saved in the backend."""
+    from sloth.report.text import neutral
     from sloth.state.sync import plans
 
     names = shared_plans.with_backend(shared_plans.storage_of(inventory), plans.names)
     if output == "json":
         write_json([f"@{name}" for name in names])
     else:
-        click.echo("\n".join(f"@{name}" for name in names) or "no plan is saved in the backend")
+        click.echo("\n".join(neutral(f"@{name}") for name in names) or "no plan is saved in the backend")
 
 
 @plan.command()
@@ -192,7 +193,7 @@ def show(
     if output == "json":
         write_json(plans.document(found))
     elif output == "markdown":
-        click.echo(plans.markdown(found))
+        click.echo(neutral(plans.markdown(found)))
     else:
         for text, style in plans.lines(found, diff):
             settings = {"bold": True} if style == "bold" else {"dim": True} if style == "dim" else {"fg": style or None}

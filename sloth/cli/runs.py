@@ -94,7 +94,7 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
     if output == "json":
         write_json({**_document(found), "results": [_result(result) for result in results]})
         return
-    click.secho(f"run {found.run}", bold=True)
+    click.secho(neutral(f"run {found.run}"), bold=True)
     seconds = f", {found.seconds:.1f} s" if found.seconds is not None else ""
     for name, value in (
         ("site", found.site),

@@ -151,7 +151,7 @@ def _show_one(row: RecordWithHistory, agent: str) -> None:
         click.echo(f"  {name:<13} {neutral(value)}")
     for change in row.history:
         by = f"{change.who} from {change.origin}"
-        click.echo(f"  {format_time(change.at)}  {change.reason}, run {change.run}, {neutral(by)}")
+        click.echo(neutral(f"  {format_time(change.at)}  {change.reason}, run {change.run}, {by}"))
 
 
 @state.command()
@@ -216,11 +216,11 @@ def stats(source: Source) -> int:
         return source.status()
     for agent, row in rows:
         if len(rows) > 1:
-            click.secho(agent, bold=True)
-        click.echo(f"file          {row.path or '(none yet)'}, {row.size} bytes, format {row.version}")
+            click.secho(neutral(agent), bold=True)
+        click.echo(neutral(f"file          {row.path or '(none yet)'}, {row.size} bytes, format {row.version}"))
         click.echo(f"states        {row.resources}" + (f", {row.orphaned} orphaned" if row.orphaned else ""))
         for kind, number in row.types.items():
-            click.echo(f"  {kind:<20} {number}")
+            click.echo(neutral(f"  {kind:<20} {number}"))
         click.echo(f"history       {row.history} changes in {row.runs} runs")
         click.echo(f"content       {row.contents} kept, {row.contents_size} bytes")
         if row.handlers:

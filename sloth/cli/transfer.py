@@ -17,6 +17,7 @@ from sloth.cli.state_source import AGENT, Source
 from sloth.engine.query import Agent, Query, query_state
 from sloth.errors import SlothError, UsageError
 from sloth.passwords import Passwords
+from sloth.report.text import neutral
 from sloth.state import queries
 from sloth.state.author import author
 from sloth.state.export import TABLES, Reader, Writer, pages, writing
@@ -149,7 +150,7 @@ def import_(
         return
     would = "would be " if check else ""
     for name, one in loaded.items():
-        click.echo(f"{names[name]}: {one.added} {would}added, {one.altered} {would}altered")
+        click.echo(neutral(f"{names[name]}: {one.added} {would}added, {one.altered} {would}altered"))
 
 
 def _targets(names: Sequence[str], pattern: str | None) -> dict[str, str]:
@@ -208,7 +209,8 @@ def verify(path: str, output: str, key_file: str | None, passphrase: bool) -> No
         write_json({"created": header.created, "cipher": header.cipher, "agents": counts})
         return
     for name, tables in counts.items():
-        click.echo(f"{name}: " + ", ".join(f"{tables.get(table, 0)} {table}" for table in TABLES if table != "meta"))
+        found = ", ".join(f"{tables.get(table, 0)} {table}" for table in TABLES if table != "meta")
+        click.echo(neutral(f"{name}: {found}"))
     click.echo(f"{path} is sound{' and encrypted' if header.is_encrypted else ''}")
 
 

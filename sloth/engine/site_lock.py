@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
+from sloth.dates import local_date
 from sloth.engine.recording import ci_job
 from sloth.errors import StateError
 from sloth.state.author import who
@@ -170,5 +171,5 @@ def _about() -> Mapping[str, str]:
 
 
 def _describe(lock: Lock) -> str:
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(lock.taken))
+    since = local_date(lock.taken)
     return f"the run {lock.describe()}, since {since}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sloth.dates import local_date
 from sloth.engine.plans.references import shown
 from sloth.engine.plans.values import HostPlan, Plan, PlannedCall, PlannedTask
 from sloth.report.text import diff_lines, hosts, neutral
@@ -20,7 +20,7 @@ Lines = Iterator[tuple[str, str]]  # and their style
 
 
 def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return local_date(seconds)
 
 
 def _groups(plan: Plan) -> list[tuple[str, PlannedCall, list[str]]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from sloth.dates import local_date
 from sloth.engine.events import (
     FAILED,
     FROZEN,
@@ -62,7 +61,7 @@ def holder_sentence(holder: LockHolder) -> str:
     """Return who holds a run lock."""
     if not holder.run:
         return "another run"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    since = local_date(holder.since)
     return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
 
 

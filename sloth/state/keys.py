@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
 
 SCRYPT_MEMORY = 256 * 1024 * 1024  # bytes that a file's header may make us use
+MOST_KEYS = 100  # that a header names: errors list them
+KEY_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 HOW_TO_GIVE_A_KEY = "set $SLOTH_KEY, or use --key-file or --passphrase; sloth-runner key generate creates a key"
 HOW_TO_CREATE = "sloth-runner key generate creates one"
 
@@ -107,7 +109,7 @@ class Scrypt:
         try:
             found = cls(str(header["salt"]), int(header["n"]), int(header["r"]), int(header["p"]))
             salt = base64.b64decode(found.salt, validate=True)
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, OverflowError, ValueError, TypeError):
             raise StateError("the header has no valid salt and cost for a passphrase") from None
         power_of_two = found.n > 1 and found.n & (found.n - 1) == 0
         bounded = 2**14 <= found.n <= 2**20 and 8 <= found.r <= 32 and 1 <= found.p <= 4
@@ -147,8 +149,10 @@ class KeyHeader:
         """Return that of a header's JSON; None when the header is invalid."""
         if not isinstance(header, dict) or not isinstance(header.get("keys"), list):
             return None
-        kdf = header.get("kdf")
-        return cls(tuple(str(one) for one in header["keys"]), kdf if isinstance(kdf, dict) else None)
+        ids, kdf = header["keys"], header.get("kdf")
+        if len(ids) > MOST_KEYS or not all(isinstance(one, str) and KEY_ID.fullmatch(one) for one in ids):
+            return None
+        return cls(tuple(ids), kdf if isinstance(kdf, dict) else None)
 
     def plain(self) -> JsonObject:
         """Return it as JSON."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
 
 _FLOOR = "replica_floor"  # in the table `meta`
-_INVALID = (StoreError, KeyError, OverflowError, TypeError, ValueError)
+_INVALID = (StoreError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 @frozen

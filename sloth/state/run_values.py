@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from enum import StrEnum
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sloth.frozen import frozen
 from sloth.payload.kernel.hashing import as_utf8
+from sloth.state.backends.untrusted import LATEST, parse
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -175,8 +175,10 @@ def _known(kind: type[RunRecord] | type[RunResult] | type[RunHost], data: JsonOb
             value, types = data[each.name], str(each.type)
             if types not in _TYPES or not isinstance(value, _TYPES[types]) or isinstance(value, bool):
                 raise ValueError(f"{each.name} is no {types}")
+            if isinstance(value, int | float) and not _is_storable(value):
+                raise ValueError(f"{each.name} is out of range")
             if each.name in ("about", "diff", "spans") and value is not None:
-                json.loads(str(value))
+                parse(str(value))
             found[each.name] = value
     if isinstance(found.get("about"), str):
         _json_object(found["about"])
@@ -192,9 +194,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _json_object(text: str) -> str:
     """Return the JSON of an object. Raises TypeError, ValueError when it is none."""
-    if not isinstance(json.loads(text), dict):
+    if not isinstance(parse(text), dict):
         raise ValueError("no object")
     return text
+
+
+def _is_storable(number: float) -> bool:
+    """Return whether a number fits SQLite, and is none that no clock and no counter here can have."""
+    return -(2**63) <= number < 2**63 if isinstance(number, int) else abs(number) <= LATEST
 
 
 Progress = tuple[str, str, str]  # host, task ("": the host itself), status: see engine/resume.py

@@ -12,6 +12,7 @@ from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.payload.kernel.redact import MASK
 from sloth.state.backends.documents import LONGEST_NAME, Change, change, encode_name, load, patiently
+from sloth.state.backends.untrusted import MALFORMED
 from sloth.state.shared_locks import TTL, Grant, Lock, SharedLocks
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Shared:
 
         found = [content for content in await asyncio.gather(*map(read, keys)) if _is_held(content)]
         now = await patiently(self.backend.clock) if any(map(_expires, found)) else 0.0
-        names = (str(content["name"]) for content in found if _is_present(content, now))
+        names = (str(content.get("name", "?")) for content in found if _is_present(content, now))
         return sorted(name for name in names if name.startswith(prefix))
 
     async def incr(self, name: str, by: float = 1) -> float:
@@ -259,7 +260,10 @@ def _is_held(content: Json) -> bool:
 
 def _expires(content: Json) -> float | None:
     expires = content.get("expires") if isinstance(content, dict) else None
-    return None if expires is None else float(expires)
+    try:
+        return None if expires is None else float(expires)
+    except MALFORMED:
+        raise StateError("a shared value is damaged: its time is no number", hint="set it again") from None
 
 
 def _is_present(content: Json, now: float) -> bool:

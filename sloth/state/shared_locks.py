@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.state.backends.documents import KEEP, PATIENCE, Change, change, encode_name, load, patiently
+from sloth.state.backends.untrusted import MALFORMED, moment, whole
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -78,13 +79,13 @@ class _Stored:
         if content is None:
             return cls(name)
         try:
-            number, holder = int(content["number"]), content.get("holder")
+            number, holder = whole(content["number"]), content.get("holder")
             if holder is None:
                 return cls(str(content["name"]), number)
-            since, renewed, expires = (float(content[key]) for key in ("since", "renewed", "expires"))
+            since, renewed, expires = (moment(content[key]) for key in ("since", "renewed", "expires"))
             about = {str(key): str(value) for key, value in content.get("about", {}).items()}
             return cls(str(content["name"]), number, str(holder), since, renewed, expires, about)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except MALFORMED:
             raise StateError(f"the lock {name} is damaged", hint=f"sloth-runner state unlock {name}") from None
 
     @classmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 
+from sloth.dates import local_date
 from sloth.errors import BecomeError, BootstrapError, ConnectionLost, HostError, LockedError
 from sloth.inventory import BecomeMethod
 from sloth.payload.session.messages import LockHolder
@@ -53,10 +53,7 @@ def describe(holder: LockHolder) -> str:
     """Return who holds a run lock, for people."""
     if not holder.run:
         return "another run"
-    try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
-    except (OverflowError, ValueError, OSError):  # a host may send any number
-        since = "an unknown time"
+    since = local_date(holder.since)
     return f"{holder.who} from {holder.origin} (run {holder.run}, process {holder.pid}) since {since}"
 
 

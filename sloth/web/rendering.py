@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sloth.dates import UNKNOWN
 from sloth.report.text import fold_names, neutral
 from sloth.web.data.times import DAY, HOUR, MINUTE
 from sloth.web.diffs import side_by_side
@@ -113,7 +114,10 @@ def when(at: float | None, is_due: bool = False) -> Markup:
     """
     if not at:
         return Markup('<span class="none">never</span>')
-    exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    try:
+        exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    except (OverflowError, ValueError, OSError):  # a host or a backend may have sent any number
+        return Markup('<span class="none">{}</span>').format(UNKNOWN)
     shown = exact.replace("T", " ").replace("Z", " UTC")
     passed = time.time() - at
     text = age(passed) if is_due or passed > -AHEAD else f"{seconds(-passed)} ahead (the clocks differ)"

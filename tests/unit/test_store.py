@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -100,6 +101,26 @@ def first_of(store: Store, key: str) -> str | None:
     record = store.records.get(key)
     assert record is not None
     return record.first_json
+
+
+def test_what_another_call_knew_to_be_secret_stays_hidden(tmp_path: Path) -> None:
+    """A later run that does not read the secret finds it on the host, and would show it as what was there before."""
+    path, secret = str(tmp_path / "state.db"), "hunter22-of-the-first-run"
+    first = Store(path)
+    first.redactor.add([secret])
+    note = Note(Args(Note.check({"id": "a", "text": f"password {secret}"})), Host(None))  # type: ignore[arg-type]
+    converge(note, first, False, Context(sensitive=True))
+    first.commit()
+    first.close()
+    second = Store(path)
+    call = Other(Args(Other.check({"id": "a", "text": "none"})), Host(None))  # type: ignore[arg-type]
+    outcome = converge(call, second, False, Context())
+    second.commit()
+    assert outcome.status == "changed"
+    assert secret not in json.dumps([outcome.before, outcome.after, outcome.diff])
+    assert secret not in json.dumps([change.shown() for change in second.history.select("test:other:a")])
+    second.close()
+    assert secret.encode() not in Path(path).read_bytes()
 
 
 def test_what_was_there_before_our_first_change_stays_known() -> None:

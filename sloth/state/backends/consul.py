@@ -19,9 +19,9 @@ from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry
 from sloth.state.backends.http import Answer, Http
 from sloth.state.backends.naming import decode, directory, encode
 from sloth.state.backends.tls import tls_context
+from sloth.state.backends.untrusted import MALFORMED, parse
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json
     from sloth.state.backends.location import ConsulLocation
 
 # A transaction is JSON with the value in base64, and may have 512 KB in all.
@@ -47,9 +47,9 @@ class Consul:
         if answer.status == 404:
             return None
         try:
-            found = _json(answer)[0]
+            found = parse(answer.body)[0]
             return Entry(base64.b64decode(found["Value"] or ""), str(int(found["ModifyIndex"])))
-        except (ValueError, KeyError, TypeError, IndexError):
+        except MALFORMED:
             raise self._strange() from None
 
     async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
@@ -66,8 +66,8 @@ class Consul:
                 raise BackendError(f"{self.url}: {key} cannot be written: {_text(answer)}", hint=HOW_TO_LOG_IN)
             return None
         try:
-            return str(int(_json(answer)["Results"][0]["KV"]["ModifyIndex"]))
-        except (ValueError, KeyError, TypeError, IndexError):
+            return str(int(parse(answer.body)["Results"][0]["KV"]["ModifyIndex"]))
+        except MALFORMED:
             raise self._strange() from None
 
     async def names(self, prefix: str) -> list[str]:
@@ -76,8 +76,8 @@ class Consul:
         if answer.status == 404:
             return []
         try:
-            found = [decode(str(name)[len(self._root) :]) for name in _json(answer)]
-        except (ValueError, TypeError):
+            found = [decode(str(name)[len(self._root) :]) for name in parse(answer.body)]
+        except MALFORMED:
             raise self._strange() from None
         return sorted(name for name in found if name is not None and name.startswith(prefix))
 
@@ -143,14 +143,9 @@ def _credentials(url: str) -> Mapping[str, str]:
     return headers
 
 
-def _json(answer: Answer) -> Json:
-    found: Json = json.loads(answer.body)
-    return found
-
-
 def _text(answer: Answer) -> str:
     """Return what the server says about an error."""
     try:
-        return "; ".join(str(one["What"]) for one in json.loads(answer.body)["Errors"])[:300]
-    except (ValueError, KeyError, TypeError):
+        return "; ".join(str(one["What"]) for one in parse(answer.body)["Errors"])[:300]
+    except MALFORMED:
         return answer.body[:300].decode("utf-8", "replace").strip() or f"status {answer.status}"

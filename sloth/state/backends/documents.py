@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from sloth.frozen import frozen
 from sloth.state.backends.backend import Backend, BackendUnavailable, Damaged, Unsure
+from sloth.state.backends.untrusted import MALFORMED, parse
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -150,7 +151,7 @@ def _forgotten(backend: Backend, key: str) -> _Forgotten:
 def unpack(backend: Backend, key: str, data: bytes) -> tuple[Json, list[str]]:
     """Return the content of a document, and the ids of its last writes. Raises Damaged."""
     try:
-        document = json.loads(data)
+        document = parse(data)
         return document["content"], [str(one) for one in document["ids"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise Damaged(f"{backend.url}: {key} is damaged: {error}") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsure
 from sloth.state.backends.http import Answer, Http
 from sloth.state.backends.tls import tls_context
+from sloth.state.backends.untrusted import MALFORMED, MOST_NAMES, parse
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
@@ -45,9 +46,12 @@ class Etcd:
 
     async def read(self, key: str) -> Entry | None:
         found = await self._call("kv/range", {"key": self._name(key)}, again=True)
-        for one in found.get("kvs", ()):
-            return Entry(base64.b64decode(one.get("value", "")), str(one["mod_revision"]))
-        return None
+        try:
+            for one in found.get("kvs", ()):
+                return Entry(base64.b64decode(one.get("value", "")), str(int(one["mod_revision"])))
+            return None
+        except MALFORMED:
+            raise self._strange() from None
 
     async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
         if len(value) > self.limit:
@@ -56,7 +60,10 @@ class Etcd:
         compare = {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": expected or "0"}
         put = {"request_put": {"key": name, "value": _base64(value)}}
         done = await self._call("kv/txn", {"compare": [compare], "success": [put]}, again=False)
-        return str(done["header"]["revision"]) if done.get("succeeded") else None
+        try:
+            return str(int(done["header"]["revision"])) if done.get("succeeded") else None
+        except MALFORMED:
+            raise self._strange() from None
 
     async def names(self, prefix: str) -> list[str]:
         first = start = self._root + prefix.encode("utf-8", "surrogateescape")
@@ -73,8 +80,14 @@ class Etcd:
             except Compacted:
                 start, names, revision = first, [], "0"
                 continue
-            revision = str(found["header"]["revision"])
-            keys = [base64.b64decode(one["key"]) for one in found.get("kvs", ())]
+            try:
+                revision = str(int(found["header"]["revision"]))
+                keys = [base64.b64decode(one["key"]) for one in found.get("kvs", ())]
+            except MALFORMED:
+                raise self._strange() from None
+            # Pages that bring what was not asked for may never end.
+            if not all(start <= key < end for key in keys) or len(names) > MOST_NAMES:
+                raise self._strange()
             names += [key[len(self._root) :].decode("utf-8", "surrogateescape") for key in keys]
             if not found.get("more") or not keys:
                 return sorted(names)
@@ -133,16 +146,19 @@ class Etcd:
             raise BackendError(f"{self.url}: cannot log in: {what}", hint=hint)
         self._token = str(self._content(answer, True).get("token", ""))
 
+    def _strange(self) -> BackendError:
+        return BackendError(f"{self.url}: the answer is not what etcd answers", hint="is this an etcd?")
+
     def _content(self, answer: Answer, again: bool) -> JsonObject:
         """Return the content of a good answer, and raise what the others mean."""
         if answer.status == 200:
             try:
-                content = json.loads(answer.body)
+                content = parse(answer.body)
                 if isinstance(content, dict):
                     return content
             except ValueError:
                 pass
-            raise BackendError(f"{self.url}: the answer is no JSON object", hint="is this an etcd?")
+            raise self._strange()
         code, what = _error(answer)
         if code == OUT_OF_RANGE:
             raise Compacted(f"{self.url}: {what}")
@@ -171,9 +187,9 @@ class Etcd:
 def _error(answer: Answer) -> tuple[int, str]:
     """Return the gRPC code and the text of an error; without a code 0."""
     try:
-        content = json.loads(answer.body)
+        content = parse(answer.body)
         return int(content.get("code", 0)), str(content.get("message") or content.get("error") or "")[:300]
-    except (ValueError, AttributeError, TypeError):
+    except MALFORMED:
         return 0, answer.body[:300].decode("utf-8", "replace").strip() or f"status {answer.status}"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Unsure
+from sloth.state.backends.untrusted import MALFORMED, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,9 +173,12 @@ class Http:
             self._idle.clear()
 
     def _learn(self, server: Address, answer: Answer, sent: float) -> None:
-        date = email.utils.parsedate_tz(answer.headers.get("date", ""))
-        if date is not None:
-            self._skews[server].learn(email.utils.mktime_tz(date), sent, time.monotonic())
+        try:
+            date = email.utils.parsedate_tz(answer.headers.get("date", ""))
+            if date is not None:
+                self._skews[server].learn(moment(email.utils.mktime_tz(date)), sent, time.monotonic())
+        except MALFORMED:  # a date that is none is as good as no date
+            pass
 
     def _no_tls(self, server: Address, error: ssl.SSLError) -> BackendError:
         why = getattr(error, "verify_message", "") or error.reason or str(error)
@@ -218,6 +222,9 @@ class _Connection:
         except TimeoutError:
             self.abort()
             raise Lost("no answer in time", sent) from None
+        except asyncio.LimitOverrunError:  # a line without end
+            self.abort()
+            raise _no_http() from None
         except (OSError, EOFError) as error:
             self.abort()
             if isinstance(error, ssl.SSLError):

@@ -19,6 +19,7 @@ from sloth.frozen import frozen
 from sloth.state.backends.backend import Backend, BackendError, Entry
 from sloth.state.backends.documents import patiently
 from sloth.state.backends.sealed import Sealed
+from sloth.state.backends.untrusted import MALFORMED, parse, whole
 from sloth.state.keys import Damaged
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class Head:
         if not value.startswith(MARK):
             return None
         try:
-            plain = json.loads(value[len(MARK) :])
-            head = cls(str(plain["id"]), int(plain["count"]), int(plain["size"]), str(plain["sha256"]))
-        except (ValueError, KeyError, TypeError):
+            plain = parse(value[len(MARK) :])
+            head = cls(str(plain["id"]), whole(plain["count"]), whole(plain["size"]), str(plain["sha256"]))
+        except MALFORMED:
             raise Damaged(f"the head of {key} is damaged") from None
         if not 0 < head.count <= LIMIT // 1024 or not 0 <= head.size <= LIMIT or "/" in head.id:
             raise Damaged(f"the head of {key} is damaged")
@@ -201,23 +202,28 @@ class Pieced:
 
     async def _gather(self, key: str, head: Head) -> bytes | None:
         """Return the value of a head; None when its pieces are not as it says."""
-        limiter = asyncio.Semaphore(AT_ONCE)
+        found: dict[int, bytes] = {}
+        left = enumerate(head.names(key))
+        size = 0
 
-        async def read(name: str) -> bytes | None:
-            async with limiter:
+        async def read() -> None:
+            nonlocal size
+            for number, name in left:  # the others go on where this one is
                 entry = await self._backend.read(name)
-                return entry.value if entry is not None else None
+                size += len(entry.value) if entry is not None else head.size + 1
+                if size > head.size:  # one is missing, or the server sends more than there can be
+                    return
+                found[number] = entry.value if entry is not None else b""
 
-        tasks = [asyncio.ensure_future(read(name)) for name in head.names(key)]
+        tasks = [asyncio.ensure_future(read()) for _ in range(AT_ONCE)]
         try:
-            pieces = await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
-        found = [piece for piece in pieces if piece is not None]
-        if len(found) < head.count or sum(map(len, found)) != head.size:
+        if len(found) < head.count or size != head.size:
             return None
-        value = b"".join(found)
+        value = b"".join(found[number] for number in range(head.count))
         digest = await asyncio.to_thread(lambda: hashlib.sha256(value).hexdigest())
         return value if digest == head.sha256 else None
 

@@ -7,13 +7,13 @@ encrypted, the same bytes need more of them.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 from sloth.state.backends.backend import Backend, BackendError
 from sloth.state.backends.documents import patiently
 from sloth.state.backends.pieced import GIVE_UP, PIECES, Head, Pieced, age
 from sloth.state.backends.sealed import SALT, Sealed
+from sloth.state.backends.untrusted import MALFORMED, parse
 from sloth.state.keys import KeyHeader, Keys, WrongKey
 
 TRIES = 5
@@ -74,7 +74,10 @@ class _Both(Sealed):
 async def _is_salt_of(backend: Backend, keys: Keys) -> bool:
     """Return whether the passphrase is that of the salt that is there."""
     entry = await patiently(partial(backend.read, SALT))
-    header = KeyHeader.read(json.loads(entry.value)) if entry else None
+    try:
+        header = KeyHeader.read(parse(entry.value)) if entry else None
+    except MALFORMED:
+        header = None
     if header is None:
         return False
     try:

@@ -18,12 +18,20 @@ from sloth.errors import UsageError
 from sloth.state.backends import http
 from sloth.state.backends.address import Address
 from sloth.state.backends.aws import Credentials, credentials
-from sloth.state.backends.backend import BackendError, BackendUnavailable, Entry, Unsupported, Unsure
+from sloth.state.backends.backend import (
+    BackendError,
+    BackendUnavailable,
+    Damaged,
+    Entry,
+    Unsupported,
+    Unsure,
+)
 from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
 from sloth.state.backends.s3_delete import delete_if
 from sloth.state.backends.s3_errors import Refused, meaning
 from sloth.state.backends.tls import trusting
+from sloth.state.backends.untrusted import MOST_NAMES
 
 if TYPE_CHECKING:
     from sloth.state.backends.location import BucketLocation
@@ -97,6 +105,8 @@ class S3:
     async def read(self, key: str) -> Entry | None:
         try:
             found = await self._ask(lambda: self._store.get_async(encode(key, LEAF)), again=True)
+            if found.meta["size"] > LIMIT + ID + 1:
+                raise Damaged(f"{self.url}: {key} has {found.meta['size']} bytes, and a value may have {LIMIT}")
             data = await self._ask(found.bytes_async, again=True, size=found.meta["size"])
         except self._not_found as error:
             self._check_bucket(error)
@@ -115,6 +125,8 @@ class S3:
         try:
             while page := await self._ask(lambda: _next(pages), again=True):
                 paths += [one["path"] for one in page]
+                if len(paths) > MOST_NAMES:
+                    raise BackendError(f"{self.url}: the list of entries does not end", hint="is this an S3?")
         except self._not_found as error:
             self._check_bucket(error)
             return []

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from sloth.errors import StateError
 from sloth.state.backends.backend import Backend, BackendError, Entry
+from sloth.state.backends.untrusted import MALFORMED, decompress, parse
 from sloth.state.keys import HOW_TO_GIVE_A_KEY, Damaged, KeyHeader, Keyring, Keys
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class Sealed:
         ring = self._for_reading(header, what)
 
         def work() -> bytes:
-            plain = zlib.decompress(ring.decrypt(data.partition(b"\n")[2]))
+            plain = decompress(ring.decrypt(data.partition(b"\n")[2]))
             length, _, rest = plain.partition(b" ")
             name = rest[: int(length)].decode("utf-8", "surrogateescape")
             if name != key:
@@ -109,7 +110,7 @@ class Sealed:
                 raise
             used = ", ".join(header.keys)
             raise Damaged(f"{what} is damaged: it was encrypted with the key {used}, and altered since") from None
-        except (zlib.error, ValueError):
+        except ValueError:
             raise Damaged(f"{what} is damaged: it was encrypted with the key {', '.join(header.keys)}") from None
 
     async def header_for_writing(self) -> KeyHeader:
@@ -121,8 +122,8 @@ class Sealed:
         if not data.startswith(MARK):
             return None
         try:
-            header = KeyHeader.read(json.loads(data[len(MARK) : data.index(b"\n")]))
-        except ValueError:
+            header = KeyHeader.read(parse(data[len(MARK) : data.index(b"\n")]))
+        except MALFORMED:
             header = None
         if header is None:
             raise Damaged(f"{self.url}: the header of {key} is damaged")
@@ -154,8 +155,8 @@ class Sealed:
 
     def _salt_header(self, entry: Entry | None) -> KeyHeader:
         try:
-            header = KeyHeader.read(json.loads(entry.value)) if entry else None
-        except ValueError:
+            header = KeyHeader.read(parse(entry.value)) if entry else None
+        except MALFORMED:
             header = None
         if header is None:
             raise Damaged(f"{self.url}: {SALT} is damaged")

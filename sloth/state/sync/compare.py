@@ -135,6 +135,6 @@ def _observed(row: JsonObject | None) -> JsonObject | None:
 def _json(row: JsonObject, name: str) -> JsonObject | None:
     try:
         found = json.loads(row.get(name) or "null")
-    except (TypeError, ValueError):
+    except (RecursionError, TypeError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 
 from sloth.state.backends.backend import Backend, BackendError, Damaged
 from sloth.state.backends.documents import load
+from sloth.state.backends.untrusted import MALFORMED, decompress, moment, whole
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -96,9 +97,24 @@ def versions_of(backend: Backend, key: str, content: Json) -> list[JsonObject]:
             hint="upgrade sloth-runner",
         )
     versions = content.get("versions")
-    if not isinstance(versions, list) or not all(isinstance(one, dict) for one in versions):
+    if not isinstance(versions, list) or not all(map(_is_version, versions)):
         raise Damaged(f"{backend.url}: {key} is damaged", hint=HOW_TO_MEND)
     return versions
+
+
+def _is_version(one: Json) -> bool:
+    """Return whether a version has what all of them have, so that their readers need not doubt it."""
+    try:
+        whole(one["version"])
+        moment(one.get("at", 0))
+        whole(one.get("steps", 0))
+        for piece in one.get("pieces", ()):
+            whole(piece["size"])
+            if not isinstance(piece["id"], str) or "/" in piece["id"]:  # it is a part of a key
+                return False
+        return isinstance(one.get("record", {}), dict)
+    except MALFORMED:
+        return False
 
 
 HOW_TO_MEND = "sloth-runner state backend push, on a controller that has it, writes it anew"
@@ -118,7 +134,7 @@ def pack(value: Json) -> bytes:
 def unpack(data: bytes) -> Json:
     """Return what pack() was given. Raises ValueError."""
     try:
-        value: Json = json.loads(zlib.decompress(data))
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
+        value: Json = json.loads(decompress(data))  # as deep as it likes: of a replica, the parts are texts
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return value

@@ -20,6 +20,7 @@ from sloth.payload.kernel.record import ReplicaChange
 from sloth.state import replicas
 from sloth.state.backends.backend import Backend, BackendError, Damaged
 from sloth.state.backends.documents import KEEP, Change, change, patiently
+from sloth.state.backends.untrusted import MALFORMED, moment, whole
 from sloth.state.outbox import Item
 from sloth.state.replicas import Position
 from sloth.state.sync import entries
@@ -43,9 +44,9 @@ class Piece:
 
     @classmethod
     def read(cls, data: Json) -> Piece:
-        """Return the piece that a head names. Raises KeyError, TypeError, ValueError."""
+        """Return the piece that a head names. Raises one of MALFORMED."""
         since = data["since"]
-        return cls(str(data["id"]), None if since is None else int(since), int(data["until"]), int(data["size"]))
+        return cls(str(data["id"]), None if since is None else whole(since), whole(data["until"]), whole(data["size"]))
 
     def plain(self) -> JsonObject:
         """Return it as a head names it."""
@@ -72,11 +73,11 @@ class Head:
         """Return a version of a head. Raises Damaged."""
         try:
             pieces = tuple(map(Piece.read, data["pieces"]))
-            if not pieces or pieces[0].since is not None or pieces[-1].until != int(data["seq"]):
+            if not pieces or pieces[0].since is not None or pieces[-1].until != data["seq"]:
                 raise ValueError
-            position = Position(str(data["store"]), int(data["seq"]))
-            return cls(int(data["version"]), position, float(data["at"]), pieces, str(data.get("run", "")))
-        except (KeyError, TypeError, ValueError):
+            position = Position(str(data["store"]), whole(data["seq"]))
+            return cls(whole(data["version"]), position, moment(data["at"]), pieces, str(data.get("run", "")))
+        except MALFORMED:
             raise Damaged(f"{backend.url}: {key} is damaged", hint=entries.HOW_TO_MEND) from None
 
 
@@ -164,7 +165,7 @@ def unpack_change(backend: Backend, agent: str, head: Head, piece: Piece, data: 
             whole=piece.since is None,
             rows=[dict(row) for row in content["rows"]],
         )
-    except (KeyError, TypeError, ValueError):
+    except MALFORMED:
         what = "is damaged" if data is not None else "is missing"
         key = piece_key(agent, piece.id)
         raise Damaged(f"{backend.url}: {key} {what}", hint=entries.HOW_TO_MEND) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sloth.state.backends.backend import Backend, Damaged
 from sloth.state.backends.documents import KEEP, Change, change
+from sloth.state.backends.untrusted import MALFORMED
 from sloth.state.run_records import StoredRun
 from sloth.state.sync import entries
 from sloth.state.sync.entries import run_key, versions_of, with_versions
@@ -72,5 +73,5 @@ def read(backend: Backend, key: str, versions: list[JsonObject]) -> StoredRun | 
             raise ValueError("it is the record of another run")
         rows = entries.unpack(base64.b64decode(state["rows"], validate=True))
         return StoredRun.read({**state["record"], "source": backend.url}, state["given"], rows)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except MALFORMED:
         raise Damaged(f"{backend.url}: {key} is damaged", hint=entries.HOW_TO_MEND) from None

@@ -67,9 +67,9 @@ def plan(ctx: click.Context, exit_code: bool, out: str | None, encrypt: bool, gi
     if encrypt and path is None:
         raise click.UsageError("--encrypt needs -o FILE")
     saving = None
-    if path is not None and given.workers:
-        warn("warning: one process records a plan: --workers has no effect with -o")
-        given = dataclasses.replace(given, workers=0)
+    if path is not None and (given.workers or given.engine):
+        warn(f"warning: one process records a plan: --{'engine' if given.engine else 'workers'} has no effect with -o")
+        given = dataclasses.replace(given, workers=0, engine="")
     if path is not None:
         keys = credentials.keys(given.key_file, given.passphrase, again=True) if encrypt else None
         name = shared_plans.name_of(path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
+root: Path | None = None  # below which the files of a site are, on another machine than that of the run
 LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
 
 
@@ -38,6 +40,20 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
         if left <= 0:
             raise OSError(errno.EFBIG, f"it is larger than {limit // (1024 * 1024)} MB")
         return b"".join(parts)
+
+
+def of_site(path: Path) -> Path:
+    """Return where an absolute path that a site names is on this machine."""
+    if root is None or path.is_relative_to(root):
+        return path
+    return root / str(path).lstrip("/")
+
+
+def missing_hint(searched: str) -> str:
+    """Return what to do about a file that was not found."""
+    if root is None:
+        return searched
+    return f"{searched}; workers on other machines get what is beside the site and in its roles"
 
 
 def _is_stream(mode: int) -> bool:

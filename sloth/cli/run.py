@@ -65,6 +65,7 @@ class SiteOptions:
     strategy: str
     eager: bool
     workers: int
+    engine: str
 
 
 def _tags_option(*names: str, help: str) -> parameters.Decorator:
@@ -108,6 +109,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
         parameters.WORKERS,
+        parameters.ENGINE,
     )
 
 
@@ -179,13 +181,9 @@ def run(
     if confirm and given.output in ("json", "ndjson"):
         raise click.UsageError("--confirm asks a question, which would spoil --output " + given.output)
     if confirm and not sys.stdin.isatty():
-        raise UsageError(
-            "--confirm asks for confirmation, but there is no terminal to ask on", hint="use plan and apply"
-        )
-    if confirm:
-        status = _show_and_ask(given, resume, start_at)
-        if status is not None:
-            return status
+        raise UsageError("--confirm asks a question, but there is no terminal to ask on", hint="use plan and apply")
+    if confirm and (status := _show_and_ask(given, resume, start_at)) is not None:
+        return status
     return run_site(
         given,
         given.output,
@@ -249,8 +247,8 @@ def run_site(
     output: the kind of report; resume: the run that is resumed; start_at: the first task; step: ask before each one;
     listing: list what would run instead; saving: saves the check as a plan; ended: called with the exit status.
     """
-    if saving is not None and given.workers:
-        raise UsageError("a plan cannot be saved with --workers", hint="leave out --workers, or -o FILE")
+    if saving is not None and (given.workers or given.engine):
+        raise UsageError("a plan cannot be saved with --workers or --engine", hint="leave them out, or -o FILE")
     program = sites.read_site(given.site, given.roles_path, given.site_name)
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
@@ -274,7 +272,8 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
-        workers=given.workers if len(hosts) > 1 else 0,
+        workers=given.workers if len(hosts) > 1 or given.engine else 0,
+        engine=given.engine,
         command=command_line(given, check, prune, start_at, resume),
         limit=",".join(given.limit),
     )

@@ -20,6 +20,7 @@ from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split
 from sloth.playbook.template import find_template, may_need_more, read_text
+from sloth.reading import missing_hint, of_site
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
@@ -171,13 +172,14 @@ def find_file(src: str, sources: Sequence[Path]) -> Path:
     if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
         raise CallError("src must be a path, not an empty string")
     path = Path(src).expanduser()
-    candidates = [path] if path.is_absolute() else [directory / path for directory in with_inner(sources, "files")]
+    inside = with_inner(sources, "files")
+    candidates = [of_site(path)] if path.is_absolute() else [directory / path for directory in inside]
     for candidate in candidates:
         if os.path.exists(candidate):  # False also for a name that cannot be one
             return candidate
     raise CallError(
         f"there is no file {src} on the controller",
-        hint="looked for " + " and ".join(str(candidate) for candidate in candidates),
+        hint=missing_hint("looked for " + " and ".join(str(candidate) for candidate in candidates)),
     )
 
 

@@ -19,7 +19,7 @@ from sloth.transport import Listener, Session
 
 if TYPE_CHECKING:
     from sloth.engine.calls import Calls
-    from sloth.engine.fetch import FileSink
+    from sloth.engine.fetch import Sink
     from sloth.engine.sessions import Sessions
 
 LOCAL = "local"  # the controller's own machine
@@ -103,13 +103,13 @@ class Delegates:
         for origin in self._users[key]:
             self._emit(HostPhase(time.time(), origin, Phase(PhaseKind.LOCKED, holder=holder)))
 
-    def _on_fetch(self, key: Key, opened: list[Session], wire_id: int) -> FileSink:
-        from sloth.engine.fetch import FileSink  # few runs fetch files from delegates
+    def _on_fetch(self, key: Key, opened: list[Session], wire_id: int) -> Sink:
+        from sloth.engine import fetch  # few runs fetch files from delegates
 
         for calls in self._users[key].values():
             call = calls.on_wire(opened[0], wire_id) if opened else None
             if call is not None and call.destination is not None:
-                return FileSink(call.destination)
+                return fetch.store.sink(call.destination)
         raise HostError(f"{key[0]} sends a file that was not requested")
 
     def abandon(self) -> None:

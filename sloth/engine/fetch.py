@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sloth.engine.assets import hash_file
 from sloth.frozen import frozen
@@ -23,10 +23,7 @@ class Destination:
 
     def look(self) -> dict[str, str | None]:
         """Return {"sha256": hex}, with None when the file does not exist or cannot be read."""
-        try:
-            return {"sha256": hash_file(self.path)}
-        except OSError:
-            return {"sha256": None}
+        return {"sha256": store.hash_of(self.path)}
 
 
 def destination(site_directory: Path, host: str, args: Arguments) -> Destination:
@@ -43,8 +40,21 @@ def destination(site_directory: Path, host: str, args: Arguments) -> Destination
     return Destination(base / Path(source).name if str(args["dest"]).endswith("/") else base)
 
 
-class FileSink:
+class Sink(Protocol):
     """Takes a file's bytes as they come. The old file stays until finish()."""
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Raises OSError."""
+
+    def finish(self) -> None:
+        """Replace the old file. Raises OSError."""
+
+    def abort(self) -> None:
+        """Remove what was written; the old file stays."""
+
+
+class FileSink(Sink):
+    """Writes a file of this machine."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError when the directory cannot be made or written."""
@@ -72,3 +82,21 @@ class FileSink:
         self._file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink()
+
+
+class Store:
+    """The files of the machine of the run."""
+
+    def hash_of(self, path: Path) -> str | None:
+        """Return the SHA-256 of a file, None when there is none that can be read."""
+        try:
+            return hash_file(path)
+        except OSError:
+            return None
+
+    def sink(self, path: Path) -> Sink:
+        """Return what writes a file. Raises OSError when its directory cannot be made or written."""
+        return FileSink(path)
+
+
+store = Store()  # a worker on another machine has another one

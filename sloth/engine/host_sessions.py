@@ -7,10 +7,10 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from sloth.engine import fetch
 from sloth.engine.calls import Calls
 from sloth.engine.context import RunContext
 from sloth.engine.events import CallOutput, HostPhase, Phase, PhaseKind, SessionOpened
-from sloth.engine.fetch import FileSink
 from sloth.errors import HostError, ProtocolError, Unreachable, Unresponsive
 from sloth.inventory import Host
 from sloth.transport import Listener, Opening, Session
@@ -137,12 +137,12 @@ class HostSessions:
         if call is not None and not call.is_sensitive:
             self._context.emit(CallOutput(time.time(), self._host.name, call.task, call.title, stream, text))
 
-    def _on_fetch(self, opened: list[Session], wire_id: int) -> FileSink:
+    def _on_fetch(self, opened: list[Session], wire_id: int) -> fetch.Sink:
         """Return where the file of a call goes. Raises OSError when it cannot be stored."""
         call = self._calls.on_wire(opened[0], wire_id) if opened else None
         if call is None or call.destination is None:
             raise HostError(f"{self._host.name} sends a file that was not requested")
-        return FileSink(call.destination)
+        return fetch.store.sink(call.destination)
 
 
 def account_of(host: Host, become: bool | str | None) -> str:

@@ -100,17 +100,18 @@ class Run:
             recorder=recorder,
             saved=plan,
         )
-        if options.workers:
-            from sloth.engine.workers.workers import Workers  # most runs have none
-
+        if options.workers or options.engine:
             assert storage is not None
-            self._workers = Workers(self._context, self._out, self.hosts, storage, memory, is_stepping=step is not None)
+            kind = _workers_class(options)
+            self._workers = kind(self._context, self._out, self.hosts, storage, memory, is_stepping=step is not None)
 
     # The course of the run
 
     async def run(self) -> int:
         """Run everything and return the exit status (without `--exit-code`'s 3)."""
         begun = time.monotonic()
+        if self._workers is not None:
+            await self._workers.open()
         names, check = tuple(host.name for host in self.hosts), self.options.check
         sources = tuple(map(str, self._context.inventory.paths))
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
@@ -173,6 +174,17 @@ class Run:
     def has_changed(self) -> bool:
         """Whether anything changed (or, in a check, would)."""
         return self._out.counts[CHANGED.value] > 0
+
+
+def _workers_class(options: Options) -> type[Workers]:
+    """Return the kind of the workers of a run. Most runs have none, and must not pay for them."""
+    if options.engine:
+        from sloth.engine.workers.engine import DaskWorkers
+
+        return DaskWorkers
+    from sloth.engine.workers.workers import Workers
+
+    return Workers
 
 
 def _unknown_tags(found: Mapping[str, frozenset[str]], hosts: Sequence[Host], options: Options) -> list[str]:

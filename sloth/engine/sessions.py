@@ -68,6 +68,7 @@ class Sessions:
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._fresh: dict[str, list[Connection]] = {}  # see open_fresh()
         self.print_password = printed_password  # runs a become_password_command of this machine
+        self.worker = ""  # the name of this machine, where it is not that of the run
         self._bundle = bundle.build(purpose.custom, memory.directory)
         self._hello = Hello(
             v=VERSION,
@@ -82,6 +83,10 @@ class Sessions:
             lock_wait=purpose.lock_wait,
             shared=purpose.shared,
         )
+
+    def came_from(self, who: str, origin: str) -> None:
+        """Let hosts record who works on them, and from where: a worker does not work for its own user."""
+        self._hello = self._hello.replace(who=who, origin=origin)
 
     def known(self, name: str) -> Known:
         """Return what the controller remembers of an agent."""
@@ -177,6 +182,12 @@ class Sessions:
             raise BecomeError(f"{host.name}: {error.message}", hint=error.hint) from error
 
     async def _connect(self, host: Host) -> Connection:
+        if self.worker and host.connection is not ConnectionType.SSH:
+            raise HostError(
+                f"{host.name}: connection {host.connection.value} means the machine of the run, and the worker "
+                f"{self.worker} is another one",
+                hint="reach it by SSH, or run without --engine",
+            )
         if host.connection is ConnectionType.LOCAL:
             return LocalConnection()
         if host.connection is not ConnectionType.SSH:

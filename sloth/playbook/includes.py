@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import SiteError
 from sloth.playbook.roles import Role, Roles
 from sloth.playbook.site import lua_source
-from sloth.reading import read_file
+from sloth.reading import of_site, read_file
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -49,6 +49,7 @@ class Includes:
         """Return path and source of a file that is included at `where`. Raises SiteError, also for a circle."""
         by = where.rpartition(":")[0]
         target = Path(by or self._loading[0].path).parent / name
+        target = of_site(target) if target.is_absolute() else target
         return self._enter(target, where, self._loading[-1].prefix, self._owners.get(by))
 
     def enter_role(self, name: str, given: Mapping[str, Json], label: str, where: str) -> tuple[str, bytes, JsonObject]:

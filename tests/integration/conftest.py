@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.home import Home
-from tests.support.running import WORKERS
+from tests.support.running import ENGINE, WORKERS
 
 
 @pytest.fixture
@@ -46,18 +47,34 @@ BY_WORKERS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let these tests run twice: in one process, and with two workers. SLOTH_ALL_WORKERS=1: all of their modules."""
+    """Let these tests run in three forms: in one process, with two workers, and on Dask.
+
+    SLOTH_ALL_WORKERS=1: all of their modules.
+    """
     chosen = BY_WORKERS.get(metafunc.module.__name__.rpartition(".")[2])
     if chosen is None:
         return
     if os.environ.get("SLOTH_ALL_WORKERS") or metafunc.function.__name__ in chosen:
         metafunc.fixturenames.append("workers")
-        metafunc.parametrize("workers", [0, 2], ids=["in process", "2 workers"], indirect=True)
+        ids = ["in process", "2 workers", "engine"]
+        metafunc.parametrize("workers", ["0", "2", "engine"], ids=ids, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Dask cluster with two workers; tests that kill some of it start their own."""
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    with running_cluster(tmp_path_factory.mktemp("dask")) as running:
+        yield running
 
 
 @pytest.fixture
-def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many workers the runs of a test have."""
-    count: int = request.param
-    monkeypatch.setenv(WORKERS, str(count))
-    return count
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How many workers the runs of a test have, or which engine."""
+    kind: str = request.param
+    if kind == "engine":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        monkeypatch.setenv(ENGINE, cluster.url)
+    else:
+        monkeypatch.setenv(WORKERS, kind)
+    return kind

@@ -1,4 +1,4 @@
-"""run --workers: the hosts of a run in several processes, which may be lost."""
+"""run --workers and --engine: the hosts of a run in several processes, which may be lost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cluster import Cluster
 from tests.support.home import Home
 from tests.support.paths import ROOT
 
@@ -45,7 +46,16 @@ def four(home: Home) -> Home:
     return home
 
 
-def start(home: Home, site: str, *words: str) -> subprocess.Popen[str]:
+@pytest.fixture(params=["workers", "engine"])
+def form(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The options with which a run has two workers."""
+    if request.param == "workers":
+        return ("--workers", "2")
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return ("--engine", cluster.url)
+
+
+def start(home: Home, form: tuple[str, ...], site: str, *words: str) -> subprocess.Popen[str]:
     (home.path / "site.sloth").write_text(site.replace("FILES", str(home.files)))
     environment = {
         **os.environ,
@@ -54,7 +64,7 @@ def start(home: Home, site: str, *words: str) -> subprocess.Popen[str]:
         "PYTHONPATH": str(ROOT),
         "SLOTH_SECRET_TOKEN": "unguessable-1",
     }
-    command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--workers", "2", *words]
+    command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", *form, *words]
     return subprocess.Popen(
         command, cwd=home.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -67,19 +77,19 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the processes of its workers, in the order in which they were started."""
+def workers_of(home: Home) -> list[int]:
+    """Return the processes that work on the hosts of a run, in the order in which they were started."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
-                command = (entry / "cmdline").read_bytes()
+                is_worker = b"workers.worker" in (entry / "cmdline").read_bytes()
+                started = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
+                if is_worker and Path(os.readlink(entry / "cwd")) == home.path:
+                    found.append((started, int(entry.name)))
             except OSError:
                 continue
-            if int(stat.rpartition(")")[2].split()[1]) == process.pid and b"workers.worker" in command:
-                found.append(int(entry.name))
-    return sorted(found)
+    return [pid for _, pid in sorted(found)]
 
 
 def is_running(pid: int) -> bool:
@@ -102,9 +112,9 @@ def tasks_of(document: dict[str, Any], host: str) -> dict[str, str]:
     return {task["name"]: task["status"] for task in document["hosts"][host]["tasks"]}
 
 
-def test_hosts_of_all_workers_share_what_hosts_of_one_process_share(four: Home) -> None:
+def test_hosts_of_all_workers_share_what_hosts_of_one_process_share(four: Home, form: tuple[str, ...]) -> None:
     (four.files / "go").touch()
-    process = start(four, SITE, "--output", "json")
+    process = start(four, form, SITE, "--output", "json")
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
     lines = (four.files / "log").read_text().split()
@@ -118,11 +128,11 @@ def test_hosts_of_all_workers_share_what_hosts_of_one_process_share(four: Home) 
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_secrets_get_to_workers_over_their_sockets_only(four: Home) -> None:
-    process = start(four, SITE)
+def test_secrets_get_to_workers_over_their_sockets_only(four: Home, form: tuple[str, ...]) -> None:
+    process = start(four, form, SITE)
     try:
         wait_for(four.files / "waiting")
-        workers = workers_of(process)
+        workers = workers_of(four)
         assert len(workers) == 2
         for pid in workers:
             for name in ("environ", "cmdline"):
@@ -135,12 +145,13 @@ def test_secrets_get_to_workers_over_their_sockets_only(four: Home) -> None:
     assert all_end(workers)
 
 
-def test_the_hosts_of_a_lost_worker_fail_and_a_resumed_run_goes_on(four: Home) -> None:
-    process = start(four, SITE, "--output", "json")
+def test_the_hosts_of_a_lost_worker_fail_and_a_resumed_run_goes_on(four: Home, form: tuple[str, ...]) -> None:
+    process = start(four, form, SITE, "--output", "json")
     wait_for(four.files / "waiting")
-    os.kill(workers_of(process)[1], signal.SIGKILL)
+    os.kill(workers_of(four)[1], signal.SIGKILL)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 1, error
+    assert out, error
     document = json.loads(out)
     for host in ("b", "d"):
         assert document["hosts"][host]["status"] == "failed"
@@ -153,17 +164,17 @@ def test_the_hosts_of_a_lost_worker_fail_and_a_resumed_run_goes_on(four: Home) -
     assert sorted(line for line in lines if line.startswith("one-")) == [f"one-{name}" for name in HOSTS]
     (four.files / "go").touch()
     (four.files / "log").unlink()
-    process = start(four, SITE, "--resume", "--output", "json")
+    process = start(four, form, SITE, "--resume", "--output", "json")
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
     assert sorted((four.files / "log").read_text().split()) == [f"after-{name}" for name in HOSTS]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_reaches_all_workers(four: Home, number: signal.Signals) -> None:
-    process = start(four, SITE, "--output", "json")
+def test_an_interrupt_reaches_all_workers(four: Home, form: tuple[str, ...], number: signal.Signals) -> None:
+    process = start(four, form, SITE, "--output", "json")
     wait_for(four.files / "waiting")
-    workers = workers_of(process)
+    workers = workers_of(four)
     process.send_signal(number)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
@@ -172,10 +183,10 @@ def test_an_interrupt_reaches_all_workers(four: Home, number: signal.Signals) ->
     assert all_end(workers)
 
 
-def test_workers_end_when_the_run_is_killed(four: Home) -> None:
-    process = start(four, SITE)
+def test_workers_end_when_the_run_is_killed(four: Home, form: tuple[str, ...]) -> None:
+    process = start(four, form, SITE)
     wait_for(four.files / "waiting")
-    workers = workers_of(process)
+    workers = workers_of(four)
     process.kill()
     process.communicate(timeout=60)
     assert all_end(workers, 90)

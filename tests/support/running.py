@@ -16,6 +16,7 @@ from sloth.inventory import Inventory
 from sloth.playbook import Site
 from sloth.state.storage import Storage
 
+ENGINE = "SLOTH_TEST_ENGINE"  # the URL of the engine that they have
 WORKERS = "SLOTH_TEST_WORKERS"  # how many workers the runs of a test have
 
 
@@ -41,7 +42,9 @@ async def run_whole(
     events: list[Event] = []
     storage = Storage(controller)
     memory = storage.memory()
-    options = replace(options or Options(), workers=int(os.environ.get(WORKERS, "0")))
+    options = replace(
+        options or Options(), workers=int(os.environ.get(WORKERS, "0")), engine=os.environ.get(ENGINE, "")
+    )
     try:
         status = await Run(
             Site.read(str(site)),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
 
 from sloth.engine.workers.messages import CODEC, Message
 
@@ -54,19 +55,21 @@ class Batch:
 class Channel(Batch):
     """One end of a connected socket."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, directory: str = "") -> None:
         super().__init__()
+        self._prefix = Prefix(directory)
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def over(cls, end: socket.socket) -> Channel:
-        """Return the channel over a connected socket."""
+    async def over(cls, end: socket.socket, directory: str = "") -> Channel:
+        """Return the channel over a connected socket. directory: see Prefix."""
         end.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=end, limit=READ)
-        return cls(reader, writer)
+        return cls(reader, writer, directory)
 
     def _write(self, data: bytes) -> None:
+        data = self._prefix.remove(data)
         if not self._writer.is_closing():
             self._writer.write(HEADER.pack(len(data)) + data)
 
@@ -90,19 +93,33 @@ class Channel(Batch):
             await self._writer.wait_closed()
 
 
+class Prefix:
+    """What messages leave out of paths: the directory that stands for "/" of the run's machine."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory.encode("ascii")
+
+    def remove(self, data: bytes) -> bytes:
+        """Return encoded messages without it: it is a name that nothing else has."""
+        return data.replace(self._directory, b"") if self._directory else data
+
+
 class Line:
     """A connected socket over which one message at a time is sent, while this process does nothing else."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, directory: str = "") -> None:
         end.setblocking(True)
         self._end = end
+        self._prefix = Prefix(directory)
+        self._turn = threading.Lock()
 
     def exchange(self, message: Message) -> Message:
         """Return the message that answers one. Raises EOFError or OSError when the other end has gone."""
-        data = CODEC.encode([message])
-        self._end.sendall(HEADER.pack(len(data)) + data)
-        (size,) = HEADER.unpack(self._read(HEADER.size))
-        (answer,) = decode(self._read(size))
+        data = self._prefix.remove(CODEC.encode([message]))
+        with self._turn:
+            self._end.sendall(HEADER.pack(len(data)) + data)
+            (size,) = HEADER.unpack(self._read(HEADER.size))
+            (answer,) = decode(self._read(size))
         return answer
 
     def _read(self, size: int) -> bytes:

@@ -45,7 +45,7 @@ class Codec:
     def decode(self, data: bytes) -> list[object]:
         """Return the values. Raises Malformed."""
         try:
-            return [self._read_any(value) for value in json.loads(data)]
+            return [self._read_any(value) for value in _array(json.loads(data))]
         except (ValueError, TypeError, KeyError, IndexError, InvalidValue, RecursionError) as error:
             raise Malformed(f"{type(error).__name__}: {error}") from error
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import socket
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.workers import variables
@@ -70,6 +71,7 @@ def make_job(
         clock_error=shared.clock_error,
         environment=dict(os.environ),
         home=os.path.expanduser("~"),
+        cwd=Path.cwd(),
         who=who(),
         origin=socket.gethostname(),
     )

@@ -53,7 +53,6 @@ class HostList(Message):
 class SiteFiles(Message):
     """Files of the site for a worker on another machine: path -> mode and contents; directories have no contents."""
 
-    root: Path
     files: Mapping[str, tuple[int, bytes | None]]
 
 
@@ -71,7 +70,8 @@ class Job(Message):
         directory: of the controller's database, for a worker on the same machine; None for one on another.
         backend: the address of what keeps shared values, for errors, and its limit of a value.
         environment: variables of the run's process: for a worker on another machine only those that the site names.
-        home: of the user of the run, whose paths are those of another user on another machine.
+        home: of the user of the run; on another machine what is below it is looked for below that of the worker's.
+        cwd: the directory in which the run was started.
     """
 
     run_id: str
@@ -93,6 +93,7 @@ class Job(Message):
     clock_error: float
     environment: Mapping[str, str]
     home: str
+    cwd: Path
     who: str
     origin: str
 

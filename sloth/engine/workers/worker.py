@@ -8,16 +8,20 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sloth.engine.host import END, GRACE
 from sloth.engine.making import make_context
 from sloth.engine.prompts import Prompts
 from sloth.engine.shard import Shard
 from sloth.engine.stepping import Stepping
+from sloth.engine.workers import elsewhere
 from sloth.engine.workers.asking import Password
 from sloth.engine.workers.channel import Channel, Line
+from sloth.engine.workers.files import place
 from sloth.engine.workers.job import read_inventory
-from sloth.engine.workers.messages import Answer, Done, HostList, Interrupt, Job, Message, Refusal, Stopped
+from sloth.engine.workers.messages import Answer, Done, HostList, Interrupt, Job, Message, Refusal, SiteFiles, Stopped
 from sloth.engine.workers.questions import Questions
 from sloth.engine.workers.remote import (
     RemoteBackend,
@@ -31,13 +35,18 @@ from sloth.engine.workers.remote import (
 )
 from sloth.state.storage import memory_of, shared_over
 
+if TYPE_CHECKING:
+    from sloth.state.memory import Memory
+
 LAST = 5.0  # seconds after the second interrupt until a worker without its run ends, whatever its hosts do
 
 
 class Worker:
     """One worker. Its run's process sends it a Job, and interrupts it."""
 
-    def __init__(self, channel: Channel, line: Line) -> None:
+    def __init__(self, channel: Channel, line: Line, directory: str) -> None:
+        """directory: in memory, for files that come from the run's machine; "": this is that machine."""
+        self._directory = directory
         self._channel = channel
         self._questions = Questions(channel, line)
         self._barriers: RemoteBarriers | None = None
@@ -55,8 +64,15 @@ class Worker:
             return
         known = next(message for message in pending if isinstance(message, HostList))
         job = next(message for message in pending if isinstance(message, Job))
-        os.environ.clear()
+        if self._directory:
+            files = next(message for message in pending if isinstance(message, SiteFiles))
+            place(files, Path(self._directory))
+            job = elsewhere.settle(job, Path(self._directory), self._questions)
+        else:
+            os.environ.clear()
         os.environ.update(job.environment)
+        job.cwd.mkdir(parents=True, exist_ok=True)
+        os.chdir(job.cwd)
         for message in pending:
             self._take(message)
         listening = asyncio.create_task(self._listen())
@@ -73,11 +89,16 @@ class Worker:
         hosts = [inventory.hosts[name] for name in job.hosts]
         shard = self._shard = Shard(hosts, job.forks)
         secrets = RemoteSecrets(questions, job.secrets)
-        out = RemoteEmitter(secrets, channel)
+        out = (elsewhere.ElsewhereEmitter if self._directory else RemoteEmitter)(secrets, channel)
         self._barriers = RemoteBarriers(questions, options.linear, job.is_stepping)
-        assert job.directory is not None
-        memory = memory_of(job.directory, job.replicate_to)
-        memory.do_not_block()
+        memory: Memory
+        if self._directory:
+            inventory = elsewhere.move_inventory(inventory, job.home)
+            memory = elsewhere.RemoteMemory(Path(self._directory), job.known, channel)
+        else:
+            assert job.directory is not None
+            memory = memory_of(job.directory, job.replicate_to)
+            memory.do_not_block()
         shared = shared_over(RemoteBackend(questions, job.backend, job.backend_limit), job.clock_error)
         shared.sealer = RemoteSealer(questions, secrets)
         context = make_context(
@@ -100,6 +121,9 @@ class Worker:
             turns=RemoteTurns(channel),
         )
         context.sessions.print_password = self._print_password
+        context.sessions.came_from(job.who, job.origin)
+        if self._directory:
+            context.sessions.worker = socket.gethostname()
         shard.interrupted = self._is_interrupted
         await shard.run(context, out)
         await shard.close(context, out)
@@ -161,9 +185,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end, line = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    directory = sys.argv[3] if len(sys.argv) > 3 else ""
 
     async def work() -> None:
-        worker = Worker(await Channel.over(end), Line(line))
+        worker = Worker(await Channel.over(end, directory), Line(line, directory), directory)
         worker.listen_to_signals()
         await worker.run()
 

@@ -10,7 +10,7 @@ from sloth.engine.workers.codec import Malformed
 from sloth.engine.workers.hub import Hub
 from sloth.engine.workers.job import host_list, make_job
 from sloth.engine.workers.link import Link, Process
-from sloth.engine.workers.messages import CODEC, Interrupt
+from sloth.engine.workers.messages import CODEC, Interrupt, Job
 
 if TYPE_CHECKING:
     from sloth.engine.context import RunContext
@@ -53,14 +53,17 @@ class Workers:
             await self._hub.settle()
         finally:
             watch.cancel()
-            await self._close()
+            await self.close()
 
     async def _open(self, most: int) -> tuple[Link, ...]:
         """Return the workers, with their hosts; most: how many there can be."""
         count = max(1, min(self._context.options.workers, most))
         return tuple(Process(number, self.hosts[number::count]) for number in range(count))
 
-    async def _close(self) -> None:
+    async def open(self) -> None:
+        """Prepare what all workers need, before anything is touched. Raises UsageError when that is not possible."""
+
+    async def close(self) -> None:
         """Close what all workers need."""
 
     def interrupt(self) -> None:
@@ -87,13 +90,15 @@ class Workers:
 
     def _brief(self, link: Link) -> None:
         """Send a worker what it needs."""
-        share, more = divmod(self._context.options.forks, len(self.links))
-        job = make_job(
-            self._context, self._storage, link.hosts, self.hosts, share + (link.number < more), self._is_stepping
-        )
         assert link.channel is not None
         link.channel.send_encoded(self._known)
-        link.channel.send(job, is_urgent=True)
+        link.channel.send(self._job(link), is_urgent=True)
+
+    def _job(self, link: Link) -> Job:
+        """Return what a worker is to do."""
+        share, more = divmod(self._context.options.forks, len(self.links))
+        forks = max(1, share + (link.number < more))
+        return make_job(self._context, self._storage, link.hosts, self.hosts, forks, self._is_stepping)
 
     @property
     def _known(self) -> bytes:

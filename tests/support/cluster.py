@@ -1,0 +1,89 @@
+"""A Dask cluster on loopback: a scheduler and workers, as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+SECONDS = 120.0  # for a start, on a busy machine
+
+
+class Cluster:
+    """The processes. Workers are in the order of their addresses, in which hosts are dealt out to them."""
+
+    def __init__(self, directory: Path, tls: Sequence[str] = (), scheme: str = "tcp") -> None:
+        self._directory = directory
+        self._tls = tuple(tls)
+        self._scheme = scheme
+        self._file = directory / "scheduler.json"
+        self.scheduler = self._start("scheduler", "--protocol", scheme)
+        _wait_for(lambda: self._file.exists() and bool(self._file.read_text().strip()), "the scheduler")
+        self.address: str = json.loads(self._file.read_text())["address"]
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        """The address for --engine."""
+        return self.address.replace("tcp://", "dask://").replace("tls://", "dasks://")
+
+    def add_worker(self, prefix: Sequence[str] = ()) -> None:
+        """Start a worker; prefix: of its command line."""
+        number = len(self.workers)
+        log = self._directory / f"worker{number}.log"
+        words = ("--no-nanny", "--nthreads", "1", "--worker-port", str(40000 + os.getpid() % 2000 * 8 + number))
+        self.workers.append(self._start("worker", *words, prefix=prefix, log=log))
+        _wait_for(lambda: "Registered to" in log.read_text(), "a worker")
+
+    def _start(
+        self, what: str, *words: str, prefix: Sequence[str] = (), log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        command = [
+            *prefix, sys.executable, "-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard",
+            "--scheduler-file", str(self._file), *self._tls, *words,
+        ]  # fmt: skip
+        if what == "scheduler":
+            command += ["--port", "0"]
+        else:
+            command += ["--local-directory", str(self._directory / "scratch")]
+        with (log or self._directory / "scheduler.log").open("wb") as sink:
+            return subprocess.Popen(
+                command, stdout=sink, stderr=sink, cwd=self._directory, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            )
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in (*self.workers, self.scheduler):
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def running_cluster(directory: Path, workers: int = 2) -> Iterator[Cluster]:
+    """Start a cluster, and end it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    cluster = Cluster(directory)
+    try:
+        for _ in range(workers):
+            cluster.add_worker()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _wait_for(is_there: object, what: str) -> None:
+    assert callable(is_there)
+    end = time.monotonic() + SECONDS
+    while not is_there():
+        assert time.monotonic() < end, f"{what} did not start"
+        time.sleep(0.05)

@@ -67,6 +67,9 @@ class Puppet:
     async def forget(self, key: str) -> None:
         pass
 
+    async def remove(self, key: str, expected: str) -> bool:
+        return True
+
     async def clock(self) -> float:
         return time.time()
 

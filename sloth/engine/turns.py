@@ -25,7 +25,7 @@ class Turns:
 
     async def wait(self) -> None:
         """Return when the caller may compute."""
-        if self._waiting or self._is_over():
+        if self._is_over():
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn

@@ -180,12 +180,18 @@ class S3:
             self._check_bucket(error)
 
     async def _honours_conditional_deletes(self) -> bool:
-        path = f"probe/{secrets.token_hex(8)}"
-        try:
+        async with self._scratch() as path:
             first = await self._put(path, b"1", None)
             if first is None or await delete_if(self._store, self._http, path, f'"{"0" * 32}"'):
                 return False
             return await delete_if(self._store, self._http, path, first)
+
+    @contextlib.asynccontextmanager
+    async def _scratch(self) -> AsyncIterator[str]:
+        """Give the path of an object that nobody else uses, and delete that in the end."""
+        path = f"probe/{secrets.token_hex(8)}"
+        try:
+            yield path
         finally:
             with contextlib.suppress(BackendError):
                 await self._delete(path)
@@ -203,12 +209,8 @@ class S3:
                     raise BackendUnavailable(error.message, hint=error.hint) from error
 
     async def _probe(self) -> None:
-        path = f"probe/{secrets.token_hex(8)}"
-        try:
+        async with self._scratch() as path:
             why = await self._fault(path)
-        finally:
-            with contextlib.suppress(BackendError):
-                await self._delete(path)
         if why:
             hint = "use a server that honours conditional writes: Amazon S3, SeaweedFS, Ceph, MinIO, R2, ..."
             raise BackendError(f"{self.url}: this server is no place for shared state: {why}", hint=hint)
@@ -233,14 +235,11 @@ class S3:
     async def _clock_of_an_object(self) -> float:
         """Return the server's time as the time of an object that we have just written says."""
         if self._learned is None or time.monotonic() - self._learned > http.FRESH:
-            path = f"probe/{secrets.token_hex(8)}"
-            sent = time.monotonic()
-            await self._put(path, b"", None)
-            received = time.monotonic()
-            try:
+            async with self._scratch() as path:
+                sent = time.monotonic()
+                await self._put(path, b"", None)
+                received = time.monotonic()
                 head = await self._ask(lambda: self._store.head_async(path), again=True)
-            finally:
-                await self._delete(path)
             # The time is cut to whole seconds.
             self._offset = head["last_modified"].timestamp() + 0.5 - (sent + received) / 2
             self._learned = received
@@ -264,9 +263,7 @@ class S3:
         try:
             async with asyncio.timeout(http.CONNECT + http.ANSWER + size / http.SLOWEST):
                 return await request()
-        except (
-            self._errors.AlreadyExistsError, self._errors.PreconditionError, *self._not_found,
-        ):  # fmt: skip
+        except (*self._not_found, self._errors.AlreadyExistsError, self._errors.PreconditionError):
             raise
         except TimeoutError:
             raise (BackendUnavailable if again else Unsure)(f"{self.url}: no answer in time") from None

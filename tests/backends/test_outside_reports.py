@@ -143,7 +143,7 @@ async def test_a_write_that_s3_answers_with_409_is_made_once(moto_server: MotoSe
     await backend.close()
 
 
-# seaweedfs #7700 and others: buckets that keep versions
+# buckets that keep versions
 
 
 async def test_a_bucket_that_keeps_versions(moto_server: MotoServer, seaweed_server: SeaweedServer) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
 
 from sloth.errors import StateBusy, StateError
 from sloth.state.author import author
@@ -15,9 +14,6 @@ from sloth.state.outbox import Item, Kind, Outbox
 from sloth.state.replicas import Position
 from sloth.state.sync import heads, runs
 from sloth.state.sync.migrate import refuse_incomplete
-
-if TYPE_CHECKING:
-    pass
 
 AT_ONCE = 16  # deliveries
 ATTEMPT = 60.0  # seconds that one may take
@@ -33,8 +29,8 @@ async def probe(backend: Backend) -> None:
     """Raise BackendError unless the backend answers soon, and is no incomplete copy of another one."""
     try:
         async with asyncio.timeout(PROBE):
+            await backend.clock()  # of one that cannot be reached it says why, and the other one tries again and again
             await refuse_incomplete(backend)
-            await backend.clock()
     except TimeoutError:
         raise BackendUnavailable(f"{backend.url} has not answered within {PROBE:g} seconds") from None
 

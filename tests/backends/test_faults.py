@@ -18,6 +18,7 @@ from sloth.state.backends.backend import Backend, BackendError, BackendUnavailab
 from sloth.state.backends.check import Aspect, Verdict, check
 from sloth.state.backends.documents import Change, change, load
 from sloth.state.backends.location import open_backend, open_server, parse
+from sloth.state.backends.s3_errors import Refused
 from tests.support.consul import ConsulStub
 from tests.support.etcd import EtcdServer, EtcdTlsServer
 from tests.support.moto import MotoServer
@@ -435,7 +436,7 @@ async def test_a_bucket_that_is_missing(moto_server: MotoServer) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (400, "ExpiredToken", BackendError),
+        (400, "ExpiredToken", Refused),
         (503, "SlowDown", BackendUnavailable),
         (400, "AuthorizationHeaderMalformed", BackendError),
     ],

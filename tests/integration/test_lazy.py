@@ -62,7 +62,7 @@ def _show(event: object, home: Path) -> tuple[Any, ...] | None:
 
 
 @pytest.mark.timeout(600)  # 80 runs
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sites())
 def test_lazy_and_eager_runs_cannot_be_told_apart(source: str) -> None:
     assert _observable(source, eager=False) == _observable(source, eager=True)

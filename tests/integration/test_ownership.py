@@ -280,7 +280,7 @@ def _possible(calls: list[str]) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_CALLS, max_size=4), st.lists(_CALLS, max_size=4), st.lists(_CALLS, max_size=3))
 def test_whatever_a_site_becomes_nothing_that_is_asked_for_goes(
     tmp_path_factory: pytest.TempPathFactory, first: list[str], second: list[str], other: list[str]

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.support.paths import ROOT
 
 SECONDS = 120.0  # for a start, on a busy machine
+PORTS = 20_000, 32_000  # of workers: below those that the kernel gives to anybody's connections
 
 
 class Cluster:
@@ -29,6 +31,7 @@ class Cluster:
         _wait_for(lambda: self._file.exists() and bool(self._file.read_text().strip()), "the scheduler")
         self.address: str = json.loads(self._file.read_text())["address"]
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._port = PORTS[0] + os.getpid() * 16 % (PORTS[1] - PORTS[0])
 
     @property
     def url(self) -> str:
@@ -37,11 +40,16 @@ class Cluster:
 
     def add_worker(self, prefix: Sequence[str] = ()) -> None:
         """Start a worker; prefix: of its command line."""
-        number = len(self.workers)
-        log = self._directory / f"worker{number}.log"
-        words = ("--no-nanny", "--nthreads", "1", "--worker-port", str(40000 + os.getpid() % 2000 * 8 + number))
-        self.workers.append(self._start("worker", *words, prefix=prefix, log=log))
-        _wait_for(lambda: "Registered to" in log.read_text(), "a worker")
+        log = self._directory / f"worker{len(self.workers)}.log"
+        while True:  # somebody else may have the port
+            self._port += 1
+            words = ("--no-nanny", "--nthreads", "1", "--worker-port", str(self._port))
+            worker = self._start("worker", *words, prefix=prefix, log=log)
+            _wait_for(partial(_is_registered_or_dead, worker, log), "a worker")
+            if worker.poll() is None:
+                self.workers.append(worker)
+                return
+            assert "in use" in log.read_text(), log.read_text()
 
     def _start(
         self, what: str, *words: str, prefix: Sequence[str] = (), log: Path | None = None
@@ -79,6 +87,10 @@ def running_cluster(directory: Path, workers: int = 2) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
+
+
+def _is_registered_or_dead(worker: subprocess.Popen[bytes], log: Path) -> bool:
+    return "Registered to" in log.read_text() or worker.poll() is not None
 
 
 def _wait_for(is_there: object, what: str) -> None:

@@ -37,10 +37,10 @@ class Local(Host):
     def __init__(self, home: Path) -> None:
         reader, writer = os.pipe()
         super().__init__(Channel(reader, writer), home=str(home))
-        self.contents: list[bytes] = []
+        self.given: list[bytes] = []
 
     def asset(self, call: Any, index: int) -> Content:
-        return Content.of_bytes(self.contents[index])
+        return Content.of_bytes(self.given[index])
 
 
 @pytest.fixture
@@ -704,7 +704,7 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 
 def unpack(host: Local, data: bytes, dest: Path, **args: Any) -> Outcome:
-    host.contents = [data]
+    host.given = [data]
     digest = hashlib.sha256(data).hexdigest()
     asset = {"name": "a.tar.gz", "mode": "0644", "dir": False, "sha256": digest, "size": len(data)}
     return call(host, "archive.unpack", assets=(asset,), src="a.tar.gz", dest=str(dest), **args)
@@ -721,7 +721,7 @@ def test_an_archive_is_unpacked_once_and_healed(host: Local, tmp_path: Path, mod
     assert (dest / "a/b").read_bytes() == b"b" * 3000
     assert os.readlink(dest / "link") == "b"
     stamp = (dest / "z").stat().st_mtime_ns
-    host.contents = []  # what it has seen it need not see again
+    host.given = []  # what it has seen it need not see again
     assert call(
         host, "archive.unpack", assets=({"name": "a", "sha256": hashlib.sha256(data).hexdigest(), "size": 1, "mode": "",
         "dir": False},), src="a", dest=str(dest), strip_components=1, creates=str(dest / "z"),

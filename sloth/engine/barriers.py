@@ -254,9 +254,11 @@ class Barriers:
 
     def _is_stuck(self) -> bool:
         """Return whether all hosts that have not ended wait, and none can go on."""
-        if len(self._queues.all) < self._progress.active or not self._queues.all:
+        waiting = self._queues.all.values()
+        if len(waiting) < self._progress.active or not waiting:
             return False
-        return not any(self._is_ready(waiter.host, waiter.task) for waiter in self._queues.all.values())
+        # One that is cancelled is about to end, and whether the others can go on shows then.
+        return not any(one.wake.done() or self._is_ready(one.host, one.task) for one in waiting)
 
     def _fail_if_stuck(self) -> None:
         """End the wait of one host, so that the others can go on when it has ended."""

@@ -366,3 +366,24 @@ def simulate_quickly(case: Case) -> Outcome:
 def test_order_keeps_the_site_s_order_but_for_dependencies() -> None:
     tasks = {"a": task("a", 0, ("c",)), "b": task("b", 1), "c": task("c", 2)}
     assert [one.name for one in order(tasks)] == ["c", "a", "b"]
+
+
+async def test_a_host_that_is_cancelled_is_not_told_that_it_waits_for_ever() -> None:
+    """A worker was lost, and its hosts ended one after the other while the waiting of all of them was cancelled."""
+    waited = Barriers(("a", "c"))
+    for host in ("a", "c"):
+        waited.loaded(host, ("second", "first"))
+    entering = asyncio.create_task(
+        waited.enter("a", task("second", 1, depends_on=("first",)), contextlib.asynccontextmanager(nothing))
+    )
+    for _ in range(3):  # until it waits
+        await asyncio.sleep(0)
+    entering.cancel()
+    waited.ended("c")
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+
+
+async def nothing() -> AsyncIterator[None]:
+    """Let nobody else run meanwhile."""
+    yield

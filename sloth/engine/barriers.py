@@ -253,11 +253,10 @@ class Barriers:
     # Deadlock
 
     def _is_stuck(self) -> bool:
-        """Return whether all hosts that have not ended wait, and none can go on."""
+        """Return whether all hosts that have not ended wait, and none can go on, or is cancelled and about to end."""
         waiting = self._queues.all.values()
-        if len(waiting) < self._progress.active or not waiting:
+        if not waiting or len(waiting) < self._progress.active:
             return False
-        # One that is cancelled is about to end, and whether the others can go on shows then.
         return not any(one.wake.done() or self._is_ready(one.host, one.task) for one in waiting)
 
     def _fail_if_stuck(self) -> None:

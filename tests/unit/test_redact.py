@@ -152,11 +152,15 @@ def fill(cls: type, text: str) -> object:
     return cls(**{field.name: filled(str(field.type), text) for field in dataclasses.fields(cls)})
 
 
-def kinds(cls: type[events.Event]) -> list[type[events.Event]]:
-    return [found for sub in cls.__subclasses__() for found in (sub, *kinds(sub))]
+def is_kind(one: object) -> bool:
+    return isinstance(one, type) and issubclass(one, events.Event) and one is not events.Event
 
 
-@pytest.mark.parametrize("cls", kinds(events.Event), ids=lambda cls: str(cls.__name__))
+# Not __subclasses__(): a class that dataclass() has replaced by one with slots stays there until it is collected.
+KINDS = [one for one in vars(events).values() if is_kind(one)]
+
+
+@pytest.mark.parametrize("cls", KINDS, ids=lambda cls: str(cls.__name__))
 def test_every_field_of_every_event_is_redacted(cls: type[events.Event]) -> None:
     event = fill(cls, "say correct horse twice")
     assert isinstance(event, events.Event)

@@ -119,7 +119,7 @@ def test_a_second_interrupt_cuts_hosts_off(four: Home, form: Sequence[str]) -> N
     with terminal(four, "-o", "plain", *form) as shown:
         for name in HOSTS:
             wait_for(four.files / f"{name}.begun")
-        workers = workers_of(shown.process)
+        workers = workers_of(four)
         assert len(workers) == (2 if form else 0)
         shown.press("\x03")
         shown.wait_for("interrupted: hosts have up to", SLOW)
@@ -178,7 +178,7 @@ def test_a_stopped_worker_does_not_hang_the_run_for_ever(four: Home) -> None:
     with terminal(four, "-o", "plain", "--workers", "2") as shown:
         for name in HOSTS:
             wait_for(four.files / f"{name}.begun")
-        workers = workers_of(shown.process)
+        workers = workers_of(four)
         os.kill(workers[1], signal.SIGSTOP)
         try:
             shown.press("\x03")

@@ -17,6 +17,7 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.home import Home
 from tests.support.paths import ROOT
+from tests.support.worker_processes import wait_for, worker_above, workers_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,7 +30,9 @@ task({ name = "one", run = function()
 end })
 task({ name = "once", run_once = true, run = function() exec.run("echo once >> FILES/log") end })
 task({ name = "wait", throttle = 1, run = function()
-    if host.name == "b" then exec.run("touch FILES/waiting; while ! test -e FILES/go; do sleep 0.1; done") end
+    if host.name == "b" then
+        exec.run("echo $$ > FILES/shell; touch FILES/waiting; while ! test -e FILES/go; do sleep 0.1; done")
+    end
     print("waited", key)
 end })
 task({ name = "after", depends_on = "wait", run = function()
@@ -61,28 +64,6 @@ def start(home: Home, form: tuple[str, ...], site: str, *words: str) -> subproce
     return subprocess.Popen(
         command, cwd=home.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
-
-
-def workers_of(home: Home) -> list[int]:
-    """Return the processes that work on the hosts of a run, in the order in which they were started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                is_worker = b"workers.worker" in (entry / "cmdline").read_bytes()
-                started = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
-                if is_worker and Path(os.readlink(entry / "cwd")) == home.path:
-                    found.append((started, int(entry.name)))
-            except OSError:
-                continue
-    return [pid for _, pid in sorted(found)]
 
 
 def is_running(pid: int) -> bool:
@@ -141,7 +122,8 @@ def test_secrets_get_to_workers_over_their_sockets_only(four: Home, form: tuple[
 def test_the_hosts_of_a_lost_worker_fail_and_a_resumed_run_goes_on(four: Home, form: tuple[str, ...]) -> None:
     process = start(four, form, SITE, "--output", "json")
     wait_for(four.files / "waiting")
-    os.kill(workers_of(four)[1], signal.SIGKILL)
+    # Workers of a cluster begin at the same time, so which of them has host b is seen by what it does.
+    os.kill(worker_above(four, int((four.files / "shell").read_text())), signal.SIGKILL)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 1, error
     assert out, error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import time
 from pathlib import Path
-from typing import Any
+
+from tests.support.home import Home
 
 
 def wait_for(path: Path) -> None:
@@ -15,16 +16,24 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def workers_of(process: subprocess.Popen[Any]) -> list[int]:
-    """Return the processes of its workers, in the order in which they were started."""
+def workers_of(home: Home) -> list[int]:
+    """Return the processes that work on the hosts of a run, of whichever engine, in no order."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
-                command = (entry / "cmdline").read_bytes()
+                is_worker = b"workers.worker" in (entry / "cmdline").read_bytes()
+                if is_worker and Path(os.readlink(entry / "cwd")) == home.path:
+                    found.append(int(entry.name))
             except OSError:
                 continue
-            if int(stat.rpartition(")")[2].split()[1]) == process.pid and b"workers.worker" in command:
-                found.append(int(entry.name))
-    return sorted(found)
+    return found
+
+
+def worker_above(home: Home, pid: int) -> int:
+    """Return the worker that has started a process, or one of its parents."""
+    workers = workers_of(home)
+    while pid not in workers:
+        assert pid > 1, "no worker has started it"
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid

@@ -84,7 +84,7 @@ def pack(message: "Message") -> "bytes":
 def _check_shape(body: "bytes", plain: "Json") -> "None":
     """Raise WireError for a message that is nested too deep. What is called for each message counts brackets first."""
     _check_parts(body)
-    if _is_too_deep(plain):
+    if is_deeper(plain, DEPTH):
         raise WireError("a message nested more than %d deep" % DEPTH)
 
 
@@ -119,9 +119,10 @@ def _count_parts(body: "bytes") -> "int":
     return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
-def _is_too_deep(plain: "Json") -> "bool":
+def is_deeper(plain: "Json", depth: "int") -> "bool":
+    """Return whether lists and objects are nested deeper than this in one another, without nesting calls itself."""
     level = [plain]
-    for _ in range(DEPTH):
+    for _ in range(depth):
         level = [
             item
             for part in level

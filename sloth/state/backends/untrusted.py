@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from sloth.payload.session.wire import is_deeper
+
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
@@ -23,23 +25,9 @@ def parse(data: bytes | str) -> Json:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     text = data if isinstance(data, str) else data.decode("latin-1")
-    if text.count("{") + text.count("[") > DEPTH and _is_too_deep(found):
+    if text.count("{") + text.count("[") > DEPTH and is_deeper(found, DEPTH):
         raise ValueError("it is nested too deeply")
     return found
-
-
-def _is_too_deep(value: Json) -> bool:
-    level = [value]
-    for _ in range(DEPTH):
-        level = [
-            item
-            for part in level
-            for item in (part.values() if isinstance(part, dict) else part)
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def decompress(data: bytes) -> bytes:

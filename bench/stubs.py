@@ -243,7 +243,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     from sloth.cli import COLLECT
     from sloth.cli.execute import execute
     from sloth.engine.events import Event
-    from sloth.engine.workers import link
+    from sloth.engine.workers import child
     from sloth.inventory import Inventory
     from sloth.playbook import Site
     from sloth.report import make
@@ -278,7 +278,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
         everything = Inventory.read(inventory)
         site = Site.read(str(path))
         options = Options(forks=given.forks, linear=given.strategy == "linear", workers=given.workers)
-        link.CODE = WORKER.format(latency=given.latency, work=given.work, code=link.CODE)
+        child.CODE = WORKER.format(latency=given.latency, work=given.work, code=child.CODE)
         status = execute(
             site, everything, tuple(everything.hosts.values()), options, reporter=Counting(), storage=Storage()
         )

@@ -13,7 +13,7 @@ from bench.stubs import WORKER, stubbed
 from sloth.engine.events import Event, HostFinished, SkipKind, TaskFinished, TaskStarted
 from sloth.engine.options import Options
 from sloth.engine.run import Run
-from sloth.engine.workers import link
+from sloth.engine.workers import child
 from sloth.inventory import Inventory
 from sloth.playbook import Site
 from sloth.state.storage import Storage
@@ -115,7 +115,7 @@ async def test_the_same_becomes_of_hosts_however_they_are_divided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(link, "CODE", WORKER.format(latency=0.001, work=0.002, code=link.CODE))
+    monkeypatch.setattr(child, "CODE", WORKER.format(latency=0.001, work=0.002, code=child.CODE))
     site = Randomly(seed)
     path = site.write(tmp_path)
     linear, forks = seed % 4 == 3, (3, 50)[seed % 2]

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sloth.engine.workers.channel import Batch, Channel
+from sloth.engine.workers.child import Child, start_child
 from sloth.engine.workers.job import bare_environment
 
 if TYPE_CHECKING:
     from sloth.engine.workers.messages import Message
     from sloth.playbook import Task
-
-CODE = """import ast, sys
-sys.path[:] = ast.literal_eval(sys.argv.pop(1))
-from sloth.engine.workers.worker import main
-main()"""
-END = 5.0  # seconds that a worker has to end when it has nothing left to do
-STDERR = 2000  # bytes of what a lost worker printed that are shown
 
 Take = Callable[["Link", Batch, Sequence["Message"]], None]
 
@@ -82,30 +73,11 @@ class Process(Link):
         super().__init__(number, hosts)
         self._channel: Channel | None = None
         self._line: Channel | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._printing: asyncio.Task[None] | None = None
-        self._printed = b""
+        self._child: Child | None = None
 
     async def start(self) -> None:
-        ours, theirs = socket.socketpair()
-        line, their_line = socket.socketpair()
-        with theirs, their_line:
-            ends = (theirs.fileno(), their_line.fileno())
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                CODE,
-                repr(sys.path),
-                *map(str, ends),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=bare_environment(),
-                pass_fds=ends,
-                process_group=0,  # Ctrl-C is for the run's process, which passes it on
-            )
-        self._printing = asyncio.create_task(self._read(self._process))
-        self.channel = self._channel = await Channel.over(ours)
+        self._child, main, line = await start_child(env=bare_environment())
+        self.channel = self._channel = await Channel.over(main)
         self._line = await Channel.over(line)
 
     async def serve(self, take: Take) -> None:
@@ -124,40 +96,12 @@ class Process(Link):
             while True:
                 take(self, line, await line.receive())
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        """Keep the end of what the process prints to stderr."""
-        assert process.stderr is not None
-        while data := await process.stderr.read(STDERR):
-            self._printed = (self._printed + data)[-STDERR:]
-
     def cut_off(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._child is not None:
+            self._child.kill()
 
     async def end(self) -> str:
         for channel in (self._channel, self._line):
             if channel is not None:
                 await channel.close()
-        process = self._process
-        if process is None:
-            return "it could not be started"
-        try:
-            async with asyncio.timeout(END):
-                status = await process.wait()
-        except TimeoutError:
-            process.kill()
-            status = await process.wait()
-        if self._printing is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END):
-                    await self._printing
-        return describe_end(status, self._printed)
-
-
-def describe_end(status: int, printed: bytes) -> str:
-    """Return how a process has ended, for people."""
-    with contextlib.suppress(ValueError):
-        if status < 0:
-            return f"it was ended by {signal.Signals(-status).name}"
-    text = printed.decode("utf-8", "replace").strip()
-    return f"it ended with exit status {status}" + (f": {text}" if text else "")
+        return await self._child.end() if self._child is not None else "it could not be started"

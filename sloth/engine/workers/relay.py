@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sloth import __version__
 from sloth.engine.workers.channel import FULL, HEADER, READ, read_frame
-from sloth.engine.workers.link import CODE, END, STDERR, describe_end
+from sloth.engine.workers.child import Child, start_child
 
 MARK = struct.Struct(">BQ")  # which of the two sockets, and the size
 MAIN, LINE, GONE = 0, 1, 2
@@ -64,13 +64,12 @@ class Share:
     """The process that works on a share of the hosts."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting = bytearray()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._printed = b""
         self._last_poll = 0.0
         self.has_begun = False
         self.directory: Path | None = None
@@ -85,30 +84,19 @@ class Share:
         self.has_begun = True
         if not is_here:
             self.directory = private_directory()
-        pairs = [socket.socketpair() for _ in range(2)]
-        try:
-            ends = [theirs.fileno() for _, theirs in pairs]
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", CODE, repr(sys.path), *map(str, ends), str(self.directory or ""),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-                pass_fds=ends, process_group=0,
-            )  # fmt: skip
-        finally:
-            for _, theirs in pairs:
-                theirs.close()
-        loop = asyncio.get_running_loop()
-        self._last_poll = loop.time()
-        for mark, (ours, _) in enumerate(pairs):
-            ours.setblocking(False)
-            reader, writer = await asyncio.open_connection(sock=ours, limit=READ)
+        self._child, *ends = await start_child(str(self.directory or ""))
+        self._last_poll = asyncio.get_running_loop().time()
+        for mark, end in enumerate(ends):
+            end.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=end, limit=READ)
             self._writers.append(writer)
             self._tasks.append(asyncio.create_task(self._read(mark, reader)))
-        self._tasks += [asyncio.create_task(self._watch()), asyncio.create_task(self._print())]
+        self._tasks.append(asyncio.create_task(self._watch(self._child)))
         return str(self.directory or "").encode()
 
     async def send(self, data: bytes) -> bytes:
         """Pass on what the run sends. Raises OSError."""
-        if self._process is None:  # Dask has made another one in place of a lost one
+        if self._child is None:  # Dask has made another one in place of a lost one
             raise OSError("the worker has been lost")
         data, at = bytes(data), 0
         while at < len(data):
@@ -123,7 +111,7 @@ class Share:
 
     async def poll(self, seconds: float) -> bytes:
         """Return what the process has sent, after some seconds even if that is nothing. Raises OSError."""
-        if self._process is None:
+        if self._child is None:
             raise OSError("the worker has been lost")
         self._last_poll = asyncio.get_running_loop().time()
         if not self._waiting:
@@ -137,22 +125,17 @@ class Share:
 
     async def end(self) -> bytes:
         """Let the process end, kill it when it takes too long; return how it has ended."""
-        process, self._process = self._process, None
+        child, self._child = self._child, None
         for writer in self._writers:
             writer.close()
-        if process is None:
+        if child is None:
             return b"it is not there any more"
-        try:
-            async with asyncio.timeout(END):
-                status = await process.wait()
-        except TimeoutError:
-            process.kill()
-            status = await process.wait()
+        how = await child.end()
         for task in self._tasks:
             task.cancel()
         if self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
-        return describe_end(status, self._printed).encode()
+        return how.encode()
 
     async def _read(self, mark: int, reader: asyncio.StreamReader) -> None:
         """Keep what comes from one socket until it is polled, as much as may wait."""
@@ -174,12 +157,10 @@ class Share:
         for writer in self._writers:
             writer.close()
 
-    async def _watch(self) -> None:
+    async def _watch(self, child: Child) -> None:
         """Give up when the run does not ask for messages any more, and clean up when the process has ended."""
         loop = asyncio.get_running_loop()
-        process = self._process
-        assert process is not None
-        waiting = asyncio.ensure_future(process.wait())
+        waiting = asyncio.ensure_future(child.wait())
         while not waiting.done() and loop.time() - self._last_poll < SILENCE:
             await asyncio.wait({waiting}, timeout=SILENCE / 10)
         if not waiting.done():
@@ -187,13 +168,6 @@ class Share:
             await waiting
         if self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
-
-    async def _print(self) -> None:
-        process = self._process
-        assert process is not None
-        assert process.stderr is not None
-        while data := await process.stderr.read(STDERR):
-            self._printed = (self._printed + data)[-STDERR:]
 
 
 def private_directory() -> Path:

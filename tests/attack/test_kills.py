@@ -76,6 +76,15 @@ end }})
 """
 
 
+def describe_process(pid: int) -> str:
+    """Return what a process is and what it waits for."""
+    said = [str(pid)]
+    for name in ("cmdline", "wchan", "stat"):
+        with contextlib.suppress(OSError):
+            said.append(Path(f"/proc/{pid}/{name}").read_bytes()[:120].decode(errors="replace").replace("\0", " "))
+    return " | ".join(said)
+
+
 class Victim:
     """A host whose runs are killed, and the controller of these runs."""
 
@@ -218,11 +227,11 @@ class Victim:
             process.kill()
         await process.communicate()
 
-    async def quiet(self) -> None:
+    async def quiet(self, where: str) -> None:
         """Wait until nothing runs on the host any more."""
         end = time.monotonic() + PATIENCE
         while self.processes():
-            assert time.monotonic() < end, f"still running: {self.processes()}"
+            assert time.monotonic() < end, f"{where}: still running: {list(map(describe_process, self.processes()))}"
             await asyncio.sleep(0.005)
 
     # What must be true
@@ -293,7 +302,7 @@ async def test_killed_runs_lose_nothing(victim: Victim) -> None:
         after, delay = chance.randrange(length), chance.choice((0.0, chance.uniform(0, 0.03), chance.uniform(0, 0.3)))
         where = f"round {number}: {fault}, {delay:.3f} s after event {after}; seed {SEED}"
         await victim.killed_run(fault, after, delay)
-        await victim.quiet()
+        await victim.quiet(where)
         between = victim.found(old)
         wrong = {name for name in old if between.get(name) not in (old[name], new[name])}
         assert not wrong, f"{where}: half a file: {wrong}"

@@ -124,8 +124,10 @@ def test_a_server_that_is_killed_in_mid_run_costs_no_record(tmp_path: Path) -> N
         server.kill()
 
 
-def test_runs_at_once_and_ctrl_c(over_file: Team) -> None:
-    ann, ben = over_file.controller("ann"), over_file.controller("ben")
+def test_runs_at_once_and_ctrl_c(over_file: Team, tmp_path: Path) -> None:
+    # web1 is an account of its own: on one account, runs come one after the other.
+    (tmp_path / "account").mkdir()
+    ann, ben = over_file.controller("ann", HOME=str(tmp_path / "account")), over_file.controller("ben")
     over_file.site(ONE, SLOW)
     one = ann.start("run", "-f", "site.sloth", "--site-name", "one", "--limit", "web1")
     two = ben.start("run", "-f", "site.sloth", "--site-name", "two", "--limit", "web2")

@@ -146,8 +146,12 @@ def find_holder(directory: "str") -> "LockHolder | None":
         holder, inode = _read(file), os.fstat(file).st_ino
     finally:
         os.close(file)
-    # Whoever was killed has left a note; other sessions of its run may still have the lock together.
-    return holder if holder.run and (_is_running(holder.pid) or _is_locked(inode)) else None
+    if not holder.run:
+        return None
+    # Whoever was killed has left a note, and so have sessions that ended together. The number of its process says
+    # little: the process may be about to end, and after a reboot the number is another's.
+    is_locked = _is_locked(inode)
+    return holder if is_locked or (is_locked is None and _is_running(holder.pid)) else None
 
 
 def _is_running(pid: "int") -> "bool":
@@ -158,12 +162,13 @@ def _is_running(pid: "int") -> "bool":
     return pid > 1
 
 
-def _is_locked(inode: "int") -> "bool":
+def _is_locked(inode: "int") -> "bool | None":
+    """Return whether a file is locked, None where the kernel does not say."""
     try:
         with open("/proc/locks") as locks:
             return any(" FLOCK " in line and ":%d " % inode in line for line in locks)
     except OSError:
-        return False
+        return None
 
 
 def _is_sibling(other: "LockHolder", holder: "LockHolder") -> "bool":

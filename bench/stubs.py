@@ -277,7 +277,7 @@ def main(words: list[str]) -> None:
 
 
 def _measured(hosts: int, given: argparse.Namespace) -> str:
-    """Return wall, CPU, memory in KB, events and status of a run in this process; CPU and memory of workers; the stubs' CPU."""
+    """Return what main() prints of a run in this process: wall, CPU, memory in KB, ..."""
     from sloth.cli import COLLECT
     from sloth.cli.execute import execute
     from sloth.engine.events import Event

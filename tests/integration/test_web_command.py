@@ -134,3 +134,40 @@ def test_behind_a_proxy(home: Home) -> None:
     words = ("--behind-proxy", "--host-name", "sloth.example", "--prefix", "/sloth")
     with serving(home.path, *words, token=TOKEN) as address:
         assert re.match(r"https://sloth\.example/sloth/login\?code=", address)
+
+
+def test_a_lock_that_changed_hands_while_the_question_was_open_stays(home: Home) -> None:
+    """Two browsers ask about the lock that ann holds; meanwhile ben takes it."""
+    take = 'state.lock("deploy", "{}", 3600)'
+    home.site(take.format("ann"))
+    home.run()
+    with serving(home.path, "-i", "inventory.toml", "--allow-actions") as address:
+        one = Client(address)
+        one.log_in()
+        (lock,) = one.json("/shared")["locks"]  # type: ignore[misc]
+        form = {"action": "unlock", "lock": "deploy", "number": str(lock["number"])}
+        status, question, _ = one.request("/actions/ask", "POST", form)
+        assert status == 200
+        assert "ann has it since" in question
+        csrf = re.search(r'name="csrf" value="([^"]+)"', question)
+        assert csrf is not None
+        home("state", "unlock", "deploy", "--yes")
+        home.site(take.format("ben"))
+        home.run()
+        status, text, _ = one.request("/actions/do", "POST", {**form, "csrf": csrf[1], "who": "Ann"})
+        assert status == 400
+        assert "not held any more as it was shown" in text
+        assert one.json("/shared")["locks"][0]["holder"].startswith("ben")  # type: ignore[index]
+        status, text, _ = one.request("/actions/ask", "POST", form)
+        assert status == 400
+        assert "ben has it now" in text
+        # Asked about as it is now, it is released, and a second click is no second release.
+        form["number"] = str(one.json("/shared")["locks"][0]["number"])  # type: ignore[index]
+        question = one.request("/actions/ask", "POST", form)[1]
+        csrf = re.search(r'name="csrf" value="([^"]+)"', question)
+        assert csrf is not None
+        for _ in range(2):
+            assert one.request("/actions/do", "POST", {**form, "csrf": csrf[1], "who": "Ann"})[0] == 303
+        assert one.json("/shared")["locks"] == []
+        outcomes = [row["outcome"] for row in one.json("/actions")["rows"]]  # type: ignore[index]
+        assert [word.partition(" ")[0] for word in outcomes] == ["released", "begun", "failed:", "begun"]

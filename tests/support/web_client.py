@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from tests.support.paths import ROOT
 
@@ -25,14 +25,19 @@ class Client:
         self.context = context
         self.cookie = ""
 
-    def request(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
+    def request(
+        self, path: str, method: str = "GET", form: dict[str, str] | None = None, **headers: str
+    ) -> tuple[int, str, dict[str, str]]:
         kind = http.client.HTTPSConnection if self.context is not None else http.client.HTTPConnection
         settings = {"context": self.context} if self.context is not None else {}
         connection = kind(self.parts.hostname or "", self.parts.port, timeout=120, **settings)
         given = {"Cookie": self.cookie} if self.cookie else {}
         if method == "POST":
             given["Origin"] = self.base
-        connection.request(method, path, b"" if method == "POST" else None, {**given, **headers})
+        if form is not None:
+            given["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(form or {}).encode() if method == "POST" else None
+        connection.request(method, path, body, {**given, **headers})
         answer = connection.getresponse()
         text = answer.read().decode()
         found = {name.lower(): value for name, value in answer.getheaders()}

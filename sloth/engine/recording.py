@@ -146,6 +146,7 @@ def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
         "command": list(options.command),
         "inventory": [str(path) for path in inventory],
         "limit": options.limit,
+        "plan": options.plan,
         "tags": list(options.tags),
         "skip_tags": list(options.skip_tags),
         "values": sorted(options.extra),

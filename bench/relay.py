@@ -33,7 +33,11 @@ class Relay:
         await asyncio.sleep(0)  # aborted transports close in the loop's next turn
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
         self._near.append(writer)
         self._far.append(far_writer)
         for source, target, side in ((reader, far_writer, "client"), (far_reader, writer, "server")):
@@ -42,8 +46,9 @@ class Relay:
             task.add_done_callback(self._tasks.discard)
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, side: str) -> None:
-        """Copy one direction of a connection until it ends; `side` is who speaks: "client" or "server"."""
+        """Copy one direction of a connection until it ends, and end the other; `side` speaks: "client" or "server"."""
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 target.write(data)
                 await target.drain()
+        target.close()

@@ -272,7 +272,7 @@ def run_site(
         prompts=prompts,
         workers=given.workers if len(hosts) > 1 or given.engine else 0,
         engine=given.engine,
-        command=command_line(given, check, prune, start_at, resume),
+        command=command_line(given, check, prune, start_at, resume, saving.called if saving is not None else ""),
         limit=",".join(given.limit),
     )
     tasks = preflight(program, everything, hosts, options)

@@ -102,7 +102,7 @@ while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         os.write(2, sys.argv[2].encode())
         password = b""
         while not password.endswith(b"\\n"):
-            one = os.read(0, 1)
+            one = select.select([0], [], [], 60)[0] and os.read(0, 1)
             if not one:
                 os._exit(74)
             password += one

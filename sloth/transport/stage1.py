@@ -27,6 +27,7 @@ NEEDS_BUNDLE = 76  # exit status: the payload is not here
 NO_PYTHON = exit_errors.NO_PYTHON  # on stderr, then what was tried
 # The bundle's hash, and how many bytes of it follow. Where some do, the same of the code that belongs to it comes next.
 HEADER = "%64s %012d\n"
+SILENCE = 60.0  # seconds without a byte until stage 1 ends: the controller may be lost, and nobody may say so
 CANDIDATES = (
     "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9", "python3.8",
     "python3.7", "python3.6", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python",
@@ -52,7 +53,7 @@ def say(data):
 def read(count):
     parts = []
     while count:
-        part = os.read(0, min(count, 1048576))
+        part = select.select([0], [], [], SILENCE)[0] and os.read(0, min(count, 1048576))
         if not part:
             os._exit(74)
         parts.append(part)
@@ -192,7 +193,8 @@ def command(python: str | None, become: Become | None = None, prompt: str = "", 
     Become.prompt(); anywhere: an account without a directory of its own may make one in /var/tmp. The line is safe in
     every login shell: single quotes around characters that no shell touches. Raises UsageError for odd names.
     """
-    return _command(python, f"MARK = {wire.MARK!r}\n{SOURCE}", "-" if anywhere else "", become, prompt)
+    source = f"MARK = {wire.MARK!r}\nSILENCE = {SILENCE!r}\n{SOURCE}"
+    return _command(python, source, "-" if anywhere else "", become, prompt)
 
 
 def shell(script: str, become: Become | None, prompt: str = "") -> str:

@@ -35,7 +35,7 @@ from sloth.playbook import Site
 from sloth.state.backends.sqlite import SQLite
 from sloth.state.memory import Memory
 from sloth.state.shared import Shared
-from sloth.transport import bundle, session, slim
+from sloth.transport import bundle, session, slim, stage1
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.link import Link
 from tests.support.paths import ROOT
@@ -286,6 +286,7 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(slim, "slim", impatient)
     monkeypatch.setattr(session, "PING", SILENCE / 6)
     monkeypatch.setattr(session, "SILENCE", SILENCE)
+    monkeypatch.setattr(stage1, "SILENCE", SILENCE)
     bundle._build.cache_clear()
     yield
     bundle._build.cache_clear()

@@ -27,16 +27,9 @@ GUARD: dict[str, object] = {"task": "t", "tasks": ["t", "h"], "seconds": 600.0, 
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the account, with its own state."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def confirmation(home: Path) -> Iterator[Confirmation]:
-    (home / ".sloth-runner").mkdir(mode=0o700)
-    found = Confirmation(str(home / ".sloth-runner"))
+def confirmation(account: Path) -> Iterator[Confirmation]:
+    (account / ".sloth-runner").mkdir(mode=0o700)
+    found = Confirmation(str(account / ".sloth-runner"))
     yield found
     wait_for(lambda: not found.is_watched())  # no watchdog is left behind
 
@@ -60,18 +53,18 @@ def run_out(confirmation: Confirmation) -> None:
     confirmation.write(note.replace(pid=0, seconds=1.0, deadline=time.monotonic()))
 
 
-def guarded(peer: Peer, home: Path, **changes: object) -> Path:
+def guarded(peer: Peer, account: Path, **changes: object) -> Path:
     """Make one change that must be confirmed; return the directory that it has made."""
     assert peer.query("guard", **{**GUARD, **changes}) == []
-    path = home / "made"
+    path = account / "made"
     reply = peer.call("file.directory", path=str(path), notify_=["h"])
     assert reply.status is Status.CHANGED, reply.error
     return path
 
 
-def test_a_confirmed_change_stays_and_its_watchdog_ends(home: Path, confirmation: Confirmation) -> None:
-    with connected(home) as peer:
-        path = guarded(peer, home)
+def test_a_confirmed_change_stays_and_its_watchdog_ends(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
         assert confirmation.is_watched()
         [held] = peer.query("hold")
         assert held == {"seconds": 600.0}
@@ -83,18 +76,18 @@ def test_a_confirmed_change_stays_and_its_watchdog_ends(home: Path, confirmation
     assert confirmation.read() is None
 
 
-def test_what_is_not_confirmed_in_time_is_taken_back(home: Path, confirmation: Confirmation) -> None:
-    handlers = [{"handler": "h", "name": "exec.run", "args": {"cmd": f"touch {home}/ran"}}]
-    with connected(home) as peer:
-        path = guarded(peer, home, handlers=handlers)
+def test_what_is_not_confirmed_in_time_is_taken_back(account: Path, confirmation: Confirmation) -> None:
+    handlers = [{"handler": "h", "name": "exec.run", "args": {"cmd": f"touch {account}/ran"}}]
+    with connected(account) as peer:
+        path = guarded(peer, account, handlers=handlers)
         assert peer.query("hold") == [{"seconds": 600.0}]
         peer.close()
     run_out(confirmation)
     wait_for(lambda: confirmation.read() is None)
     assert not path.exists()
-    assert (home / "ran").exists()
+    assert (account / "ran").exists()
     wait_for(confirmation.reports)
-    with connected(home, ready=False, run="r2") as peer:
+    with connected(account, ready=False, run="r2") as peer:
         ready = peer.expect(messages.Ready)
         [report] = ready.reverted
         assert (report["run"], report["task"], report["error"]) == ("r1", "t", "")
@@ -102,26 +95,26 @@ def test_what_is_not_confirmed_in_time_is_taken_back(home: Path, confirmation: C
         rows = report["rows"]
         assert isinstance(rows, list)
         assert [(row["key"], row["status"]) for row in rows] == [
-            (f"file:directory:{path}", "done"), (f"exec:run:touch {home}/ran", "done"),
+            (f"file:directory:{path}", "done"), (f"exec:run:touch {account}/ran", "done"),
         ]  # fmt: skip
         assert len(peer.query("reverted")) == 1
         peer.close()
-    with connected(home, ready=False, run="r3") as peer:  # it was reported
+    with connected(account, ready=False, run="r3") as peer:  # it was reported
         assert peer.expect(messages.Ready).reverted == []
 
 
-def test_a_handler_that_cannot_be_made_does_not_keep_the_changes(home: Path, confirmation: Confirmation) -> None:
+def test_a_handler_that_cannot_be_made_does_not_keep_the_changes(account: Path, confirmation: Confirmation) -> None:
     # What it starts may need a moment: systemd refuses a unit that has failed several times.
-    at_second = f"test -e {home}/once && touch {home}/ran || {{ touch {home}/once; exit 3; }}"
+    at_second = f"test -e {account}/once && touch {account}/ran || {{ touch {account}/once; exit 3; }}"
     handlers = [
         {"handler": "h", "name": "probe.nothing", "args": {}},
         {"handler": "h", "name": "exec.run", "args": {"comand": "true"}},
         {"handler": "h", "name": "exec.run", "args": {"cmd": at_second}},
-        {"handler": "h", "name": "exec.run", "args": {"cmd": "true", "creates": f"{home}/ran"}},
-        {"handler": "another", "name": "exec.run", "args": {"cmd": f"touch {home}/another"}},
+        {"handler": "h", "name": "exec.run", "args": {"cmd": "true", "creates": f"{account}/ran"}},
+        {"handler": "another", "name": "exec.run", "args": {"cmd": f"touch {account}/another"}},
     ]
-    with connected(home) as peer:
-        path = guarded(peer, home, handlers=handlers)
+    with connected(account) as peer:
+        path = guarded(peer, account, handlers=handlers)
         rows = peer.query("revert", why="the check failed")
         peer.close()
     assert [(row["key"], row["status"], row.get("handler", "")) for row in rows] == [
@@ -133,16 +126,16 @@ def test_a_handler_that_cannot_be_made_does_not_keep_the_changes(home: Path, con
     ]
     assert "there is no module probe.nothing" in str(rows[1]["msg"])
     assert "exec.run has no argument 'comand'" in str(rows[2]["msg"])
-    assert (home / "ran").exists()
+    assert (account / "ran").exists()
     assert not path.exists()
-    assert not (home / "another").exists()
+    assert not (account / "another").exists()
     assert confirmation.read() is None
 
 
-def test_the_session_takes_it_back_when_the_controller_asks_for_it(home: Path, confirmation: Confirmation) -> None:
-    with connected(home) as peer:
+def test_the_session_takes_it_back_when_the_controller_asks_for_it(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
         assert peer.query("revert", why="nothing was changed yet") == []
-        path = guarded(peer, home)
+        path = guarded(peer, account)
         [row] = peer.query("revert", why="the check failed")
         assert (row["key"], row["status"]) == (f"file:directory:{path}", "done")
         assert not path.exists()
@@ -153,9 +146,9 @@ def test_the_session_takes_it_back_when_the_controller_asks_for_it(home: Path, c
     assert confirmation.read() is None
 
 
-def test_only_one_takes_it_back(home: Path, confirmation: Confirmation) -> None:
-    with connected(home) as peer:
-        path = guarded(peer, home)
+def test_only_one_takes_it_back(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
         note = confirmation.claim("somebody else was first")
         assert note is not None
         assert (note.phase, note.claimant) == (Phase.REVERTING, os.getpid())
@@ -172,12 +165,12 @@ def test_only_one_takes_it_back(home: Path, confirmation: Confirmation) -> None:
     assert report["why"] == "somebody else was first"
 
 
-def test_the_next_run_waits_for_what_is_taken_back(home: Path, confirmation: Confirmation) -> None:
-    with connected(home) as peer:
-        path = guarded(peer, home)
+def test_the_next_run_waits_for_what_is_taken_back(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
         peer.query("hold")
         peer.close()
-    with connected(home, ready=False, run="r2", who="you", lock_wait=60.0) as peer:
+    with connected(account, ready=False, run="r2", who="you", lock_wait=60.0) as peer:
         waiting = peer.expect(messages.Waiting)
         assert (waiting.holder.run, waiting.holder.who) == ("r1", "me")
         run_out(confirmation)
@@ -189,23 +182,23 @@ def test_the_next_run_waits_for_what_is_taken_back(home: Path, confirmation: Con
         assert not path.exists()
 
 
-def test_the_next_run_does_not_wait_for_ever(home: Path, confirmation: Confirmation) -> None:
-    with connected(home) as peer:
-        guarded(peer, home)
+def test_the_next_run_does_not_wait_for_ever(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        guarded(peer, account)
         peer.query("hold")
         peer.close()
-    with connected(home, ready=False, run="r2") as peer:
+    with connected(account, ready=False, run="r2") as peer:
         peer.expect(messages.Waiting)
         fail = peer.expect(messages.Fail)
         assert (fail.kind, fail.holder and fail.holder.run) == (FailureKind.LOCKED, "r1")
-    with connected(home, link=1) as peer:  # the same run, over a new connection
+    with connected(account, link=1) as peer:  # the same run, over a new connection
         peer.query("confirm")
         assert (os.getpid(), process_start(os.getpid())) not in confirmation.sessions()  # forgotten with the note
 
 
-def test_the_next_run_takes_back_what_no_watchdog_does(home: Path, confirmation: Confirmation) -> None:
-    with connected(home) as peer:
-        path = guarded(peer, home)
+def test_the_next_run_takes_back_what_no_watchdog_does(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
         peer.query("hold")
         peer.close()
     found = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_watchdog(int(name), confirmation)]
@@ -213,7 +206,7 @@ def test_the_next_run_takes_back_what_no_watchdog_does(home: Path, confirmation:
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not confirmation.is_watched())
-    with connected(home, ready=False, run="r2") as peer:
+    with connected(account, ready=False, run="r2") as peer:
         [report] = peer.expect(messages.Ready).reverted
         assert report["why"] == "the host was started again, or its watchdog was killed"
         assert not path.exists()
@@ -227,26 +220,26 @@ def is_watchdog(pid: int, confirmation: Confirmation) -> bool:
 
 
 def test_without_a_watchdog_nothing_is_changed(
-    home: Path, confirmation: Confirmation, monkeypatch: pytest.MonkeyPatch
+    account: Path, confirmation: Confirmation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launching, "START", 0.5)
     monkeypatch.setattr(launching.sys, "executable", "/bin/false")
     monkeypatch.setattr(launching, "_start_unit", lambda command: False)  # as without systemd
-    with connected(home) as peer:
+    with connected(account) as peer:
         peer.query("guard", **GUARD)
-        reply = peer.call("file.directory", path=str(home / "made"))
+        reply = peer.call("file.directory", path=str(account / "made"))
         assert reply.status is Status.FAILED
         assert reply.error.startswith("the host cannot take changes back by itself: the process that would")
-    assert not (home / "made").exists()
+    assert not (account / "made").exists()
     assert confirmation.read() is None
 
 
 @pytest.mark.parametrize("damage", [b"{", b"[]", b"\xff", b'{"run": 3}'])
-def test_a_damaged_note_is_named(home: Path, confirmation: Confirmation, damage: bytes) -> None:
+def test_a_damaged_note_is_named(account: Path, confirmation: Confirmation, damage: bytes) -> None:
     os.makedirs(confirmation.directory, 0o700)
     note = Path(confirmation.directory, "pending.json")
     note.write_bytes(damage)
-    with connected(home, ready=False) as peer:
+    with connected(account, ready=False) as peer:
         fail = peer.expect(messages.Fail)
     assert fail.kind is FailureKind.STATE
     assert f"the note {note} about changes that must be confirmed cannot be read" in fail.error
@@ -330,9 +323,9 @@ def test_a_session_that_does_not_end_is_killed() -> None:
     child.stdout.close()
 
 
-def test_a_watchdog_whose_state_cannot_be_read_says_so(home: Path, confirmation: Confirmation) -> None:
+def test_a_watchdog_whose_state_cannot_be_read_says_so(account: Path, confirmation: Confirmation) -> None:
     """It tries several times, reports what it cannot do, and ends."""
-    state = home / ".sloth-runner" / "state"
+    state = account / ".sloth-runner" / "state"
     state.mkdir(mode=0o700)
     (state / "a.db").mkdir()
     confirmation.write(pending(seconds=0.1, boot=boot_identity(), phase=Phase.WAITING, deadline=0.0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,8 @@ from sloth.payload.session import channel, messages, wire
 from tests.support.payload import Peer, asset, connected
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the account, with its own state."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def peer(home: Path) -> Iterator[Peer]:
-    with connected(home) as found:
-        yield found
-
-
-def test_a_call_is_made_and_recorded(peer: Peer, home: Path) -> None:
-    path = str(home / "x")
+def test_a_call_is_made_and_recorded(peer: Peer, account: Path) -> None:
+    path = str(account / "x")
     reply = peer.call("file.directory", path=path)
     assert (reply.status, reply.reason, reply.key) == (Status.CHANGED, Reason.NEW, f"file:directory:{path}")
     again = peer.call("file.directory", path=path)
@@ -40,16 +26,16 @@ def test_a_call_is_made_and_recorded(peer: Peer, home: Path) -> None:
     assert bye.orphans == []
 
 
-def test_what_a_whole_run_no_longer_names_is_reported(home: Path) -> None:
-    first, second = str(home / "first"), str(home / "second")
-    with connected(home) as peer:
+def test_what_a_whole_run_no_longer_names_is_reported(account: Path) -> None:
+    first, second = str(account / "first"), str(account / "second")
+    with connected(account) as peer:
         for path in (first, second):
             peer.call("file.directory", path=path)
         assert peer.close().orphans == []
-    with connected(home, run="r2") as peer:
+    with connected(account, run="r2") as peer:
         peer.call("file.directory", path=second)
         assert [orphan.key for orphan in peer.close().orphans] == [f"file:directory:{first}"]
-    with connected(home, run="r3") as peer:
+    with connected(account, run="r3") as peer:
         assert [row["key"] for row in peer.query("orphans", spared=["t"])] == []
         assert peer.query("named", keys=[f"file:directory:{second}"]) == [{"key": f"file:directory:{second}"}]
         assert [row["key"] for row in peer.query("list", orphaned=True)] == [f"file:directory:{first}"]
@@ -59,22 +45,22 @@ def test_what_a_whole_run_no_longer_names_is_reported(home: Path) -> None:
     assert os.path.exists(second)
 
 
-def test_a_run_that_skipped_a_call_does_not_know_what_the_site_names(home: Path) -> None:
-    with connected(home) as peer:
-        peer.call("file.directory", path=str(home / "x"))
+def test_a_run_that_skipped_a_call_does_not_know_what_the_site_names(account: Path) -> None:
+    with connected(account) as peer:
+        peer.call("file.directory", path=str(account / "x"))
         peer.close()
-    with connected(home, run="r2") as peer:
+    with connected(account, run="r2") as peer:
         assert peer.call("exec.run", cmd="exit 3").status is Status.FAILED
-        assert peer.call("file.directory", path=str(home / "x")).status is Status.SKIPPED
-        assert peer.call("file.directory", path=str(home / "y"), epoch=1).status is Status.CHANGED
+        assert peer.call("file.directory", path=str(account / "x")).status is Status.SKIPPED
+        assert peer.call("file.directory", path=str(account / "y"), epoch=1).status is Status.CHANGED
         assert peer.close().orphans == []
 
 
-def test_a_cancelled_epoch_is_skipped_in_its_lane_only(peer: Peer, home: Path) -> None:
+def test_a_cancelled_epoch_is_skipped_in_its_lane_only(peer: Peer, account: Path) -> None:
     peer.send(messages.Cancel(epoch=3, lane="other"))
-    assert peer.call("file.directory", path=str(home / "x"), epoch=3, lane_="other").status is Status.SKIPPED
-    assert peer.call("file.directory", path=str(home / "x"), epoch=3).status is Status.CHANGED
-    assert peer.call("file.directory", path=str(home / "x"), epoch=4, lane_="other").status is Status.UNCHANGED
+    assert peer.call("file.directory", path=str(account / "x"), epoch=3, lane_="other").status is Status.SKIPPED
+    assert peer.call("file.directory", path=str(account / "x"), epoch=3).status is Status.CHANGED
+    assert peer.call("file.directory", path=str(account / "x"), epoch=4, lane_="other").status is Status.UNCHANGED
 
 
 def test_a_running_command_is_interrupted_by_a_cancellation(peer: Peer) -> None:
@@ -87,36 +73,38 @@ def test_a_running_command_is_interrupted_by_a_cancellation(peer: Peer) -> None:
     assert peer.call("exec.run", cmd="true", epoch=2).status is Status.SKIPPED
 
 
-def test_a_pushed_content_is_written(peer: Peer, home: Path) -> None:
+def test_a_pushed_content_is_written(peer: Peer, account: Path) -> None:
     pushed = peer.push(b"pushed\n")
-    assert peer.call("file.copy", src="x", dest=str(home / "x"), assets_=[pushed]).status is Status.CHANGED
-    assert (home / "x").read_bytes() == b"pushed\n"
+    assert peer.call("file.copy", src="x", dest=str(account / "x"), assets_=[pushed]).status is Status.CHANGED
+    assert (account / "x").read_bytes() == b"pushed\n"
 
 
-def test_pieces_of_a_finished_call_are_dropped(peer: Peer, home: Path) -> None:
+def test_pieces_of_a_finished_call_are_dropped(peer: Peer, account: Path) -> None:
     assert peer.call("exec.run", cmd="true").status is Status.CHANGED
     peer.send(wire.Blob(1, 0, b"x" * 1000))
     pushed = peer.push(b"new\n")
-    assert peer.call("file.copy", src="x", dest=str(home / "x"), assets_=[pushed]).status is Status.CHANGED
+    assert peer.call("file.copy", src="x", dest=str(account / "x"), assets_=[pushed]).status is Status.CHANGED
     # Its content is there already, and nobody reads what was pushed.
     pushed = peer.push(b"new\n")
-    assert peer.call("file.copy", src="x", dest=str(home / "x"), assets_=[pushed]).status is Status.UNCHANGED
+    assert peer.call("file.copy", src="x", dest=str(account / "x"), assets_=[pushed]).status is Status.UNCHANGED
     assert peer.channel._held == 0
 
 
-def test_a_large_content_is_asked_for_and_waits_for_its_reader(peer: Peer, home: Path) -> None:
+def test_a_large_content_is_asked_for_and_waits_for_its_reader(peer: Peer, account: Path) -> None:
     data = os.urandom(1 << 20) * 12
-    number = peer.send_call("file.copy", src="x", dest=str(home / "x"), assets_=[asset(data)])
+    number = peer.send_call("file.copy", src="x", dest=str(account / "x"), assets_=[asset(data)])
     need = peer.expect(messages.Need)
     assert (need.id, need.index) == (number, 0)
     for frame in wire.pack_pieces(number, 0, data):
         peer.write(frame)
     peer.send(wire.Blob(number, 0, b""))
     assert peer.expect(messages.Reply).status is Status.CHANGED
-    assert (home / "x").read_bytes() == data
+    assert (account / "x").read_bytes() == data
 
 
-def test_what_nobody_takes_is_not_kept_without_bound(peer: Peer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_takes_is_not_kept_without_bound(
+    peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(channel, "INBOX", 1 << 20)
     number = peer.send_call("exec.run", cmd="echo begun; sleep 1")
     peer.expect(messages.Output)
@@ -136,8 +124,8 @@ def test_what_nobody_takes_is_not_kept_without_bound(peer: Peer, home: Path, mon
 
 
 @pytest.mark.parametrize("how", ["cancelled", "ended"])
-def test_a_content_that_stops_coming(peer: Peer, home: Path, how: str) -> None:
-    number = peer.send_call("file.copy", src="x", dest=str(home / "x"), assets_=[asset(b"x" * 100_000)])
+def test_a_content_that_stops_coming(peer: Peer, account: Path, how: str) -> None:
+    number = peer.send_call("file.copy", src="x", dest=str(account / "x"), assets_=[asset(b"x" * 100_000)])
     peer.expect(messages.Need)
     peer.send(wire.Blob(number, 0, b"x" * 1000))
     if how == "ended":
@@ -147,13 +135,13 @@ def test_a_content_that_stops_coming(peer: Peer, home: Path, how: str) -> None:
         reply = peer.expect(messages.Reply)
         assert (reply.status, reply.error) == (Status.FAILED, "cancelled while x was being sent")
         peer.close()
-    assert not (home / "x").exists()
-    assert [name for name in os.listdir(home) if name != ".sloth-runner"] == []
+    assert not (account / "x").exists()
+    assert [name for name in os.listdir(account) if name != ".sloth-runner"] == []
 
 
-def test_a_fetched_file_is_done_when_the_controller_has_stored_it(peer: Peer, home: Path) -> None:
-    (home / "x").write_bytes(b"x" * 100_000)
-    number = peer.send_call("file.fetch", src=str(home / "x"), dest="kept")
+def test_a_fetched_file_is_done_when_the_controller_has_stored_it(peer: Peer, account: Path) -> None:
+    (account / "x").write_bytes(b"x" * 100_000)
+    number = peer.send_call("file.fetch", src=str(account / "x"), dest="kept")
     assert fetched(peer) == b"x" * 100_000
     peer.send(messages.Stored(id=number))
     assert peer.expect(messages.Reply).status is Status.CHANGED
@@ -169,18 +157,18 @@ def fetched(peer: Peer) -> bytes:
         data += item.data
 
 
-def test_a_fetched_file_that_the_controller_cannot_store(peer: Peer, home: Path) -> None:
-    (home / "x").write_bytes(b"x")
-    number = peer.send_call("file.fetch", src=str(home / "x"), dest="kept")
+def test_a_fetched_file_that_the_controller_cannot_store(peer: Peer, account: Path) -> None:
+    (account / "x").write_bytes(b"x")
+    number = peer.send_call("file.fetch", src=str(account / "x"), dest="kept")
     fetched(peer)
     peer.send(messages.Stored(id=number, error="no space", hint="free some"))
     reply = peer.expect(messages.Reply)
     assert (reply.status, reply.error, reply.hint) == (Status.FAILED, "no space", "free some")
 
 
-def test_a_fetched_file_that_is_no_longer_wanted(peer: Peer, home: Path) -> None:
-    (home / "x").write_bytes(b"x" * (8 << 20))
-    peer.send_call("file.fetch", src=str(home / "x"), dest="kept")
+def test_a_fetched_file_that_is_no_longer_wanted(peer: Peer, account: Path) -> None:
+    (account / "x").write_bytes(b"x" * (8 << 20))
+    peer.send_call("file.fetch", src=str(account / "x"), dest="kept")
     item = peer.receive()  # it has begun, and the rest waits for us to read
     peer.send(messages.Cancel(epoch=0))
     peer.send(messages.Ping())
@@ -192,11 +180,11 @@ def test_a_fetched_file_that_is_no_longer_wanted(peer: Peer, home: Path) -> None
 
 
 def test_a_controller_that_never_confirms_what_was_fetched(
-    peer: Peer, home: Path, monkeypatch: pytest.MonkeyPatch
+    peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel, "ANSWER", 0.1)
-    (home / "x").write_bytes(b"x")
-    peer.send_call("file.fetch", src=str(home / "x"), dest="kept")
+    (account / "x").write_bytes(b"x")
+    peer.send_call("file.fetch", src=str(account / "x"), dest="kept")
     fetched(peer)
     reply = peer.expect(messages.Reply)
     assert (reply.status, reply.error) == (Status.FAILED, "the controller did not confirm that it stored the file")
@@ -205,10 +193,10 @@ def test_a_controller_that_never_confirms_what_was_fetched(
 # The link
 
 
-def test_a_controller_that_says_nothing_is_lost(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_controller_that_says_nothing_is_lost(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "BEAT", 0.05)
     monkeypatch.setattr(channel, "SILENCE", 0.4)
-    with connected(home) as peer:
+    with connected(account) as peer:
         end = time.monotonic() + 1.0
         while time.monotonic() < end:  # it is kept by pings
             peer.send(messages.Ping())
@@ -222,9 +210,9 @@ def test_a_controller_that_says_nothing_is_lost(home: Path, monkeypatch: pytest.
     assert peer.channel._ended == "no sign of life from the controller for 0 seconds"
 
 
-def test_signs_of_life_come_while_a_call_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_come_while_a_call_runs(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "BEAT", 0.05)
-    with connected(home) as peer:
+    with connected(account) as peer:
         peer.send_call("exec.run", cmd="sleep 1")
         found = []
         while not any(isinstance(item, messages.Reply) for item in found):
@@ -245,46 +233,50 @@ def test_a_message_that_may_not_come_now_ends_the_session(peer: Peer) -> None:
     assert (fail.kind, fail.error) == (FailureKind.PROTOCOL, "a message of type 'hello' was not expected")
 
 
-def test_what_was_done_before_the_link_broke_is_recorded(home: Path) -> None:
-    with connected(home) as peer:
-        assert peer.call("file.directory", path=str(home / "x")).status is Status.CHANGED
-        peer.send_call("file.directory", path=str(home / "y"))
+def test_what_was_done_before_the_link_broke_is_recorded(account: Path) -> None:
+    with connected(account) as peer:
+        assert peer.call("file.directory", path=str(account / "x")).status is Status.CHANGED
+        peer.send_call("file.directory", path=str(account / "y"))
         peer.hang_up()
-    with connected(home, run="r2") as peer:
+    with connected(account, run="r2") as peer:
         recorded = {row["key"] for row in peer.query("list")}
-        assert f"file:directory:{home}/x" in recorded
-        assert (f"file:directory:{home}/y" in recorded) == (home / "y").exists()
+        assert f"file:directory:{account}/x" in recorded
+        assert (f"file:directory:{account}/y" in recorded) == (account / "y").exists()
 
 
-def test_a_reader_that_stopped_does_not_keep_a_lost_session(home: Path) -> None:
-    with connected(home) as peer:
+def test_a_reader_that_stopped_does_not_keep_a_lost_session(account: Path) -> None:
+    with connected(account) as peer:
         peer.send_call("exec.run", cmd="head -c 4000000 /dev/zero")  # nobody reads it, and the pipe is full
         time.sleep(0.3)
         peer.hang_up()
-    with connected(home, run="r2", lock_wait=30.0) as peer:
+    with connected(account, run="r2", lock_wait=30.0) as peer:
         peer.close()
 
 
 # Secrets
 
 
-def test_secrets_are_hidden_from_then_on(peer: Peer, home: Path) -> None:
+def test_secrets_are_hidden_from_then_on(peer: Peer, account: Path) -> None:
     peer.send(messages.Secrets(values=["hunter2hunter2"]))
-    reply = peer.call("file.directory", path=str(home / "hunter2hunter2"))
+    reply = peer.call("file.directory", path=str(account / "hunter2hunter2"))
     assert reply.status is Status.CHANGED
     assert "hunter2hunter2" not in reply.key
-    failed = peer.call("exec.run", cmd="echo hunter2hunter2 >&2; exit 3")
+    (account / "x").touch()
+    failed = peer.call("file.directory", path=str(account / "x" / "hunter2hunter2"))
     assert failed.status is Status.FAILED
     assert "hunter2hunter2" not in failed.error + failed.hint + failed.detail
-    assert b"hunter2hunter2" not in b"".join(path.read_bytes() for path in (home / ".sloth-runner/state").iterdir())
+    assert b"hunter2hunter2" not in b"".join(path.read_bytes() for path in (account / ".sloth-runner/state").iterdir())
 
 
-def test_masked_calls_have_their_variables_and_leave_nothing(peer: Peer, home: Path) -> None:
+def test_masked_calls_have_their_variables_and_leave_nothing(peer: Peer, account: Path) -> None:
     reply = peer.call(
-        "exec.run", cmd='printf %s "$TOKEN" > ' + str(home / "x"), masked_=True, environment_={"TOKEN": "topsecret99"}
+        "exec.run",
+        cmd='printf %s "$TOKEN" > ' + str(account / "x"),
+        masked_=True,
+        environment_={"TOKEN": "topsecret99"},
     )
     assert reply.status is Status.CHANGED
-    assert (home / "x").read_text() == "topsecret99"
+    assert (account / "x").read_text() == "topsecret99"
     assert "TOKEN" not in os.environ
     assert "printf" not in reply.key
     [row] = peer.query("history")
@@ -315,7 +307,7 @@ def test_a_query_that_cannot_be_answered(peer: Peer, op: str, args: dict[str, ob
     assert peer.query("list") == []  # the session goes on
 
 
-def test_the_host_is_queried(peer: Peer, home: Path) -> None:
+def test_the_host_is_queried(peer: Peer, account: Path) -> None:
     [boot] = peer.query("boot")
     assert boot["boot"]
     [holder] = peer.query("lock")
@@ -328,9 +320,9 @@ def test_the_host_is_queried(peer: Peer, home: Path) -> None:
     assert peer.query("applied_plan", plan="p") == [{"run": "r1"}]
 
 
-def test_records_are_edited(peer: Peer, home: Path) -> None:
-    key = f"file:directory:{home}/x"
-    peer.call("file.directory", path=str(home / "x"), notify_=["reload"])
+def test_records_are_edited(peer: Peer, account: Path) -> None:
+    key = f"file:directory:{account}/x"
+    peer.call("file.directory", path=str(account / "x"), notify_=["reload"])
     assert [row["name"] for row in peer.query("handlers", site="s")] == ["reload"]
     assert peer.query("settle", site="s", names=["reload"]) == []
     assert peer.query("owe", site="s", names=["restart"], task="t", key=key) == []
@@ -339,8 +331,8 @@ def test_records_are_edited(peer: Peer, home: Path) -> None:
     [shown] = peer.query("show", key=key)
     assert shown["frozen"]["until"] == frozen["until"]
     assert len(shown["history"]) == 1
-    assert peer.call("file.directory", path=str(home / "x"), mode="0700").status is Status.FROZEN
-    new = f"file:directory:{home}/z"
+    assert peer.call("file.directory", path=str(account / "x"), mode="0700").status is Status.FROZEN
+    new = f"file:directory:{account}/z"
     assert peer.query("move", old=key, new=new) == [{"key": new, "moved": True}]
     assert peer.query("move", old=key, new=new) == [{"key": new, "moved": False}]
     assert peer.query("match", key=new) == [{"key": new}]
@@ -348,36 +340,36 @@ def test_records_are_edited(peer: Peer, home: Path) -> None:
     assert peer.query("delete", key=new) == [{"key": new, "deleted": True}]
     assert peer.query("vacuum", older=10**10)[0]["changes"] == 1
     assert peer.query("vacuum")[0]["changes"] == 0
-    peer.call("file.directory", path=str(home / "x"))
+    peer.call("file.directory", path=str(account / "x"))
     assert peer.query("clear") == [{"deleted": 1}]
 
 
-def test_what_changed_between_two_runs(home: Path) -> None:
+def test_what_changed_between_two_runs(account: Path) -> None:
     def write(run: str, data: bytes, name: str = "x") -> None:
-        with connected(home, run=run) as peer:
+        with connected(account, run=run) as peer:
             pushed = peer.push(data)
-            assert peer.call("file.copy", src="x", dest=str(home / name), assets_=[pushed]).status is Status.CHANGED
+            assert peer.call("file.copy", src="x", dest=str(account / name), assets_=[pushed]).status is Status.CHANGED
             peer.close()
 
     write("20260101-000000-aaaaaa", b"one\n")
     write("20260101-000001-bbbbbb", b"two\n")
     write("20260101-000002-cccccc", b"\0binary", "y")
-    with connected(home, run="", site="", readonly=True) as peer:
+    with connected(account, run="", site="", readonly=True) as peer:
         rows = peer.query("between", first="20260101-000000-aaaaaa", last="20260101-000002-cccccc")
         found = {row["key"]: row["diff"] for row in rows}
-        assert found[f"file:copy:{home}/x"]["content"]["unified"].endswith("-one\n+two\n")
-        assert "unified" not in found[f"file:copy:{home}/y"]["content"]
-        assert found[f"file:copy:{home}/y"]["exists"] == {"before": False, "after": True}
+        assert found[f"file:copy:{account}/x"]["content"]["unified"].endswith("-one\n+two\n")
+        assert "unified" not in found[f"file:copy:{account}/y"]["content"]
+        assert found[f"file:copy:{account}/y"]["exists"] == {"before": False, "after": True}
         assert [row["run"] for row in peer.query("runs", limit=2)] == [
             "20260101-000002-cccccc", "20260101-000001-bbbbbb",
         ]  # fmt: skip
 
 
-def test_a_run_is_rolled_back_and_drift_is_found(home: Path) -> None:
-    with connected(home) as peer:
+def test_a_run_is_rolled_back_and_drift_is_found(account: Path) -> None:
+    with connected(account) as peer:
         pushed = peer.push(b"one\n")
-        peer.call("file.copy", src="x", dest=str(home / "x"), assets_=[pushed])
-        (home / "x").write_text("by hand\n")
+        peer.call("file.copy", src="x", dest=str(account / "x"), assets_=[pushed])
+        (account / "x").write_text("by hand\n")
         drift, clean = peer.query("drift")
         assert (drift["status"], clean) == ("drift", {"status": "clean", "count": 0})
         [refused] = peer.query("rollback", run="r1")
@@ -386,5 +378,5 @@ def test_a_run_is_rolled_back_and_drift_is_found(home: Path) -> None:
         )  # fmt: skip
         [done] = peer.query("rollback", run="r1", force=True)
         assert done["status"] == "done"
-        assert not (home / "x").exists()
+        assert not (account / "x").exists()
         peer.close()

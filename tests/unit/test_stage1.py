@@ -138,3 +138,17 @@ def test_the_line_is_one_of_every_shell(method: BecomeMethod, password: str | No
         assert (line.count("'"), end) == (4, "")
         assert not re.search(r"[`\\!]", switch + inner)
         assert subprocess.run(["sh", "-n", "-c", switch]).returncode == 0
+
+
+@pytest.mark.parametrize("sent", [b"", b"a part of the header"])
+def test_a_controller_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    """Its link may be gone without a word, and sshd would notice after hours."""
+    monkeypatch.setattr(stage1, "SILENCE", 0.3)
+    command = stage1.command(sys.executable)
+    child = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child.stdin, child.stdout:
+        child.stdin.write(sent)
+        child.stdin.flush()
+        assert child.wait(timeout=60) == 74

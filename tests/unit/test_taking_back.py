@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,8 @@ from tests.support.payload import Peer, connected
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the account, with its own state."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> type[probe.Setting]:
     return probe.install(monkeypatch)
-
-
-@pytest.fixture
-def peer(home: Path) -> Iterator[Peer]:
-    with connected(home) as found:
-        yield found
 
 
 def copy(peer: Peer, path: Path, data: bytes, **given: Any) -> messages.Reply:
@@ -56,26 +42,26 @@ def rollback(peer: Peer, **args: Any) -> list[tuple[str, str, str]]:
 # Rolling back
 
 
-def test_files_are_as_they_were_the_last_change_first(peer: Peer, home: Path) -> None:
-    (home / "old").write_text("before\n")
-    copy(peer, home / "old", b"after\n")
-    peer.call("file.directory", path=str(home / "d"))
-    copy(peer, home / "d" / "new", b"new\n")
+def test_files_are_as_they_were_the_last_change_first(peer: Peer, account: Path) -> None:
+    (account / "old").write_text("before\n")
+    copy(peer, account / "old", b"after\n")
+    peer.call("file.directory", path=str(account / "d"))
+    copy(peer, account / "d" / "new", b"new\n")
     planned = rollback(peer, check=True)
     assert planned == [("new", "planned", ""), ("d", "planned", ""), ("old", "planned", "")]
-    assert (home / "d" / "new").exists()
+    assert (account / "d" / "new").exists()
     assert rollback(peer) == [("new", "done", ""), ("d", "done", ""), ("old", "done", "")]
-    assert (home / "old").read_text() == "before\n"
-    assert not (home / "d").exists()
+    assert (account / "old").read_text() == "before\n"
+    assert not (account / "d").exists()
     assert [row["reason"] for row in peer.query("history", limit=3)] == ["rollback"] * 3
 
 
-def test_only_a_task_and_only_the_changes_of_a_site(peer: Peer, home: Path) -> None:
-    copy(peer, home / "a", b"a", task="one")
-    copy(peer, home / "b", b"b", task="two")
+def test_only_a_task_and_only_the_changes_of_a_site(peer: Peer, account: Path) -> None:
+    copy(peer, account / "a", b"a", task="one")
+    copy(peer, account / "b", b"b", task="two")
     assert rollback(peer, site="another") == []
     assert rollback(peer, task="one") == [("a", "done", "")]
-    assert (home / "b").exists()
+    assert (account / "b").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,74 +72,74 @@ def test_only_a_task_and_only_the_changes_of_a_site(peer: Peer, home: Path) -> N
         ("mode", "it has changed since: mode"),
     ],
 )
-def test_what_has_changed_since_is_left(peer: Peer, home: Path, since: str, why: str) -> None:
-    copy(peer, home / "x", b"ours", mode="0600")
+def test_what_has_changed_since_is_left(peer: Peer, account: Path, since: str, why: str) -> None:
+    copy(peer, account / "x", b"ours", mode="0600")
     if since == "content":
-        (home / "x").write_text("by hand")
+        (account / "x").write_text("by hand")
     elif since == "mode":
-        (home / "x").chmod(0o644)
+        (account / "x").chmod(0o644)
     else:
-        (home / "x").unlink()
+        (account / "x").unlink()
     [(_, status, msg)] = rollback(peer)
     assert status == "refused"
     assert why in msg
     [(_, status, _)] = rollback(peer, force=True)
     assert status == "done"
-    assert not (home / "x").exists()
+    assert not (account / "x").exists()
 
 
-def test_what_was_removed_comes_back_unless_something_is_in_its_place(peer: Peer, home: Path) -> None:
-    (home / "x").write_text("kept\n")
-    os.symlink("x", home / "link")
-    peer.call("file.absent", path=str(home / "x"))
-    peer.call("file.absent", path=str(home / "link"))
-    (home / "x").write_text("another\n")
+def test_what_was_removed_comes_back_unless_something_is_in_its_place(peer: Peer, account: Path) -> None:
+    (account / "x").write_text("kept\n")
+    os.symlink("x", account / "link")
+    peer.call("file.absent", path=str(account / "x"))
+    peer.call("file.absent", path=str(account / "link"))
+    (account / "x").write_text("another\n")
     found = rollback(peer)
     assert [(name, status) for name, status, _ in found] == [("link", "done"), ("x", "refused")]
     assert "it exists again" in found[1][2]
-    assert os.readlink(home / "link") == "x"
-    (home / "x").unlink()
+    assert os.readlink(account / "link") == "x"
+    (account / "x").unlink()
     assert rollback(peer, task="t")[-1] == ("x", "done", "")
-    assert (home / "x").read_text() == "kept\n"
+    assert (account / "x").read_text() == "kept\n"
 
 
-def test_what_was_not_kept_is_named(peer: Peer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_kept_is_named(peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs, "LARGEST", 1000)
-    (home / "large").write_bytes(b"x" * 2000)
-    (home / "full").mkdir()
-    (home / "full" / "x").write_text("x")
-    os.mkfifo(home / "fifo")
-    copy(peer, home / "large", b"small")
-    peer.call("file.absent", path=str(home / "full"))
-    peer.call("file.absent", path=str(home / "fifo"))
+    (account / "large").write_bytes(b"x" * 2000)
+    (account / "full").mkdir()
+    (account / "full" / "x").write_text("x")
+    os.mkfifo(account / "fifo")
+    copy(peer, account / "large", b"small")
+    peer.call("file.absent", path=str(account / "full"))
+    peer.call("file.absent", path=str(account / "fifo"))
     found = {name: (status, msg) for name, status, msg in rollback(peer)}
     assert found["large"][0] == found["full"][0] == found["fifo"][0] == "refused"
     assert found["large"][1].endswith("large was not kept: it is too large, or too long ago")
-    assert found["full"][1] == f"what was in the directory {home}/full was not kept"
-    assert found["fifo"][1] == f"{home}/fifo was a fifo"
-    assert (home / "large").read_bytes() == b"small"
+    assert found["full"][1] == f"what was in the directory {account}/full was not kept"
+    assert found["fifo"][1] == f"{account}/fifo was a fifo"
+    assert (account / "large").read_bytes() == b"small"
 
 
-def test_contents_with_secrets_were_not_kept(peer: Peer, home: Path) -> None:
-    (home / "x").write_text("password=before-1\n")
+def test_contents_with_secrets_were_not_kept(peer: Peer, account: Path) -> None:
+    (account / "x").write_text("password=before-1\n")
     peer.send(messages.Secrets(values=["hunter2hunter2"]))
-    copy(peer, home / "x", b"password=hunter2hunter2\n", sensitive_=True)
+    copy(peer, account / "x", b"password=hunter2hunter2\n", sensitive_=True)
     [(_, status, msg)] = rollback(peer)
     assert status == "refused"
     assert msg.endswith("x was not kept: it had secrets in it")
-    found = b"".join(path.read_bytes() for path in (home / ".sloth-runner" / "state").iterdir())
+    found = b"".join(path.read_bytes() for path in (account / ".sloth-runner" / "state").iterdir())
     assert b"hunter2hunter2" not in found
 
 
-def test_a_directory_with_somebody_else_s_file_stays(peer: Peer, home: Path) -> None:
-    peer.call("file.directory", path=str(home / "d"))
-    (home / "d" / "theirs").write_text("")
-    assert rollback(peer) == [("d", "refused", f"{home}/d is not empty: it contains theirs")]
+def test_a_directory_with_somebody_else_s_file_stays(peer: Peer, account: Path) -> None:
+    peer.call("file.directory", path=str(account / "d"))
+    (account / "d" / "theirs").write_text("")
+    assert rollback(peer) == [("d", "refused", f"{account}/d is not empty: it contains theirs")]
 
 
-def test_actions_are_not_undone_but_handlers_run_again(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
-    bell = str(home / "bell")
-    copy(peer, home / "x", b"x", notify_=["ring"])
+def test_actions_are_not_undone_but_handlers_run_again(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
+    bell = str(account / "bell")
+    copy(peer, account / "x", b"x", notify_=["ring"])
     assert peer.call("exec.run", cmd="true").status is Status.CHANGED
     assert peer.call("probe.bell", path=bell, task="ring").status is Status.CHANGED
     peer.query("settle", site="s", names=["ring"])
@@ -164,15 +150,15 @@ def test_actions_are_not_undone_but_handlers_run_again(peer: Peer, home: Path, s
         ("x", "done", ""),
         ("bell", "done", ""),
     ]
-    assert (home / "bell").read_text() == "ring\nring\n"
+    assert (account / "bell").read_text() == "ring\nring\n"
     assert peer.query("handlers") == []
 
 
 def test_a_handler_that_cannot_run_again_is_owed_to_the_next_run(
-    peer: Peer, home: Path, setting: type[probe.Setting]
+    peer: Peer, account: Path, setting: type[probe.Setting]
 ) -> None:
-    bell = str(home / "bell")
-    copy(peer, home / "x", b"x", notify_=["ring", "silent"])
+    bell = str(account / "bell")
+    copy(peer, account / "x", b"x", notify_=["ring", "silent"])
     peer.call("probe.bell", path=bell, task="ring")
     peer.query("settle", site="s", names=["ring", "silent"])
     Path(bell + ".broken").touch()
@@ -187,11 +173,11 @@ def test_a_handler_that_cannot_run_again_is_owed_to_the_next_run(
 
 @pytest.mark.parametrize("where", ["argument", "environment"])
 def test_a_handler_with_secrets_is_not_made_again(
-    peer: Peer, home: Path, setting: type[probe.Setting], where: str
+    peer: Peer, account: Path, setting: type[probe.Setting], where: str
 ) -> None:
-    bell = str(home / "bell")
+    bell = str(account / "bell")
     peer.send(messages.Secrets(values=["hunter2hunter2"]))
-    copy(peer, home / "x", b"x", notify_=["ring"])
+    copy(peer, account / "x", b"x", notify_=["ring"])
     if where == "argument":
         peer.call("probe.bell", path=bell, token="hunter2hunter2", task="ring")
     else:
@@ -202,20 +188,20 @@ def test_a_handler_with_secrets_is_not_made_again(
     assert [row["name"] for row in peer.query("handlers")] == ["ring"]
 
 
-def test_handlers_of_what_could_not_be_taken_back_are_not_owed(peer: Peer, home: Path) -> None:
-    copy(peer, home / "x", b"x", notify_=["ring"])
+def test_handlers_of_what_could_not_be_taken_back_are_not_owed(peer: Peer, account: Path) -> None:
+    copy(peer, account / "x", b"x", notify_=["ring"])
     peer.query("settle", site="s", names=["ring"])
-    (home / "x").write_text("by hand")
+    (account / "x").write_text("by hand")
     [(_, status, _)] = rollback(peer)
     assert status == "refused"
     assert peer.query("handlers") == []
 
 
-def test_a_setting_is_taken_back_by_its_attributes(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
-    path = home / "setting"
+def test_a_setting_is_taken_back_by_its_attributes(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
+    path = account / "setting"
     path.write_text('{"value": "before", "more": "x"}')
     peer.call("probe.setting", path=str(path), value="after")
-    created = home / "created"
+    created = account / "created"
     peer.call("probe.setting", path=str(created), value="new")
     assert [row["status"] for row in peer.query("drift")] == ["clean"]
     assert rollback(peer, check=True) == [
@@ -226,8 +212,8 @@ def test_a_setting_is_taken_back_by_its_attributes(peer: Peer, home: Path, setti
     assert not created.exists()
 
 
-def test_a_secret_setting_cannot_be_restored(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
-    path = home / "setting"
+def test_a_secret_setting_cannot_be_restored(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
+    path = account / "setting"
     path.write_text('{"value": "a", "token": "old-token-1"}')
     peer.call("probe.setting", path=str(path), value="b", token="new-token-2")
     [(_, status, msg)] = rollback(peer)
@@ -235,8 +221,8 @@ def test_a_secret_setting_cannot_be_restored(peer: Peer, home: Path, setting: ty
     assert "new-token-2" in path.read_text()
 
 
-def test_a_setting_that_does_not_hold_is_a_failure(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
-    path = home / "setting"
+def test_a_setting_that_does_not_hold_is_a_failure(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
+    path = account / "setting"
     setting.ignores = True
     created = peer.call("probe.setting", path=str(path), value="x")
     assert (created.status, created.error) == (Status.FAILED, "it does not exist after it was created")
@@ -261,33 +247,33 @@ def test_a_setting_that_does_not_hold_is_a_failure(peer: Peer, home: Path, setti
     ],
 )
 def test_an_error_of_one_does_not_keep_the_others(
-    peer: Peer, home: Path, setting: type[probe.Setting], error: Exception, status: str, msg: str
+    peer: Peer, account: Path, setting: type[probe.Setting], error: Exception, status: str, msg: str
 ) -> None:
-    copy(peer, home / "x", b"x")
-    peer.call("probe.setting", path=str(home / "setting"), value="b")
+    copy(peer, account / "x", b"x")
+    peer.call("probe.setting", path=str(account / "setting"), value="b")
     setting.observing = staticmethod(probe.raiser(error))
     assert rollback(peer) == [("setting", status, msg), ("x", "done", "")]
 
 
-def test_what_another_call_has_taken_over_comes_back(home: Path) -> None:
-    with connected(home) as peer:
-        copy(peer, home / "x", b"x")
+def test_what_another_call_has_taken_over_comes_back(account: Path) -> None:
+    with connected(account) as peer:
+        copy(peer, account / "x", b"x")
         peer.close()
-    with connected(home, run="r2") as peer:
-        peer.call("file.absent", path=str(home / "x"))
+    with connected(account, run="r2") as peer:
+        peer.call("file.absent", path=str(account / "x"))
         peer.close()
-    with connected(home, run="r3") as peer:
-        assert [row["key"] for row in peer.query("list")] == [f"file:absent:{home}/x"]
+    with connected(account, run="r3") as peer:
+        assert [row["key"] for row in peer.query("list")] == [f"file:absent:{account}/x"]
         assert rollback(peer, run="r2", check=True) == [("x", "planned", "")]
         assert rollback(peer, run="r2") == [("x", "done", "")]
-        assert (home / "x").read_text() == "x"
-        assert f"file:copy:{home}/x" in [row["key"] for row in peer.query("list")]
+        assert (account / "x").read_text() == "x"
+        assert f"file:copy:{account}/x" in [row["key"] for row in peer.query("list")]
 
 
-def test_a_module_that_is_no_longer_known(peer: Peer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_is_no_longer_known(peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         probe.install(patched)
-        peer.call("probe.setting", path=str(home / "setting"), value="b")
+        peer.call("probe.setting", path=str(account / "setting"), value="b")
     registry._found.pop((registry.MODULES, "probe.setting"), None)
     assert rollback(peer) == [("setting", "refused", "probe.setting is not among the modules")]
     [drift, _] = peer.query("drift")
@@ -297,13 +283,13 @@ def test_a_module_that_is_no_longer_known(peer: Peer, home: Path, monkeypatch: p
 # Drift
 
 
-def test_drift_of_each_kind(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
+def test_drift_of_each_kind(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
     for name in ("frozen", "changed", "same"):
-        peer.call("file.directory", path=str(home / name), mode="0700")
-    peer.query("freeze", key=f"file:directory:{home}/frozen", why="mine", seconds=60.0)
-    (home / "changed").chmod(0o755)
-    (home / "f").write_text("x")
-    peer.send_call("file.fetch", src=str(home / "f"), dest="kept", epoch=1)
+        peer.call("file.directory", path=str(account / name), mode="0700")
+    peer.query("freeze", key=f"file:directory:{account}/frozen", why="mine", seconds=60.0)
+    (account / "changed").chmod(0o755)
+    (account / "f").write_text("x")
+    peer.send_call("file.fetch", src=str(account / "f"), dest="kept", epoch=1)
     while not isinstance(item := peer.receive(), messages.Reply):
         if not getattr(item, "data", b"x"):
             peer.send(messages.Stored(id=4))
@@ -312,7 +298,7 @@ def test_drift_of_each_kind(peer: Peer, home: Path, setting: type[probe.Setting]
     assert rows["frozen"]["status"] == "frozen"
     assert rows["changed"]["diff"] == {"mode": {"applied": "0700", "found": "0755"}}
     assert rows[""] == {"status": "clean", "count": 2}  # what was fetched is on the controller
-    one, rest = peer.query("drift", keys=[f"file:directory:{home}/changed"])
+    one, rest = peer.query("drift", keys=[f"file:directory:{account}/changed"])
     assert (one["status"], rest["count"]) == ("drift", 0)
 
 
@@ -326,19 +312,19 @@ def test_drift_of_each_kind(peer: Peer, home: Path, setting: type[probe.Setting]
     ],
 )
 def test_what_cannot_be_compared_says_why(
-    peer: Peer, home: Path, setting: type[probe.Setting], error: Exception | None, status: str, msg: str
+    peer: Peer, account: Path, setting: type[probe.Setting], error: Exception | None, status: str, msg: str
 ) -> None:
-    peer.call("probe.setting", path=str(home / "setting"), value="b")
+    peer.call("probe.setting", path=str(account / "setting"), value="b")
     setting.observing = staticmethod(probe.missing if error is None else probe.raiser(error))
     found, _ = peer.query("drift")
     assert found["status"] == status
     assert msg in str(found["msg"])
 
 
-def test_drift_against_the_record(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
+def test_drift_against_the_record(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
     """As of modules that would have to query the network to know what is desired."""
     setting.drift_by = DriftBy.RECORD
-    path = home / "setting"
+    path = account / "setting"
     peer.call("probe.setting", path=str(path), value="b", token="topsecret-1")
     assert [row["status"] for row in peer.query("drift")] == ["clean"]
     path.write_text('{"value": "c", "token": "topsecret-2"}')
@@ -355,25 +341,25 @@ def test_drift_against_the_record(peer: Peer, home: Path, setting: type[probe.Se
     assert [row["status"] for row in peer.query("drift")] == ["clean"]
 
 
-def test_a_secret_in_what_is_compared_is_not_known(peer: Peer, home: Path, setting: type[probe.Setting]) -> None:
+def test_a_secret_in_what_is_compared_is_not_known(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:
     peer.send(messages.Secrets(values=["hunter2hunter2"]))
-    peer.call("probe.setting", path=str(home / "setting"), value="it is hunter2hunter2")
+    peer.call("probe.setting", path=str(account / "setting"), value="it is hunter2hunter2")
     [found, _] = peer.query("drift")
     assert (found["status"], found["msg"]) == (
         "unknown", "it was made with a secret; a check of its site can tell",
     )  # fmt: skip
-    (home / "setting").unlink()
+    (account / "setting").unlink()
     [found, _] = peer.query("drift")
     assert found["status"] == "drift"
 
 
-def test_a_resource_whose_name_was_a_secret_is_not_touched(peer: Peer, home: Path) -> None:
+def test_a_resource_whose_name_was_a_secret_is_not_touched(peer: Peer, account: Path) -> None:
     peer.send(messages.Secrets(values=["hunter2hunter2"]))
-    copy(peer, home / "hunter2hunter2", b"x")
+    copy(peer, account / "hunter2hunter2", b"x")
     [found, _] = peer.query("drift")
     assert found["status"] == "unknown"
     assert [status for _, status, _ in rollback(peer)] == ["refused"]
-    assert (home / "hunter2hunter2").exists()
+    assert (account / "hunter2hunter2").exists()
 
 
 # Pruning
@@ -384,15 +370,15 @@ def orphaned(peer: Peer, *spared: str) -> list[str]:
     return [str(row["key"]).rpartition("/")[2] for row in peer.query("orphans", spared=list(spared))]
 
 
-def test_a_tree_goes_from_the_inside(home: Path) -> None:
-    with connected(home) as peer:
-        peer.call("file.directory", path=str(home / "d"))
-        peer.call("file.directory", path=str(home / "d" / "e"))
-        copy(peer, home / "d" / "e" / "x", b"x")
-        peer.call("file.link", path=str(home / "link"), src=str(home / "d"))
-    with connected(home, run="r2", site="s", check=True) as peer:
+def test_a_tree_goes_from_the_inside(account: Path) -> None:
+    with connected(account) as peer:
+        peer.call("file.directory", path=str(account / "d"))
+        peer.call("file.directory", path=str(account / "d" / "e"))
+        copy(peer, account / "d" / "e" / "x", b"x")
+        peer.call("file.link", path=str(account / "link"), src=str(account / "d"))
+    with connected(account, run="r2", site="s", check=True) as peer:
         assert sorted(orphaned(peer)) == ["d", "e", "link", "x"]
-    with connected(home, run="r2") as peer:
+    with connected(account, run="r2") as peer:
         keys = [str(row["key"]) for row in peer.query("orphans")]
         planned = taken(peer.query("prune", keys=keys, check=True))
         assert [status for _, status, _ in planned] == ["planned"] * 4
@@ -401,37 +387,37 @@ def test_a_tree_goes_from_the_inside(home: Path) -> None:
         assert taken(peer.query("prune", keys=keys[:1])) == [(planned[0][0], "refused", "it is managed again")]
         reasons = {row["reason"] for row in peer.query("history", limit=4)}
         assert reasons == {Reason.PRUNED.value}
-    assert not (home / "d").exists()
-    assert not (home / "link").is_symlink()
+    assert not (account / "d").exists()
+    assert not (account / "link").is_symlink()
 
 
-def test_what_was_there_before_and_what_is_needed_stays(home: Path) -> None:
-    (home / "old").mkdir()
-    with connected(home) as peer:
-        peer.call("file.directory", path=str(home / "old"), mode="0700")
-        peer.call("file.directory", path=str(home / "full"))
-        peer.call("file.directory", path=str(home / "parent"))
-        peer.call("file.link", path=str(home / "way"), src=str(home / "parent"))
-        (home / "full" / "theirs").touch()
-    with connected(home, run="r2") as peer:
-        copy(peer, home / "way" / "x", b"x")  # it leads through the link
+def test_what_was_there_before_and_what_is_needed_stays(account: Path) -> None:
+    (account / "old").mkdir()
+    with connected(account) as peer:
+        peer.call("file.directory", path=str(account / "old"), mode="0700")
+        peer.call("file.directory", path=str(account / "full"))
+        peer.call("file.directory", path=str(account / "parent"))
+        peer.call("file.link", path=str(account / "way"), src=str(account / "parent"))
+        (account / "full" / "theirs").touch()
+    with connected(account, run="r2") as peer:
+        copy(peer, account / "way" / "x", b"x")  # it leads through the link
         keys = [str(row["key"]) for row in peer.query("orphans")]
         found = {name: (status, msg) for name, status, msg in taken(peer.query("prune", keys=keys))}
         assert found["old"] == ("refused", "the file existed before sloth-runner managed it")
         assert found["full"][1].endswith("full is not empty: it contains theirs")
-        assert found["way"] == ("refused", f"file:copy:{home}/way/x needs it")
+        assert found["way"] == ("refused", f"file:copy:{account}/way/x needs it")
         assert "parent" not in found  # what is in it is managed
-    assert (home / "way" / "x").exists()
+    assert (account / "way" / "x").exists()
 
 
-def test_lines_of_a_file_that_others_manage_too(home: Path) -> None:
-    path = str(home / "conf")
-    (home / "conf").write_text("theirs\n")
-    with connected(home) as peer:
+def test_lines_of_a_file_that_others_manage_too(account: Path) -> None:
+    path = str(account / "conf")
+    (account / "conf").write_text("theirs\n")
+    with connected(account) as peer:
         peer.call("file.lineinfile", path=path, line="one")
         peer.call("file.lineinfile", path=path, line="two")
         peer.call("file.blockinfile", path=path, block="three\n")
-    with connected(home, run="r2") as peer:
+    with connected(account, run="r2") as peer:
         peer.call("file.lineinfile", path=path, line="two")
         peer.call("file.lineinfile", path=path, line="three")  # it is there already, in the block
         keys = [str(row["key"]) for row in peer.query("orphans")]
@@ -440,25 +426,25 @@ def test_lines_of_a_file_that_others_manage_too(home: Path) -> None:
         assert sorted(status for _, status, _ in found) == ["done", "refused"]
         [refused] = [msg for _, status, msg in found if status == "refused"]
         assert "both describe the same text" in refused
-    assert (home / "conf").read_text().splitlines()[:2] == ["theirs", "two"]
-    assert "three" in (home / "conf").read_text().splitlines()
+    assert (account / "conf").read_text().splitlines()[:2] == ["theirs", "two"]
+    assert "three" in (account / "conf").read_text().splitlines()
 
 
-def test_what_has_no_way_to_be_removed_is_named(home: Path, setting: type[probe.Setting]) -> None:
-    path = home / "x.tar"
+def test_what_has_no_way_to_be_removed_is_named(account: Path, setting: type[probe.Setting]) -> None:
+    path = account / "x.tar"
 
     with tarfile.open(path, "w") as tar:
         tar.add(__file__, "x")
-    with connected(home) as peer:
-        peer.call("file.directory", path=str(home / "into"))
-        reply = peer.call("archive.unpack", src=str(path), dest=str(home / "into"), remote_src=True)
+    with connected(account) as peer:
+        peer.call("file.directory", path=str(account / "into"))
+        reply = peer.call("archive.unpack", src=str(path), dest=str(account / "into"), remote_src=True)
         assert reply.status is Status.CHANGED, reply.error
-        peer.call("probe.setting", path=str(home / "setting"), value="x")
-    with connected(home, run="r2") as peer:
-        peer.call("file.directory", path=str(home / "into"))
+        peer.call("probe.setting", path=str(account / "setting"), value="x")
+    with connected(account, run="r2") as peer:
+        peer.call("file.directory", path=str(account / "into"))
         keys = [str(row["key"]) for row in peer.query("orphans")]
         found = {name: (status, msg) for name, status, msg in taken(peer.query("prune", keys=keys))}
         assert found.pop("setting") == ("done", "")
         [(status, msg)] = found.values()
         assert (status, msg) == ("refused", "what it did cannot be removed")
-    assert not (home / "setting").exists()
+    assert not (account / "setting").exists()

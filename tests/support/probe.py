@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel import registry
-from sloth.payload.kernel.resource import REQUIRED, Action, Change, DriftBy, Failed, Field, Missing, Resource
+from sloth.payload.kernel.resource import REQUIRED, Action, Change, DriftBy, Failed, Field, Missing, Query, Resource
 
 
 class Setting(Resource):
@@ -74,13 +74,23 @@ class Bell(Action):
         return {}
 
 
+class Loud(Query):
+    """A query whose result is as long as it is told."""
+
+    name = "probe.loud"
+    fields = (Field("size", "int", REQUIRED),)
+
+    def look(self) -> Any:
+        return {"text": "x" * self.args.size}
+
+
 def install(monkeypatch: pytest.MonkeyPatch) -> type[Setting]:
     """Let calls find these modules while a test runs; return a Setting of its own, to be made to misbehave."""
 
     class Own(Setting):
         drift_by = DriftBy.DESIRED
 
-    for cls in (Own, Bell):
+    for cls in (Own, Bell, Loud):
         monkeypatch.setitem(registry._found, (registry.MODULES, cls.name), cls)
     return Own
 

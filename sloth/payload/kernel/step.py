@@ -85,7 +85,7 @@ class Step(object):
         try:
             observed, values = apply_and_verify(self.resource, change, view, store, self.context)
         except Exception:
-            if notes and not _has_changed(self.resource, change.before):
+            if notes and not has_changed(self.resource, change.before):
                 store.history.remove(notes)
             raise
         store.history.remove(notes)
@@ -177,6 +177,8 @@ class Part(object):
         else:
             names = self.change.names
             self.same_wish = all(not name or (name in former and former[name] == wish.data[name]) for name in names)
+        if self.record is not None and not self.record.checksum:
+            self.same_wish = False  # taking it back was interrupted
         self.desired, self.calls, self.checksum = merge.desired, merge.calls, fingerprint(merge.desired.json)
 
     def reason(self) -> "Reason":
@@ -250,7 +252,7 @@ def apply_and_verify(
     try:
         extra = (apply or resource.apply)(change) or {}
     except Exception:
-        if fresh and not _has_changed(resource, change.before):
+        if fresh and not has_changed(resource, change.before):
             store.handlers.settle(context.site, fresh)
         raise
     resource.host.changed()
@@ -280,7 +282,8 @@ def record_action(
     store.history.add(key, Reason.RUN, NOTHING, shown, NOTHING, context, text, None)
 
 
-def _has_changed(resource: "Resource", before: "Attributes | None") -> "bool":
+def has_changed(resource: "Resource", before: "Attributes | None") -> "bool":
+    """Return whether it is not as `before` any more, or that is not known."""
     resource.host.changed()
     try:
         now = resource.observe()

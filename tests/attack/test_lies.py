@@ -23,7 +23,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "1"))
 SEED = int(os.environ.get("SLOTH_ATTACK_SEED", "20261126"))
 HOSTS = [f"liar{number}" for number in range(6)]
 GOOD = "good"
@@ -63,7 +63,7 @@ task({{ name = "confirmed", confirm = 6, ignore_errors = true, run = function()
     file.copy({{ dest = "~/tree/confirmed", content = "{word}" }})
 end }})
 """
-# With what lying hosts are met. "good" must come to a good end in each that has an exit status of its own for it.
+# Commands that lying hosts are met with; and those that read afterwards what the controller has kept.
 COMMANDS = {
     "run": ("run", "-f", "site.sloth", "-o", "json"),
     "delegates": ("run", "-f", "delegated.sloth", "-o", "json"),
@@ -88,6 +88,7 @@ COMMANDS = {
     "diff": ("state", "diff", "last", "last", "--agent", "all"),
     "freeze": ("state", "freeze", "none:*", "--agent", "all", "--until", "1m", "--why", "x"),
 }
+ALWAYS = ("delegates", "apply", "rollback")
 LATER = (
     ("runs", "list"), ("runs", "show", "last"), ("state", "list", "--agent", "all", "--cached"),
     ("state", "show", "file:copy:~", "--agent", "all", "--cached"), ("state", "stats", "--agent", "all", "--cached"),
@@ -178,10 +179,8 @@ def test_nothing_that_hosts_say_hangs_or_poisons_a_command(party: Party, number:
     party.describe()
     first = party("run", "-f", "site.sloth", "-o", "json")
     assert first.returncode == 0, first.stdout + first.stderr
-    names = [*COMMANDS]
-    chance.shuffle(names)
-    if ROUNDS <= 2:
-        names = names[number::2]
+    others = [name for name in COMMANDS if name not in ALWAYS]
+    names = [*ALWAYS, *chance.sample(others, 3 if ROUNDS == 1 else len(others))]
     for name in names:
         where = f"{name} in round {number} of seed {SEED}"
         word = party.describe()
@@ -196,7 +195,7 @@ def test_nothing_that_hosts_say_hangs_or_poisons_a_command(party: Party, number:
         if "json" in COMMANDS[name]:
             check_report(done, name, where)
         party.lie(None)
-        for words in chance.sample(LATER, 2) if ROUNDS <= 2 else LATER:
+        for words in chance.sample(LATER, 1) if ROUNDS == 1 else LATER:
             check_words(party(*words), f"{' '.join(words)} after {where}")
         again = party("run", "-f", "site.sloth", "-o", "json")
         assert again.returncode == 0, f"after {where}: {again.stdout[-3000:]}{again.stderr}"

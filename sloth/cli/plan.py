@@ -96,6 +96,7 @@ class Saving:
 
     Attributes:
         path: the file.
+        called: what people call it.
         said: what is said of it when it was written under a name, instead of being printed.
     """
 
@@ -106,7 +107,8 @@ class Saving:
         self.recorder: Recorder = Recorder()
         self.path = path
         self.said = ""
-        self._name = name
+        self.called = name or str(path)
+        self._is_named = bool(name)
         self._keys = keys
 
     def check_place(self) -> None:
@@ -120,19 +122,18 @@ class Saving:
         from sloth.engine.plans.make import make_plan
 
         if status not in (0, 4) or any(self.recorder.status(host.name) is FAILED for host in run.hosts):
-            click.echo(f"{self._name or self.path} was not written: the check did not succeed", err=True)
+            click.echo(f"{self.called} was not written: the check did not succeed", err=True)
             return
         plan = make_plan(self.recorder, run.hosts, run.site, run.options, run.secrets)
         if not plan.hosts:
-            click.echo(f"{self._name or self.path} was not written: no host was reached", err=True)
+            click.echo(f"{self.called} was not written: no host was reached", err=True)
             return
         write_plan(self.path, plan, self.recorder.contents, self._keys)
         is_unknown = any(host.unknowns() for host in plan.hosts.values())
         how = ", encrypted" if self._keys is not None else ""
-        called = self._name or str(self.path)
-        words = f"{called}{' --allow-unknown' if is_unknown else ''}"
-        said = f"wrote {called}{how}; apply it with: sloth-runner apply {words}"
-        if self._name:
+        words = f"{self.called}{' --allow-unknown' if is_unknown else ''}"
+        said = f"wrote {self.called}{how}; apply it with: sloth-runner apply {words}"
+        if self._is_named:
             self.said = said  # it is not where it belongs yet
         else:
             click.echo(said, err=True)
@@ -245,6 +246,7 @@ def apply(
     host any more, 4 a host was unreachable, 130 interrupted.
     """
     from sloth.cli.execute import execute
+    from sloth.cli.recorded import applying
     from sloth.engine import custom
     from sloth.engine.options import Options
     from sloth.engine.plans.make import site_of
@@ -276,6 +278,9 @@ def apply(
             custom=custom.load(custom.unpack(saved.plan.custom, Path(directory))),
             keys=credentials.keys(key_file, passphrase),
             passwords=credentials.passwords(),
+            command=applying(path, inventory, limit, allow_unknown=allow_unknown, check=check),
+            limit=",".join(limit),
+            plan=saved.plan.id,
         )
         return execute(
             site_of(saved),

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from sloth.cli.run import SiteOptions
 
 
 def command_line(
-    given: SiteOptions, check: bool, prune: bool, start_at: str | None, resume: str | None
+    given: SiteOptions, check: bool, prune: bool, start_at: str | None, resume: str | None, plan: str = ""
 ) -> tuple[str, ...]:
-    """Return the words that do the same as a run; of -e only the names, since any value may be a secret."""
+    """Return the words that do the same as a run; of -e only the names, since any value may be a secret.
+
+    plan: what the check is saved as.
+    """
     pairs = [
         *(("-i", path) for path in given.inventory),
         *(("-f", path) for path in given.site),
@@ -24,4 +30,15 @@ def command_line(
     pairs += [("--start-at", start_at)] if start_at is not None else []
     pairs += [("--resume", resume)] if resume is not None else []
     flags = [name for name, is_given in (("--check", check), ("--prune", prune)) if is_given]
-    return ("run", *(word for pair in pairs for word in pair), *flags)
+    words = [word for pair in pairs for word in pair]
+    return ("plan", *words, "-o", plan) if plan else ("run", *words, *flags)
+
+
+def applying(
+    plan: Path, inventory: Sequence[str], limit: Sequence[str], *, allow_unknown: bool, check: bool
+) -> tuple[str, ...]:
+    """Return the words that apply a saved plan in the same way."""
+    pairs = [*(("-i", path) for path in inventory), *(("-l", pattern) for pattern in limit)]
+    flags = (("--allow-unknown", allow_unknown), ("--check", check))
+    words = [word for pair in pairs for word in pair]
+    return ("apply", str(plan), *words, *(name for name, is_given in flags if is_given))

@@ -251,8 +251,10 @@ def run_site(
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)
-    hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
+    for text in everything.override(extra):
+        warn(f"warning: {text}")
+    hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
     texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
     prompts = Prompts(extra, texts, invented if listing else ask)
     options = Options(
@@ -272,7 +274,7 @@ def run_site(
         prompts=prompts,
         workers=given.workers if len(hosts) > 1 or given.engine else 0,
         engine=given.engine,
-        command=command_line(given, check, prune, start_at, resume),
+        command=command_line(given, check, prune, start_at, resume, saving.called if saving is not None else ""),
         limit=",".join(given.limit),
     )
     tasks = preflight(program, everything, hosts, options)

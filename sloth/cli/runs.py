@@ -101,6 +101,7 @@ def show(run: str, inventory: tuple[str, ...], output: str) -> None:
         ("by", _by(found)),
         ("started", format_time(found.started) + seconds),
         ("hosts", str(found.hosts)),
+        ("plan", _plan(found)),
         ("values", _values(found)),
         ("counts", _counts(found)),
         ("end", _end(found)),
@@ -129,6 +130,12 @@ def _by(run: RunRecord) -> str:
     about = json.loads(run.about) if run.about else {}
     place = about.get("job") or about.get("origin")
     return f"{run.who} from {place}" if place else f"{run.who} (elsewhere)"
+
+
+def _plan(run: RunRecord) -> str:
+    """Return the id of the saved plan that a run applied, "" for none."""
+    about = json.loads(run.about) if run.about else {}
+    return str(about.get("plan") or "") if isinstance(about, dict) else ""
 
 
 def _values(run: RunRecord) -> str:

@@ -45,10 +45,14 @@ def _url(storage: Storage) -> str:
 
 
 def _with_backend(storage: Storage, work: Callable[[Backend], Awaitable[T]]) -> T:
+    """Return what work() returns of the backend, which must answer, and be complete."""
+    from sloth.state.sync.deliver import probe
+
     async def run() -> T:
         opened = storage.backend()
         assert opened is not None
         try:
+            await probe(opened)
             return await work(opened)
         finally:
             await storage.close()
@@ -69,15 +73,9 @@ def check(inventory: tuple[str, ...], output: str, key_file: str | None, passphr
     """
     from sloth.state.backends.check import Verdict
     from sloth.state.backends.check import check as check_backend
-    from sloth.state.sync.deliver import probe
 
     storage = _storage(inventory)
-
-    async def work(backend: Backend) -> list[Finding]:
-        await probe(backend)
-        return await check_backend(backend)
-
-    findings = _with_backend(storage, work)
+    findings = _with_backend(storage, check_backend)
     if output == "json":
         write_json({"version": 1, "url": _url(storage), "findings": [_document(finding) for finding in findings]})
     else:
@@ -216,15 +214,9 @@ def sweep(inventory: tuple[str, ...], output: str, key_file: str | None, passphr
     That is shared values that were deleted or expired a day ago, records of runs that are older than a year but for the
     newest 1,000, and pieces that killed commands have left. The first run of a day does so, too, for 5 seconds.
     """
-    from sloth.state.sync.deliver import probe
-    from sloth.state.sync.sweep import Swept
     from sloth.state.sync.sweep import sweep as sweep_all
 
-    async def work(backend: Backend) -> Swept:
-        await probe(backend)
-        return await sweep_all(backend)
-
-    swept = _with_backend(_storage(inventory), work)
+    swept = _with_backend(_storage(inventory), sweep_all)
     if output == "json":
         write_json(asdict(swept))
         return
@@ -272,7 +264,7 @@ def push(inventory: tuple[str, ...], key_file: str | None, passphrase: bool) -> 
 
     For a new backend, and to mend damaged entries. What the backend has newer is left alone.
     """
-    from sloth.state.sync.deliver import Delivery, probe
+    from sloth.state.sync.deliver import Delivery
     from sloth.state.sync.push import make_due
 
     storage = _storage(inventory)
@@ -280,7 +272,6 @@ def push(inventory: tuple[str, ...], key_file: str | None, passphrase: bool) -> 
     try:
 
         async def work(backend: Backend) -> tuple[int, list[str]]:
-            await probe(backend)
             left = await make_due(memory, backend)
             assert memory.outbox is not None
             number = len(memory.outbox.waiting())

@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -51,11 +52,14 @@ AGENT = click.option(
 )
 
 
+CACHED = click.option("--cached", is_flag=True, help="Use the controller's copy as of the last run; do not connect.")
+
+
 def state_options(command: parameters.Command) -> parameters.Command:
     """Add the options of commands about states; the command receives them as the parameter `source`, a Source."""
 
     @AGENT
-    @click.option("--cached", is_flag=True, help="Use the controller's copy as of the last run; do not connect.")
+    @CACHED
     @parameters.AGENT_INVENTORY
     @backend_option.BACKEND
     @parameters.TABLE_OR_JSON
@@ -168,17 +172,19 @@ class Source:
     def _query_replicas(self, query: StateQuery[T]) -> Mapping[str, list[T] | SlothError]:
         if query.needs_history:
             raise UsageError("a replica has no history, only the states", hint="leave out --cached")
+        return {
+            name: query_replica(path, query) if path.exists() else no_replica(name)
+            for name, path in self.replicas().items()
+        }
+
+    def replicas(self) -> dict[str, Path]:
+        """Return where the replicas of the agents that the pattern selects are, or would be, by name."""
         storage = self.storage()
         names = self._replica_names(storage)
         memory = storage.memory()
         paths = {name: memory.replica_path(name) for name in names}
         memory.close()
-        return {
-            name: query_replica(path, query)
-            if path.exists()
-            else StateError(f"no replica of {name} found", hint="a run creates it")
-            for name, path in paths.items()
-        }
+        return paths
 
     def _replica_names(self, storage: Storage) -> list[str]:
         """Return the agents that the pattern selects, after their replicas were fetched from the backend."""
@@ -222,3 +228,8 @@ class Source:
         for name, error in self.errors.items():
             write_error(name, error)
         return exit_status(self.errors.values())
+
+
+def no_replica(name: str) -> StateError:
+    """Return the error of an agent that has no replica."""
+    return StateError(f"no replica of {name} found", hint="a run creates it")

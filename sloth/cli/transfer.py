@@ -13,16 +13,16 @@ import click
 
 from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import confirm, warn, write_json
-from sloth.cli.state_source import AGENT, Source
+from sloth.cli.state_source import AGENT, CACHED, Source, no_replica
 from sloth.engine.query import Agent, Query, query_state
 from sloth.errors import SlothError, UsageError
 from sloth.passwords import Passwords
 from sloth.report.text import neutral
 from sloth.state import queries
 from sloth.state.author import author
-from sloth.state.export import TABLES, Reader, Writer, pages, writing
+from sloth.state.export import REPLICAS, TABLES, Reader, Writer, pages, writing
 from sloth.state.export import rekey as rekey_file
-from sloth.state.local import LOCAL, LocalState
+from sloth.state.local import LOCAL, LocalState, ReplicaState
 from sloth.state.queries import Loaded, StateQuery
 
 T = TypeVar("T")
@@ -35,8 +35,16 @@ class Ask(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def _open(agent: Agent | None, write: bool, passwords: Passwords) -> AsyncIterator[Ask]:
-    """Open the state of an agent (None: of this machine) for queries."""
+async def _open(agent: Agent | Path | None, write: bool, passwords: Passwords) -> AsyncIterator[Ask]:
+    """Open the state of an agent (a path: its replica; None: that of this machine) for queries."""
+    if isinstance(agent, Path):
+        with ReplicaState(agent) as replica:
+
+            async def ask_replica(query: StateQuery[T]) -> list[T]:
+                return replica.query(query)
+
+            yield ask_replica
+        return
     if agent is None:
         with LocalState(write, warn) as state:
 
@@ -53,6 +61,15 @@ async def _open(agent: Agent | None, write: bool, passwords: Passwords) -> Async
         yield ask_host
 
 
+def _replicas(pattern: str, inventory: tuple[str, ...]) -> dict[str, Path]:
+    """Return the replicas of the agents that a pattern selects. Raises StateError when one has none."""
+    found = Source(pattern, cached=True, inventory=inventory).replicas()
+    for name, path in found.items():
+        if not path.exists():
+            raise no_replica(name)
+    return found
+
+
 def _agents(pattern: str, inventory: tuple[str, ...]) -> dict[str, Agent | None]:
     if pattern == LOCAL:
         return {LOCAL: None}
@@ -61,7 +78,9 @@ def _agents(pattern: str, inventory: tuple[str, ...]) -> dict[str, Agent | None]
 
 @click.command("export")
 @AGENT
+@CACHED
 @parameters.AGENT_INVENTORY
+@backend_option.BACKEND
 @click.option(
     "-o",
     "--file",
@@ -76,27 +95,29 @@ def _agents(pattern: str, inventory: tuple[str, ...]) -> dict[str, Agent | None]
 @parameters.PASSPHRASE
 @parameters.PASSWORDS
 def export(
-    agent: str, inventory: tuple[str, ...], path: str, encrypt: bool, key_file: str | None, passphrase: bool,
+    agent: str, cached: bool, inventory: tuple[str, ...], path: str, encrypt: bool, key_file: str | None,
+    passphrase: bool,
 ) -> None:  # fmt: skip
     """Write whole states (records, history, runs, pending handlers) to one file.
 
     The content that is kept for `rollback` stays on the hosts. The file is written as a whole or not at all: if one of
-    several agents does not answer, there is no file.
+    several agents does not answer, there is no file. With --cached no host is asked, and it has the records only.
     """
     keys = credentials.keys(key_file, passphrase, again=True) if encrypt or key_file or passphrase else None
-    agents = _agents(agent, inventory)
+    agents: Mapping[str, Agent | Path | None] = _replicas(agent, inventory) if cached else _agents(agent, inventory)
     passwords = credentials.passwords()
     # The key of the hashes of secrets is itself a secret, so a file that is not encrypted leaves it out.
-    tables = [table for table in TABLES if keys is not None or table != "meta"]
+    tables = ["resources"] if cached else [table for table in TABLES if keys is not None or table != "meta"]
     total = 0
-    with writing(Path(path), list(agents), keys, author()) as writer:
+    about = {**author(), "from": REPLICAS} if cached else author()
+    with writing(Path(path), list(agents), keys, about) as writer:
         for name, one in agents.items():
             total += asyncio.run(_export(name, one, tables, writer, passwords))
     click.echo(f"wrote {total} rows of {', '.join(agents)} to {path}{', encrypted' if keys else ''}", err=True)
 
 
 async def _export(
-    name: str, agent: Agent | None, tables: Sequence[str], writer: Writer, passwords: Passwords
+    name: str, agent: Agent | Path | None, tables: Sequence[str], writer: Writer, passwords: Passwords
 ) -> int:  # fmt: skip
     """Write the tables of one state; return the number of rows."""
     total = 0
@@ -135,6 +156,11 @@ def import_(
         raise UsageError("give --merge or --replace", hint="--check shows what either would do")
     reader = Reader(Path(path), credentials.keys(key_file, passphrase))
     counts = reader.verify()
+    if way == "replace" and reader.header.is_of_replicas:
+        raise UsageError(
+            f"{path} was exported with --cached: it has records only, and --replace would remove the history, too",
+            hint="use --merge",
+        )
     names = _targets(reader.header.agents, agent)
     agents = {name: _agents(target, inventory)[target] for name, target in names.items()}
     if way == "replace" and not check:
@@ -206,12 +232,20 @@ def verify(path: str, output: str, key_file: str | None, passphrase: bool) -> No
     counts = reader.verify()
     header = reader.header
     if output == "json":
-        write_json({"created": header.created, "cipher": header.cipher, "agents": counts})
+        write_json(
+            {
+                "created": header.created,
+                "cipher": header.cipher,
+                "records_only": header.is_of_replicas,
+                "agents": counts,
+            }
+        )
         return
     for name, tables in counts.items():
         found = ", ".join(f"{tables.get(table, 0)} {table}" for table in TABLES if table != "meta")
         click.echo(neutral(f"{name}: {found}"))
-    click.echo(f"{path} is sound{' and encrypted' if header.is_encrypted else ''}")
+    records = ", and has the records of replicas only" if header.is_of_replicas else ""
+    click.echo(f"{path} is sound{' and encrypted' if header.is_encrypted else ''}{records}")
 
 
 @click.command()

@@ -7,13 +7,13 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from sloth.cli import parameters
 from sloth.cli.drift import agents_of
-from sloth.cli.output import format_date
+from sloth.cli.output import format_date, format_time
 from sloth.cli.state_freeze import read_until
 from sloth.engine import custom
 from sloth.engine.drift import look_for_drift
@@ -22,6 +22,7 @@ from sloth.errors import SlothError, StateError, UsageError
 from sloth.inventory import Host, Inventory
 from sloth.state import queries
 from sloth.state.queries import StateQuery
+from sloth.state.shared import Shared
 from sloth.state.storage import Storage
 
 RECORDED = 30.0  # seconds within which a look for drift must be on record
@@ -59,18 +60,28 @@ class WebActions:
         self._wait_for(run)
         return run
 
-    def unlock(self, lock: str) -> str:
-        async def release() -> str:
+    def holder(self, lock: str, number: int) -> str:
+        found = self._ask_shared(lambda shared: shared.locks.find(lock))
+        if found is None or found.number != number:
+            now = f": {found.describe()} has it now" if found is not None else ""
+            raise StateError(f"the lock {lock} is not held any more as it was shown{now}", hint="look again")
+        return f"{found.describe()} has it since {format_time(found.taken)}"
+
+    def unlock(self, lock: str, number: int) -> str:
+        freed = self._ask_shared(lambda shared: shared.locks.release_any(lock, lambda now: now.number == number))
+        if freed is None:
+            raise StateError(f"the lock {lock} was not released: it is not held any more as it was shown")
+        return f"released {lock}, which {freed.describe()} held"
+
+    def _ask_shared(self, work: Callable[[Shared], Awaitable[T]]) -> T:
+        async def run() -> T:
             shared = self._open_storage().shared()
             try:
-                freed = await shared.locks.release_any(lock)
+                return await work(shared)
             finally:
                 await shared.close()
-            if freed is None:
-                raise StateError(f"the lock {lock} is not held any more")
-            return f"released {lock}, which {freed.describe()} held"
 
-        return asyncio.run(release())
+        return asyncio.run(run())
 
     def freeze(self, host: str, key: str, until: str, why: str) -> str:
         at, seconds = read_until(until)

@@ -38,6 +38,7 @@ class Options:
         engine: the URL of the engine whose workers work on the hosts; "": none does.
         command: the command line, for the record; values of variables are not in it.
         limit: the pattern that selected the hosts, for the record.
+        plan: the id of the saved plan that is applied, for the record.
     """
 
     check: bool = False
@@ -60,6 +61,7 @@ class Options:
     engine: str = ""
     command: tuple[str, ...] = ()
     limit: str = ""
+    plan: str = ""
 
     def from_start(self, host: str, tasks: Sequence[Task]) -> Sequence[Task]:
         """Return the tasks from that on with which `host` begins; none when it is not among them."""

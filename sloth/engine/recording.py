@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.emitter import Emitter
+from sloth.engine.interruption import Interruption
 from sloth.engine.options import Options
 from sloth.engine.resume import given
 from sloth.engine.used_values import used_values
@@ -32,7 +33,6 @@ _JOBS = (
     "CI_JOB_URL", "BUILD_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "CI_PIPELINE_URL", "DRONE_BUILD_LINK",
     "TRAVIS_BUILD_WEB_URL", "CI_JOB_ID", "BUILD_ID",
 )  # fmt: skip
-POLL = 0.1  # seconds between two looks whether the user has interrupted the wait for a backend
 
 
 class Recording:
@@ -54,7 +54,7 @@ class Recording:
         options: Options,
         hosts: Sequence[Host],
         inventory: Sequence[Path],
-        is_interrupted: Callable[[], bool],
+        interruption: Interruption,
     ) -> None:
         """Record that the run begins; inventory: its sources. Raises StateError; of a check, that is a warning."""
         what = None if site.adhoc or site.remembered or options.check else given(site, options, hosts)
@@ -66,11 +66,11 @@ class Recording:
         about = json.dumps(self._out.redact(self._about))
         begin = partial(self._runs.begin, self._run, site.title, who(), len(hosts), what, kind, about)
         try:
-            await patiently(begin, is_interrupted)
+            await patiently(begin, interruption.happened)
         except StateError as error:
             if options.check:
                 self._out.warn(f"the controller cannot record this check: {error}")
-            elif not is_interrupted():
+            elif not interruption.happened():
                 raise
         if self._delivery is not None:
             self._delivery.start()
@@ -86,7 +86,7 @@ class Recording:
                 self._out.results.rows[:0] = results
                 self._out.timings.hosts[:0] = hosts
 
-    async def end(self, seconds: float, counts: RunCounts, status: int, is_interrupted: Callable[[], bool]) -> None:
+    async def end(self, seconds: float, counts: RunCounts, status: int, interruption: Interruption) -> None:
         """Record how the run ended; that this cannot be done is a warning."""
         end = partial(
             self._runs.end,
@@ -101,24 +101,24 @@ class Recording:
         )
         try:
             if self._out.facts:
-                await patiently(partial(self._runs.keep_facts, self._out.facts), is_interrupted)
-            await patiently(end, is_interrupted)
+                await patiently(partial(self._runs.keep_facts, self._out.facts), interruption.happened)
+            await patiently(end, interruption.happened)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")
-        await self._finish_delivery(is_interrupted)
+        await self._finish_delivery(interruption)
 
-    async def _finish_delivery(self, is_interrupted: Callable[[], bool]) -> None:
+    async def _finish_delivery(self, interruption: Interruption) -> None:
         """Bring the rest to the backend, until the user wants to wait no longer.
 
         What it lacks then is a warning, and no failure: nothing is lost, and the next command brings it.
         """
         if self._delivery is None:
             return
-        is_hurried = is_interrupted()
+        is_hurried = interruption.happened()
         finishing = asyncio.create_task(self._delivery.finish(is_hurried))
-        while not (await asyncio.wait([finishing], timeout=POLL))[0]:
-            if is_interrupted() and not is_hurried:
-                finishing.cancel()
+        if not is_hurried and await interruption.precedes(finishing):
+            finishing.cancel()
+        await asyncio.wait([finishing])
         left = self._delivery.left() if finishing.cancelled() else finishing.result()
         if left:
             self._out.warn(left)
@@ -146,6 +146,7 @@ def _about(options: Options, inventory: Sequence[Path]) -> JsonObject:
         "command": list(options.command),
         "inventory": [str(path) for path in inventory],
         "limit": options.limit,
+        "plan": options.plan,
         "tags": list(options.tags),
         "skip_tags": list(options.skip_tags),
         "values": sorted(options.extra),

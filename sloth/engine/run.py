@@ -18,6 +18,7 @@ from sloth.engine.events import (
     RunStarted,
 )
 from sloth.engine.host import GRACE
+from sloth.engine.interruption import Interruption
 from sloth.engine.making import make_context
 from sloth.engine.options import Options
 from sloth.engine.prune import Orphans, Pruning
@@ -41,7 +42,11 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One run of one site over some hosts: `site`, `hosts`, `options`, and the `secrets` that it has read."""
+    """One run of one site over some hosts: `site`, `hosts`, `options`, and the `secrets` that it has read.
+
+    Attributes:
+        interruption: whether the user has interrupted it.
+    """
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class Run:
         delivery: brings what is recorded to a backend; storage: what workers open, needed with them.
         """
         self.run_id = time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
-        self.interrupted = False
+        self.interruption = Interruption()
         self.options = options
         self.site = site
         self._task_names = tuple(tasks)
@@ -117,7 +122,7 @@ class Run:
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
         self._memory.do_not_block()
         paths = self._context.inventory.paths
-        await self._recording.begin(self.site, self.options, self.hosts, paths, self.is_interrupted)
+        await self._recording.begin(self.site, self.options, self.hosts, paths, self.interruption)
         if self._workers is not None:
             await self._workers.run(self._recording.keep)
         else:
@@ -129,7 +134,7 @@ class Run:
         seconds = time.monotonic() - begun
         summary = self._out.counts.summary(len(names))
         status, interrupted = self.exit_status(), self.interrupted  # Ctrl-C from here on stops no host's work
-        await self._recording.end(seconds, summary, status, self.is_interrupted)
+        await self._recording.end(seconds, summary, status, self.interruption)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, interrupted))
         return status
 
@@ -141,7 +146,7 @@ class Run:
     def interrupt(self) -> None:
         """End the run: every host finishes or abandons what it does and is released. The second time, it is cut off."""
         if not self.interrupted:
-            self.interrupted = True
+            self.interruption.set()
             self._out.warn(f"interrupted: hosts have up to {GRACE:g} seconds to end what they do")
         (self._workers or self._shard).interrupt()
 
@@ -154,9 +159,10 @@ class Run:
         self._out.failed = True
         self._out.error("", text)
 
-    def is_interrupted(self) -> bool:
-        """Return whether the run was interrupted."""
-        return self.interrupted
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was interrupted."""
+        return self.interruption.happened()
 
     def exit_status(self) -> int:
         """Return the contract's exit status: 130, 1, 4, 3, 2 or 0."""

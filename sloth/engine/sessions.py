@@ -18,7 +18,7 @@ from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
 from sloth.payload.session.messages import VERSION, Hello
 from sloth.state.author import who
 from sloth.state.group_commit import GroupCommit
-from sloth.state.memory import Known, Memory
+from sloth.state.memory import Known, Memory, Seen
 from sloth.state.patience import patiently
 from sloth.transport import (
     Become,
@@ -237,16 +237,10 @@ class Sessions:
         is_hurried: whether to give up when another process holds a file. Raises StateError.
         """
         name = agent_name(host, account)
-        replicate = partial(
-            self._memory.replicate,
-            name,
-            payload=self._bundle.sha256,
-            assets=frozenset(shipped),
-            replica=replica,
-            rows=rows,
-            since=self.known(name).seq,
-        )
-        await self._commits.keep(await patiently(replicate, is_hurried), is_hurried)
+        known = self.known(name)
+        all_rows = tuple(rows) if rows is not None else None
+        seen = Seen(name, self._bundle.sha256, frozenset(shipped), replica, all_rows, known.seq)
+        await self._commits.keep(await patiently(partial(self._memory.replicate, seen), is_hurried), is_hurried)
 
 
 def agent_name(host: Host, account: str) -> str:

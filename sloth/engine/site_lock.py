@@ -27,7 +27,6 @@ T = TypeVar("T")
 TTL = 30.0  # seconds for which it is held; a run that was killed keeps others waiting for so long
 LEAST = 5.0  # seconds for which a backend is waited for at least
 POLL = 0.5  # seconds between two tries
-LOOK = 0.1  # seconds between two looks whether the user has interrupted the wait
 RELEASE = 5.0  # seconds for which it is given back
 
 
@@ -74,7 +73,7 @@ class SiteLock:
                 self._run.warn(
                     f"waiting up to {self._wait:g} seconds for {_describe(taken)}, which has locked the site"
                 )
-            await asyncio.sleep(POLL)
+            await self._run.interruption.wait(POLL)
 
     async def release(self) -> str:
         """Give the lock back, whatever happened; return what people should know of it, or ""."""
@@ -108,12 +107,10 @@ class SiteLock:
     async def _unless_interrupted(self, work: Coroutine[object, object, T]) -> T | None:
         """Return what the work returns; None when the run is interrupted before: the backend may be slow."""
         task = asyncio.ensure_future(work)
-        while not task.done():
-            if self._run.interrupted:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                return None
-            await asyncio.wait([task], timeout=LOOK)
+        if await self._run.interruption.precedes(task):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return None
         return task.result()
 
     async def _renew(self) -> None:

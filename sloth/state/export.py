@@ -28,11 +28,12 @@ from sloth.state.private import replacing
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
 
-__all__ = ["TABLES", "Counts", "Header", "Reader", "Writer", "pages", "rekey", "writing"]
+__all__ = ["REPLICAS", "TABLES", "Counts", "Header", "Reader", "Writer", "pages", "rekey", "writing"]
 
 LINE_LIMIT = 64 * 1024 * 1024  # bytes; no frame that we write is longer
 Counts = dict[str, dict[str, int]]  # agent -> table -> number of rows
 _PLAIN, _FERNET = "none", "fernet"
+REPLICAS = "replicas"  # what an export was made of: they have no history, runs and handlers
 
 
 @frozen
@@ -63,7 +64,7 @@ class Header:
         created: in epoch seconds.
         file: a random id of the file.
         is_encrypted: with the keys of `keys`.
-        about: who made it and where ("by" and "origin").
+        about: who made it and where ("by" and "origin"), and what of ("from"), if that is REPLICAS.
     """
 
     agents: tuple[str, ...]
@@ -77,6 +78,11 @@ class Header:
     def cipher(self) -> str:
         """How it is encrypted: "fernet" or "none"."""
         return _FERNET if self.is_encrypted else _PLAIN
+
+    @property
+    def is_of_replicas(self) -> bool:
+        """Whether it has the records of states only, as of the last runs."""
+        return self.about.get("from") == REPLICAS
 
     def plain(self) -> JsonObject:
         """Return it as JSON."""
@@ -103,7 +109,7 @@ class Header:
             raise damaged
         if data["cipher"] not in (_PLAIN, _FERNET):
             raise StateError(f"{path} has an unknown encryption", hint="upgrade sloth-runner")
-        about = {name: str(data[name]) for name in ("by", "origin") if name in data}
+        about = {name: str(data[name]) for name in ("by", "origin", "from") if name in data}
         agents = tuple(map(str, data["agents"]))
         return cls(agents, data["created"], data["file"], data["cipher"] == _FERNET, keys, about)
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from sloth.errors import StateBusy, StateError
-from sloth.state.memory import Memory, Seen
+from sloth.state.memory import Memory, Replicated
 from sloth.state.patience import patiently
 
 REST = 4  # times as long as a commit took, nothing is committed: a fifth of the time at most goes into commits
@@ -23,12 +23,12 @@ class GroupCommit:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._due: list[tuple[Seen, asyncio.Future[None]]] = []
+        self._due: list[tuple[Replicated, asyncio.Future[None]]] = []
         self._hurried: list[Callable[[], bool]] = []
         self._next = 0.0  # when the next commit may begin
         self._work: asyncio.Task[None] | None = None
 
-    async def keep(self, seen: Seen, is_hurried: Callable[[], bool] = lambda: False) -> None:
+    async def keep(self, seen: Replicated, is_hurried: Callable[[], bool] = lambda: False) -> None:
         """Return when it is kept. Raises StateError.
 
         is_hurried: whether to give up when another process holds the file.
@@ -57,11 +57,11 @@ class GroupCommit:
     def _is_hurried(self) -> bool:
         return any(is_hurried() for is_hurried in self._hurried)
 
-    async def _commit(self, due: list[tuple[Seen, asyncio.Future[None]]], is_hurried: Callable[[], bool]) -> None:
+    async def _commit(self, due: list[tuple[Replicated, asyncio.Future[None]]], is_hurried: Callable[[], bool]) -> None:
         """Commit these together or, should that fail, each by itself: one that cannot be kept must not cost others."""
         loop = asyncio.get_running_loop()
 
-        def commit(several: list[Seen]) -> None:
+        def commit(several: list[Replicated]) -> None:
             begun = loop.time()
             try:
                 self._memory.keep(several)

@@ -1,4 +1,4 @@
-"""This machine's own state file, opened without a session: for state commands of the agent `local`."""
+"""State files of this machine, opened without a session: its own, for the agent `local`, and the replicas of hosts."""
 
 from __future__ import annotations
 
@@ -77,14 +77,32 @@ class LocalState:
 
 def query_replica(path: Path, query: StateQuery[T]) -> list[T]:
     """Return the answer of a replica to a query. Raises StateError."""
-    try:
-        store = Store(str(path), readonly=True)
-    except StoreError as error:
-        raise StateError(error.message, hint=error.hint) from error
-    try:
-        return _answer(store, query)
-    finally:
-        store.close()
+    with ReplicaState(path) as replica:
+        return replica.query(query)
+
+
+class ReplicaState:
+    """The controller's copy of the state of an agent; its queries see it as it was when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> ReplicaState:
+        try:
+            self._store = Store(str(self._path), readonly=True)
+            self._store.execute("BEGIN")
+        except StoreError as error:
+            raise StateError(error.message, hint=error.hint) from error
+        return self
+
+    def query(self, query: StateQuery[T]) -> list[T]:
+        """Return the answer to a query. Raises StateError."""
+        return _answer(self._store, query)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.close()
 
 
 def _answer(store: Store, query: StateQuery[T]) -> list[T]:

@@ -94,7 +94,25 @@ class Known:
 
 @frozen
 class Seen:
-    """What a session showed of an agent; its fields are those of Memory.remember(). position: where the replica is."""
+    """What a session showed of an agent.
+
+    Attributes:
+        payload, assets: what the host keeps, see Known.
+        replica, rows: what the replica lacks of the host's state. Without `replica` nothing is known of that.
+        since: the sequence number from which on `replica` has all; None: where the replica is.
+    """
+
+    name: str
+    payload: str
+    assets: frozenset[str]
+    replica: ReplicaChange | None
+    rows: tuple[JsonObject, ...] | None = None
+    since: int | None = None
+
+
+@frozen
+class Replicated:
+    """What a session showed, when the replica has it. position: where the replica is."""
 
     name: str
     payload: str
@@ -150,45 +168,23 @@ class Memory:
         rows = self._database.execute("SELECT name FROM agents WHERE substr(name, 1, ?)=?", (len(host) + 1, host + "@"))
         return sorted(row[0].partition("@")[2] for row in rows)
 
-    def remember(
-        self,
-        name: str,
-        *,
-        payload: str,
-        assets: frozenset[str],
-        replica: ReplicaChange | None,
-        rows: Iterable[JsonObject] | None = None,
-        since: int | None = None,
-    ) -> None:
-        """Keep what a session showed; `replica` and `rows` are what the replica lacks of the host's state.
+    def remember(self, seen: Seen) -> None:
+        """Keep what a session showed. Raises StateError."""
+        self.keep([self.replicate(seen)])
 
-        Without `replica`, nothing is known of the host's state, and only the content is remembered. since: the sequence
-        number from which on `replica` has all. Raises StateError.
-        """
-        self.keep([self.replicate(name, payload=payload, assets=assets, replica=replica, rows=rows, since=since)])
+    def replicate(self, seen: Seen) -> Replicated:
+        """Bring the replica up to date; return what is to be kept besides. Raises StateError."""
+        position = self._replicate(seen.name, seen.replica, seen.rows, seen.since) if seen.replica else None
+        return Replicated(seen.name, seen.payload, seen.assets, seen.replica, position)
 
-    def replicate(
-        self,
-        name: str,
-        *,
-        payload: str,
-        assets: frozenset[str],
-        replica: ReplicaChange | None,
-        rows: Iterable[JsonObject] | None = None,
-        since: int | None = None,
-    ) -> Seen:
-        """Bring the replica up to date, as remember() does; return what is to be kept besides. Raises StateError."""
-        position = self._replicate(name, replica, rows, since) if replica else None
-        return Seen(name, payload, assets, replica, position)
-
-    def keep(self, several: Iterable[Seen]) -> None:
+    def keep(self, several: Iterable[Replicated]) -> None:
         """Keep what sessions showed, in one transaction. Raises StateError: then none of it is kept."""
         with Transaction(self._database):
-            for seen in several:
-                if seen.replica:
-                    self._keep_position(seen.name, seen.replica, seen.position, seen.payload)
-                self._database.execute("DELETE FROM assets WHERE name=?", (seen.name,))
-                held = [(seen.name, sha256) for sha256 in seen.assets]
+            for one in several:
+                if one.replica:
+                    self._keep_position(one.name, one.replica, one.position, one.payload)
+                self._database.execute("DELETE FROM assets WHERE name=?", (one.name,))
+                held = [(one.name, sha256) for sha256 in one.assets]
                 self._database.executemany("INSERT INTO assets VALUES (?, ?)", held)
 
     def absorb(self, name: str, replica: ReplicaChange, rows: Iterable[JsonObject] | None = None) -> None:

@@ -28,6 +28,7 @@ from sloth.transport.queries import Queries, read_answer
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
+    from sloth.transport.in_flight import Frames
     from sloth.transport.replica import ReplicaRows
 
 T = TypeVar("T")
@@ -293,6 +294,7 @@ class Session:
         call: Callable[[int], messages.Call],
         assets: Sequence[Asset] = (),
         push: Callable[[Asset], bool] = lambda asset: True,
+        frames: Frames | None = None,
     ) -> tuple[int, asyncio.Future[Reply]]:
         """Write the call that `call(number)` returns; return its number and the future of its reply.
 
@@ -300,7 +302,7 @@ class Session:
         """
         async with self._submitting:
             number = next(self._numbers)
-            return number, await self._calls.submit(call(number), assets, push)
+            return number, await self._calls.submit(number, call, assets, push, frames)
 
     async def send_secrets(self, values: Collection[str]) -> None:
         """Tell the host which values it must neither store nor show; calls that hold them come after."""

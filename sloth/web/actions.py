@@ -1,7 +1,7 @@
 """What pages can do besides reading, each after a question: look for drift, release a lock, freeze or thaw a resource.
 
 Both steps are POST requests of a login, from a page of this server (see guard.py); the second one also proves, by a
-token, that this login was asked exactly that. Who did it is written down before it is done.
+token that holds once, that this login was asked exactly that. Who did it is written down before it is done.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from sloth.web.settings import Actions as Able
 
 LONGEST = 500  # characters of a field
+ANSWERED = 1000  # questions whose answers are remembered, so that none is answered twice
 # The fields of each action, by its name, with what pages call them.
 FIELDS: dict[str, dict[str, str]] = {
     "drift": {"hosts": "Hosts"},
-    "unlock": {"lock": "Lock"},
+    "unlock": {"lock": "Lock", "number": "Number"},
     "unfreeze": {"host": "Host", "key": "Resource"},
     "freeze": {"host": "Host", "key": "Resource", "until": "Until (3d, 12h, 2026-12-01)", "why": "Why"},
 }
@@ -68,6 +69,7 @@ class Actions:
         self._site = site
         self._able = able
         self._secret = secrets.token_bytes(32)
+        self._answered: dict[str, str] = {}  # token -> the page that shows what came of it; the oldest first
 
     def routes(self) -> list[Route]:
         return [
@@ -90,7 +92,7 @@ class Actions:
         text = self._site.template(
             "ask.html", title=TITLES[asked.action], section="", asked=asked, labels=FIELDS[asked.action],
             open=[name for name in asked.fields if name in _OPEN], details=details, error=error, who=who,
-            csrf=self._token(request, asked),
+            csrf=self._token(request, asked, secrets.token_hex(16)),
         )  # fmt: skip
         return HTMLResponse(text, 200 if error is None else 400)
 
@@ -98,7 +100,8 @@ class Actions:
         """Do what was asked about, if it was."""
         try:
             asked, others = await _read(request)
-            if not hmac.compare_digest(others.get("csrf", "").encode(), self._token(request, asked).encode()):
+            token = others.get("csrf", "")
+            if not hmac.compare_digest(token.encode(), self._token(request, asked, token.partition(".")[0]).encode()):
                 return self._site.error_page(403, UsageError("this was not asked", hint="begin again"))
         except SlothError as error:
             return self._site.error_page(400, error)
@@ -107,7 +110,12 @@ class Actions:
             if not who:
                 raise UsageError("your name is missing: it is written down with what was done")
             address = request.client.host if request.client is not None else ""
-            target = await run_in_threadpool(self._perform, asked, who, address)
+            if token in self._answered:  # a second click, or the page was loaded again
+                target = self._answered[token]
+            else:
+                self._remember(token, "/actions")
+                target = await run_in_threadpool(self._perform, asked, who, address)
+                self._remember(token, target)
         except SlothError as error:
             return self._question(request, asked, "", error, who)
         return RedirectResponse(f"{self._site.settings.prefix}{target}", 303)
@@ -118,7 +126,8 @@ class Actions:
             names = self._able.hosts(asked.fields["hosts"])
             return f"{len(names)} hosts: {fold_names(names)}. Nothing is changed on them."
         if asked.action == "unlock":
-            return "Its holder may still need it: what it protects may then be changed by two at once."
+            held = self._able.holder(asked.fields["lock"], _number(asked))
+            return f"{held}, and may still need it: what it protects may then be changed by two at once."
         self._able.hosts(asked.fields["host"])
         if asked.action == "unfreeze":
             return "Runs may change it again."
@@ -138,7 +147,7 @@ class Actions:
                 record(f"run {run}")
                 return f"/runs/{quote(run, safe='')}"
             if asked.action == "unlock":
-                outcome = able.unlock(fields["lock"])
+                outcome = able.unlock(fields["lock"], _number(asked))
             elif asked.action == "unfreeze":
                 outcome = able.unfreeze(fields["host"], fields["key"])
             else:
@@ -151,10 +160,23 @@ class Actions:
         record(outcome)
         return "/actions"
 
-    def _token(self, request: Request, asked: Asked) -> str:
+    def _remember(self, token: str, target: str) -> None:
+        self._answered[token] = target
+        if len(self._answered) > ANSWERED:
+            del self._answered[next(iter(self._answered))]
+
+    def _token(self, request: Request, asked: Asked, once: str) -> str:
+        """Return the token of a question; once: what tells it from the same question asked again."""
         session = str(request.scope.get("session_id", ""))
-        text = json.dumps([session, asked.action, sorted(asked.fixed.items())])
-        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+        text = json.dumps([once, session, asked.action, sorted(asked.fixed.items())])
+        return f"{once}.{hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()}"
+
+
+def _number(asked: Asked) -> int:
+    try:
+        return int(asked.fields["number"])
+    except ValueError:
+        raise UsageError("the number of a lock is an integer") from None
 
 
 async def _read(request: Request) -> tuple[Asked, dict[str, str]]:

@@ -23,8 +23,11 @@ class Actions(Protocol):
     def drift(self, pattern: str, by: str) -> str:
         """Begin to look for drift on hosts, on behalf of `by`; return the id of the run that records it."""
 
-    def unlock(self, lock: str) -> str:
-        """Release a lock, whoever holds it; return what was done."""
+    def holder(self, lock: str, number: int) -> str:
+        """Return who holds a lock by a fencing number, and since when. Raises StateError when nobody does any more."""
+
+    def unlock(self, lock: str, number: int) -> str:
+        """Release a lock that is held by a fencing number, whoever holds it; return what was done."""
 
     def freeze(self, host: str, key: str, until: str, why: str) -> str:
         """Let runs leave a resource of a host alone for a while; return what was done."""

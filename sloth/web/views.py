@@ -36,6 +36,7 @@ VIEWS = (
             Parameter("who", "Only runs of this user."),
             Parameter("site", "Only runs of this site."),
             Parameter("origin", "Only runs from this machine."),
+            Parameter("plan", "Only runs that applied the saved plan with this id."),
             Parameter("host", "Only runs over this host."),
             Parameter("days", "Only runs of the last so many days.", Kind.NUMBER),
             *PAGING,

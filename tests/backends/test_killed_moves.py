@@ -28,6 +28,7 @@ from sloth.state.backends.sqlite import SQLite
 from sloth.state.keys import Keys
 from sloth.state.sync.deliver import probe
 from sloth.state.sync.migrate import MARK, migrate
+from tests.support.command import sloth
 from tests.support.etcd import EtcdServer
 from tests.support.paths import ROOT
 
@@ -273,3 +274,19 @@ async def test_values_that_are_full_in_plain_text_are_encrypted_in_more_pieces(
     assert await content(url, Keys(key_files[1])) == {"plans/x": value}
     assert len(await server.names(PIECES)) == -(-size // open_backend(parse(url), Keys(key_files[1])).piece_size)  # type: ignore[attr-defined]
     await server.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("forget", "web1", "--yes"), ("restore", "replicas/web1", "1", "--yes"), ("versions", "replicas/web1"), ("sweep",),
+     ("push",)],
+)  # fmt: skip
+async def test_no_command_changes_or_believes_an_incomplete_copy(tmp_path: Path, words: tuple[str, ...]) -> None:
+    target = SQLite(tmp_path / "b.db")
+    await target.write(MARK, b'{"ids": [], "content": {"source": "sqlite:///a.db", "is_exact": true}}', None)
+    await target.write("replicas/web1/head", b'{"ids": [], "content": {}}', None)
+    before = await target.names("")
+    done = sloth(tmp_path, "state", "backend", *words, "--backend", f"sqlite://{tmp_path}/b.db")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "is an incomplete copy of sqlite:///a.db" in done.stderr
+    assert await target.names("") == before

@@ -46,7 +46,7 @@ def over_file(tmp_path: Path) -> Team:
     return Team(tmp_path, f"sqlite://{tmp_path}/backend.db")
 
 
-def test_two_laptops_and_a_ci_job(team: Team) -> None:
+def test_two_laptops_and_a_ci_job(team: Team, tmp_path: Path) -> None:
     ann, ben = team.controller("ann"), team.controller("ben")
     team.site(ONE, 'if host.name == "web2" then error("no") end')
     ann.run(status=1)
@@ -66,6 +66,8 @@ def test_two_laptops_and_a_ci_job(team: Team) -> None:
     assert set(ann.runs()) == set(ben.runs()) == set(job.runs())
     assert ben.recorded() == job.recorded() == [f"file:copy:{team.files}/web1", f"file:copy:{team.files}/web1-2"]
     assert ben.json("state", "stats", "--cached", "--agent", "web1")["resources"] == 2
+    job("state", "export", "--cached", "--agent", "web*", "-o", str(tmp_path / "dump"))
+    assert "web1: 2 resources" in job("state", "verify", str(tmp_path / "dump"))
     # What the hosts have is asked for from there: it is the same on each controller.
     assert ben("state", "diff", first, "last", "--agent", "web1").count("-2") >= 1
     on_host = ben.json("state", "diff", first, "last", "--agent", "web1")

@@ -68,6 +68,28 @@ def test_merge_keeps_what_is_there_and_replace_does_not(applied_home: Home) -> N
     ]
 
 
+def test_what_is_frozen_stays_frozen_where_a_state_is_imported(applied_home: Home) -> None:
+    one = f"file:copy:{applied_home.files}/web1/one"
+    applied_home("state", "freeze", one, "--agent", "web1", "--until", "3d", "--why", "a <b>migration</b>")
+    applied_home("state", "export", "--agent", "web1", "-o", "dump")
+    for path in applied_home.path.rglob("web1.db*"):
+        path.unlink()
+    assert applied_home.json("state", "list", "frozen", "--agent", "web1") == []
+    applied_home("state", "import", "dump", "--replace", "--yes")
+    (row,) = applied_home.json("state", "list", "frozen", "--agent", "web1")
+    assert (row["key"], row["frozen"]["why"]) == (one, "a <b>migration</b>")
+    (applied_home.files / "web1" / "one").write_text("by hand\n")
+    assert "is frozen until" in applied_home.run()
+    assert (applied_home.files / "web1" / "one").read_text() == "by hand\n"
+    # One that was thawed since comes back only with --replace, and what is frozen otherwise by now stays so.
+    applied_home("state", "unfreeze", one, "--agent", "web1")
+    applied_home("state", "freeze", one, "--agent", "web1", "--until", "5d", "--why", "another")
+    applied_home("state", "import", "dump", "--merge")
+    assert applied_home.json("state", "list", "frozen", "--agent", "web1")[0]["frozen"]["why"] == "another"
+    applied_home("state", "import", "dump", "--replace", "--yes")
+    assert applied_home.json("state", "list", "frozen", "--agent", "web1")[0]["frozen"]["why"] == "a <b>migration</b>"
+
+
 def test_a_state_goes_to_another_agent(applied_home: Home) -> None:
     applied_home("state", "export", "--agent", "web1", "-o", "dump")
     applied_home("state", "clear", "--agent", "web2", "--yes")
@@ -103,3 +125,25 @@ def test_an_agent_that_does_not_answer_is_no_half_export(applied_home: Home) -> 
     (applied_home.path / "dump").write_text(text)
     assert "gone" in applied_home("state", "import", "dump", "--merge", "--agent", "web1=gone", status=4)
     assert states(applied_home)[0]["agent"] == "web2"
+
+
+def test_an_export_of_replicas_asks_no_host_and_restores_the_records(applied_home: Home) -> None:
+    before = states(applied_home)
+    hosts = (applied_home.path / "inventory.toml").read_text()
+    gone = hosts.replace('connection = "local"', 'address = "127.0.0.1"\nport = 1')
+    (applied_home.path / "inventory.toml").write_text(gone)
+    assert "wrote 6 rows" in applied_home("state", "export", "--agent", "web*", "--cached", "-o", "dump")
+    assert "records of replicas only" in applied_home("state", "verify", "dump")
+    assert applied_home.json("state", "verify", "dump")["records_only"] is True
+    assert "no replica of web3" in applied_home(
+        "state", "export", "--agent", "web3", "--cached", "-o", "other", "-i", "web3,", status=1
+    )
+    assert not (applied_home.path / "other").exists()
+    (applied_home.path / "inventory.toml").write_text(hosts)
+    history = applied_home.json("state", "history", "--agent", "web1")
+    assert "use --merge" in applied_home("state", "import", "dump", "--replace", "--yes", status=2)
+    assert applied_home.json("state", "history", "--agent", "web1") == history
+    applied_home("state", "clear", "--agent", "web*", "--yes")
+    assert "web1: 3 added, 0 altered" in applied_home("state", "import", "dump", "--merge")
+    assert states(applied_home) == before
+    assert "3 unchanged" in applied_home.run()

@@ -2,80 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import os
 import re
 import ssl
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.home import Home
-from tests.support.paths import ROOT
 from tests.support.tls import Certificates
 from tests.support.web import TOKEN, segment
+from tests.support.web_client import Client, serving
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
-
-
-class Client:
-    """A browser, in so far as it has a cookie and an origin."""
-
-    def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
-        self.parts = urlsplit(address)
-        self.base = f"{self.parts.scheme}://{self.parts.netloc}"
-        self.context = context
-        self.cookie = ""
-
-    def request(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
-        kind = http.client.HTTPSConnection if self.context is not None else http.client.HTTPConnection
-        settings = {"context": self.context} if self.context is not None else {}
-        connection = kind(self.parts.hostname or "", self.parts.port, timeout=120, **settings)
-        given = {"Cookie": self.cookie} if self.cookie else {}
-        if method == "POST":
-            given["Origin"] = self.base
-        connection.request(method, path, b"" if method == "POST" else None, {**given, **headers})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        if "set-cookie" in found:
-            self.cookie = found["set-cookie"].partition(";")[0]
-        connection.close()
-        return answer.status, text, found
-
-    def log_in(self) -> None:
-        status, _, _ = self.request(f"{self.parts.path}?{self.parts.query}")
-        assert status == 303
-
-    def page(self, path: str) -> str:
-        status, text, _ = self.request(path)
-        assert status == 200, (path, text)
-        return text
-
-    def json(self, path: str) -> dict[str, object]:
-        return json.loads(self.page("/api/v1" + path))
-
-
-@contextlib.contextmanager
-def serving(path: Path, *words: str, token: str = "") -> Iterator[str]:
-    """Run the command; yield the address that it prints."""
-    command = [sys.executable, "-m", "sloth", "web", "--port", "0", *words]
-    env = {**os.environ, "HOME": str(path), "PYTHONPATH": str(ROOT), "SLOTH_WEB_TOKEN": token}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=path, env=env, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-            _, errors = process.communicate(timeout=60)
-    assert "Traceback" not in errors
 
 
 def test_what_runs_did_is_there_to_be_clicked(home: Home) -> None:
@@ -196,3 +134,40 @@ def test_behind_a_proxy(home: Home) -> None:
     words = ("--behind-proxy", "--host-name", "sloth.example", "--prefix", "/sloth")
     with serving(home.path, *words, token=TOKEN) as address:
         assert re.match(r"https://sloth\.example/sloth/login\?code=", address)
+
+
+def test_a_lock_that_changed_hands_while_the_question_was_open_stays(home: Home) -> None:
+    """Two browsers ask about the lock that ann holds; meanwhile ben takes it."""
+    take = 'state.lock("deploy", "{}", 3600)'
+    home.site(take.format("ann"))
+    home.run()
+    with serving(home.path, "-i", "inventory.toml", "--allow-actions") as address:
+        one = Client(address)
+        one.log_in()
+        (lock,) = one.json("/shared")["locks"]  # type: ignore[misc]
+        form = {"action": "unlock", "lock": "deploy", "number": str(lock["number"])}
+        status, question, _ = one.request("/actions/ask", "POST", form)
+        assert status == 200
+        assert "ann has it since" in question
+        csrf = re.search(r'name="csrf" value="([^"]+)"', question)
+        assert csrf is not None
+        home("state", "unlock", "deploy", "--yes")
+        home.site(take.format("ben"))
+        home.run()
+        status, text, _ = one.request("/actions/do", "POST", {**form, "csrf": csrf[1], "who": "Ann"})
+        assert status == 400
+        assert "not held any more as it was shown" in text
+        assert one.json("/shared")["locks"][0]["holder"].startswith("ben")  # type: ignore[index]
+        status, text, _ = one.request("/actions/ask", "POST", form)
+        assert status == 400
+        assert "ben has it now" in text
+        # Asked about as it is now, it is released, and a second click is no second release.
+        form["number"] = str(one.json("/shared")["locks"][0]["number"])  # type: ignore[index]
+        question = one.request("/actions/ask", "POST", form)[1]
+        csrf = re.search(r'name="csrf" value="([^"]+)"', question)
+        assert csrf is not None
+        for _ in range(2):
+            assert one.request("/actions/do", "POST", {**form, "csrf": csrf[1], "who": "Ann"})[0] == 303
+        assert one.json("/shared")["locks"] == []
+        outcomes = [row["outcome"] for row in one.json("/actions")["rows"]]  # type: ignore[index]
+        assert [word.partition(" ")[0] for word in outcomes] == ["released", "begun", "failed:", "begun"]

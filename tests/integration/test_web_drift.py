@@ -88,8 +88,11 @@ class Recorder:
         self.done.append(("drift", pattern, by))
         return "20260101-000000-aaaaaa"
 
-    def unlock(self, lock: str) -> str:
-        self.done.append(("unlock", lock))
+    def holder(self, lock: str, number: int) -> str:
+        return "ann has it since today"
+
+    def unlock(self, lock: str, number: int) -> str:
+        self.done.append(("unlock", lock, str(number)))
         return f"released {lock}"
 
     def freeze(self, host: str, key: str, until: str, why: str) -> str:
@@ -105,7 +108,7 @@ def test_an_action_needs_a_login_a_question_and_a_name_and_is_written_down(tmp_p
     actions = Recorder()
     with serve(tmp_path, actions=actions) as server:
         origin = {"Origin": server.base, "Content_Type": "application/x-www-form-urlencoded"}
-        form = b"action=unlock&lock=deploy"
+        form = b"action=unlock&lock=deploy&number=3"
         assert server.request("/actions/ask").status == 405
         assert server.request("/actions/do", "POST", form, **origin).status == 401  # the token only reads
         login = server.request("/login", "POST", f"token={TOKEN}".encode(), token=None, **origin)
@@ -113,16 +116,18 @@ def test_an_action_needs_a_login_a_question_and_a_name_and_is_written_down(tmp_p
         foreign = {**cookie, "Origin": "http://evil.example"}
         assert server.request("/actions/ask", "POST", form, token=None, **foreign).status == 403
         question = server.request("/actions/ask", "POST", form, token=None, **cookie)
-        csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', question.text)
+        csrf = re.search(r'name="csrf" value="([0-9a-f.]+)"', question.text)
         assert csrf is not None
         proof = f"&csrf={csrf[1]}".encode()
         assert server.request("/actions/do", "POST", form + b"&who=ann", token=None, **cookie).status == 403
-        other = b"action=unlock&lock=other" + proof + b"&who=ann"
+        other = b"action=unlock&lock=other&number=3" + proof + b"&who=ann"
         assert server.request("/actions/do", "POST", other, token=None, **cookie).status == 403
         assert server.request("/actions/do", "POST", form + proof, token=None, **cookie).status == 400  # no name
         assert actions.done == []
         assert server.request("/actions/do", "POST", form + proof + b"&who=ann", token=None, **cookie).status == 303
-        assert actions.done == [("unlock", "deploy")]
+        assert actions.done == [("unlock", "deploy", "3")]
+        assert server.request("/actions/do", "POST", form + proof + b"&who=ann", token=None, **cookie).status == 303
+        assert len(actions.done) == 1, "a second click does nothing more"
         rows = json.loads(server.request("/api/v1/actions").body)["rows"]
         assert [(row["who"], row["what"], row["outcome"]) for row in rows] == [
             ("ann", "unlock", "released deploy"),

@@ -13,7 +13,7 @@ import pytest
 
 from sloth.inventory import Inventory
 from sloth.payload.kernel.record import ReplicaChange
-from sloth.state.memory import Memory
+from sloth.state.memory import Memory, Seen
 from sloth.state.run_records import RunCounts, RunHost, RunKind, RunResult
 from tests.support.web import Server, record_run, serve
 
@@ -41,7 +41,7 @@ def remember(directory: Path, host: str, orphaned: bool = False) -> None:
         row |= {"seq": number + 1, "calls": None, "orphaned": 1 if orphaned else None, "before_first_change": None}
         rows.append({**row, "other_sites": None})
     replica = ReplicaChange(id=host, seq=2, removed=[], whole=True)
-    memory.remember(host, payload="p", assets=frozenset(), replica=replica, rows=rows)
+    memory.remember(Seen(host, "p", frozenset(), replica, tuple(rows)))
     memory.close()
 
 

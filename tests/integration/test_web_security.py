@@ -13,7 +13,7 @@ import pytest
 
 from sloth.inventory import Inventory
 from sloth.payload.kernel.record import ReplicaChange
-from sloth.state.memory import Memory
+from sloth.state.memory import Memory, Seen
 from sloth.state.run_records import RunCounts, RunHost, RunResult
 from tests.support.web import TOKEN, Server, raw, record_run, segment, serve
 
@@ -50,7 +50,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     row |= {"before_first_change": None, "other_sites": None}
     memory = Memory(directory)
     replica = ReplicaChange(id="s", seq=1, removed=[], whole=True)
-    memory.remember("web1", payload="p", assets=frozenset(), replica=replica, rows=[row])
+    memory.remember(Seen("web1", "p", frozenset(), replica, (row,)))
     memory.runs.keep_facts({"web1": {EVIL: {EVIL: EVIL}}, EVIL: {"os": EVIL}})
     memory.close()
     return directory

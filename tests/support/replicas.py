@@ -9,7 +9,7 @@ from sloth.errors import StateError
 from sloth.payload.kernel.record import ReplicaPosition
 from sloth.payload.state.store import Store
 from sloth.state.backends.sqlite import SQLite
-from sloth.state.memory import Memory
+from sloth.state.memory import Memory, Seen
 from sloth.state.sync.deliver import Delivery
 from sloth.state.sync.fetch import Fetching
 from tests.support.stores import record
@@ -27,9 +27,9 @@ class Controller:
         known = self.memory.known(["web1"]).get("web1")
         position = ReplicaPosition(id=known.store_id, seq=known.seq) if known and known.store_id else None
         change = host.changes_since(position)
-        rows = change.rows or None
+        rows = tuple(change.rows) or None
         since = known.seq if known else 0
-        self.memory.remember("web1", payload="p", assets=frozenset(), replica=change, rows=rows, since=since)
+        self.memory.remember(Seen("web1", "p", frozenset(), change, rows, since))
 
     async def deliver(self) -> None:
         await Delivery(self.memory, self.backend).flush()

@@ -10,11 +10,11 @@ import pytest
 
 from sloth.errors import StateBusy, StateError
 from sloth.state.group_commit import GroupCommit
-from sloth.state.memory import Memory, Seen
+from sloth.state.memory import Memory, Replicated
 
 
-def seen(name: str) -> Seen:
-    return Seen(name, "p", frozenset({f"hash-{name}"}), None, None)
+def seen(name: str) -> Replicated:
+    return Replicated(name, "p", frozenset({f"hash-{name}"}), None, None)
 
 
 def kept(directory: Path) -> set[str]:
@@ -32,7 +32,7 @@ async def test_many_hosts_share_commits_and_each_is_kept_when_it_returns(
     memory, commits = Memory(tmp_path), 0
     keep = memory.keep
 
-    def counted(several: Iterable[Seen]) -> None:
+    def counted(several: Iterable[Replicated]) -> None:
         nonlocal commits
         commits += 1
         keep(several)
@@ -71,7 +71,7 @@ async def test_one_that_cannot_be_kept_does_not_cost_the_others(
     memory = Memory(tmp_path)
     keep = memory.keep
 
-    def refuse(several: Iterable[Seen]) -> None:
+    def refuse(several: Iterable[Replicated]) -> None:
         chosen = list(several)
         if any(one.name == "bad" for one in chosen):
             raise StateError("no")

@@ -21,6 +21,7 @@ from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.record import ReplicaChange
 from sloth.payload.kernel.status import Reason
 from sloth.state.backends.backend import Entry
+from sloth.state.memory import Seen
 
 if TYPE_CHECKING:
     from sloth.engine.workers.messages import Message
@@ -75,7 +76,7 @@ def test_bytes_and_what_is_no_utf8_arrive(data: bytes, text: str) -> None:
         Answer(1, True),
         Answer(1, ["a", "b"]),
         Ask(2, Agreed("h", (Restored(key="k", status=RestoreStatus.PLANNED),))),
-        Remember("h", "p", frozenset("ab"), ReplicaChange(id="i", seq=3), ({"a": 1},), None),
+        Remember(Seen("h", "p", frozenset("ab"), ReplicaChange(id="i", seq=3), ({"a": 1},), None)),
         SiteFiles({"/a": (0o755, None), "/a/b": (0o600, b"\xff")}),
     ],
     ids=lambda message: type(message).__name__,

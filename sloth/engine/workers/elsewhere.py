@@ -19,15 +19,13 @@ from sloth.engine.workers.messages import Remember
 from sloth.engine.workers.remote import RemoteEmitter
 from sloth.errors import StateError
 from sloth.inventory import Inventory
-from sloth.state.memory import Known, Memory, Seen
+from sloth.state.memory import Known, Memory, Replicated, Seen
 
 if TYPE_CHECKING:
     from sloth.engine.secrets import Secrets
     from sloth.engine.workers.channel import Channel
     from sloth.engine.workers.messages import Job
     from sloth.engine.workers.questions import Questions
-    from sloth.payload.kernel.record import ReplicaChange
-    from sloth.payload.kernel.values import JsonObject
     from sloth.playbook import Site
 
 
@@ -45,21 +43,11 @@ class RemoteMemory(Memory):
     def known(self, names: Iterable[str]) -> dict[str, Known]:
         return dict(self._known)
 
-    def replicate(
-        self,
-        name: str,
-        *,
-        payload: str,
-        assets: frozenset[str],
-        replica: ReplicaChange | None,
-        rows: Iterable[JsonObject] | None = None,
-        since: int | None = None,
-    ) -> Seen:
-        all_rows = tuple(rows) if rows is not None else None
-        self._channel.send(Remember(name, payload, assets, replica, all_rows, since))
-        return Seen(name, payload, assets, replica, None)
+    def replicate(self, seen: Seen) -> Replicated:
+        self._channel.send(Remember(seen))
+        return Replicated(seen.name, seen.payload, seen.assets, seen.replica, None)
 
-    def keep(self, several: Iterable[Seen]) -> None:
+    def keep(self, several: Iterable[Replicated]) -> None:
         """Do nothing: the run's process keeps what it was sent."""
 
     def hash_of(self, path: str, info: os.stat_result) -> str | None:

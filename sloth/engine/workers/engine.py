@@ -265,7 +265,7 @@ async def _look_at(client: Any, address: EngineAddress) -> list[tuple[str, dict[
     """Return the workers that can be used. Raises UsageError when there are none, or they run another program."""
     try:
         async with asyncio.timeout(CONNECT):
-            while not (workers := sorted((await client.scheduler.identity(n_workers=-1))["workers"])):  # noqa: ASYNC110
+            while not (workers := sorted((await client.scheduler.identity(n_workers=-1))["workers"])):  # noqa: ASYNC110  Dask's own wait polls, too
                 await asyncio.sleep(0.5)
     except TimeoutError:
         raise UsageError(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sloth.engine.barriers import END as END_TASKS
@@ -141,20 +142,10 @@ class Hub:
         await self._context.pruning.ended(host)
 
     async def _remember(self, message: Remember) -> None:
-        def remember() -> None:
-            self._memory.remember(
-                message.name,
-                payload=message.payload,
-                assets=message.assets,
-                replica=message.replica,
-                rows=message.rows,
-                since=message.since,
-            )
-
         try:
-            await patiently(remember, self._is_interrupted)
+            await patiently(partial(self._memory.remember, message.seen), self._is_interrupted)
         except SlothError as problem:  # it is only a memory, and the next run asks the host again
-            self._out.warn(f"{message.name}: the controller cannot remember this run: {problem}")
+            self._out.warn(f"{message.seen.name}: the controller cannot remember this run: {problem}")
 
     # Questions
 

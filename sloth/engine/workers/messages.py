@@ -23,7 +23,7 @@ from sloth.playbook import Site, Task
 from sloth.playbook.requests import LogLevel
 from sloth.playbook.task_options import Hook, OnFailure, Share
 from sloth.state.backends.backend import Entry
-from sloth.state.memory import Known
+from sloth.state.memory import Known, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -225,14 +225,9 @@ class Delegated(Message):
 
 @frozen
 class Remember(Message):
-    """What a session on another machine has shown of an agent: see Memory.remember()."""
+    """What a session on another machine has shown of an agent."""
 
-    name: str
-    payload: str
-    assets: frozenset[str]
-    replica: ReplicaChange | None
-    rows: tuple[JsonObject, ...] | None
-    since: int | None
+    seen: Seen
 
 
 @frozen
@@ -253,7 +248,7 @@ EVENTS: tuple[type, ...] = (
 )  # fmt: skip
 VALUES: tuple[type, ...] = (
     BecomeMethod, ConnectionType, Entry, Group, Hook, Host, HostKeyPolicy, Known, LockHolder, LogLevel, OnFailure,
-    Options, Passwords, Reason, ReplicaChange, Restored, Resume, Share, Site, Skip, Status, Summary, Task,
+    Options, Passwords, Reason, ReplicaChange, Restored, Resume, Seen, Share, Site, Skip, Status, Summary, Task,
     events.Handled, events.Phase, events.PhaseKind, events.Result, events.SkipKind,
 )  # fmt: skip
 CODEC = Codec(

@@ -12,7 +12,7 @@ from pathlib import Path
 from sloth.errors import StateError
 from sloth.state.database import Database, Transaction, open_database
 from sloth.web.data.database import open_read_only, read_only_uri
-from sloth.web.data.summaries import count_change, read_share
+from sloth.web.data.summaries import Counts, read_share
 
 FORMAT = 8  # it is made anew when this differs
 SCHEMA = (
@@ -202,8 +202,10 @@ class Index:
         ).rowcount
         for start in range(0, len(stale), BATCH):
             with Transaction(self._database):
+                counts = Counts()
                 for name, store, seq, seen_at in stale[start : start + BATCH]:
-                    self._read_replica(name, store, seq, seen_at)
+                    self._read_replica(name, store, seq, seen_at, counts)
+                counts.write(self._database)
                 self._count_news()
         if seen > 0:
             self._count_news()
@@ -215,7 +217,7 @@ class Index:
             "INSERT INTO marks VALUES ('replicas', 1) ON CONFLICT (name) DO UPDATE SET value=value+1"
         )
 
-    def _read_replica(self, agent: str, store: str, seq: int, seen_at: float) -> None:
+    def _read_replica(self, agent: str, store: str, seq: int, seen_at: float, counts: Counts) -> None:
         path = self._directory / "replicas" / f"{agent}.db"
         host = agent.partition("@")[0]
         rows = list(_records(path))
@@ -225,7 +227,7 @@ class Index:
             f"INSERT OR REPLACE INTO resources (agent, host, {_COLUMNS}) VALUES ({', '.join('?' * 15)})",
             [(agent, host, *row) for row in rows],
         )
-        count_change(self._database, before, read_share(self._database, host))
+        counts.add(before, read_share(self._database, host))
         orphaned = sum(row[11] is not None for row in rows)
         size = path.stat().st_size if path.exists() else 0
         self._database.execute(

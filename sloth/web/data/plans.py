@@ -17,6 +17,7 @@ from sloth.frozen import frozen
 from sloth.report.plans import count
 from sloth.state.keys import Keys
 from sloth.state.sync import plans as backend_plans
+from sloth.web.data.runs import ABOUT, COLUMNS, RunRow, read_run
 from sloth.web.data.source import Source
 
 if TYPE_CHECKING:
@@ -26,11 +27,17 @@ if TYPE_CHECKING:
     from sloth.web.view import Query
 
 T = TypeVar("T")
+SHOWN = 50  # runs that applied a plan
 
 
 @frozen
 class PlanRow:
-    """A saved plan; problem: why it cannot be read."""
+    """A saved plan.
+
+    Attributes:
+        problem: why it cannot be read.
+        applied: the newest run that applied it, as far as this controller knows; "" for none.
+    """
 
     name: str
     id: str
@@ -43,6 +50,7 @@ class PlanRow:
     changed_hosts: int
     unchanged: int
     problem: str
+    applied: str
 
 
 @frozen
@@ -74,6 +82,7 @@ class OnePlan:
     """What a saved plan would do.
 
     Attributes:
+        applied: the runs that applied it, the newest first.
         unreachable: hosts that it leaves out.
         orphans: what its site no longer names: "KEY on HOST"; a plan leaves it.
         apply: the command that does it.
@@ -82,6 +91,7 @@ class OnePlan:
     plan: PlanRow
     changes: tuple[PlannedChange, ...]
     unknowns: tuple[PlannedUnknown, ...]
+    applied: tuple[RunRow, ...]
     unreachable: tuple[str, ...]
     orphans: tuple[str, ...]
     apply: str
@@ -99,9 +109,10 @@ def list_plans(source: Source, query: Query) -> Plans:
     rows = []
     for name, read in _readers(source).items():
         try:
-            rows.append(_row(name, read()))
+            plan = read()
+            rows.append(_row(name, plan, _applied(source, plan, 1)))
         except SlothError as error:
-            rows.append(PlanRow(name, "", "", None, "", "", 0, 0, 0, 0, str(error)))
+            rows.append(PlanRow(name, "", "", None, "", "", 0, 0, 0, 0, str(error), ""))
     return Plans(tuple(rows))
 
 
@@ -123,14 +134,25 @@ def find_plan(source: Source, query: Query) -> OnePlan:
             changes.setdefault(json.dumps(one, sort_keys=True, default=str), (one, []))[1].append(host.name)
         for unknown in host.unknowns():
             unknowns.setdefault(unknown, []).append(host.name)
+    applied = _applied(source, plan, SHOWN)
     return OnePlan(
-        plan=_row(name, plan),
+        plan=_row(name, plan, applied),
+        applied=applied,
         changes=tuple(PlannedChange(**one, hosts=tuple(names)) for one, names in changes.values()),
         unknowns=tuple(PlannedUnknown(*what, tuple(names)) for what, names in unknowns.items()),
         unreachable=plan.unreachable,
         orphans=tuple(f"{key} on {host.name}" for host in plan.hosts.values() for key in host.orphans),
         apply=f"sloth-runner apply {shlex.quote(name)}" + (" --allow-unknown" if unknowns else ""),
     )
+
+
+def _applied(source: Source, plan: Plan, limit: int) -> tuple[RunRow, ...]:
+    """Return the newest runs that applied a plan."""
+    rows = source.database.rows(
+        f"SELECT {COLUMNS} FROM runs WHERE kind='run' AND {ABOUT.format('plan')}=? ORDER BY started DESC LIMIT ?",
+        (plan.id, limit),
+    )
+    return tuple(map(read_run, rows))
 
 
 def _readers(source: Source) -> dict[str, Callable[[], Plan]]:
@@ -174,8 +196,9 @@ def _read(path: Path) -> Plan:
     return saved.plan
 
 
-def _row(name: str, plan: Plan) -> PlanRow:
+def _row(name: str, plan: Plan, applied: tuple[RunRow, ...]) -> PlanRow:
     changes, on, unchanged = count(plan)
     return PlanRow(
-        name, plan.id, plan.site, plan.created, plan.who, plan.origin, len(plan.hosts), changes, on, unchanged, ""
-    )
+        name, plan.id, plan.site, plan.created, plan.who, plan.origin, len(plan.hosts), changes, on, unchanged, "",
+        applied[0].run if applied else "",
+    )  # fmt: skip

@@ -53,6 +53,7 @@ class About:
         values: the names of the variables that it set.
         used: their values, as JSON, without secrets; none in records of older versions.
         origin: the machine that it ran on.
+        plan: the id of the saved plan that it applied, "" for none.
     """
 
     command: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class About:
     values: tuple[str, ...] = ()
     used: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
+    plan: str = ""
 
 
 @frozen
@@ -94,6 +96,7 @@ class RunRow:
 
 _COUNTS = "changed, unchanged, failed, unreachable, skipped, unknown, ignored, rescued, retried, frozen"
 COLUMNS = f"run, kind, {END_SQL} AS ended, site, who, about, started, seconds, hosts, {_COUNTS}, status"
+ABOUT = "CASE WHEN json_valid(about) THEN json_extract(about, '$.{}') END"
 SORTABLE = {
     "started": "started",
     "seconds": "seconds",
@@ -113,7 +116,8 @@ def list_runs(source: Source, query: Query) -> Page[RunRow]:
     where.add_if(f"{END_SQL}=?", query.text("end"))
     where.add_if("who=?", query.text("who"))
     where.add_if("site=?", query.text("site"))
-    where.add_if("CASE WHEN json_valid(about) THEN json_extract(about, '$.origin') END=?", query.text("origin"))
+    where.add_if(f"{ABOUT.format('origin')}=?", query.text("origin"))
+    where.add_if(f"{ABOUT.format('plan')}=?", query.text("plan"))
     host = query.text("host")
     if host:
         where.add("run IN (SELECT run FROM run_hosts WHERE host=?)", host)
@@ -173,6 +177,7 @@ def read_about(text: str | None) -> About:
         values=words("values"),
         used=_used(found.get("used")),
         origin=word("origin"),
+        plan=word("plan"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -38,40 +39,59 @@ def read_share(database: Database, host: str) -> Share:
     return found
 
 
-def count_change(database: Database, before: Share, after: Share) -> None:
-    """Bring the tables `keys` and `versions` from what a host had to what it has."""
-    for this in before.keys() | after.keys():
-        old, new = before.get(this, NOTHING), after.get(this, NOTHING)
-        scope, key = this
-        if old == new:
-            continue
-        versions = 0
-        for checksum in new.checksums - old.checksums:
-            versions += _count_version(database, scope, key, checksum, 1)
-        for checksum in old.checksums - new.checksums:
-            versions += _count_version(database, scope, key, checksum, -1)
-        hosts = (this in after) - (this in before)
-        database.execute(
-            "INSERT INTO keys VALUES (:scope, :key, :module, :hosts, :versions, :orphaned, :changed_at, :site)"
-            " ON CONFLICT (scope, key) DO UPDATE SET hosts=hosts+excluded.hosts, versions=versions+excluded.versions,"
+class Counts:
+    """What a few replicas change in the tables `keys` and `versions`: added up, and written once."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], Held] = {}
+        self._hosts: Counter[tuple[str, str]] = Counter()
+        self._orphaned: Counter[tuple[str, str]] = Counter()
+        self._versions: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, before: Share, after: Share) -> None:
+        """Count what a host had, and what it has now."""
+        for this in before.keys() | after.keys():
+            old, new = before.get(this, NOTHING), after.get(this, NOTHING)
+            if old == new:
+                continue
+            for checksum in new.checksums - old.checksums:
+                self._versions[*this, checksum] += 1
+            for checksum in old.checksums - new.checksums:
+                self._versions[*this, checksum] -= 1
+            self._hosts[this] += (this in after) - (this in before)
+            self._orphaned[this] += new.orphaned - old.orphaned
+            known = self._keys.get(this, NOTHING)
+            self._keys[this] = Held(
+                frozenset(), 0, new.module or old.module or known.module, new.site or known.site,
+                max(new.changed_at or 0, known.changed_at or 0),
+            )  # fmt: skip
+
+    def write(self, database: Database) -> None:
+        """Bring the tables up to date."""
+        database.executemany(
+            "INSERT INTO versions VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (scope, key, checksum) DO UPDATE SET hosts=hosts+excluded.hosts",
+            [(*this, hosts) for this, hosts in self._versions.items() if hosts],
+        )
+        fewer = [this for this, hosts in self._versions.items() if hosts < 0]
+        database.executemany("DELETE FROM versions WHERE scope=? AND key=? AND checksum=? AND hosts<=0", fewer)
+        database.executemany(
+            "INSERT INTO keys VALUES (:scope, :key, :module, :hosts, 0, :orphaned, :changed_at, :site)"
+            " ON CONFLICT (scope, key) DO UPDATE SET hosts=hosts+excluded.hosts,"
             " orphaned=orphaned+excluded.orphaned, changed_at=max(coalesce(changed_at, 0), excluded.changed_at),"
             " site=CASE WHEN excluded.site='' THEN site ELSE excluded.site END",
-            {
-                "scope": scope, "key": key, "module": new.module or old.module, "hosts": hosts, "versions": versions,
-                "orphaned": new.orphaned - old.orphaned, "changed_at": new.changed_at or 0, "site": new.site,
-            },
+            [
+                {
+                    "scope": scope, "key": key, "module": held.module, "hosts": self._hosts[scope, key],
+                    "orphaned": self._orphaned[scope, key], "changed_at": held.changed_at, "site": held.site,
+                }
+                for (scope, key), held in self._keys.items()
+            ],
         )  # fmt: skip
-        if hosts < 0:
-            database.execute("DELETE FROM keys WHERE scope=? AND key=? AND hosts<=0", this)
-
-
-def _count_version(database: Database, scope: str, key: str, checksum: str, hosts: int) -> int:
-    """Count one host more or less; return by how many versions there are more."""
-    this = "scope=? AND key=? AND checksum=?"
-    values = (scope, key, checksum)
-    if database.execute(f"UPDATE versions SET hosts=hosts+? WHERE {this}", (hosts, *values)).rowcount == 0:
-        database.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", (*values, hosts))
-        return 1
-    if hosts < 0:
-        return -database.execute(f"DELETE FROM versions WHERE {this} AND hosts<=0", values).rowcount
-    return 0
+        database.executemany(
+            "UPDATE keys SET versions=(SELECT count(*) FROM versions v WHERE v.scope=keys.scope AND v.key=keys.key)"
+            " WHERE scope=? AND key=?",
+            list({(scope, key) for scope, key, _ in self._versions}),
+        )
+        fewer_hosts = [this for this, hosts in self._hosts.items() if hosts < 0]
+        database.executemany("DELETE FROM keys WHERE scope=? AND key=? AND hosts<=0", fewer_hosts)

@@ -80,7 +80,7 @@ class Step(object):
         change, view, store = self.change, self.view, self.store
         shown = view.diff(diff)  # before the change, while the old contents can be read
         part_diffs = self._part_diffs(diff, shown)
-        # Of what is removed nothing is left: all of it is kept, whatever attributes differ.
+        # Of what is removed nothing is left, so all of it is kept.
         keep_contents(store, view, change.before, change.names if change.after is not None else None)
         notes = store.guard.note(self) if store.guard is not None else []
         try:
@@ -178,8 +178,7 @@ class Part(object):
         else:
             names = self.change.names
             self.same_wish = all(not name or (name in former and former[name] == wish.data[name]) for name in names)
-        if self.record is not None and not self.record.checksum:
-            self.same_wish = False  # taking it back was interrupted
+        self.same_wish = self.same_wish and (self.record is None or bool(self.record.checksum))  # see TakeBack._mark()
         self.desired, self.calls, self.checksum = merge.desired, merge.calls, fingerprint(merge.desired.json)
 
     def reason(self) -> "Reason":

@@ -18,7 +18,7 @@ from sloth.payload.kernel.record import ReplicaChange
 from sloth.payload.kernel.status import FailureKind
 from sloth.payload.session import messages, wire
 from sloth.payload.session.messages import Evaluation, Hello, LockHolder, Ready, Reply
-from sloth.transport import exit_errors
+from sloth.transport import exit_errors, replies
 from sloth.transport.assets import Asset
 from sloth.transport.bootstrap import Bootstrap
 from sloth.transport.connection import Connection, Opening
@@ -211,7 +211,7 @@ class Session:
         """Read from the payload until it ends; then end everything that still waits for it."""
         try:
             rest = await self._bootstrap.handshake(self._connection, self._outbox)
-            decoder = wire.Decoder(messages.FROM_PAYLOAD)
+            decoder = wire.Decoder(replies.MESSAGES)
             while True:
                 for frame in decoder.feed(rest):
                     self._take(frame, decoder.size)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class TakeBack(object):
     """Takes changes back."""
 
+    removes_only_empty = False  # whether directories that were removed are known to have been empty
+
     def __init__(
         self, store: "Store", host: "Host", context: "Context", check: "bool" = False, force: "bool" = False
     ) -> "None":
@@ -151,7 +153,7 @@ class TakeBack(object):
                     raise Failed("%s is not empty: it contains %s" % (path, left[0]))
                 self._removed.add(path)
             else:
-                _check_file(self.host, path, attributes, view)
+                _check_file(path, attributes, view, self.removes_only_empty)
 
     def _remember(
         self,
@@ -207,7 +209,7 @@ def _inside(path: "str") -> "list[str]":
     return os.listdir(path) if os.path.isdir(path) and not os.path.islink(path) else []
 
 
-def _check_file(host: "Host", path: "str", attributes: "Attributes", view: "View") -> "None":
+def _check_file(path: "str", attributes: "Attributes", view: "View", was_empty: "bool") -> "None":
     """Raise Failed when what was at `path` was not kept."""
     kind = attributes.get("type", "file")
     if kind == "file":
@@ -219,7 +221,7 @@ def _check_file(host: "Host", path: "str", attributes: "Attributes", view: "View
             attributes["content"].data()
         except Failed:
             raise Failed("the content of %s was not kept: it is too large, or too long ago" % path)
-    elif kind == "directory" and not os.path.lexists(path):
+    elif kind == "directory" and not was_empty and not os.path.lexists(path):
         raise Failed("what was in the directory %s was not kept" % path)
     elif kind not in ("link", "directory"):
         raise Failed("%s was a %s" % (path, kind))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.test_surroundings import Small
+from tests.support.small_host import Small
 
 pytestmark = [
     pytest.mark.attack,

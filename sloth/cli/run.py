@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import backend_option, credentials, parameters, sites
+from sloth.cli import backend_option, credentials, engine_option, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
@@ -64,8 +64,8 @@ class SiteOptions:
     passphrase: bool
     strategy: str
     eager: bool
-    workers: int
-    engine: str
+    workers: int | None
+    engine: str | None
 
 
 def _tags_option(*names: str, help: str) -> parameters.Decorator:
@@ -108,8 +108,8 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
             help="How hosts go through the tasks; linear: all of them end a task before one begins the next.",
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
-        parameters.WORKERS,
-        parameters.ENGINE,
+        engine_option.WORKERS,
+        engine_option.ENGINE,
     )
 
 
@@ -252,6 +252,7 @@ def run_site(
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)
     hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
+    engine, workers = engine_option.engine_and_workers(given.engine, given.workers, everything.engine)
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
     texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
     prompts = Prompts(extra, texts, invented if listing else ask)
@@ -270,8 +271,10 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
-        workers=given.workers if len(hosts) > 1 or given.engine else 0,
-        engine=given.engine,
+        workers=workers if len(hosts) > 1 or engine else 0,
+        engine=engine,
+        near=engine_option.near(everything.engine, hosts, extra) if engine else {},
+        only_near=bool(engine and everything.engine and everything.engine.only_near),
         command=command_line(given, check, prune, start_at, resume, saving.called if saving is not None else ""),
         limit=",".join(given.limit),
     )

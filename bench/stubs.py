@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import io
 import os
@@ -34,9 +35,11 @@ HEADER = len(stage1.HEADER % ("", 0))
 # What workers run, so that their hosts are stubs, too.
 WORKER = """import ast, sys
 sys.path[:] = ast.literal_eval(sys.argv[1])
-from bench.stubs import stubbed
+from bench.stubs import report_spent, stubbed
 stub = stubbed({latency}, {work})
 stub.__enter__()
+import atexit, os
+atexit.register(report_spent, {directory!r})
 {code}"""
 FACTS = {"hostname": "stub", "os": "linux", "arch": "x86_64", "memory_mb": 1024, "cpus": 2}
 
@@ -48,42 +51,56 @@ class StubProcess:
         self._latency = latency
         self._work = work
         self._out: list[bytes] = []
-        self._more = asyncio.Event()
-        self._decoder = wire.Decoder(messages.FROM_CONTROLLER)
+        self._more: asyncio.Future[None] | None = None
         self._head = b""
         self._has_begun = False
 
     async def write(self, data: bytes) -> None:
+        begun = time.perf_counter()
+        self._take(data)
+        Spent.seconds += time.perf_counter() - begun
+
+    def _take(self, data: bytes) -> None:
+        data = self._head + data
         if not self._has_begun:
-            self._head += data
-            rest = _after_bundle(self._head)
+            rest = _after_bundle(data)
             if rest is None:
+                self._head = data
                 return
             self._has_begun = True
-            data, self._head = rest, b""
+            data = rest
             self._later(self._latency, wire.MARK + b"OK\n")
         answers: list[bytes] = []
         has_calls = is_last = False
-        for frame in self._decoder.feed(data):
-            has_calls = has_calls or isinstance(frame, messages.Call)
-            is_last = is_last or isinstance(frame, messages.Close)
-            answer = _answer(frame)
-            if answer is not None:
-                answers.append(wire.pack(answer))
-        if answers:
+        start = 0
+        while len(data) - start >= wire.HEADER.size:
+            end = start + wire.HEADER.size + wire.HEADER.unpack_from(data, start)[0]
+            if end > len(data):
+                break
+            answer, is_call, is_close = _answers(data[start:end])
+            answers.append(answer)
+            has_calls, is_last = has_calls or is_call, is_last or is_close
+            start = end
+        self._head = data[start:]
+        if any(answers):
             self._later(self._latency + (self._work if has_calls else 0), b"".join(answers), is_last)
 
     def _later(self, seconds: float, data: bytes, is_last: bool = False) -> None:
-        asyncio.get_running_loop().call_later(seconds, self._put, data, is_last)
+        loop = asyncio.get_running_loop()
+        if seconds:
+            loop.call_later(seconds, self._put, data, is_last)
+        else:
+            loop.call_soon(self._put, data, is_last)
 
     def _put(self, data: bytes, is_last: bool) -> None:
         self._out += [data, b""] if is_last else [data]
-        self._more.set()
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
 
     async def read(self, limit: int) -> bytes:
-        while not self._out:
-            self._more.clear()
-            await self._more.wait()
+        if not self._out:
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
         return self._out.pop(0)
 
     def stderr_tail(self) -> str:
@@ -98,6 +115,12 @@ class StubProcess:
 
     def kill(self) -> None:
         pass
+
+
+class Spent:
+    """What the stubs of this process have cost, in seconds of wall time: the clock of a thread costs as much again."""
+
+    seconds = 0.0
 
 
 def _after_bundle(data: bytes) -> bytes | None:
@@ -116,6 +139,15 @@ def _after_bundle(data: bytes) -> bytes | None:
 
 def _is_header(data: bytes) -> bool:
     return len(data) >= HEADER and data[HEADER - 1 : HEADER] == b"\n" and data[HEADER - 13 : HEADER - 1].isdigit()
+
+
+@functools.lru_cache(maxsize=10_000)
+def _answers(frame: bytes) -> tuple[bytes, bool, bool]:
+    """Return what answers a frame, and whether it is a call, or the goodbye. Most hosts are sent the same frames."""
+    (message,) = wire.Decoder(messages.FROM_CONTROLLER).feed(frame)
+    answer = _answer(message)
+    packed = b"" if answer is None else wire.pack(answer)
+    return packed, isinstance(message, messages.Call), isinstance(message, messages.Close)
 
 
 def _answer(frame: messages.Message | wire.Blob) -> messages.Message | None:
@@ -171,6 +203,11 @@ def stubbed(latency: float = 0.0, work: float = 0.0) -> Iterator[None]:
         Sessions._connect = real  # type: ignore[method-assign]
 
 
+def report_spent(directory: str) -> None:
+    """Leave the seconds of this process's stubs for the run's process."""
+    Path(directory, f"spent-{os.getpid()}").write_text(str(Spent.seconds))
+
+
 def write_site(directory: Path, resources: int) -> Path:
     """Write a site of two tasks, of which the second depends on the first; return its path."""
     half = max(1, resources // 2)
@@ -209,9 +246,9 @@ def main(words: list[str]) -> None:
     given = parser.parse_args(words)
     print(
         "| hosts | wall | controller CPU | CPU a host | memory | a host beyond the first row | events | status |"
-        " workers' CPU a host | largest worker |"
+        " workers' CPU a host | largest worker | stubs among it |"
     )
-    print("|---" * 10 + "|")
+    print("|---" * 11 + "|")
     first: tuple[int, float] | None = None
     for hosts in given.hosts:
         reading, writing = os.pipe()
@@ -226,20 +263,21 @@ def main(words: list[str]) -> None:
                 os._exit(0)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            wall, cpu, memory, events, status, workers_cpu, workers_memory = pipe.read().split()
+            wall, cpu, memory, events, status, workers_cpu, workers_memory, spent = pipe.read().split()
         os.waitpid(child, 0)
         first = first or (hosts, float(memory))
         more = f"{(float(memory) - first[1]) / (hosts - first[0]):.0f} KB" if hosts > first[0] else ""
         print(
             f"| {hosts} | {float(wall):.1f} s | {float(cpu):.1f} s | {float(cpu) / hosts * 1000:.2f} ms |"
             f" {float(memory) / 1024:.0f} MB | {more} | {events} | {status} |"
-            f" {float(workers_cpu) / hosts * 1000:.2f} ms | {float(workers_memory) / 1024:.0f} MB |",
+            f" {float(workers_cpu) / hosts * 1000:.2f} ms | {float(workers_memory) / 1024:.0f} MB |"
+            f" {float(spent) / hosts * 1000:.2f} ms |",
             flush=True,
         )
 
 
 def _measured(hosts: int, given: argparse.Namespace) -> str:
-    """Return wall, CPU, memory in KB, events and status of a run in this process; CPU and memory of workers."""
+    """Return what main() prints of a run in this process: wall, CPU, memory in KB, ..."""
     from sloth.cli import COLLECT
     from sloth.cli.execute import execute
     from sloth.engine.events import Event
@@ -248,6 +286,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
     from sloth.playbook import Site
     from sloth.report import make
     from sloth.state.storage import Storage
+    from sloth.transport import bundle
 
     gc.freeze()  # as the program does when it has started
     gc.set_threshold(COLLECT)
@@ -257,6 +296,7 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
         path = given.site or write_site(directory, given.resources)
         inventory = write_inventory(directory, hosts)
         counts: Counter[str] = Counter()
+        bundle.build({}, directory)  # kept from one run to the next, and not built for each
         begun, cpu = time.monotonic(), time.process_time()
         out = io.StringIO()
         inner = (
@@ -278,12 +318,13 @@ def _measured(hosts: int, given: argparse.Namespace) -> str:
         everything = Inventory.read(inventory)
         site = Site.read(str(path))
         options = Options(forks=given.forks, linear=given.strategy == "linear", workers=given.workers)
-        child.CODE = WORKER.format(latency=given.latency, work=given.work, code=child.CODE)
+        child.CODE = WORKER.format(latency=given.latency, work=given.work, directory=name, code=child.CODE)
         status = execute(
             site, everything, tuple(everything.hosts.values()), options, reporter=Counting(), storage=Storage()
         )
         wall, cpu = time.monotonic() - begun, time.process_time() - cpu
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        spent = Spent.seconds + sum(float(path.read_text()) for path in directory.glob("spent-*"))
     workers_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     divided = f"{workers_usage.ru_utime + workers_usage.ru_stime} {workers_usage.ru_maxrss}"
-    return f"{wall} {cpu} {memory} {counts.total()} {status} {divided}"
+    return f"{wall} {cpu} {memory} {counts.total()} {status} {divided} {spent}"

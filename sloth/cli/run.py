@@ -251,9 +251,11 @@ def run_site(
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)
-    hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
     engine, workers = engine_option.engine_and_workers(given.engine, given.workers, everything.engine)
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
+    for text in everything.override(extra):
+        warn(f"warning: {text}")
+    hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
     texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
     prompts = Prompts(extra, texts, invented if listing else ask)
     options = Options(

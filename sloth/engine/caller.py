@@ -19,31 +19,19 @@ from sloth.engine.fetch import destination
 from sloth.engine.host_sessions import account_of
 from sloth.engine.judging import Judging
 from sloth.engine.pending import Pending, delegate_error, masked_subject, unsent_result
+from sloth.engine.prepared import Prepared
 from sloth.errors import CallError, HostError, SlothError, StateError, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import Host
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, ArgumentError
-from sloth.payload.kernel.resource import Call as AnyCall
 from sloth.payload.session.messages import Call, Reply
 from sloth.playbook import Invoke, Judge
 from sloth.transport import Asset, Session
 
 if TYPE_CHECKING:
     from sloth.engine.interpreter import Interpreter
-    from sloth.payload.kernel.values import Arguments
-
-
-@frozen(eq=False)
-class _Prepared:
-    """A call that can be sent. args: complete; given: those to send; subject: as it may be shown."""
-
-    cls: type[AnyCall]
-    args: Arguments
-    given: Arguments
-    assets: Sequence[Asset]
-    options: CallOptions
-    subject: str
+    from sloth.transport.in_flight import Frames
 
 
 @frozen
@@ -74,8 +62,10 @@ class Caller:
     async def invoke(self, request: Invoke) -> object:
         """Send a call; return its number, or what judge() needs when the site decides what became of it."""
         self._calls.raise_failure()
+        prepared, environment = self._context.prepared, self._work.environment
         try:
-            call = await self._prepare(request)
+            call = prepared.find(request, environment)
+            call = call or prepared.keep(request, environment, await self._prepare(request))
         except (CallError, StateError, UsageError) as error:
             raise await self._refused(request, error) from None
         if (
@@ -101,7 +91,7 @@ class Caller:
             await self._calls.result(number, "status")
         return number
 
-    async def _decided(self, request: Invoke, call: _Prepared, target: _Target) -> int:
+    async def _decided(self, request: Invoke, call: Prepared, target: _Target) -> int:
         """Make a call of a saved plan as often as it takes: its options have no functions."""
         while True:
             request = dataclasses.replace(request, attempt=request.attempt + 1)
@@ -112,7 +102,7 @@ class Caller:
 
     # Before a call
 
-    async def _prepare(self, request: Invoke) -> _Prepared:
+    async def _prepare(self, request: Invoke) -> Prepared:
         """Check a call and resolve what it ships. Raises CallError, StateError, UsageError."""
         try:
             cls = find(request.name)
@@ -138,7 +128,7 @@ class Caller:
         if options.sensitive:
             subject = masked_subject(subject)
         if planned is not None:
-            return _Prepared(cls, args, complete, planned, options, subject)
+            return Prepared(cls, args, complete, planned, options, subject)
         try:
             variables = partial(self._interpreter.variables.seen, request.directory)
             connect = None if self._delegate(options) else self._interpreter.sessions.connect
@@ -147,14 +137,14 @@ class Caller:
         except CallError as error:
             error.call = error.call or f"{request.name} {subject}".rstrip()
             raise
-        return _Prepared(cls, args, complete, assets, options, subject)
+        return Prepared(cls, args, complete, assets, options, subject)
 
     def _delegate(self, options: CallOptions) -> str:
         """Return the name of the host on which a call is made, "" for the host itself."""
         name = options.delegate_to or self._work.delegate_to
         return "" if name == self._host.name else name
 
-    async def _target(self, request: Invoke, call: _Prepared) -> _Target:
+    async def _target(self, request: Invoke, call: Prepared) -> _Target:
         """Return where a call is made. Raises CallError when its delegate cannot be reached, and HostError."""
         become = self._work.become if call.options.become is None else call.options.become
         name = self._delegate(call.options)
@@ -185,14 +175,10 @@ class Caller:
         self._context.emit(CallFinished(time.time(), self._host.name, self._work.task, result))
         return error
 
-    async def _send(self, request: Invoke, call: _Prepared, target: _Target) -> int:
+    async def _send(self, request: Invoke, call: Prepared, target: _Target) -> int:
         """Write a call; return its number."""
         cls, given, options, session, work = call.cls, call.given, call.options, target.session, self._work
-        path: Path | None = None
-        if cls.fetches:
-            fetched = destination(request.directory, self._host.name, call.args)
-            given["_local"] = await asyncio.to_thread(fetched.look)
-            path = fetched.path
+        path = await _look_at_destination(request, self._host.name, call) if cls.fetches else None
         guarded = self._interpreter.guarded
         if guarded is not None and self._interpreter.sessions.open.get(guarded) is not session:
             raise CallError("in a task with `confirm` all calls are made as its own account", where=request.where)
@@ -202,9 +188,10 @@ class Caller:
         await session.send_secrets(self._interpreter.secrets | secrets)
         epoch, sensitive = self._calls.epoch, bool(secrets) or options.sensitive
         notify = tuple(dict.fromkeys((*work.notify, *options.notify)))
-        # Words of the site's own, which the host keeps. It does not know which of the secrets are in them.
+        # The site's own words, which the host keeps. It does not know which of the secrets are in them.
         task, where, notify = self._context.secrets.redact((work.task, request.where, notify))
         is_repeatable = not issubclass(cls, Action) or bool(call.args.get("read_only"))
+        frames = self._context.prepared.frames(call, where, task, notify, epoch, sensitive, work.check, target.lane)
         await _begin(self._context.delegates, target)
         self._calls.is_sending_action = not is_repeatable
         wire_id, reply = await _submit(
@@ -225,6 +212,7 @@ class Caller:
                 check=work.check,
             ),
             call.assets,
+            frames,
         )
         target.shipped.update(asset.sha256 for asset in call.assets if not asset.dir)
         number = self._calls.next_number
@@ -258,6 +246,13 @@ class Caller:
         return number
 
 
+async def _look_at_destination(request: Invoke, host: str, call: Prepared) -> Path:
+    """Return where the file that a call fetches goes, and let the call say what is there now."""
+    fetched = destination(request.directory, host, call.args)
+    call.given["_local"] = await asyncio.to_thread(fetched.look)
+    return fetched.path
+
+
 async def _begin(delegates: Delegates, target: _Target) -> None:
     """Wait until a call may be written. Raises HostError when its session has ended: nothing of it is written then."""
     if target.delegate:
@@ -269,11 +264,17 @@ async def _begin(delegates: Delegates, target: _Target) -> None:
 
 
 async def _submit(
-    delegates: Delegates, target: _Target, make: Callable[[int], Call], assets: Sequence[Asset]
+    delegates: Delegates,
+    target: _Target,
+    make: Callable[[int], Call],
+    assets: Sequence[Asset],
+    frames: Frames | None,
 ) -> tuple[int, asyncio.Future[Reply]]:
     """Write a call to its session. Raises HostError."""
     try:
-        number, reply = await target.session.submit(make, assets, lambda asset: asset.sha256 not in target.known)
+        number, reply = await target.session.submit(
+            make, assets, lambda asset: asset.sha256 not in target.known, frames
+        )
     except BaseException:
         if target.delegate:
             delegates.end_call(target.delegate)

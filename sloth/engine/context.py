@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.barriers import Barriers, Pause, order
 from sloth.engine.events import Skip, SkipKind
 from sloth.engine.options import Options
+from sloth.engine.prepared import PreparedCalls
 from sloth.engine.prune import Pruning
 from sloth.engine.secrets import Secrets
 from sloth.engine.stepping import Stepping
@@ -65,6 +66,7 @@ class RunContext:
     refused: set[str] = field(default_factory=set)
     complete: set[str] = field(default_factory=set)
     turns: Turns = field(default_factory=Turns)
+    prepared: PreparedCalls = field(default_factory=PreparedCalls)
 
     @property
     def groups(self) -> dict[str, list[str]]:

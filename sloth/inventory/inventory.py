@@ -16,7 +16,7 @@ from sloth.inventory.resolve import Evaluate, Hosts
 from sloth.inventory.settings import Deferred
 
 if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json
+    from sloth.payload.kernel.values import Json, JsonObject
 
 
 class Inventory:
@@ -62,6 +62,20 @@ class Inventory:
         """Return the inventory of a run without one: this machine alone, as the agent `local`."""
         origins = {"connection": "no inventory"}
         return cls((), {"local": Host("local", "localhost", connection=ConnectionType.LOCAL, origins=origins)}, {})
+
+    def override(self, variables: JsonObject) -> list[str]:
+        """Let the connection variables of Ansible's among `variables`, those of -e, win over all else for every host.
+
+        Return why some of them are not obeyed. Raises UsageError for an invalid value.
+        """
+        if not any(name.startswith(("ansible_", "sloth_")) for name in variables):
+            return []
+        from sloth.inventory.variable_settings import settings_of_options
+
+        settings, warnings = settings_of_options(variables)
+        if isinstance(self.hosts, Hosts):
+            self.hosts.override(settings)
+        return warnings
 
     def select(self, pattern: str | Sequence[str], where: str = "") -> tuple[Host, ...]:
         """Return the hosts that `pattern` selects, in inventory order.

@@ -54,6 +54,7 @@ class Hosts(Mapping[str, Host]):
         self._shared: dict[tuple[int, ...], Settings] = {}  # of the defaults and some groups
         self._of_file: dict[int, Settings] = {}
         self._groups = groups
+        self._override: Settings | None = None
         self._groups_of: dict[str, list[int]] = {name: [] for name in drafts}
         for number, group in enumerate(groups):
             for name in group.members:
@@ -73,6 +74,10 @@ class Hosts(Mapping[str, Host]):
 
     def __len__(self) -> int:
         return len(self._drafts)
+
+    def override(self, settings: Settings) -> None:
+        """Let settings win over all others, for every host. Hosts that were used before stay as they are."""
+        self._override = settings
 
     def tagged(self) -> dict[str, frozenset[str]]:
         """Return the hosts of each tag."""
@@ -125,7 +130,7 @@ class Hosts(Mapping[str, Host]):
         if self._files is not None:
             for directory in self._files.directories("host_vars"):
                 own += self._of_files(directory, "host_vars", name, "host")
-        return own
+        return own if self._override is None else [*own, self._override]
 
     def _sealed(self, name: str, groups: Sequence[str]) -> tuple[str, ...]:
         if self._files is None:

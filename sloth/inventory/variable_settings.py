@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sloth.inventory.connection import NAMES, interpret
+from sloth.errors import UsageError
+from sloth.inventory.connection import NAMES, examine, interpret
 from sloth.inventory.settings import Deferred, Settings
 from sloth.inventory.templated import Encrypted, Templated, mark
 
 if TYPE_CHECKING:
     from sloth.inventory.content import Variables
     from sloth.inventory.vars_files import VarsFile
-    from sloth.payload.kernel.values import Json
+    from sloth.payload.kernel.values import Json, JsonObject
 
 _ATTRIBUTES = {"identity_file": "identity_files"}
 
@@ -32,6 +34,21 @@ def settings_of(variables: Variables, where: Callable[[int], str], source: str) 
             values.update(found)
             origins.update(dict.fromkeys(found, origin))
     return Settings(**values, vars=marked, origins=origins)
+
+
+def settings_of_options(variables: JsonObject) -> tuple[Settings, list[str]]:
+    """Return the settings that variables of the command line give, and why some give none. Raises UsageError."""
+    found: Variables = {}
+    warnings = []
+    for name, value in variables.items():
+        try:
+            warnings.append(examine(name, value) if name.startswith("ansible_") else "")
+        except ValueError as error:
+            raise UsageError(f"-e {error}") from error
+        if name in NAMES:
+            found[name] = (value, 0)
+    settings = settings_of(found, lambda line: "-e", "command line")
+    return replace(settings, vars={}), [f"-e {warning}" for warning in warnings if warning]
 
 
 def _attributes(name: str, value: Json) -> Mapping[str, object]:

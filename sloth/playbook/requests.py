@@ -52,6 +52,7 @@ class Invoke:
         directory: that of the site's file; sources: where files are looked for that the call names by relative paths.
         attempt: 0, or which try it is of a call that may be tried again, or of which the site decides what became
             of it. The answer is a dict then: its number as `id`, and whether to `judge` its `fields`.
+        text: the arguments as JSON, of a program of Lua.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Invoke:
     directory: Path
     sources: tuple[Path, ...]
     attempt: int = 0
+    text: bytes = b""
 
 
 @frozen(eq=False)

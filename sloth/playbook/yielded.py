@@ -46,6 +46,7 @@ def read_request(yielded: tuple[LuaObject, ...], directories: Directories) -> Re
                 own,
                 sources,
                 int(attempt),
+                args,
             )
         case b"judge":
             return Judge(int(rest[0]), object_from_json(rest[1]), to_text(rest[2]))

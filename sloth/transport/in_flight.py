@@ -15,8 +15,11 @@ from sloth.transport.assets import Asset
 from sloth.transport.outbox import Outbox
 
 T = TypeVar("T")
+# The bytes of a call by its number, and by which of its assets go along.
+Frames = dict[tuple[int, tuple[bool, ...]], bytes]
 CALLS = 512  # calls in flight
 BYTES = 1024 * 1024  # bytes in flight
+KEPT = 8 * 1024  # bytes of a call, with its contents, that are kept for other hosts
 INLINE = 4096  # bytes; a content up to this size always goes with its call
 PUSH = 64 * 1024  # bytes; up to this size it goes with its call when the host is not known to have it
 TOGETHER = 8  # pieces of a file that are written at once
@@ -66,30 +69,30 @@ class CallsInFlight:
         return next(iter(self._sent), 0)
 
     async def submit(
-        self, call: Call, assets: Sequence[Asset], push: Callable[[Asset], bool] = lambda asset: True
+        self,
+        number: int,
+        make: Callable[[int], Call],
+        assets: Sequence[Asset],
+        push: Callable[[Asset], bool] = lambda asset: True,
+        frames: Frames | None = None,
     ) -> asyncio.Future[Reply]:
-        """Write a call; return the future of its reply. Waits while too much is in flight.
+        """Write the call that make(number) returns; return the future of its reply. Waits while too much is in flight.
 
-        push(asset): whether a smallish content goes along unasked. Raises HostError when the session has ended,
-        CallError when a content cannot be read.
+        push(asset): whether a smallish content goes along unasked; frames: of the same call to other hosts. Raises
+        HostError when the session has ended, CallError when a content cannot be read.
         """
-        frames = []
-        for index, asset in enumerate(assets):
-            pushed = not asset.dir and (asset.size <= INLINE or (asset.size <= PUSH and push(asset)))
-            call.assets.append(asset.on_wire(pushed))
-            if pushed:
-                frames += [*asset.blobs(call.id, index), wire.Blob(call.id, index, b"").pack()]
-        try:
-            frames.append(wire.pack(call))
-        except wire.WireError as error:
-            raise CallError(
-                f"{call.name} cannot be sent: {error.message}", hint="ship large contents as files"
-            ) from error
-        data = b"".join(frames)
+        pushed = tuple(
+            not asset.dir and (asset.size <= INLINE or (asset.size <= PUSH and push(asset))) for asset in assets
+        )
+        data = frames.get((number, pushed)) if frames is not None else None
+        if data is None:
+            data = _frames(make(number), assets, pushed)
+            if frames is not None and len(data) <= KEPT:
+                frames[number, pushed] = data
         await self._wait_for_room(len(data))
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.add_done_callback(retrieve)
-        self._sent[call.id] = _Sent(future, assets, len(data))
+        self._sent[number] = _Sent(future, assets, len(data))
         self._bytes += len(data)
         await self._outbox.write_soon(data)
         return future
@@ -187,6 +190,20 @@ class CallsInFlight:
                 sent.sink = None
             sent.sink_error = f"the controller cannot store {error.filename or 'the file'}: {error.strerror}"
         return None if blob.data else messages.Stored(id=blob.call, error=sent.sink_error)
+
+
+def _frames(call: Call, assets: Sequence[Asset], pushed: Sequence[bool]) -> bytes:
+    """Return a call with the contents that go along. Raises CallError."""
+    frames = []
+    for index, (asset, goes_along) in enumerate(zip(assets, pushed, strict=True)):
+        call.assets.append(asset.on_wire(goes_along))
+        if goes_along:
+            frames += [*asset.blobs(call.id, index), wire.Blob(call.id, index, b"").pack()]
+    try:
+        frames.append(wire.pack(call))
+    except wire.WireError as error:
+        raise CallError(f"{call.name} cannot be sent: {error.message}", hint="ship large contents as files") from error
+    return b"".join(frames)
 
 
 def retrieve(future: asyncio.Future[T]) -> None:

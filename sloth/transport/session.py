@@ -28,6 +28,7 @@ from sloth.transport.queries import Queries
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
+    from sloth.transport.in_flight import Frames
     from sloth.transport.replica import ReplicaRows
 
 PING = 15.0  # seconds between signs of life
@@ -292,6 +293,7 @@ class Session:
         call: Callable[[int], messages.Call],
         assets: Sequence[Asset] = (),
         push: Callable[[Asset], bool] = lambda asset: True,
+        frames: Frames | None = None,
     ) -> tuple[int, asyncio.Future[Reply]]:
         """Write the call that `call(number)` returns; return its number and the future of its reply.
 
@@ -299,7 +301,7 @@ class Session:
         """
         async with self._submitting:
             number = next(self._numbers)
-            return number, await self._calls.submit(call(number), assets, push)
+            return number, await self._calls.submit(number, call, assets, push, frames)
 
     async def send_secrets(self, values: Collection[str]) -> None:
         """Tell the host which values it must neither store nor show; calls that hold them come after."""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from sloth.state.backends.sqlite import SQLite
 from sloth.state.shared import Shared
 from tests.support.calls import execute_call
 from tests.support.command import sloth
+from tests.support.mounts import fill, mounted
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.attack, pytest.mark.timeout(300)]
@@ -36,19 +37,6 @@ task({name = "resource", ignore_errors = true, run = function() file.copy({dest 
 task({name = "command", run = function() exec.run("rm -rf HOME/fill; echo freed") end})
 task({name = "again", run = function() file.copy({dest = "HOME/new", content = "x"}) end})
 """
-
-
-@contextlib.contextmanager
-def mounted(at: Path, options: str) -> Iterator[Path]:
-    """Mount a file system in memory."""
-    at.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(at)], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.decode()}")
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
 
 
 class Small:
@@ -83,13 +71,6 @@ def statuses(document: dict[str, object]) -> list[str]:
     hosts = document["hosts"]
     assert isinstance(hosts, dict)
     return [task["status"] for task in hosts["h1"]["tasks"]]
-
-
-def fill(home: Path) -> None:
-    """Use every byte."""
-    with (home / "fill").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"\0" * 4096)
 
 
 def use_inodes(home: Path) -> None:

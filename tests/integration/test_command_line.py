@@ -228,3 +228,11 @@ def get_raw(home: Path, name: str) -> str:
 
     assert os.environ["SLOTH_KEY"]
     return Vault(home / "secrets.vault", Keys()).get(name)
+
+
+def test_connection_variables_of_the_command_line_are_those_of_the_run(home: Home) -> None:
+    (home.path / "inventory.toml").write_text('[hosts.web1]\naddress = "192.0.2.1"\nconnect_timeout = 1\n')
+    home.site('file.copy({dest = "FILES/x", content = vars.ansible_connection .. "\\n"})')
+    home.run("-e", "ansible_connection=local")
+    assert (home.files / "x").read_text() == "local\n"
+    assert "-e ansible_port must be a port number" in home.run("-e", "ansible_port=ssh", status=2)

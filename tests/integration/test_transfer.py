@@ -68,6 +68,28 @@ def test_merge_keeps_what_is_there_and_replace_does_not(applied_home: Home) -> N
     ]
 
 
+def test_what_is_frozen_stays_frozen_where_a_state_is_imported(applied_home: Home) -> None:
+    one = f"file:copy:{applied_home.files}/web1/one"
+    applied_home("state", "freeze", one, "--agent", "web1", "--until", "3d", "--why", "a <b>migration</b>")
+    applied_home("state", "export", "--agent", "web1", "-o", "dump")
+    for path in applied_home.path.rglob("web1.db*"):
+        path.unlink()
+    assert applied_home.json("state", "list", "frozen", "--agent", "web1") == []
+    applied_home("state", "import", "dump", "--replace", "--yes")
+    (row,) = applied_home.json("state", "list", "frozen", "--agent", "web1")
+    assert (row["key"], row["frozen"]["why"]) == (one, "a <b>migration</b>")
+    (applied_home.files / "web1" / "one").write_text("by hand\n")
+    assert "is frozen until" in applied_home.run()
+    assert (applied_home.files / "web1" / "one").read_text() == "by hand\n"
+    # One that was thawed since comes back only with --replace, and what is frozen otherwise by now stays so.
+    applied_home("state", "unfreeze", one, "--agent", "web1")
+    applied_home("state", "freeze", one, "--agent", "web1", "--until", "5d", "--why", "another")
+    applied_home("state", "import", "dump", "--merge")
+    assert applied_home.json("state", "list", "frozen", "--agent", "web1")[0]["frozen"]["why"] == "another"
+    applied_home("state", "import", "dump", "--replace", "--yes")
+    assert applied_home.json("state", "list", "frozen", "--agent", "web1")[0]["frozen"]["why"] == "a <b>migration</b>"
+
+
 def test_a_state_goes_to_another_agent(applied_home: Home) -> None:
     applied_home("state", "export", "--agent", "web1", "-o", "dump")
     applied_home("state", "clear", "--agent", "web2", "--yes")

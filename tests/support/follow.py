@@ -39,7 +39,11 @@ else:
     del sys.argv[0]
     with open(sys.argv[0]) as file:
         source = file.read()
-exec(compile(source, "<payload>", "exec"), {{"__name__": "__main__", "__builtins__": __builtins__}})
+try:
+    exec(compile(source, "<payload>", "exec"), {{"__name__": "__main__", "__builtins__": __builtins__}})
+finally:  # a watchdog comes to its end; a session ends with os._exit(), which is patched to do the same
+    started.stop()
+    started.save()
 """
 _CONFIG = """[run]
 patch = _exit

@@ -77,14 +77,14 @@ async def test_the_window(bound: str) -> None:
     outbox = Outbox()
     calls = calls_of(outbox)
     with mock.patch.object(in_flight, bound, 1):
-        first = await calls.submit(call(1), [])
-        waiting = asyncio.create_task(calls.submit(call(2), []))
+        first = await calls.submit(1, call, [])
+        waiting = asyncio.create_task(calls.submit(2, call, []))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         calls.answer(reply(1), 10)
         second = await waiting
         assert first.result() == reply(1)
-        waiting = asyncio.create_task(calls.submit(call(3), []))
+        waiting = asyncio.create_task(calls.submit(3, call, []))
         await asyncio.sleep(0.01)
         outbox.end = ConnectionLost("lost")
         calls.end(outbox.end)
@@ -92,7 +92,7 @@ async def test_the_window(bound: str) -> None:
             await waiting
     assert isinstance(second.exception(), ConnectionLost)
     with pytest.raises(ConnectionLost):
-        await calls.submit(call(4), [])
+        await calls.submit(4, call, [])
     assert [message.id for message in outbox.sent() if isinstance(message, messages.Call)] == [1, 2]
 
 
@@ -102,7 +102,7 @@ async def test_the_window(bound: str) -> None:
 )
 async def test_small_contents_go_with_their_call(size: int, wanted: bool, is_pushed: bool) -> None:
     outbox = Outbox()
-    await calls_of(outbox).submit(call(1), [asset(b"x" * size)], lambda one: wanted)
+    await calls_of(outbox).submit(1, call, [asset(b"x" * size)], lambda one: wanted)
     *pieces, sent = outbox.sent()
     assert isinstance(sent, messages.Call)
     assert sent.assets[0].pushed == is_pushed
@@ -119,10 +119,10 @@ async def test_a_call_that_cannot_be_sent_is_its_own_error() -> None:
 
     calls = calls_of(Outbox())
     with pytest.raises(CallError, match="cannot be sent: a message of"):
-        await calls.submit(call(1, content="x" * (wire.MAX_BODY + 1)), [])
+        await calls.submit(1, lambda number: call(number, content="x" * (wire.MAX_BODY + 1)), [])
     with pytest.raises(CallError, match="/secret on the controller cannot be read: Permission denied"):
-        await calls.submit(call(2), [Asset("a", size=1, open=fails)])
-    assert not isinstance(await calls.submit(call(3), []), Exception)
+        await calls.submit(2, call, [Asset("a", size=1, open=fails)])
+    assert not isinstance(await calls.submit(3, call, []), Exception)
 
 
 async def test_an_unreadable_content_ends_its_shipment() -> None:
@@ -134,7 +134,7 @@ async def test_an_unreadable_content_ends_its_shipment() -> None:
         raise OSError(5, "Input/output error")
 
     large = Asset("a", "0" * 64, 10**7, open=breaks)
-    await calls.submit(call(1), [large])
+    await calls.submit(1, call, [large])
     await calls.ship(1, 0, calls.asset(1, 0))
     pieces = [piece for piece in outbox.sent() if isinstance(piece, wire.Blob)]
     assert [len(piece.data) for piece in pieces] == [wire.CHUNK] * in_flight.TOGETHER + [0]
@@ -146,7 +146,7 @@ async def test_an_unreadable_content_ends_its_shipment() -> None:
 async def test_a_file_is_fetched() -> None:
     sink = Sink()
     calls = calls_of(Outbox(), sink)
-    await calls.submit(call(1), [])
+    await calls.submit(1, call, [])
     assert calls.fetched(wire.Blob(1, 0, b"ab")) is None
     assert calls.fetched(wire.Blob(1, 0, b"c")) is None
     assert calls.fetched(wire.Blob(1, 0, b"")) == messages.Stored(id=1)
@@ -156,7 +156,7 @@ async def test_a_file_is_fetched() -> None:
 async def test_a_file_that_cannot_be_stored() -> None:
     sink = Sink(bad=b"c")
     calls = calls_of(Outbox(), sink)
-    await calls.submit(call(1), [])
+    await calls.submit(1, call, [])
     assert calls.fetched(wire.Blob(1, 0, b"ab")) is None
     assert calls.fetched(wire.Blob(1, 0, b"c")) is None
     assert calls.fetched(wire.Blob(1, 0, b"d")) is None
@@ -170,7 +170,7 @@ async def test_a_file_that_cannot_be_stored() -> None:
 async def test_half_a_file_is_dropped(end: str) -> None:
     sink = Sink()
     calls = calls_of(Outbox(), sink)
-    future = await calls.submit(call(1), [])
+    future = await calls.submit(1, call, [])
     calls.fetched(wire.Blob(1, 0, b"ab"))
     if end == "reply":
         calls.answer(reply(1), 1)
@@ -185,7 +185,7 @@ async def test_half_a_file_is_dropped(end: str) -> None:
 @pytest.mark.parametrize(("number", "index"), [(2, 0), (1, 1), (1, -1), (1, 2)])
 async def test_only_what_was_offered_is_shipped(number: int, index: int) -> None:
     calls = calls_of(Outbox())
-    await calls.submit(call(1), [asset(b"", 10**6), Asset("d", dir=True)])
+    await calls.submit(1, call, [asset(b"", 10**6), Asset("d", dir=True)])
     assert calls.asset(1, 0).name == "a"
     with pytest.raises(ProtocolError, match="not offered"):
         calls.asset(number, index)

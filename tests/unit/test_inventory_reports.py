@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sloth.errors import UsageError
 from sloth.inventory import ConnectionType, HostKeyPolicy, Inventory
 from sloth.inventory.templated import written
 from sloth.playbook.template import evaluate
@@ -208,3 +209,22 @@ def test_files_of_variables_beside_our_own_inventory(tmp_path: Path) -> None:
     assert [value for value, _ in found] == [2, 1, 0]
     assert found[0][1] == f"{tmp_path}/host_vars/h.yml:1 (host)"
     assert found[2][1].endswith("all.json:2 (group all)") or "all.json" in found[2][1]
+
+
+def test_connection_variables_of_the_command_line_win_for_every_host(tmp_path: Path) -> None:
+    """How people reach a machine for the first time: -e ansible_user=root."""
+    path = tmp_path / "inventory.toml"
+    path.write_text(
+        '[defaults]\nuser = "deploy"\n[hosts.a]\nport = 2222\nbecome = true\n[hosts.b]\naddress = "10.0.0.2"\n'
+        '[hosts.b.vars]\nansible_user = "b"\n'
+    )
+    inventory = Inventory.read(path)
+    given = {"ansible_user": "root", "ansible_port": 22, "ansible_become": "no", "port": 8080, "ansible_password": "x"}
+    (warning,) = inventory.override(given)
+    assert warning.startswith("-e ansible_password is not used")
+    a, b = inventory.select("all")
+    assert [(one.user, one.port, one.become) for one in (a, b)] == [("root", 22, None)] * 2
+    assert (a.address, b.address) == ("a", "10.0.0.2")
+    assert a.origins["user"] == "-e (command line)"
+    with pytest.raises(UsageError, match="-e ansible_port must be a port number, not 'ssh'"):
+        Inventory.read(path).override({"ansible_port": "ssh"})

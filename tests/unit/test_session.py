@@ -310,7 +310,7 @@ async def test_a_file_is_sent_once_at_a_time(times: int, is_refused: bool) -> No
 async def test_a_file_is_sent_again_but_not_for_ever() -> None:
     sent = CallsInFlight("web1", mock.AsyncMock(end=None), None)
     asset = Asset("a", "0" * 64, 10**6, open=lambda: iter([b"x"]))
-    await sent.submit(call(1), [asset])
+    await sent.submit(1, call, [asset])
     for _ in range(in_flight.NEEDS):
         await sent.ship(1, 0, sent.asset(1, 0))
     with pytest.raises(ProtocolError, match="again and again"):

@@ -42,9 +42,6 @@ class Content(object):
     def __eq__(self, other: "object") -> "bool":
         return isinstance(other, Content) and self.sha256 == other.sha256
 
-    def __ne__(self, other: "object") -> "bool":
-        return not self == other
-
     def __hash__(self) -> "int":
         return hash(self.sha256)
 

@@ -88,7 +88,9 @@ def _against_record(record: "Record", now: "Attributes | None", view: "View", st
         return {}
     known = applied
     if applied is not None:
-        known = dict((name, value) for name, value in applied.items() if not is_keyed_hash(value))
+        known = dict(
+            (name, value) for name, value in applied.items() if not is_keyed_hash(value) and not holds_mask(value)
+        )
     diff = _applied_and_found(revive(known, store), now, view)
     for name in names:
         if name and name not in diff and applied is not None:

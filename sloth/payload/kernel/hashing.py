@@ -21,13 +21,15 @@ LARGE = 4 * 1024 * 1024  # bytes from which on OpenSSL, which is several times f
 
 def _built_in() -> "Callable[..., Digest]":
     """Return Python's own SHA-256: _sha256 up to 3.11, _sha2 since; a Python may be built without."""
-    for name in ("_sha2", "_sha256", "hashlib"):
+    for name in ("_sha2", "_sha256"):
         try:
             found: "Callable[..., Digest]" = __import__(name).sha256
             return found
         except ImportError:
             continue
-    raise ImportError("this Python has no SHA-256")
+    import hashlib
+
+    return hashlib.sha256
 
 
 sha256 = _built_in()

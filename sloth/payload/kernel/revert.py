@@ -7,7 +7,7 @@ the change back.
 import os
 import time
 
-from sloth.payload.kernel.errors import Failed, NotConverged
+from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged
 from sloth.payload.kernel.findings import HistoryEntry, Restored, RestoreStatus
 from sloth.payload.kernel.redact import NOTHING
 from sloth.payload.kernel.registry import find
@@ -65,7 +65,11 @@ class Revert(Rollback):
         self.store.commit()
 
     def _make(self, handler: "str", name: "str", args: "Arguments") -> "Restored":
-        call = find(name)(Args(find(name).check(args)), self.host)
+        try:
+            call = find(name)(Args(find(name).check(args)), self.host)
+        except ArgumentError as error:  # its module is not here: the changes are taken back all the same
+            msg = self.store.redactor.text(error.message)
+            return Restored(key="handler:%s" % handler, status=RestoreStatus.REFUSED, msg=msg, handler=handler)
         target = Target(self.store.redactor.key(call.key()), handler, None)
         restored = self._guarded(target, lambda: self._do(call, target))
         for pause in PAUSES:

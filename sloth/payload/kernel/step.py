@@ -80,7 +80,8 @@ class Step(object):
         change, view, store = self.change, self.view, self.store
         shown = view.diff(diff)  # before the change, while the old contents can be read
         part_diffs = self._part_diffs(diff, shown)
-        keep_contents(store, view, change.before, change.names)
+        # Of what is removed nothing is left: all of it is kept, whatever attributes differ.
+        keep_contents(store, view, change.before, change.names if change.after is not None else None)
         notes = store.guard.note(self) if store.guard is not None else []
         try:
             observed, values = apply_and_verify(self.resource, change, view, store, self.context)

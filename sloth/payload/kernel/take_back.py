@@ -54,7 +54,7 @@ class TakeBack(object):
             status = RestoreStatus.REFUSED
             msg = error.message + ("; hint: " + error.hint if error.hint else "")
         except OSError as error:
-            status, msg = RestoreStatus.FAILED, "%s: %s" % (error.strerror, error.filename)
+            status, msg = RestoreStatus.FAILED, _of_system(error)
         except StoreError:
             raise
         except Exception as error:  # a defect of one module must not keep the others from being taken back
@@ -162,6 +162,13 @@ class Done(object):
     def __init__(self, diff: "Redacted", msg: "str" = "") -> "None":
         self.diff = diff
         self.msg = msg
+
+
+def _of_system(error: "OSError") -> "str":
+    """Return what the system reports, and of which file; not every such error has a number and a name."""
+    if error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else "%s: %s" % (error.strerror, error.filename)
 
 
 def _inside(path: "str") -> "list[str]":

@@ -143,7 +143,10 @@ def find_holder(directory: "str") -> "LockHolder | None":
     except OSError:
         return None
     try:
-        holder, inode = _read(file), os.fstat(file).st_ino
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):  # no run can take it, which is an error of those that try
+            return None
+        holder, inode = _read(file), found.st_ino
     finally:
         os.close(file)
     if not holder.run:

@@ -4,7 +4,7 @@ import os
 import sys
 
 from sloth.payload.kernel.converge import timed, unrecorded
-from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, StoreError
+from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, Missing, StoreError
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
@@ -165,9 +165,12 @@ class Server(object):
         return self._execute(message, reply, call)
 
     def _execute(self, message: "messages.Call", reply: "messages.Reply", call: "Call") -> "bool":
-        reply.key = self._store.redactor.key(call.key())
-        if isinstance(call, Resource):
-            self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
+        try:
+            reply.key = self._store.redactor.key(call.key())
+            if isinstance(call, Resource):
+                self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
+        except Missing:  # of the user in ~user/x: in a check an earlier call may create it, which execute() judges
+            self._has_skipped = True  # what is named is not known
         is_action = isinstance(call, Action)
         if isinstance(call, Action):
             if self._store.guard is not None:

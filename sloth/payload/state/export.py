@@ -3,7 +3,7 @@
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.paging import ROWS, pages
 from sloth.payload.kernel.record import Record
-from sloth.payload.state import history, runs
+from sloth.payload.state import freezes, history, runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ TABLES = {
     "history": history.COLUMNS,
     "runs": runs.RUN,
     "handlers": runs.HANDLER,
+    "freezes": freezes.COLUMNS,
     "meta": ("name", "value"),
 }
 KEYS = {
@@ -22,6 +23,7 @@ KEYS = {
     "runs": ("run",),
     "handlers": ("site", "name"),
     "history": ("key", "at"),
+    "freezes": ("key",),
     "meta": ("name",),
 }
 FORMER_NAMES = {"before_first_change": "made"}  # in exports of state format 2
@@ -62,12 +64,15 @@ def load(store: "Store", table: "str", rows: "Rows", replace: "bool") -> "tuple[
         store.write(statement, [values[name] for name in stored])
         is_new = not here or table == "history"
         added, altered = added + is_new, altered + (not is_new)
+    if table == "freezes":
+        store.freezes.forget()
     return added, altered
 
 
 def empty(store: "Store") -> "None":
     """Delete everything that an export holds."""
     store.records.clear()
+    store.freezes.forget()
     for table in TABLES:
         if table not in ("resources", "meta"):
             store.write("DELETE FROM %s" % table)

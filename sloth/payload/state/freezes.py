@@ -74,6 +74,10 @@ class Freezes(object):
         self._loaded = None
         return found
 
+    def forget(self) -> "None":
+        """Read the table anew when it is used next: somebody else has written to it."""
+        self._loaded = None
+
     def rename(self, old: "str", new: "str") -> "None":
         """Let a freeze follow its record to another key."""
         self._db.write("UPDATE OR REPLACE freezes SET key=? WHERE key=?", (new, old), changed=False)

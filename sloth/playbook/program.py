@@ -45,6 +45,7 @@ _POSITION = re.compile(r"\A(?P<where>[^\n:]+:\d+): (?P<message>.*)\Z", re.DOTALL
 # Only the message of Lua's error has the name of an undefined variable. Nothing but the hint depends on it.
 _PLACE = re.compile(rb":\d+\Z")
 _UNDEFINED = re.compile(r"nil value \(global '(\w+)'\)")
+SMALL = 2**31  # an integer that is passed on as it is
 TURN = 0.05  # seconds after which other hosts get their turn
 
 
@@ -96,7 +97,7 @@ class Program:
             "vars": plain,
             "lazy": dict.fromkeys(lazy, True),
             "check": check,
-            "modules": {namespace: dict.fromkeys(verbs, True) for namespace, verbs in modules.items()},
+            "modules": {namespace: f" {' '.join(verbs)} " for namespace, verbs in modules.items()},
             "period": period,
             "periods": instructions // period,
             "requests": self._limits.requests,
@@ -185,9 +186,12 @@ class Program:
         from lupa import lua54
 
         try:
-            if answer is not None and not has_room(self._runtime, self._limits.memory, answer[1]):
+            if answer is None or answer[1] is None or (type(answer[1]) is int and abs(answer[1]) < SMALL):
+                values = answer  # Lua stores nothing for these
+            elif not has_room(self._runtime, self._limits.memory, answer[1]):
                 return self._out_of_memory(self._near)
-            values = None if answer is None else (answer[0], to_lua(self._runtime, answer[1]))
+            else:
+                values = answer[0], to_lua(self._runtime, answer[1])
             yielded: tuple[LuaObject, ...] = self._thread.send(values)
             return yielded if isinstance(yielded, tuple) else (yielded,)
         except RecursionError:

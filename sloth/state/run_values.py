@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,11 @@ from sloth.state.backends.untrusted import LATEST, parse
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
+
+
+def _columns(row: RunResult | RunHost) -> Iterator[str | float | None]:
+    """Return the values of a row's fields. (dataclasses.astuple() looks for further ones in each.)"""
+    return (getattr(row, each.name) for each in fields(row))
 
 
 class RunKind(StrEnum):
@@ -52,7 +57,7 @@ class RunResult:
 
     def row(self) -> tuple[str | float | None, ...]:
         """Return the values of its columns."""
-        return tuple(storable(value) if isinstance(value, str) else value for value in astuple(self))
+        return tuple(storable(value) if isinstance(value, str) else value for value in _columns(self))
 
 
 @frozen
@@ -74,7 +79,7 @@ class RunHost:
 
     def row(self) -> tuple[str | float | None, ...]:
         """Return the values of its columns."""
-        return tuple(storable(value) if isinstance(value, str) else value for value in astuple(self))
+        return tuple(storable(value) if isinstance(value, str) else value for value in _columns(self))
 
 
 @frozen

@@ -253,6 +253,32 @@ def test_a_reader_that_stopped_does_not_keep_a_lost_session(account: Path) -> No
         peer.close()
 
 
+def test_a_controller_that_no_longer_reads_is_lost(account: Path) -> None:
+    with connected(account) as peer:
+        peer.send_call("file.directory", path=str(account / "x"))
+        peer.stop_reading()
+        end = time.monotonic() + 60
+        while peer._thread.is_alive():  # it ends, although the other direction is open
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    with connected(account, run="r2") as peer:
+        assert [row["key"] for row in peer.query("list")] == [f"file:directory:{account}/x"]
+
+
+def test_a_connection_that_is_reset(account: Path) -> None:
+    with connected(account, by_socket=True) as peer:
+        number = peer.send_call("file.copy", src="x", dest=str(account / "x"), assets_=[asset(b"x" * (2 << 20))])
+        peer.expect(messages.Need)
+        for frame in wire.pack_pieces(number, 0, b"x" * (2 << 20)):
+            peer.write(frame)
+        peer.send(wire.Blob(number, 0, b""))
+        assert peer.expect(messages.Reply).status is Status.CHANGED
+        peer.send_call("exec.run", cmd="echo unread; sleep 0.5")
+        time.sleep(0.3)
+        peer.hang_up()  # with something that was not read: the other end is reset
+    assert peer.channel._ended == "[Errno 104] Connection reset by peer"
+
+
 # Secrets
 
 

@@ -32,7 +32,7 @@ local function encode_table(value, path, seen)
     if results[value] then
         error(path .. " is the result of a call; name one of its fields, such as .changed or .stdout", 0)
     end
-    if room.fill[value] then room.fill[value]() end
+    if room.fill[value] then room.fill[value](value) end
     if seen[value] then error(path .. " contains itself", 0) end
     if #seen > DEEPEST then error(path .. " is nested too deeply", 0) end
     seen[value] = true

@@ -45,18 +45,49 @@ local result_meta = {
 
 -- Namespaces: tables of functions in which an unknown name is an error with the nearest one.
 
-local function namespace(name, functions)
-    return setmetatable(functions, {
-        __index = function(_, key)
-            local where, names = caller(), {}
-            if isyieldable() then
-                for known in next, functions do names[#names + 1] = known end
-                ask(name, "unknown", name, tostring(key), data("names", names), where) -- Python raises the error
-            end
-            fail(where, "there is no " .. name .. "." .. tostring(key))
-        end,
-        __metatable = "module",
-    })
+-- The functions of a module are made when they are read first: a run has a program for each host, which calls a few.
+local names_of = {} -- namespace -> its name
+local unread = {} -- namespace -> the names of its functions, with a space before and after each, unless all are made
+local stub
+
+local function read_functions(functions)
+    for verb in gmatch(unread[functions] or "", "%S+") do
+        if rawget(functions, verb) == nil then rawset(functions, verb, stub(names_of[functions], verb, functions)) end
+    end
+    unread[functions] = nil
+end
+
+local namespace_meta = { -- one for all: each of its functions would be there for each namespace
+    __index = function(functions, key)
+        local name, verbs = names_of[functions], unread[functions]
+        if verbs and type(key) == "string" and not find(key, " ", 1, true) and find(verbs, " " .. key .. " ", 1, true) then
+            local f = stub(name, key, functions)
+            rawset(functions, key, f)
+            return f
+        end
+        local where, names = caller(), {}
+        if isyieldable() then
+            read_functions(functions)
+            for known in next, functions do names[#names + 1] = known end
+            ask(name, "unknown", name, tostring(key), data("names", names), where) -- Python raises the error
+        end
+        fail(where, "there is no " .. name .. "." .. tostring(key))
+    end,
+    __newindex = function(functions, key, value)
+        read_functions(functions)
+        rawset(functions, key, value)
+    end,
+    __pairs = function(functions)
+        read_functions(functions)
+        return next, functions, nil
+    end,
+    __metatable = "module",
+}
+
+local function namespace(name, functions, verbs)
+    names_of[functions], unread[functions] = name, verbs
+    if verbs then room.fill[functions] = read_functions end
+    return setmetatable(functions, namespace_meta)
 end
 room.namespace = namespace
 
@@ -103,7 +134,7 @@ local function delegated(name, args, where)
     return copy
 end
 
-local function stub(space, verb, owner)
+function stub(space, verb, owner)
     local name = space .. "." .. verb
     return function(args, ...)
         refuse_colon(owner, args, space, verb)
@@ -135,9 +166,11 @@ end
 
 local of_host = {} -- the functions of `host`, which is a table of values, too
 for space, verbs in pairs(config.modules) do
-    local functions = {}
-    for verb in pairs(verbs) do functions[verb] = stub(space, verb, space == "host" and config.host or functions) end
-    if space == "host" then of_host = functions else env[space] = namespace(space, functions) end
+    if space == "host" then
+        for verb in gmatch(verbs, "%S+") do of_host[verb] = stub(space, verb, config.host) end
+    else
+        env[space] = namespace(space, {}, verbs)
+    end
 end
 config.modules.host = nil -- a variable called `host` is most often no module
 env.wait_for = of_host.wait_for
@@ -161,24 +194,24 @@ env.vars, env.check = config.vars, config.check
 
 -- Groups may have a hundred thousand names, in a runtime for each host: each comes when it is read first. They come from
 -- a function of Python that returns nothing but text, and not by a request, since a callback of table.sort may read them.
-local names_of, groups, unread = room.names_of, {}, config.groups
+local lines_of, groups, sizes = room.names_of, {}, config.groups
 local function read_group(name)
-    local size = unread[name]
+    local size = sizes[name]
     if not size then return nil end
     if not room.has_room(size) then fail(caller(), config.too_large .. ": the group " .. name) end
-    unread[name] = nil
+    sizes[name] = nil
     local names = {}
-    for host in gmatch(names_of(name), "[^\n]+") do names[#names + 1] = host end
+    for host in gmatch(lines_of(name), "[^\n]+") do names[#names + 1] = host end
     rawset(groups, name, names)
     return names
 end
 local function read_groups()
-    for name in next, unread do read_group(name) end
+    for name in next, sizes do read_group(name) end
 end
 env.groups = setmetatable(groups, {
     __index = function(_, name) return read_group(name) end,
     __newindex = function(_, name, value)
-        unread[name] = nil
+        sizes[name] = nil
         rawset(groups, name, value)
     end,
     __pairs = function()
@@ -214,7 +247,7 @@ end
 local function filled(f)
     return function(object, ...)
         local fill = room.fill[object]
-        if fill then fill() end
+        if fill then fill(object) end
         return f(object, ...)
     end
 end

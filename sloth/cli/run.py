@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, warn
-from sloth.cli.prompts import ask, ask_step
+from sloth.cli.prompts import ask, ask_step, is_yes
 from sloth.cli.recorded import command_line
 from sloth.engine import custom
 from sloth.engine.options import Options
@@ -215,16 +214,10 @@ def _show_and_ask(given: SiteOptions, resume: str | None, start_at: str | None) 
         click.echo("nothing would change", err=True)
         return status
     click.echo("Do this? [y/N]: ", nl=False, err=True)
-    if _is_yes():
+    if is_yes():
         return None
     click.echo("nothing was changed", err=True)
     return 130
-
-
-def _is_yes() -> bool:
-    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
-    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
-    return answer in ("y", "yes")
 
 
 def run_site(
@@ -349,4 +342,4 @@ def _confirm(found: Orphans) -> bool:
             click.echo(neutral(f"remove     {orphan.key}  {host}"), err=True)
     total = count(sum(len(orphans) for orphans in found.values()), "state")
     click.echo(f"Remove {total} that the site no longer names? [y/N]: ", nl=False, err=True)
-    return _is_yes()
+    return is_yes()

@@ -361,6 +361,15 @@ enter_all("version", lambda v: _after_ok(_frame(wire._encode({"t": "ready", "v":
     "1": 1, "3": 3, "0": 0, "-1": -1, "text": "2", "float": 2.0, "true": True, "null": None, "big": 2**62,
 })  # fmt: skip
 
+REPORT = {"run": "r", "task": "t", "why": "w", "at": 1, "error": "", "rows": []}
+READY = {"t": "ready", "v": messages.VERSION}
+enter_all("reverted", lambda found: _after_ok(_frame(wire._encode({**READY, "reverted": found}).encode())), {
+    "empty": [{}], "run-number": [{**REPORT, "run": 7}], "rows-text": [{**REPORT, "rows": "x"}],
+    "rows-of-numbers": [{**REPORT, "rows": [1, 2]}], "row-empty": [{**REPORT, "rows": [{}]}],
+    "row-status": [{**REPORT, "rows": [{"key": "k", "status": "gone"}]}],
+    "error-list": [{**REPORT, "error": [ESCAPES]}],
+})  # fmt: skip
+
 
 @attack()
 def never_ready_but_alive(peer: Peer) -> None:

@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.record import Asset
 from sloth.payload.kernel.status import FailureKind, Status
 from sloth.payload.lib.boot import boot_identity, process_start
+from sloth.payload.lib.host import Host
 from sloth.payload.session import confirmation as confirmation_module
 from sloth.payload.session import launch as launching
 from sloth.payload.session import messages
 from sloth.payload.session.confirmation import Confirmation, Pending, Phase, end_process, is_running
+from sloth.payload.session.guarding import take_over
+from sloth.payload.session.reverting import NoLink, revert_alone
 from tests.support.payload import Peer, connected
 
 GUARD: dict[str, object] = {"task": "t", "tasks": ["t", "h"], "seconds": 600.0, "handlers": [], "keep": []}
@@ -317,6 +322,10 @@ def test_systemd_starts_the_watchdog_of_root(
     assert path.exists()
     if version != "none":
         assert len(log.read_text().splitlines()) == (1 if version == "new" else 2)
+    for _ in range(2):  # as after a boot that left it
+        launching._write_boot_unit("x")
+    assert (units / "wants" / launching.UNIT).resolve() == unit
+    launching.forget_boot_unit()
     # A boot may not be arranged where /etc cannot be written: the next run takes the changes back.
     monkeypatch.setattr(launching, "UNITS", str(account / "nowhere"))
     launching._write_boot_unit("x")
@@ -424,3 +433,24 @@ def test_a_watchdog_whose_state_cannot_be_read_says_so(account: Path, confirmati
     assert "a.db" in str(report["error"])
     note = json.loads(Path(confirmation.directory, "pending.json").read_text())
     assert note["phase"] == "reverting"  # the next run tries again
+
+
+def test_a_run_that_had_changed_nothing_yet_leaves_no_report(account: Path, confirmation: Confirmation) -> None:
+    take_over(Host(NoLink()))  # nothing waits
+    with connected(account) as peer:
+        peer.close()
+    confirmation.write(pending(site="", tasks=["another"]))
+    claimed = confirmation.claim("x")
+    assert claimed is not None
+    assert revert_alone(confirmation, claimed) == []
+    assert (confirmation.read(), confirmation.reports()) == (None, [])
+
+
+def test_what_only_a_controller_has_is_an_error_without_one() -> None:
+    link = NoLink()
+    assert link.cancelled() is False
+    link.output("stdout", b"x")
+    with pytest.raises(OSError, match="no controller is connected"):
+        link.give(Content.of_bytes(b"x"))
+    with pytest.raises(OSError, match="no controller is connected"):
+        link.pull(0, Asset())

@@ -17,8 +17,10 @@ from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session.messages import Evaluation, recorded_site
 from sloth.playbook import LogLevel, Task
 from sloth.transport import Session
+from sloth.transport.queries import read_answer
 
 if TYPE_CHECKING:
+    from sloth.engine.reverted import Reverted
     from sloth.payload.kernel.values import JsonObject
 
 PRUNE = "(prune)"  # the task that removals of orphans belong to
@@ -45,7 +47,7 @@ class PostTasks:
         self.partial = False
         self.spared: set[str] = set()
         self._pending: set[str] = set()
-        self._reported: list[JsonObject] = []  # of what earlier runs have left
+        self._reported: list[Reverted] = []  # of what earlier runs have left
 
     # Handlers
 
@@ -60,8 +62,11 @@ class PostTasks:
             if ready.set_aside:
                 self._warn(f"the state file was damaged; it is kept as {ready.set_aside}, and what is there is adopted")
             self._pending.update(ready.handlers)
-            for report in ready.reverted:
-                self._report_earlier(report)
+            if ready.reverted:
+                from sloth.engine.reverted import Reverted  # rarely needed
+
+                for report in read_answer(self._host, "reverted", ready.reverted, Reverted.read):
+                    self._report_earlier(report)
         for session, site in self._states():
             if site != self._context.site.identity:
                 rows = await session.query("handlers", {"site": site})
@@ -77,15 +82,16 @@ class PostTasks:
             if session.end is None:  # what a lost one has noted, the next run gets from its host
                 yield session, recorded_site(site, self._host)
 
-    def _report_earlier(self, report: JsonObject) -> None:
+    def _report_earlier(self, report: Reverted) -> None:
         """Report, once, what the host has taken back by itself after an earlier run."""
-        if report["run"] == self._context.run_id or report in self._reported:
+        if report.run == self._context.run_id or report in self._reported:
             return
         self._reported.append(report)
-        keys = ", ".join(str(row["key"]) for row in report["rows"])
-        what = f"took back what task {report['task']} of run {report['run']} had changed ({report['why']}): {keys}"
-        failed = [row for row in report["rows"] if row["status"] != RestoreStatus.DONE]
-        problems = [f"{row['key']}: {row['msg']}" for row in failed] + ([report["error"]] if report["error"] else [])
+        restored = [self._restored(row) for row in report.rows]
+        keys = ", ".join(one.key for one in restored)
+        what = f"took back what task {report.task} of run {report.run} had changed ({report.why}): {keys}"
+        failed = [one for one in restored if one.status is not RestoreStatus.DONE]
+        problems = [f"{one.key}: {one.msg}" for one in failed] + ([report.error] if report.error else [])
         self._warn(f"the host {what}" + (f"; not taken back: {'; '.join(problems)}" if problems else ""))
 
     async def settle(self, names: Iterable[str]) -> None:

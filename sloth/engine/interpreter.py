@@ -188,8 +188,7 @@ class Interpreter:
         """Answer state.*: the controller's shared values, and for `delete` the host's own records, too."""
         if request.op == "delete" and request.args:
             session = await self._session()
-            rows = await session.query("delete", {"key": str(request.args[0])})
-            if rows and rows[0].get("deleted"):
+            if any(await session.ask("delete", {"key": str(request.args[0])}, lambda row: row.get("deleted"))):
                 return True
         if request.op == "lock" and len(request.args) > 3:
             return await self.locks.wait(request.args)

@@ -11,7 +11,7 @@ from sloth.engine.context import RunContext
 from sloth.engine.events import HostPhase, Phase, PhaseKind
 from sloth.engine.host_sessions import HostSessions
 from sloth.engine.pending import Pending
-from sloth.errors import CallError, HostError, HostKeyError, StateError
+from sloth.errors import CallError, HostError, HostKeyError, ProtocolError, StateError
 from sloth.inventory import ConnectionType, Host
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.session.messages import Call, Reply
@@ -48,6 +48,10 @@ class Reconnection:
         session = await self._sessions.get(account or False, call.task)
         named = await self._named()
         boot = await self._boot(session)
+        if not boot.strip("/"):
+            text = f"it cannot be known when {self._host.name} has booted again: its /proc cannot be read"
+            hint = "nothing was done; run the command that reboots it, and use host.wait"
+            return Reply(id=0, status=Status.FAILED, error=text, hint=hint, key="host:reboot:reboot")
         await asyncio.sleep(float(args["pre_delay"]))
         key = "host:reboot:reboot"
         try:
@@ -92,11 +96,11 @@ class Reconnection:
         named: dict[str, list[str]] = {}
         for account, session in self._sessions.open.items():
             try:
-                rows = await asyncio.wait_for(session.query("named", {}), QUERY)
+                keys = await asyncio.wait_for(session.ask("named", {}, lambda row: str(row["key"])), QUERY)
             except (TimeoutError, HostError):
                 self.is_partial = True
                 continue
-            named[account] = [str(row["key"]) for row in rows]
+            named[account] = keys
         return named
 
     async def _name_again(self, named: dict[str, list[str]], task: str) -> None:
@@ -129,7 +133,11 @@ class Reconnection:
             await asyncio.sleep(float(args.get("sleep") or PAUSE))
 
     async def _boot(self, session: Session) -> str:
-        return str((await asyncio.wait_for(session.query("boot", {}), QUERY))[0]["boot"])
+        """Return what identifies the host's present boot. Raises HostError."""
+        found = await asyncio.wait_for(session.ask("boot", {}, lambda row: str(row["boot"])), QUERY)
+        if not found:
+            raise ProtocolError(f"{self._host.name} has not answered the query boot")
+        return found[0]
 
     async def _test(self, session: Session, args: Arguments) -> str:
         """Run the test command; return why it has failed, "" when it has not."""

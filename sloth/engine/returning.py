@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sloth.engine.context import RunContext
 from sloth.engine.handlers import PostTasks
 from sloth.engine.interpreter import Interpreter
+from sloth.engine.reverted import Reverted
 from sloth.errors import CallError, HostError, StateError, Unreachable
 from sloth.payload.kernel.status import Reason
 from sloth.playbook import Task
@@ -55,10 +56,8 @@ class Return:
                 async with asyncio.timeout_at(end):
                     session = await self._interpreter.sessions.get(task.become, task.name)
                     await session.ready
-                    reports = await session.query("reverted", {})
-                    rows = [
-                        row for report in reports if report["run"] == self._context.run_id for row in report["rows"]
-                    ]
+                    reports = await session.ask("reverted", {}, Reverted.read)
+                    rows = [row for report in reports if report.run == self._context.run_id for row in report.rows]
                     if not rows:
                         rows = await session.query("revert", {"why": self._post_tasks.shown(why)})
                 return self._error(task, why, rows)

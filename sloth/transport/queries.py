@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from sloth.errors import HostError, ProtocolError, StateError, StateNotFound
+from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session import messages
 from sloth.transport.in_flight import retrieve
 from sloth.transport.outbox import Outbox
@@ -13,8 +15,17 @@ from sloth.transport.outbox import Outbox
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
 
-
+T = TypeVar("T")
 ANSWER = 128 * 1024 * 1024  # bytes of the answer to one query
+
+
+def read_answer(host: str, op: str, rows: Iterable[JsonObject], read: Callable[[JsonObject], T]) -> list[T]:
+    """Return what `read` makes of each row that a host has sent. Raises ProtocolError when it is not as it must be."""
+    try:
+        return [read(row) for row in rows]
+    except (InvalidValue, LookupError, TypeError, ValueError, OverflowError) as error:
+        what = error.message if isinstance(error, InvalidValue) else f"{type(error).__name__}: {error}"
+        raise ProtocolError(f"{host} sent an invalid answer to the query {op}: {what}") from error
 
 
 class _Waiting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sloth.errors import BootstrapError, ConnectionLost, HostError, ProtocolError
 from sloth.frozen import frozen
@@ -24,13 +24,14 @@ from sloth.transport.bootstrap import Bootstrap
 from sloth.transport.connection import Connection, Opening
 from sloth.transport.in_flight import CallsInFlight, Sink, retrieve
 from sloth.transport.outbox import Outbox
-from sloth.transport.queries import Queries
+from sloth.transport.queries import Queries, read_answer
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject, Rows
     from sloth.transport.in_flight import Frames
     from sloth.transport.replica import ReplicaRows
 
+T = TypeVar("T")
 PING = 15.0  # seconds between signs of life
 SIGNS = 60  # signs of life that a host may send besides one a second
 SILENCE = 60.0  # seconds without one from the host, which sends them whatever it is busy with
@@ -330,3 +331,7 @@ class Session:
     async def query(self, op: str, args: JsonObject) -> Rows:
         """Query the host's state; return rows. Raises StateError, HostError."""
         return await self._queries.query(next(self._numbers), op, args)
+
+    async def ask(self, op: str, args: JsonObject, read: Callable[[JsonObject], T]) -> list[T]:
+        """Query the host's state; return what `read` makes of each row. Raises StateError, HostError."""
+        return read_answer(self._host, op, await self.query(op, args), read)

@@ -38,6 +38,7 @@ class Peer:
     def __init__(self) -> None:
         self._decoder = wire.Decoder(messages.FROM_CONTROLLER)
         self._items: list[Any] = []
+        self.rows: dict[str, Any] = {}  # the answers to queries
 
     # Writing
 
@@ -114,7 +115,7 @@ class Peer:
             if isinstance(message, messages.Call):
                 self.send(answer(message))
             elif isinstance(message, messages.StateQuery):
-                self.send(messages.Rows(id=message.id))
+                self.send(messages.Rows(id=message.id, rows=self.rows.get(message.op, [])))
             elif isinstance(message, messages.Close):
                 self.send(bye())
                 raise Ended
@@ -359,6 +360,15 @@ def frames_drip(peer: Peer) -> None:
 
 enter_all("version", lambda v: _after_ok(_frame(wire._encode({"t": "ready", "v": v}).encode())), {
     "1": 1, "3": 3, "0": 0, "-1": -1, "text": "2", "float": 2.0, "true": True, "null": None, "big": 2**62,
+})  # fmt: skip
+
+REPORT = {"run": "r", "task": "t", "why": "w", "at": 1, "error": "", "rows": []}
+READY = {"t": "ready", "v": messages.VERSION}
+enter_all("reverted", lambda found: _after_ok(_frame(wire._encode({**READY, "reverted": found}).encode())), {
+    "empty": [{}], "run-number": [{**REPORT, "run": 7}], "rows-text": [{**REPORT, "rows": "x"}],
+    "rows-of-numbers": [{**REPORT, "rows": [1, 2]}], "row-empty": [{**REPORT, "rows": [{}]}],
+    "row-status": [{**REPORT, "rows": [{"key": "k", "status": "gone"}]}],
+    "error-list": [{**REPORT, "error": [ESCAPES]}],
 })  # fmt: skip
 
 
@@ -685,6 +695,23 @@ def rows_of_no_query(peer: Peer) -> None:
     peer.call()
     peer.send(messages.Rows(id=999))
     peer.serve()
+
+
+def _answering(rows: dict[str, Any]) -> Attack:
+    def do(peer: Peer) -> None:
+        peer.rows = rows
+        peer.close()
+        peer.send(bye())
+
+    return do
+
+
+enter_all("query", _answering, {
+    "boot-none": {}, "boot-without": {"boot": [{}]}, "boot-empty": {"boot": [{"boot": ""}]},
+    "boot-unknown": {"boot": [{"boot": "/"}]}, "boot-list": {"boot": [{"boot": [ESCAPES]}]},
+    "boot-the-same": {"boot": [{"boot": "b/1"}]},
+    "named-without": {"named": [{}], "boot": [{"boot": "b/1"}]},
+}, harmless=True)  # fmt: skip
 
 
 @attack()

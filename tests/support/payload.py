@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import threading
 import time
 from collections import deque
@@ -26,10 +27,18 @@ M = TypeVar("M", bound=messages.Message)
 class Peer:
     """A controller's end. What the payload sends is read when it is asked for."""
 
-    def __init__(self, hello: messages.Hello) -> None:
-        theirs, self._writer = os.pipe()
-        self._reader, answers = os.pipe()
-        os.set_blocking(self._writer, True)
+    def __init__(self, hello: messages.Hello, by_socket: bool = False) -> None:
+        """by_socket: sshd may give a command a socket in place of two pipes."""
+        if by_socket:
+            ours, other = socket.socketpair()
+            self._reader, self._writer = ours.detach(), -1
+            theirs, answers = other.fileno(), os.dup(other.fileno())
+            other.detach()
+            self._writer = os.dup(self._reader)
+        else:
+            theirs, self._writer = os.pipe()
+            self._reader, answers = os.pipe()
+        self._is_socket = by_socket
         self._theirs = (theirs, answers)
         self.channel = Channel(theirs, answers)
         self._decoder = wire.Decoder(messages.FROM_PAYLOAD)
@@ -139,6 +148,8 @@ class Peer:
         if self._writer >= 0:
             os.close(self._writer)
             self._writer = -1
+        if self._is_socket:
+            self.stop_reading()
         end = time.monotonic() + PATIENCE
         while not self.channel.cancelled():  # the thread that reads may not have noticed
             assert time.monotonic() < end, "the payload does not notice the end"
@@ -146,9 +157,16 @@ class Peer:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the payload does not end"
 
+    def stop_reading(self) -> None:
+        """Close the end from which the test reads."""
+        if self._reader >= 0:
+            os.close(self._reader)
+            self._reader = -1
+
     def dispose(self) -> None:
         self.hang_up()
-        for descriptor in (self._reader, *self._theirs):
+        self.stop_reading()
+        for descriptor in self._theirs:
             os.close(descriptor)
 
 
@@ -160,10 +178,10 @@ def asset(data: bytes, name: str = "x") -> Asset:
 
 
 @contextlib.contextmanager
-def connected(home: Path, ready: bool = True, **hello: object) -> Iterator[Peer]:
+def connected(home: Path, ready: bool = True, by_socket: bool = False, **hello: object) -> Iterator[Peer]:
     """A session with the account whose home this is ($HOME names it, too); `hello`: fields of the first message."""
     fields = {"agent": "a", "run": "r1", "site": "s", "who": "me", "origin": "here", **hello}
-    peer = Peer(messages.Hello(v=messages.VERSION, **fields))
+    peer = Peer(messages.Hello(v=messages.VERSION, **fields), by_socket)
     peer.start()
     try:
         if ready:

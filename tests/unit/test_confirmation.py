@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.record import Asset
 from sloth.payload.kernel.status import FailureKind, Status
 from sloth.payload.lib.boot import boot_identity, process_start
+from sloth.payload.lib.host import Host
 from sloth.payload.session import confirmation as confirmation_module
 from sloth.payload.session import launch as launching
 from sloth.payload.session import messages
 from sloth.payload.session.confirmation import Confirmation, Pending, Phase, end_process, is_running
+from sloth.payload.session.guarding import take_over
+from sloth.payload.session.reverting import NoLink, revert_alone
 from tests.support.payload import Peer, connected
 
 GUARD: dict[str, object] = {"task": "t", "tasks": ["t", "h"], "seconds": 600.0, "handlers": [], "keep": []}
@@ -234,6 +239,99 @@ def test_without_a_watchdog_nothing_is_changed(
     assert confirmation.read() is None
 
 
+def test_a_second_change_has_the_same_watchdog(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
+        copied = account / "old"
+        copied.write_text("before\n")
+        pushed = peer.push(b"after\n")
+        assert peer.call("file.copy", src="x", dest=str(copied), assets_=[pushed]).status is Status.CHANGED
+        (account / "gone").write_text("kept\n")
+        assert peer.call("file.absent", path=str(account / "gone")).status is Status.CHANGED
+        rows = peer.query("revert", why="x")
+        assert [(row["key"].rpartition("/")[2], row["status"]) for row in rows] == [
+            ("gone", "done"), ("old", "done"), ("made", "done"),
+        ]  # fmt: skip
+        peer.close()
+    assert (copied.read_text(), (account / "gone").read_text(), path.exists()) == ("before\n", "kept\n", False)
+
+
+def test_what_cannot_be_taken_back_is_refused_before_it_is_done(account: Path, confirmation: Confirmation) -> None:
+    (account / "full").mkdir()
+    (account / "full" / "x").touch()
+    (account / "empty").mkdir()
+    os.mkfifo(account / "fifo")
+    with connected(account) as peer:
+        peer.query("guard", **GUARD)
+        for epoch, (name, why) in enumerate(
+            [("full", "what is in the directory is not kept"), ("fifo", f"{account}/fifo was a fifo")]
+        ):
+            reply = peer.call("file.absent", path=str(account / name), epoch=epoch)
+            assert reply.status is Status.FAILED
+            assert reply.error == f"this could not be taken back: {why}"
+            assert reply.hint == "do it in a task without `confirm`"
+        action = peer.call("exec.run", cmd=f"touch {account}/ran", epoch=3)
+        assert action.error == "a task with `confirm` must not do what cannot be taken back"
+        looked = peer.call("exec.run", cmd="true", read_only=True, epoch=4)
+        assert looked.status is not Status.FAILED, looked.error
+        # A handler of it may: it runs again.
+        assert peer.call("exec.run", cmd=f"touch {account}/ran", task="h", epoch=5).status is Status.CHANGED
+        assert peer.call("file.absent", path=str(account / "empty"), epoch=6).status is Status.CHANGED
+        assert [row["status"] for row in peer.query("revert", why="x")] == ["done"]
+        peer.close()
+    assert (account / "full" / "x").exists()
+    assert (account / "empty").is_dir()
+
+
+def test_nothing_is_claimed_when_nothing_waits(confirmation: Confirmation) -> None:
+    assert confirmation.claim("x") is None
+    with pytest.raises(StoreError, match="there are none to confirm"):
+        confirmation.hold("r1")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has systemd start it")
+@pytest.mark.parametrize("version", ["new", "old", "broken", "none"])
+def test_systemd_starts_the_watchdog_of_root(
+    account: Path, confirmation: Confirmation, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """systemd-run has --collect since 236; where it does not work, the watchdog is a process like any other."""
+    units = account / "units"
+    units.mkdir()
+    tools = account / "tools"
+    tools.mkdir()
+    log = account / "log"
+    start = 'while [ "$1" != -- ]; do shift; done; shift; setsid "$@" </dev/null >/dev/null 2>&1 &'
+    refuse = 'case "$*" in *--collect*) exit 1;; esac\n' if version == "old" else ""
+    script = f'#!/bin/sh\necho "$@" >> {log}\n{refuse}' + ("exit 1\n" if version == "broken" else start + "\n")
+    if version != "none":
+        (tools / "systemd-run").write_text(script)
+        (tools / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin" if version != "none" else str(tools))
+    monkeypatch.setattr(launching, "SYSTEMD", str(account))
+    monkeypatch.setattr(launching, "UNITS", str(units))
+    monkeypatch.setattr(launching, "WANTS", str(units / "wants"))
+    with connected(account) as peer:
+        path = guarded(peer, account)
+        unit = units / launching.UNIT
+        assert f"ExecStart={sys.executable} -I -S -E {confirmation.directory}/watchdog.py" in unit.read_text()
+        assert (units / "wants" / launching.UNIT).resolve() == unit
+        assert peer.query("confirm") == []
+        assert not unit.exists()  # the next boot starts nothing
+        assert not (units / "wants" / launching.UNIT).is_symlink()
+        peer.close()
+    assert path.exists()
+    if version != "none":
+        assert len(log.read_text().splitlines()) == (1 if version == "new" else 2)
+    for _ in range(2):  # as after a boot that left it
+        launching._write_boot_unit("x")
+    assert (units / "wants" / launching.UNIT).resolve() == unit
+    launching.forget_boot_unit()
+    # A boot may not be arranged where /etc cannot be written: the next run takes the changes back.
+    monkeypatch.setattr(launching, "UNITS", str(account / "nowhere"))
+    launching._write_boot_unit("x")
+    assert os.listdir(units / "wants") == []
+
+
 @pytest.mark.parametrize("damage", [b"{", b"[]", b"\xff", b'{"run": 3}'])
 def test_a_damaged_note_is_named(account: Path, confirmation: Confirmation, damage: bytes) -> None:
     os.makedirs(confirmation.directory, 0o700)
@@ -335,3 +433,24 @@ def test_a_watchdog_whose_state_cannot_be_read_says_so(account: Path, confirmati
     assert "a.db" in str(report["error"])
     note = json.loads(Path(confirmation.directory, "pending.json").read_text())
     assert note["phase"] == "reverting"  # the next run tries again
+
+
+def test_a_run_that_had_changed_nothing_yet_leaves_no_report(account: Path, confirmation: Confirmation) -> None:
+    take_over(Host(NoLink()))  # nothing waits
+    with connected(account) as peer:
+        peer.close()
+    confirmation.write(pending(site="", tasks=["another"]))
+    claimed = confirmation.claim("x")
+    assert claimed is not None
+    assert revert_alone(confirmation, claimed) == []
+    assert (confirmation.read(), confirmation.reports()) == (None, [])
+
+
+def test_what_only_a_controller_has_is_an_error_without_one() -> None:
+    link = NoLink()
+    assert link.cancelled() is False
+    link.output("stdout", b"x")
+    with pytest.raises(OSError, match="no controller is connected"):
+        link.give(Content.of_bytes(b"x"))
+    with pytest.raises(OSError, match="no controller is connected"):
+        link.pull(0, Asset())

@@ -15,7 +15,7 @@ from sloth.payload.kernel.diff import unified
 from sloth.payload.kernel.errors import ArgumentError
 from sloth.payload.kernel.field import REQUIRED, Field
 from sloth.payload.kernel.masking import hidden_values
-from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.record import Asset, RecordedCall
 from sloth.payload.kernel.registry import call_names, find
 from sloth.payload.kernel.resource import Args, Call, Change, Resource
 from sloth.payload.kernel.status import Reason, Status
@@ -199,8 +199,6 @@ def test_values_are_what_they_declare() -> None:
     with pytest.raises(TypeError, match="Asset has no field nome"):
         Asset(nome="x")
     with pytest.raises(TypeError, match="RecordedCall needs args"):
-        from sloth.payload.kernel.record import RecordedCall
-
         RecordedCall(name="x")
     assert asset != "x"
     assert repr(asset).startswith("Asset(name='x', ")

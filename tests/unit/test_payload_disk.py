@@ -26,7 +26,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An account's home on a file system of its own, of 4 MB."""
     with mounted(tmp_path / "home", "size=4m") as home:
         monkeypatch.setenv("HOME", str(home))
@@ -44,35 +44,35 @@ def command(peer: Peer, cmd: str, epoch: int) -> messages.Reply:
 
 
 @needs_root
-def test_a_disk_that_fills_while_a_session_works(small: Path) -> None:
-    with connected(small) as peer:
-        assert peer.call("file.directory", path=str(small / "a")).status is Status.CHANGED
-        fill(small)
+def test_a_disk_that_fills_while_a_session_works(small_home: Path) -> None:
+    with connected(small_home) as peer:
+        assert peer.call("file.directory", path=str(small_home / "a")).status is Status.CHANGED
+        fill(small_home)
         for number in range(40):  # until SQLite needs more space than its log has
-            reply = peer.call("file.directory", path=str(small / "a" / f"{number}"), epoch=number + 1)
+            reply = peer.call("file.directory", path=str(small_home / "a" / f"{number}"), epoch=number + 1)
             if reply.status is Status.FAILED:
                 break
         assert reply.status is Status.FAILED
         assert "no space left" in reply.error.lower()
         assert reply.hint.startswith("free some space on the host")
-        assert command(peer, f"rm {small}/fill", 102).status is Status.CHANGED
-        assert peer.call("file.directory", path=str(small / "b"), epoch=103).status is Status.CHANGED
+        assert command(peer, f"rm {small_home}/fill", 102).status is Status.CHANGED
+        assert peer.call("file.directory", path=str(small_home / "b"), epoch=103).status is Status.CHANGED
         assert peer.close().orphans == []  # it is not known what the calls in between would have named
-    with connected(small, run="r2") as peer:
-        assert f"file:directory:{small}/b" in [row["key"] for row in peer.query("list")]
+    with connected(small_home, run="r2") as peer:
+        assert f"file:directory:{small_home}/b" in [row["key"] for row in peer.query("list")]
 
 
 @needs_root
 @pytest.mark.parametrize("known", [True, False])
-def test_a_disk_that_is_full_before(small: Path, known: bool) -> None:
+def test_a_disk_that_is_full_before(small_home: Path, known: bool) -> None:
     if known:
-        with connected(small) as peer:
-            assert peer.call("file.directory", path=str(small / "a")).status is Status.CHANGED
+        with connected(small_home) as peer:
+            assert peer.call("file.directory", path=str(small_home / "a")).status is Status.CHANGED
             peer.close()
-    fill(small)
-    with connected(small, run="r2") as peer:
+    fill(small_home)
+    with connected(small_home, run="r2") as peer:
         if not known:  # else its log may have space for a few records
-            failed = peer.call("file.directory", path=str(small / "b"))
+            failed = peer.call("file.directory", path=str(small_home / "b"))
             assert failed.status is Status.FAILED
             assert "no space left" in failed.error.lower()
             assert "exec.run works" in failed.hint
@@ -80,16 +80,14 @@ def test_a_disk_that_is_full_before(small: Path, known: bool) -> None:
             done = command(peer, "echo done", 1)
             assert done.status is Status.CHANGED
             assert any("this command is not recorded" in text for text in done.warnings)
-        assert command(peer, f"rm {small}/fill", 1).status is Status.CHANGED
-        assert peer.call("file.directory", path=str(small / "b"), epoch=2).status is Status.CHANGED
+        assert command(peer, f"rm {small_home}/fill", 1).status is Status.CHANGED
+        assert peer.call("file.directory", path=str(small_home / "b"), epoch=2).status is Status.CHANGED
         peer.close()
-    with connected(small, run="r3") as peer:
-        assert f"file:directory:{small}/b" in [row["key"] for row in peer.query("list")]
+    with connected(small_home, run="r3") as peer:
+        assert f"file:directory:{small_home}/b" in [row["key"] for row in peer.query("list")]
 
 
-@pytest.mark.parametrize(
-    "damage", [b"this is no database at all, but a text" * 100, b"SQLite format 3\0" + b"\7" * 9000]
-)
+@pytest.mark.parametrize("damage", [b"this is no database, but a text" * 100, b"SQLite format 3\0" + b"\7" * 9000])
 def test_a_damaged_state_is_set_aside_and_what_is_there_adopted(account: Path, damage: bytes) -> None:
     with connected(account) as peer:
         peer.call("file.directory", path=str(account / "a"))
@@ -233,3 +231,24 @@ def test_a_state_is_copied_to_another_account(account: Path) -> None:
             assert peer.query("load", table=table, rows=found)[0]["added"] == 1
         assert peer.query("commit") == []
         assert [row["key"] for row in peer.query("list")] == [f"file:directory:{account}/a"]
+
+
+def test_a_state_file_that_cannot_be_used(account: Path) -> None:
+    path = account / ".sloth-runner" / "state" / "a.db"
+    path.mkdir(parents=True)
+    (account / ".sloth-runner").chmod(0o700)
+    with connected(account, ready=False) as peer:
+        fail = peer.expect(messages.Fail)
+    assert fail.kind is FailureKind.STATE
+    assert str(path) in fail.error
+
+
+def test_a_defect_ends_the_session_with_its_place(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*words: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("sloth.payload.state.runs.Runs.begin", broken)
+    with connected(account, ready=False) as peer:
+        fail = peer.expect(messages.Fail)
+    assert (fail.kind, fail.error) == (FailureKind.CRASH, "ZeroDivisionError: oops")
+    assert "in broken" in fail.detail

@@ -56,6 +56,31 @@ def test_a_run_that_skipped_a_call_does_not_know_what_the_site_names(account: Pa
         assert peer.close().orphans == []
 
 
+def test_calls_that_come_together_are_answered_in_order(peer: Peer, account: Path) -> None:
+    numbers = [peer.send_call("file.directory", path=str(account / name)) for name in "abc"]
+    replies = [peer.expect(messages.Reply) for _ in numbers]
+    assert [(reply.id, reply.status) for reply in replies] == [(number, Status.CHANGED) for number in numbers]
+
+
+def test_two_sessions_of_a_run_share_the_lock_and_the_state(account: Path) -> None:
+    with connected(account, shared=True) as first, connected(account, shared=True) as second:
+        for peer, name in ((first, "a"), (second, "b"), (first, "c")):
+            assert peer.call("file.directory", path=str(account / name)).status is Status.CHANGED
+        assert len(second.query("list")) == 3
+        first.close()
+        assert [row["run"] for row in second.query("lock")] == ["r1"]
+        second.close()
+
+
+def test_calls_without_a_site_are_recorded_but_are_no_run_of_one(account: Path) -> None:
+    with connected(account, site="") as peer:
+        assert peer.call("file.directory", path=str(account / "x")).status is Status.CHANGED
+        assert peer.query("runs") == []
+        assert peer.close().orphans == []
+    with connected(account, site="", readonly=True) as peer:
+        assert [row["key"] for row in peer.query("list")] == [f"file:directory:{account}/x"]
+
+
 def test_a_cancelled_epoch_is_skipped_in_its_lane_only(peer: Peer, account: Path) -> None:
     peer.send(messages.Cancel(epoch=3, lane="other"))
     assert peer.call("file.directory", path=str(account / "x"), epoch=3, lane_="other").status is Status.SKIPPED
@@ -253,6 +278,32 @@ def test_a_reader_that_stopped_does_not_keep_a_lost_session(account: Path) -> No
         peer.close()
 
 
+def test_a_controller_that_no_longer_reads_is_lost(account: Path) -> None:
+    with connected(account) as peer:
+        peer.send_call("file.directory", path=str(account / "x"))
+        peer.stop_reading()
+        end = time.monotonic() + 60
+        while peer._thread.is_alive():  # it ends, although the other direction is open
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    with connected(account, run="r2") as peer:
+        assert [row["key"] for row in peer.query("list")] == [f"file:directory:{account}/x"]
+
+
+def test_a_connection_that_is_reset(account: Path) -> None:
+    with connected(account, by_socket=True) as peer:
+        number = peer.send_call("file.copy", src="x", dest=str(account / "x"), assets_=[asset(b"x" * (2 << 20))])
+        peer.expect(messages.Need)
+        for frame in wire.pack_pieces(number, 0, b"x" * (2 << 20)):
+            peer.write(frame)
+        peer.send(wire.Blob(number, 0, b""))
+        assert peer.expect(messages.Reply).status is Status.CHANGED
+        peer.send_call("exec.run", cmd="echo unread; sleep 0.5")
+        time.sleep(0.3)
+        peer.hang_up()  # with something that was not read: the other end is reset
+    assert peer.channel._ended == "[Errno 104] Connection reset by peer"
+
+
 # Secrets
 
 
@@ -268,16 +319,20 @@ def test_secrets_are_hidden_from_then_on(peer: Peer, account: Path) -> None:
     assert b"hunter2hunter2" not in b"".join(path.read_bytes() for path in (account / ".sloth-runner/state").iterdir())
 
 
-def test_masked_calls_have_their_variables_and_leave_nothing(peer: Peer, account: Path) -> None:
+def test_masked_calls_have_their_variables_and_leave_nothing(
+    peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
     reply = peer.call(
         "exec.run",
         cmd='printf %s "$TOKEN" > ' + str(account / "x"),
         masked_=True,
-        environment_={"TOKEN": "topsecret99"},
+        environment_={"TOKEN": "topsecret99", "LANG": "C"},
     )
     assert reply.status is Status.CHANGED
     assert (account / "x").read_text() == "topsecret99"
     assert "TOKEN" not in os.environ
+    assert os.environ["LANG"] == "de_DE.UTF-8"
     assert "printf" not in reply.key
     [row] = peer.query("history")
     assert "printf" not in str(row)

@@ -233,3 +233,24 @@ def test_nothing_of_a_masked_call_is_shown() -> None:
     assert shown.value("a", None) is None
     assert list(shown.diff({"a": {"before": "x", "unified": "y"}}).data["a"]) == ["before"]  # type: ignore[index]
     assert Redactor([]).key("a" * 40) == "a" * 40
+
+
+def test_a_secret_of_short_lines_is_hidden_in_texts_and_in_diffs() -> None:
+    """Recovery codes, say: each line alone is as short as a word, and together they are all of it."""
+    codes = [f"{number * 7919 % 999983:06d}" for number in range(1, 12)]
+    for end in ("\n", "\r\n"):
+        redactor = Redactor([end.join(codes) + end])
+        for mark in ("+", "-", " ", ""):
+            text = redactor.text("".join(mark + code + end for code in codes))
+            assert [code for code in codes if code in text] == [], (mark, text)
+            for at in range(len(codes) - 1):  # two of them, as a diff with little around it shows them
+                text = redactor.text(f"@@ -1 +1 @@{end}{mark}{codes[at]}{end}{mark}{codes[at + 1]}{end}")
+                assert codes[at] not in text, (mark, text)
+                assert codes[at + 1] not in text, (mark, text)
+    assert Redactor([end.join(codes)]).text(f"build {codes[0]} is done") == f"build {codes[0]} is done"
+
+
+def test_a_short_line_that_json_makes_long_is_hidden() -> None:
+    redactor = Redactor(["a longer line of it\ns\u00e4k6c\nand one more of them"])
+    assert "s\u00e4k6c" not in redactor.text("+s\u00e4k6c\n")
+    assert "k6c" not in redactor.text('{"line": "s\\u00e4k6c"}')

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sloth.payload.session import run_lock
 from sloth.payload.session.messages import LockHolder
 from sloth.payload.session.run_lock import HeldByOther, RunLock
 
@@ -56,3 +58,21 @@ def test_a_session_over_a_lost_link_is_asked_to_end_and_waited_for(tmp_path: Pat
     assert (tmp_path / "ended").exists()
     assert lock.is_held
     former.communicate(timeout=30)
+
+
+def test_a_predecessor_that_cannot_be_asked_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the lock, and has not written its process yet, or could not."""
+    monkeypatch.setattr(run_lock, "PREDECESSOR", 0.3)
+    with open(tmp_path / "run.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write('{"run": "ours"}')
+        file.flush()
+        waited_for: list[str] = []
+        lock = RunLock(str(tmp_path))
+        with pytest.raises(HeldByOther):
+            lock.acquire(OURS, 0, lambda other: waited_for.append(other.run), lambda: False)
+        assert waited_for == ["ours"]
+        lock.release()  # it has none
+        with pytest.raises(HeldByOther):
+            lock.acquire(OTHER, 60, lambda other: waited_for.append(other.run), lambda: True)
+    assert acquire(tmp_path, OTHER).is_held

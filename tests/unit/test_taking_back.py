@@ -448,3 +448,35 @@ def test_what_has_no_way_to_be_removed_is_named(account: Path, setting: type[pro
         [(status, msg)] = found.values()
         assert (status, msg) == ("refused", "what it did cannot be removed")
     assert not (account / "setting").exists()
+
+
+def test_what_was_only_adopted_is_not_removed(account: Path) -> None:
+    (account / "d").mkdir(mode=0o755)
+    with connected(account) as peer:
+        assert peer.call("file.directory", path=str(account / "d")).reason is Reason.ADOPTED
+        peer.close()
+    with connected(account, run="r2") as peer:
+        [row] = peer.query("orphans")
+        assert taken(peer.query("prune", keys=[row["key"]])) == [
+            ("d", "refused", "it existed before sloth-runner managed it"),
+        ]  # fmt: skip
+    assert (account / "d").is_dir()
+
+
+def test_whether_a_text_with_a_secret_has_changed_is_not_known(account: Path, setting: type[probe.Setting]) -> None:
+    path = account / "setting"
+    path.write_text('{"value": "before"}')
+    (account / "lines").write_text("before\n")
+    with connected(account) as peer:
+        peer.send(messages.Secrets(values=["hunter2hunter2"]))
+        peer.call("probe.setting", path=str(path), value="it is hunter2hunter2")
+        peer.call("file.lineinfile", path=str(account / "lines"), line="password=hunter2hunter2")
+        peer.close()
+    with connected(account, run="r2") as peer:  # which does not know the secret
+        found = {str(row.get("key", "")).rpartition("/")[2]: row for row in peer.query("drift")}
+        assert found["setting"]["status"] == "unknown"
+        refused = {name: msg for name, status, msg in rollback(peer) if status == "refused"}
+        assert refused["setting"] == "whether it has changed since is not known: a secret was in its value"
+        forced = {name: status for name, status, _ in rollback(peer, force=True)}
+        assert forced["setting"] == "done"
+    assert path.read_text() == '{"value": "before"}'

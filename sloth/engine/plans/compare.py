@@ -32,9 +32,9 @@ _PASSING = frozenset({"atime", "seconds", "started", "ended", "elapsed"})  # val
 async def refuse_if_applied(plan: Plan, sessions: Mapping[str, Session]) -> None:
     """Raise StalePlan when a plan has been applied to a host before."""
     for session in sessions.values():
-        rows = await session.query("applied_plan", {"plan": plan.id})
-        if rows:
-            raise StalePlan(f"the plan was applied before, in run {rows[0]['run']}", hint="make a new plan")
+        runs = await session.ask("applied_plan", {"plan": plan.id}, lambda row: str(row["run"]))
+        if runs:
+            raise StalePlan(f"the plan was applied before, in run {runs[0]}", hint="make a new plan")
 
 
 async def look_again(context: RunContext, host: Host, interpreter: Interpreter, calls: Calls) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
-from sloth.payload.kernel.redact import SHORTEST, secret_forms
+from sloth.payload.kernel.redact import SHORTEST
+from sloth.payload.kernel.secret_forms import secret_forms
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject

@@ -127,6 +127,7 @@ class Prune(TakeBack):
         if self.check:
             return Done(diff)
         keep_contents(self.store, view, now)
+        self._mark(target)
         for path in sorted(created, reverse=True):
             self.host.restore(path, None)
         self.host.changed()

@@ -10,14 +10,13 @@ from sloth.payload.kernel.resource import secrets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Iterator, Pattern
+    from typing import Callable, Iterable, Pattern
 
     from sloth.payload.kernel.resource import Resource
     from sloth.payload.kernel.values import Attributes, Diff, Json
 
 MASK = "********"
 SHORTEST = 4  # characters; a shorter value would garble every text, so it is hidden only where it stands alone
-LINE = 8  # characters of a line of a longer secret (a private key, say) from which on it is hidden by itself
 
 
 class Redacted(object):
@@ -65,6 +64,8 @@ class Redactor(object):
         """Hide these values, too; an empty one hides nothing."""
         fresh = set(value for value in values if value) - self._values
         if fresh:
+            from sloth.payload.kernel.secret_forms import secret_forms  # most sites have no secrets
+
             self._values |= fresh
             self._found.update(form for value in fresh for form in secret_forms(value) if len(form) >= SHORTEST)
             self._compiled = None
@@ -274,66 +275,3 @@ def _alternatives(forms: "list[str]", escape: "Callable[[str], str]", shared: "i
     return "|".join(
         "%s(?:%s)" % (escape(char), _alternatives(groups[char], escape, shared + 1)) for char in sorted(groups)
     )
-
-
-def secret_forms(value: "str") -> "Iterator[str]":
-    """Yield the ways in which `value` may stand in a text."""
-    for form in _quoted(value):
-        yield form
-    raw = value.encode("utf-8", "surrogateescape")
-    for form in _base64(raw):
-        yield form
-        if "+" in form or "/" in form:
-            yield form.replace("+", "-").replace("/", "_")
-    for safe in ("-._~", "-._~/"):
-        plain_bytes = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + safe.encode("ascii")
-        quoted = "".join(chr(byte) if byte in plain_bytes else "%%%02X" % byte for byte in raw)
-        yield quoted
-        yield quoted.replace("%20", "+")
-    if len(value) >= LINE:  # names of hosts and of headers are written anew
-        yield value.lower()
-        yield value.upper()
-    if "\n" in value:
-        for line in value.splitlines():
-            if len(line.strip()) >= LINE:
-                for form in _quoted(line.strip()):
-                    yield form
-
-
-def _quoted(value: "str") -> "Iterator[str]":
-    """Yield `value` as it is, and as error messages and configurations quote it."""
-    import json
-
-    yield value
-    yield value.strip()
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    # repr() picks its quotes by the whole text, a shell closes and opens them, Lua has %q.
-    shown = repr("'\"" + value)[4:-1]
-    yield shown
-    yield shown.replace("\\'", "'")
-    yield value.replace("'", "'\"'\"'")
-    yield value.replace("'", "'\\''")
-    yield value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\\n").replace("\r", "\\13")
-    markup = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    yield markup
-    yield markup.replace('"', "&quot;")
-    yield markup.replace('"', "&quot;").replace("'", "&#x27;")
-
-
-def _base64(raw: "bytes") -> "Iterator[str]":
-    """Yield the base64 of a value: alone, in lines as tools write it, and within something longer."""
-    import base64
-
-    whole = base64.b64encode(raw).decode("ascii")
-    yield whole
-    for width in (76, 64):
-        if len(whole) > width:
-            for start in range(0, len(whole), width):
-                if len(whole) - start >= LINE:
-                    yield whole[start : start + width]
-    for before in range(3):  # bytes of something else in the first group
-        size = before + len(raw)
-        found = base64.b64encode(b"\0" * before + raw).decode("ascii")[(0, 2, 3)[before] : size * 8 // 6]
-        if len(found) >= LINE:
-            yield found

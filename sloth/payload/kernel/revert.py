@@ -37,6 +37,7 @@ class Revert(Rollback):
     """The changes of one task and its handlers."""
 
     reason = Reason.REVERTED
+    removes_only_empty = True  # Guard has let no other directory be removed
 
     def __init__(self, store: "Store", host: "Host", context: "Context", check: "bool" = False) -> "None":
         Rollback.__init__(self, store, host, context, check, force=True)

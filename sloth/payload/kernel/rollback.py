@@ -9,22 +9,24 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, revive
 from sloth.payload.kernel.resource import Action, Change, Resource, difference
 from sloth.payload.kernel.status import Reason
-from sloth.payload.kernel.step import apply_and_verify, keep_contents, record_action
+from sloth.payload.kernel.step import keep_contents, record_action
 from sloth.payload.kernel.take_back import Done, TakeBack, Target
 from sloth.payload.kernel.variables import Variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Collection, Iterator
+    from typing import Callable, Collection, Iterable, Iterator
 
     from sloth.payload.kernel.findings import HistoryEntry
     from sloth.payload.kernel.values import Attributes
+    from sloth.payload.lib.host import Host
 
 
 class Rollback(TakeBack):
     """The changes of one run. reason: that of what it adds to the history."""
 
     reason = Reason.ROLLBACK
+    _entries: "Collection[HistoryEntry]" = ()  # the changes that are taken back
 
     def rollback(self, run: "str", task: "str | None" = None, site: "str | None" = None) -> "Iterator[Restored]":
         """Take back every change of `run` (of its `task`, and made under the name `site`), the last one first.
@@ -38,6 +40,7 @@ class Rollback(TakeBack):
             for entry in self.store.history.select(limit=-1, run=run, task=task)
             if site is None or entry.site == site
         ]
+        self._entries = entries
         handlers = set() if task else set(name for entry in entries for name in notified_by(entry))
         due: "set[str]" = set()
         for entry in entries:
@@ -122,7 +125,7 @@ class Rollback(TakeBack):
     # A run's change
 
     def _restore(self, target: "Target", entry: "HistoryEntry") -> "Done":
-        if entry.reason is Reason.RUN or self._is_action(entry.key):
+        if entry.reason is Reason.RUN or _is_action(entry.key):
             raise Failed("an action was done, and cannot be undone")
         self.store.freezes.refuse(target.key)
         resource = self._replayed(target.call, target.key)
@@ -144,6 +147,8 @@ class Rollback(TakeBack):
                 "whether it has changed since is not known: a secret was in its %s" % ", ".join(hidden),
                 hint="--force restores it all the same",
             )
+        if changed and is_back(entry, self._entries or (entry,), seen, lambda other: self._is_at(other, place)):
+            return self._finish(target, entry, seen)
         if changed and not self.force:
             how = ", ".join(changed)
             if "" in changed:
@@ -160,6 +165,21 @@ class Rollback(TakeBack):
         self._predicted[place] = entry.before
         return done
 
+    def _is_at(self, entry: "HistoryEntry", place: "str") -> "bool":
+        try:
+            return self._replayed(entry.call, entry.key).place() == place
+        except Failed:
+            return False
+
+    def _finish(self, target: "Target", entry: "HistoryEntry", seen: "Attributes | None") -> "Done":
+        """Make the record what it was before a change that is not there any more, unless it describes what is there."""
+        record = self.store.records.get(target.key)
+        is_stale = record is not None and (not record.checksum or bool(difference(seen, record.observed)))
+        if is_stale and not self.check:
+            shown = self.store.redactor.redact(seen)
+            self._remember(target, self.reason, shown, seen, NOTHING, target.call, entry.was)
+        return Done(NOTHING, "it is as it was before already")
+
     def _restore_files(
         self, target: "Target", resource: "Resource", view: "View", entry: "HistoryEntry", now: "Attributes | None"
     ) -> "Done":
@@ -173,16 +193,9 @@ class Rollback(TakeBack):
         if self.check:
             return Done(diff)
         keep_contents(self.store, view, now)
-        apply_and_verify(resource, change, view, self.store, self.context, lambda change: self._put_files(former))
+        self._apply(target, resource, change, view, lambda change: _put_files(self.host, former))
         self._remember(target, self.reason, view.former(now), entry.before, diff, target.call, entry.was)
         return Done(diff)
-
-    def _put_files(self, former: "dict[str, Attributes | None]") -> "None":
-        # What is inside is removed before its directory, and comes back after it.
-        for path in sorted((path for path in former if former[path] is None), reverse=True):
-            self.host.restore(path, None)
-        for path in sorted(path for path in former if former[path] is not None):
-            self.host.restore(path, former[path])
 
     def _by_way_back(
         self, target: "Target", resource: "Resource", view: "View", entry: "HistoryEntry", now: "Attributes | None"
@@ -200,21 +213,56 @@ class Rollback(TakeBack):
         if self.check or not change.names:
             return Done(diff)
         keep_contents(self.store, view, now)
-        apply_and_verify(resource, change, view, self.store, self.context)
+        self._apply(target, resource, change, view)
         self._remember(target, self.reason, view.former(now), entry.before, diff, target.call, entry.was)
         return Done(diff)
 
-    def _is_action(self, key: "str") -> "bool":
-        module, _, rest = key.partition(":")
-        try:
-            return issubclass(find("%s.%s" % (module, rest.partition(":")[0])), Action)
-        except ArgumentError:
-            return False
+
+def is_back(
+    entry: "HistoryEntry",
+    entries: "Iterable[HistoryEntry]",
+    seen: "Attributes | None",
+    is_here: "Callable[[HistoryEntry], bool]",
+) -> "bool":
+    """Return whether something is as it was before a change, or before an earlier one of those to be taken back.
+
+    Then taking them back was interrupted before, or somebody has done it by hand. seen: what is there; is_here: whether
+    a change was one of the same file.
+    """
+    for other in entries:
+        before = other.before
+        if other.id > entry.id or (other.key != entry.key and not is_here(other)):
+            continue
+        if other.key != entry.key and before is not None and seen is not None:  # it may describe more of the file
+            before = dict((name, value) for name, value in before.items() if name in seen)
+            if not before:
+                continue
+        elif difference(before, seen):
+            continue
+        if not difference(seen, before):
+            return True
+    return False
 
 
 def notified_by(entry: "HistoryEntry") -> "list[str]":
     """Return the handlers that a change has notified."""
     return entry.call.notify if entry.call is not None else []
+
+
+def _is_action(key: "str") -> "bool":
+    module, _, rest = key.partition(":")
+    try:
+        return issubclass(find("%s.%s" % (module, rest.partition(":")[0])), Action)
+    except ArgumentError:
+        return False
+
+
+def _put_files(host: "Host", former: "dict[str, Attributes | None]") -> "None":
+    # What is inside is removed before its directory, and comes back after it.
+    for path in sorted((path for path in former if former[path] is None), reverse=True):
+        host.restore(path, None)
+    for path in sorted(path for path in former if former[path] is not None):
+        host.restore(path, former[path])
 
 
 def _is_of(entry: "HistoryEntry", handlers: "Collection[str]") -> "bool":

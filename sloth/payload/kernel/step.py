@@ -80,13 +80,13 @@ class Step(object):
         change, view, store = self.change, self.view, self.store
         shown = view.diff(diff)  # before the change, while the old contents can be read
         part_diffs = self._part_diffs(diff, shown)
-        # Of what is removed nothing is left: all of it is kept, whatever attributes differ.
+        # Of what is removed nothing is left, so all of it is kept.
         keep_contents(store, view, change.before, change.names if change.after is not None else None)
         notes = store.guard.note(self) if store.guard is not None else []
         try:
             observed, values = apply_and_verify(self.resource, change, view, store, self.context)
         except Exception:
-            if notes and not _has_changed(self.resource, change.before):
+            if notes and not has_changed(self.resource, change.before):
                 store.history.remove(notes)
             raise
         store.history.remove(notes)
@@ -178,6 +178,7 @@ class Part(object):
         else:
             names = self.change.names
             self.same_wish = all(not name or (name in former and former[name] == wish.data[name]) for name in names)
+        self.same_wish = self.same_wish and (self.record is None or bool(self.record.checksum))  # see TakeBack._mark()
         self.desired, self.calls, self.checksum = merge.desired, merge.calls, fingerprint(merge.desired.json)
 
     def reason(self) -> "Reason":
@@ -251,7 +252,7 @@ def apply_and_verify(
     try:
         extra = (apply or resource.apply)(change) or {}
     except Exception:
-        if fresh and not _has_changed(resource, change.before):
+        if fresh and not has_changed(resource, change.before):
             store.handlers.settle(context.site, fresh)
         raise
     resource.host.changed()
@@ -281,7 +282,8 @@ def record_action(
     store.history.add(key, Reason.RUN, NOTHING, shown, NOTHING, context, text, None)
 
 
-def _has_changed(resource: "Resource", before: "Attributes | None") -> "bool":
+def has_changed(resource: "Resource", before: "Attributes | None") -> "bool":
+    """Return whether it is not as `before` any more, or that is not known."""
     resource.host.changed()
     try:
         now = resource.observe()

@@ -11,7 +11,7 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, without_unknown
 from sloth.payload.kernel.resource import Args, Change, Resource
 from sloth.payload.kernel.status import Reason
-from sloth.payload.kernel.step import apply_and_verify, keep_contents, recorded_call
+from sloth.payload.kernel.step import apply_and_verify, has_changed, keep_contents, recorded_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 class TakeBack(object):
     """Takes changes back."""
+
+    removes_only_empty = False  # whether directories that were removed are known to have been empty
 
     def __init__(
         self, store: "Store", host: "Host", context: "Context", check: "bool" = False, force: "bool" = False
@@ -90,11 +92,42 @@ class TakeBack(object):
         after = before
         if change.names:
             keep_contents(self.store, view, before)
-            after, _ = apply_and_verify(other, change, view, self.store, self.context)
+            after = self._apply(target, other, change, view)
         masked = target.call is not None and target.call.masked
         call = recorded_call(other, self.store.redactor, Context(masked=masked))
         self._remember(target, reason, view.attributes(before), view.attributes(after).data, diff, call, was)
         return Done(diff)
+
+    def _apply(
+        self,
+        target: "Target",
+        resource: "Resource",
+        change: "Change",
+        view: "View",
+        apply: "Callable[[Change], Attributes | None] | None" = None,
+    ) -> "Attributes | None":
+        """Apply and verify a change, as apply_and_verify() does; return what is there now."""
+        checksum = self._mark(target)
+        try:
+            after, _ = apply_and_verify(resource, change, view, self.store, self.context, apply)
+        except Exception:
+            if checksum and not has_changed(resource, change.before):
+                self.store.records.set_checksum(target.key, checksum)
+            raise
+        return after
+
+    def _mark(self, target: "Target") -> "str":
+        """Mark a record, durably, before what it describes is changed; return its checksum, "" if there is none.
+
+        A process that is killed after the change leaves a record of what was there before it. The next run must not
+        take that for a change that somebody else has made.
+        """
+        record = self.store.records.get(target.key)
+        if record is None or not record.checksum:
+            return ""
+        self.store.records.set_checksum(target.key, "")
+        self.store.commit()
+        return record.checksum
 
     def _check_company(self, resource: "Resource", change: "Change") -> "None":
         """Hook: raise Failed when `change` of `resource` would remove what must stay."""
@@ -120,7 +153,7 @@ class TakeBack(object):
                     raise Failed("%s is not empty: it contains %s" % (path, left[0]))
                 self._removed.add(path)
             else:
-                _check_file(self.host, path, attributes, view)
+                _check_file(path, attributes, view, self.removes_only_empty)
 
     def _remember(
         self,
@@ -176,7 +209,7 @@ def _inside(path: "str") -> "list[str]":
     return os.listdir(path) if os.path.isdir(path) and not os.path.islink(path) else []
 
 
-def _check_file(host: "Host", path: "str", attributes: "Attributes", view: "View") -> "None":
+def _check_file(path: "str", attributes: "Attributes", view: "View", was_empty: "bool") -> "None":
     """Raise Failed when what was at `path` was not kept."""
     kind = attributes.get("type", "file")
     if kind == "file":
@@ -188,7 +221,7 @@ def _check_file(host: "Host", path: "str", attributes: "Attributes", view: "View
             attributes["content"].data()
         except Failed:
             raise Failed("the content of %s was not kept: it is too large, or too long ago" % path)
-    elif kind == "directory" and not os.path.lexists(path):
+    elif kind == "directory" and not was_empty and not os.path.lexists(path):
         raise Failed("what was in the directory %s was not kept" % path)
     elif kind not in ("link", "directory"):
         raise Failed("%s was a %s" % (path, kind))

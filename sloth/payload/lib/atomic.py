@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterable
 
+    from sloth.payload.kernel.values import Attributes
+
 WRITE_BACK = 16 * 1024 * 1024  # bytes of a large file that are left to the system to be written at a time
 STALE = 3600.0  # seconds after which a temporary file is removed even if its writer's process number is in use
 _swept: "set[str]" = set()  # directories that were searched for temporary files of killed writers
@@ -27,6 +29,7 @@ def replace(
     mode: "int | str | None" = None,
     validate: "Callable[[str], object] | None" = None,
     read: "os.stat_result | None" = None,
+    wanted: "Attributes | None" = None,
 ) -> "os.stat_result":
     """Write `content` (bytes, or an iterable of bytes) to `path`, atomically; return what fstat() reports of it then.
 
@@ -34,7 +37,9 @@ def replace(
     gets `mode` (int or "0644"; None: 0666 less the umask). validate(path of the temporary file) is called before the
     new file replaces the old one, and may raise to prevent that. A link at `path` is replaced, not followed: callers
     that want its target pass resolve(path). read: what fstat() reported of the file from which `content` was made;
-    Failed when another one is there by now. On any error the old file is unchanged, and no temporary file is left.
+    Failed when another one is there by now. wanted: the owner, group and mode that the file gets whatever was there, as
+    far as it has them, so that the new content is never there with those of the old one. On any error the old file is
+    unchanged, and no temporary file is left.
     Raises Failed, OSError, and what `content` or `validate` raise.
     """
     name = os.path.dirname(path) or "."
@@ -43,7 +48,7 @@ def replace(
     def set_attributes(descriptor: "int") -> "None":
         if read is not None:
             _refuse_other(path, directory, read)
-        copy_attributes(path, descriptor, mode, directory=directory)
+        copy_attributes(path, descriptor, mode, directory=directory, wanted=wanted)
 
     try:
         _sweep(name, directory)

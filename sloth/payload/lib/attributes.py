@@ -170,14 +170,20 @@ def copy_attributes(
     mode: "int | str | None" = None,
     keep_owner: "bool" = True,
     directory: "int | None" = None,
+    wanted: "Attributes | None" = None,
 ) -> "None":
     """Give a new, open file the owner, mode, ACLs, SELinux context and extended attributes of the file at `path`.
 
     Set-uid and set-gid bits are not given on: they were meant for another content. mode: for the new file when there is
     no regular file at `path`, of which a link is none (int or "0644"; None: 0666 less the umask). keep_owner: fail when
     the owner cannot be kept; otherwise the new file belongs to the current user. directory: the open directory that
-    `path` is in, by which it is looked for. Raises Failed, OSError.
+    `path` is in, by which it is looked for. wanted: the owner, group and mode, in the form of look(), that it gets in
+    any case. Raises Failed, OSError, Missing.
     """
+    wanted = wanted or {}
+    uid = _uid(wanted["owner"]) if "owner" in wanted else -1
+    gid = _gid(wanted["group"]) if "group" in wanted else -1
+    bits = int(wanted["mode"], 8) if "mode" in wanted else None
     name = path if directory is None else os.path.basename(path)
     try:
         old: "os.stat_result | None" = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -188,14 +194,18 @@ def copy_attributes(
     if old is None or not stat.S_ISREG(old.st_mode):
         if mode is None:
             mode = 0o666 & ~umask()
-        os.fchmod(descriptor, int(mode, 8) if isinstance(mode, str) else mode)
+        if uid != -1 or gid != -1:
+            os.fchown(descriptor, uid, gid)
+        mode = int(mode, 8) if isinstance(mode, str) else mode
+        os.fchmod(descriptor, mode if bits is None else bits)
         return
     new = os.fstat(descriptor)
-    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+    owners = (old.st_uid if uid == -1 else uid, old.st_gid if gid == -1 else gid)
+    if (new.st_uid, new.st_gid) != owners:
         try:
-            os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchown(descriptor, *owners)
         except OSError as error:
-            if error.errno != errno.EPERM:
+            if error.errno != errno.EPERM or owners != (old.st_uid, old.st_gid):
                 raise
             if not keep_owner:
                 os.fchmod(descriptor, old.st_mode & 0o777)
@@ -206,7 +216,8 @@ def copy_attributes(
                 hint="set become",
             )
     _copy_xattrs(path, name, directory, old, descriptor)
-    os.fchmod(descriptor, old.st_mode & 0o1777)  # last: setting an owner or an ACL changes the mode
+    # Last: setting an owner or an ACL changes the mode.
+    os.fchmod(descriptor, old.st_mode & 0o1777 if bits is None else bits)
 
 
 def _copy_xattrs(path: "str", name: "str", directory: "int | None", old: "os.stat_result", target: "int") -> "None":

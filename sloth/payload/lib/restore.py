@@ -38,7 +38,7 @@ def restore(path: "str", attributes: "Attributes | None") -> "None":
     elif "content" in attributes:
         if files.is_exposed(path):  # whose file it was is not known for sure
             attributes = files.rewritten(attributes) or attributes if "mode" in attributes else attributes
-        files.replace(path, attributes["content"].chunks(), attributes.get("mode"))
+        files.replace(path, attributes["content"].chunks(), attributes.get("mode"), wanted=attributes)
     _set_attributes(path, attributes)
 
 

@@ -202,7 +202,7 @@ end})"""
                 values["backup_file"] = files.back_up(self.file)
             read = self._read if change.before is not None else None
             path = files.resolve(self.file)
-            files.replace(path, [after["content"].data()], after.get("mode"), read=read)
+            files.replace(path, [after["content"].data()], after.get("mode"), read=read, wanted=_permissions(after))
         if change.before is not None:
             files.set_attributes(self.file, Change(files.look(self.file), _permissions(after)))
         return values

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 START = 20.0  # seconds that the watchdog has to begin
 ROOT = os.path.abspath(__file__).rpartition("/sloth/payload/")[0]  # where the payload's modules are
+SYSTEMD = "/run/systemd/system"  # is there when the host was booted by it
 UNITS = "/etc/systemd/system"
 UNIT = "sloth-runner-confirm.service"
 WANTS = UNITS + "/multi-user.target.wants"
@@ -53,7 +54,7 @@ def launch(confirmation: "Confirmation") -> "None":
     with open(os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(_SCRIPT % {"root": ROOT, "account": confirmation.account})
     command = [sys.executable, "-I", "-S", "-E", script]
-    has_systemd = os.geteuid() == 0 and os.path.isdir("/run/systemd/system")
+    has_systemd = os.geteuid() == 0 and os.path.isdir(SYSTEMD)
     if has_systemd:
         _write_boot_unit(script)
     if not (has_systemd and _start_unit(command)):

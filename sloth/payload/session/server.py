@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from sloth.payload.kernel.findings import Restored
+    from sloth.payload.kernel.redact import Redactor
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Arguments, Rows
     from sloth.payload.session.channel import Channel
@@ -165,12 +166,9 @@ class Server(object):
         return self._execute(message, reply, call)
 
     def _execute(self, message: "messages.Call", reply: "messages.Reply", call: "Call") -> "bool":
-        try:
-            reply.key = self._store.redactor.key(call.key())
-            if isinstance(call, Resource):
-                self._named.update(self._store.redactor.key(part.key()) for part in call.parts())
-        except Missing:  # of the user in ~user/x: in a check an earlier call may create it, which execute() judges
-            self._has_skipped = True  # what is named is not known
+        reply.key, named = _keys(call, self._store.redactor)
+        self._named.update(named)
+        self._has_skipped = self._has_skipped or not reply.key
         is_action = isinstance(call, Action)
         if isinstance(call, Action):
             if self._store.guard is not None:
@@ -254,6 +252,18 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
+
+
+def _keys(call: "Call", redactor: "Redactor") -> "tuple[str, list[str]]":
+    """Return the key of a call, and those of the resources that it names; ("", []) when they are not known.
+
+    They are not in a check when an earlier call may create the user of a path ~user/x: execute() judges that.
+    """
+    try:
+        parts = call.parts() if isinstance(call, Resource) else []
+        return redactor.key(call.key()), [redactor.key(part.key()) for part in parts]
+    except Missing:
+        return "", []
 
 
 def _send_pages(channel: "Channel", rows: "Rows", make: "Callable[[Rows], messages.Message]") -> "None":

@@ -118,6 +118,10 @@ class Records(object):
             )
         )  # fmt: skip
 
+    def set_checksum(self, key: "str", checksum: "str") -> "None":
+        """Set the checksum of a record; "": what is on the host is being changed, and may not be what it describes."""
+        self._db.write("UPDATE resources SET checksum=?, seq=? WHERE key=?", (checksum, self._db.next_seq(), key))
+
     def release(self, by: "str") -> "None":
         """Let records manage their things again that the record `by` has superseded."""
         for row in self._db.execute("SELECT key FROM resources WHERE superseded_by=?", (by,)).fetchall():

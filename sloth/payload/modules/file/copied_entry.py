@@ -118,7 +118,8 @@ class EntryCopy(Resource):
                 values["backup_file"] = files.back_up(path)
             mode = change.after.get("mode") if change.before is None else None
             content = change.after["content"]
-            info = files.replace(path, content.chunks(), mode, files.validation(self.args, self.host))
+            validate = files.validation(self.args, self.host)
+            info = files.replace(path, content.chunks(), mode, validate, wanted=change.after)
             if not self.args.validate:  # that is a command, which could have written to the file as well
                 self.host.contents.note_written(path, info, content)
         files.set_attributes(path, change, self.args.follow)

@@ -137,7 +137,8 @@ class TextEdit(Resource):
                 values["backup_file"] = files.back_up(self.path)  # beside a link, not beside its target
             # What was read through a link that leads elsewhere by now must not be written here.
             read = None if change.before is None else self._read
-            files.replace(path, change.after["content"].chunks(), mode, files.validation(self.args, self.host), read)
+            validate = files.validation(self.args, self.host)
+            files.replace(path, change.after["content"].chunks(), mode, validate, read, wanted=change.after)
         files.set_attributes(path, change)
         if self._attributes_differ(change):
             msg += (" and " if msg else "") + "ownership, perms or SE linux context changed"

@@ -204,7 +204,8 @@ end})"""
             digests = [hashlib.sha256()] + ([hashlib.new(wanted[0])] if wanted else [])
             mode = change.after.get("mode") if change.before is None else None
             target = files.resolve(path)
-            files.replace(target, _hashing(read_chunks(response), digests), mode, lambda _: _verify(digests, wanted))
+            chunks = _hashing(read_chunks(response), digests)
+            files.replace(target, chunks, mode, lambda _: _verify(digests, wanted), wanted=change.after)
             self._fetched = digests[0].hexdigest()
             change.after["content"] = self.host.content(path)
             self._last_download().remember(response, self._fetched)

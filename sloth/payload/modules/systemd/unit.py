@@ -160,7 +160,7 @@ end})"""
             return
         if "content" in change:
             files.make_directories(os.path.dirname(path))
-            files.replace(path, change.after["content"].chunks(), change.after["mode"])
+            files.replace(path, change.after["content"].chunks(), change.after["mode"], wanted=change.after)
         files.set_attributes(path, change, False)
 
     def result(self, now: "Attributes | None") -> "Attributes":

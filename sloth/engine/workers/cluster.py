@@ -16,6 +16,7 @@ from sloth.engine.workers.relay import about, describe_process
 from sloth.errors import UsageError
 
 CONNECT = 15.0  # seconds for the scheduler, and then for its workers, to answer
+_NOT_LOADED = ("ImportError(", "ModuleNotFoundError(", "AttributeError(")  # as Dask passes on what its worker met
 
 
 async def connect(address: EngineAddress) -> Any:
@@ -125,7 +126,7 @@ async def look_at(client: Any, address: EngineAddress) -> list[Found]:
 
 def _checked(worker: str, answer: object, own: dict[str, str]) -> dict[str, str]:
     """Return what a worker is. Raises UsageError for one that does not run this program."""
-    if isinstance(answer, (ImportError, AttributeError)):
+    if isinstance(answer, (ImportError, AttributeError)) or str(answer).startswith(_NOT_LOADED):
         raise UsageError(
             f"the worker {worker} cannot load sloth-runner: {answer}",
             hint=f"install sloth-runner {own['version']} where its Python finds it",

@@ -209,31 +209,6 @@ PASSWORDS = combine(
 )
 
 
-def _checked_engine(url: str | None) -> str:
-    """Return the URL of an engine; "" for none. Raises UsageError when it is invalid."""
-    if not url or url == "none":
-        return ""
-    from sloth.engine.workers.address import parse
-
-    parse(url)
-    return url
-
-
-WORKERS = click.option(
-    "--workers",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Divide the hosts among N processes of this machine.",
-    default=0,
-)
-ENGINE = click.option(
-    "--engine",
-    metavar="URL",
-    envvar="SLOTH_ENGINE",
-    callback=lambda _context, _parameter, value: _checked_engine(value),
-    help="Divide the hosts among the workers of a Dask cluster: dasks://scheduler:8786, or dask:// on this machine.  "
-    "[default: $SLOTH_ENGINE]",
-)
 running = combine(
     FORKS,
     PASSWORDS,

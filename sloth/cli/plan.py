@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import backend_option, credentials, parameters, shared_plans
+from sloth.cli.engine_option import NO_ENGINE
 from sloth.cli.output import confirm, warn, write_json
 from sloth.cli.run import SiteOptions, run_site, site_options
 from sloth.engine.events import FAILED
@@ -67,9 +68,11 @@ def plan(ctx: click.Context, exit_code: bool, out: str | None, encrypt: bool, gi
     if encrypt and path is None:
         raise click.UsageError("--encrypt needs -o FILE")
     saving = None
-    if path is not None and (given.workers or given.engine):
-        warn(f"warning: one process records a plan: --{'engine' if given.engine else 'workers'} has no effect with -o")
-        given = dataclasses.replace(given, workers=0, engine="")
+    if path is not None:
+        if given.workers or given.engine not in (None, NO_ENGINE):
+            option = "workers" if given.workers else "engine"
+            warn(f"warning: one process records a plan: --{option} has no effect with -o")
+        given = dataclasses.replace(given, workers=0, engine=NO_ENGINE)
     if path is not None:
         keys = credentials.keys(given.key_file, given.passphrase, again=True) if encrypt else None
         name = shared_plans.name_of(path)

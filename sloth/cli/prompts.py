@@ -90,3 +90,10 @@ async def ask_step(task: str) -> Step:
     if answer in ("c", "continue"):
         return Step.RUN_ALL
     return Step.RUN if answer in ("y", "yes") else Step.SKIP
+
+
+def is_yes() -> bool:
+    """Return whether the user answers yes."""
+    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
+    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
+    return answer in ("y", "yes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sloth.cli import backend_option, credentials, parameters, sites
+from sloth.cli import backend_option, credentials, engine_option, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, warn
-from sloth.cli.prompts import ask, ask_step
+from sloth.cli.prompts import ask, ask_step, is_yes
 from sloth.cli.recorded import command_line
 from sloth.engine import custom
 from sloth.engine.options import Options
@@ -64,8 +63,8 @@ class SiteOptions:
     passphrase: bool
     strategy: str
     eager: bool
-    workers: int
-    engine: str
+    workers: int | None
+    engine: str | None
 
 
 def _tags_option(*names: str, help: str) -> parameters.Decorator:
@@ -108,8 +107,8 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
             help="How hosts go through the tasks; linear: all of them end a task before one begins the next.",
         ),
         click.option("--eager", is_flag=True, help="Wait for the result of every call before the next one, to debug."),
-        parameters.WORKERS,
-        parameters.ENGINE,
+        engine_option.WORKERS,
+        engine_option.ENGINE,
     )
 
 
@@ -215,16 +214,10 @@ def _show_and_ask(given: SiteOptions, resume: str | None, start_at: str | None) 
         click.echo("nothing would change", err=True)
         return status
     click.echo("Do this? [y/N]: ", nl=False, err=True)
-    if _is_yes():
+    if is_yes():
         return None
     click.echo("nothing was changed", err=True)
     return 130
-
-
-def _is_yes() -> bool:
-    # Read from the descriptor: a thread that waits in sys.stdin would crash an interrupted process at its end.
-    answer = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace").strip().lower()
-    return answer in ("y", "yes")
 
 
 def run_site(
@@ -251,6 +244,7 @@ def run_site(
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)
+    engine, workers = engine_option.engine_and_workers(given.engine, given.workers, everything.engine)
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
     for text in everything.override(extra):
         warn(f"warning: {text}")
@@ -272,8 +266,10 @@ def run_site(
         keys=credentials.keys(given.key_file, given.passphrase),
         passwords=Passwords() if listing else credentials.passwords(),
         prompts=prompts,
-        workers=given.workers if len(hosts) > 1 or given.engine else 0,
-        engine=given.engine,
+        workers=workers if len(hosts) > 1 or engine else 0,
+        engine=engine,
+        near=engine_option.near(everything.engine, hosts, extra) if engine else {},
+        only_near=bool(engine and everything.engine and everything.engine.only_near),
         command=command_line(given, check, prune, start_at, resume, saving.called if saving is not None else ""),
         limit=",".join(given.limit),
     )
@@ -346,4 +342,4 @@ def _confirm(found: Orphans) -> bool:
             click.echo(neutral(f"remove     {orphan.key}  {host}"), err=True)
     total = count(sum(len(orphans) for orphans in found.values()), "state")
     click.echo(f"Remove {total} that the site no longer names? [y/N]: ", nl=False, err=True)
-    return _is_yes()
+    return is_yes()

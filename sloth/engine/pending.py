@@ -26,7 +26,7 @@ class UnknownResult(CallError):
     """A check cannot know what an action that it did not run would have answered."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Pending:
     """One call on its way.
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
 from sloth.frozen import frozen
 from sloth.inventory.document import Document
+from sloth.inventory.tables import TableKey, is_flag, is_text, read_table
 from sloth.reading import read_file
-from sloth.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from sloth.payload.kernel.values import Json
 
 BACKEND = "backend"
 
@@ -33,26 +29,16 @@ class BackendSetting:
     where: str = ""
 
 
-@frozen
-class BackendKey:
-    """A key of [backend]: what its value must be, and its documentation."""
-
-    is_valid: Callable[[Json], bool]
-    expected: str
-    default: str
-    help: str
-
-
 KEYS = {
-    "url": BackendKey(
-        lambda value: isinstance(value, str) and bool(value),
+    "url": TableKey(
+        is_text,
         "a URL such as etcd://host:2379/prefix",
         "none: this machine alone",
         "Where shared values, locks, run records and copies of hosts' states are kept for all controllers. "
         "$SLOTH_BACKEND and `--backend` override it. Credentials do not belong here.",
     ),
-    "encrypt": BackendKey(
-        lambda value: isinstance(value, bool),
+    "encrypt": TableKey(
+        is_flag,
         "true or false",
         "false",
         "Encrypt every value with your key before it is sent to the backend.",
@@ -62,17 +48,9 @@ KEYS = {
 
 def read_backend(document: Document) -> BackendSetting | None:
     """Return the table [backend] of a file; None when it has none. Raises InventoryError with file and line."""
-    if BACKEND not in document.data:
+    table = read_table(document, BACKEND, KEYS)
+    if table is None:
         return None
-    table = document.table(document.data[BACKEND], BACKEND)
-    for name, value in table.items():
-        key = KEYS.get(name)
-        if key is None:
-            group = "a group is [groups.backend]" if name in ("hosts", "groups", "vars") else ""
-            hint = group or did_you_mean(name, KEYS) or f"keys are {', '.join(KEYS)}"
-            raise document.error(f"unknown key '{name}' in [backend]", BACKEND, name, hint=hint)
-        if not key.is_valid(value):
-            raise document.error(f"{name} must be {key.expected}, not {value!r}", BACKEND, name)
     return BackendSetting(table.get("url", ""), table.get("encrypt", False), document.where(BACKEND, "url"))
 
 

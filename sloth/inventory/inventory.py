@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sloth.inventory import patterns
 from sloth.inventory.backend import BackendSetting
+from sloth.inventory.engine import EngineSetting
 from sloth.inventory.loader import load
 from sloth.inventory.model import ConnectionType, Group, Host
 from sloth.inventory.resolve import Evaluate, Hosts
@@ -25,6 +26,7 @@ class Inventory:
         paths: the sources, none for this machine alone.
         warnings: what the sources contain that has no effect; it grows while hosts are resolved.
         backend: where controllers keep what they share; None when no source names one.
+        engine: which processes work on the hosts; None when no source says it.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Inventory:
         groups: Mapping[str, Group],
         warnings: Sequence[str] = (),
         backend: BackendSetting | None = None,
+        engine: EngineSetting | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self.warnings = warnings
         self.backend = backend
+        self.engine = engine
         self.hosts = hosts
         self.groups = groups
         self._members = {name: frozenset(group.hosts) for name, group in groups.items()}
@@ -51,7 +55,7 @@ class Inventory:
         """Read sources, merged as load() says. Raises InventoryError with file and line."""
         loaded = load(paths, evaluate, warn)
         sources = [Path(path) for path in paths]
-        return cls(sources, loaded.hosts, loaded.groups, loaded.warnings, loaded.backend)
+        return cls(sources, loaded.hosts, loaded.groups, loaded.warnings, loaded.backend, loaded.engine)
 
     @classmethod
     def local(cls) -> Inventory:

@@ -12,6 +12,7 @@ from sloth.errors import InventoryError
 from sloth.frozen import frozen
 from sloth.inventory.backend import BACKEND, BackendSetting, read_backend
 from sloth.inventory.document import Document
+from sloth.inventory.engine import ENGINE, EngineSetting, read_engine
 from sloth.inventory.groups import GroupDraft, by_precedence, read_groups
 from sloth.inventory.host_sources import AnsibleHosts, HostSource, TomlHosts
 from sloth.inventory.model import Group
@@ -64,12 +65,16 @@ def _from_environment() -> Sequence[str]:
 
 @frozen
 class Loaded:
-    """What the sources of an inventory come to. warnings: grows while hosts are resolved; backend: the last one."""
+    """What the sources of an inventory come to.
+
+    warnings: grows while hosts are resolved; backend, engine: the last one.
+    """
 
     hosts: Hosts
     groups: Mapping[str, Group]
     warnings: list[str]
     backend: BackendSetting | None
+    engine: EngineSetting | None
 
 
 def load(names: Sequence[str | Path], evaluate: Evaluate | None = None, warn: Warn = lambda _: None) -> Loaded:
@@ -85,17 +90,18 @@ def load(names: Sequence[str | Path], evaluate: Evaluate | None = None, warn: Wa
     report = _once(warnings, warn)
     drafts: dict[str, list[HostSource]] = {}
     defaults: list[Settings] = []
-    backend = None
+    backend, engine = None, None
     for part in sources.parts:
         if isinstance(part, Document):
             defaults.append(_read_defaults(part))
             backend = read_backend(part) or backend
+            engine = read_engine(part) or engine
             source: HostSource = TomlHosts(part)
         else:
             for warning in part.warnings:
                 report(warning)
             source = AnsibleHosts(part)
-        if not any(True for _ in source) and not _is_only_backend(part):
+        if not any(True for _ in source) and not _has_no_hosts_on_purpose(part):
             report(f"{part.name}: there are no hosts in this inventory")
         for name in source:
             if name in drafts:
@@ -108,12 +114,12 @@ def load(names: Sequence[str | Path], evaluate: Evaluate | None = None, warn: Wa
     files = _vars_files(sources.directories, report)
     hosts = Hosts(drafts, by_precedence(groups), defaults, files, evaluate, report)
     position = {name: number for number, name in enumerate(drafts)}
-    return Loaded(hosts, {draft.name: _group(draft, position) for draft in groups}, warnings, backend)
+    return Loaded(hosts, {draft.name: _group(draft, position) for draft in groups}, warnings, backend, engine)
 
 
-def _is_only_backend(part: Document | Content) -> bool:
+def _has_no_hosts_on_purpose(part: Document | Content) -> bool:
     """Return whether a source has no hosts on purpose."""
-    return isinstance(part, Document) and part.data.keys() == {BACKEND}
+    return isinstance(part, Document) and bool(part.data) and part.data.keys() <= {BACKEND, ENGINE}
 
 
 def _once(warnings: list[str], warn: Warn) -> Warn:
@@ -136,8 +142,8 @@ def _vars_files(directories: Iterable[Path], warn: Callable[[str], None]) -> Var
 
 def _read_defaults(document: Document) -> Settings:
     for key in document.data:
-        if key not in (*TABLES, BACKEND):
-            near = did_you_mean(key, (*TABLES, BACKEND))
+        if key not in (*TABLES, BACKEND, ENGINE):
+            near = did_you_mean(key, (*TABLES, BACKEND, ENGINE))
             raise document.error(f"unknown key '{key}'", key, hint=near or _hint(document, key))
     return read_settings(
         document, document.table(document.data.get("defaults", {}), "defaults"), ("defaults",), "defaults"
@@ -147,7 +153,7 @@ def _read_defaults(document: Document) -> Settings:
 def _hint(document: Document, key: str) -> str:
     if isinstance(document.data[key], dict):
         return f"a group is [groups.{key}], a host [hosts.{key}]"
-    return "an inventory has the tables defaults, hosts, groups and backend"
+    return "an inventory has the tables defaults, hosts, groups, backend and engine"
 
 
 def _group(draft: GroupDraft, position: dict[str, int]) -> Group:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sloth.frozen import frozen
 from sloth.inventory.backend import KEYS as BACKEND_KEYS
 from sloth.inventory.connection import NAMES
+from sloth.inventory.engine import KEYS as ENGINE_KEYS
 from sloth.inventory.groups import GROUP_KEYS
 from sloth.inventory.settings import HOST_SETTINGS
 
@@ -41,6 +42,7 @@ def reference() -> tuple[Section, ...]:
     )
     groups = [Entry(key.name, key.value, key.default, key.help) for key in GROUP_KEYS]
     backend = [Entry(name, key.expected, key.default, key.help) for name, key in BACKEND_KEYS.items()]
+    engine = [Entry(name, key.expected, key.default, key.help) for name, key in ENGINE_KEYS.items()]
     ours: dict[str, list[str]] = {}
     for name, key in NAMES.items():
         ours.setdefault(key, []).append(name)
@@ -56,6 +58,11 @@ def reference() -> tuple[Section, ...]:
             "Keys of the backend",
             "The table [backend] says where controllers keep what they share; see docs/backends.md.",
             tuple(backend),
+        ),
+        Section(
+            "Keys of the engine",
+            "The table [engine] says which processes work on the hosts; see docs/scale.md.",
+            tuple(engine),
         ),
         Section("Variables of Ansible", "In inventories of Ansible these variables set our settings.", tuple(ansible)),
     )

@@ -189,7 +189,7 @@ def _is_ours(path: Path, text: str) -> bool:
             line = text.count("\n", 0, found.start(1)) + 1
             error.hint = f"line {line} is TOML of ours, this one is Ansible's INI: use two files, and name both with -i"
         raise
-    return set(data) <= {*TABLES, "backend"}
+    return set(data) <= {*TABLES, "backend", "engine"}
 
 
 def _first_line(text: str) -> str:

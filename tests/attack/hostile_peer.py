@@ -38,6 +38,7 @@ class Peer:
     def __init__(self) -> None:
         self._decoder = wire.Decoder(messages.FROM_CONTROLLER)
         self._items: list[Any] = []
+        self.rows: dict[str, Any] = {}  # the answers to queries
 
     # Writing
 
@@ -114,7 +115,7 @@ class Peer:
             if isinstance(message, messages.Call):
                 self.send(answer(message))
             elif isinstance(message, messages.StateQuery):
-                self.send(messages.Rows(id=message.id))
+                self.send(messages.Rows(id=message.id, rows=self.rows.get(message.op, [])))
             elif isinstance(message, messages.Close):
                 self.send(bye())
                 raise Ended
@@ -694,6 +695,23 @@ def rows_of_no_query(peer: Peer) -> None:
     peer.call()
     peer.send(messages.Rows(id=999))
     peer.serve()
+
+
+def _answering(rows: dict[str, Any]) -> Attack:
+    def do(peer: Peer) -> None:
+        peer.rows = rows
+        peer.close()
+        peer.send(bye())
+
+    return do
+
+
+enter_all("query", _answering, {
+    "boot-none": {}, "boot-without": {"boot": [{}]}, "boot-empty": {"boot": [{"boot": ""}]},
+    "boot-unknown": {"boot": [{"boot": "/"}]}, "boot-list": {"boot": [{"boot": [ESCAPES]}]},
+    "boot-the-same": {"boot": [{"boot": "b/1"}]},
+    "named-without": {"named": [{}], "boot": [{"boot": "b/1"}]},
+}, harmless=True)  # fmt: skip
 
 
 @attack()

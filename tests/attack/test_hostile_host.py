@@ -87,14 +87,16 @@ def inventory_of(servers: LoopbackFleet, peers: Path, attacks: Sequence[str]) ->
     return "\n".join(lines)
 
 
-async def run_all(directory: Path, peers: Path, attacks: Sequence[str]) -> tuple[int, dict[str, HostFinished]]:
+async def run_all(
+    directory: Path, peers: Path, attacks: Sequence[str], text: str = SITE
+) -> tuple[int, dict[str, HostFinished]]:
     """Run SITE on the good host and on the others; return the exit status and their ends. Reports are files."""
     async with LoopbackFleet(("good",), directory / "fleet") as servers:
         path = directory / "inventory.toml"
         path.write_text(inventory_of(servers, peers, attacks))
         inventory = Inventory.read(path)
         site = directory / "site.sloth"
-        site.write_text(SITE)
+        site.write_text(text)
         ended: dict[str, HostFinished] = {}
         outs = [(directory / kind).open("w", encoding="utf-8") for kind in KINDS]  # strict: it takes no surrogates
         aside = (directory / "aside").open("w", encoding="utf-8")
@@ -165,6 +167,31 @@ async def test_each_fails_alone(tmp_path: Path, peers: Path) -> None:
     assert defects == {}
     without_words = [name for name in attacks if not ATTACKS[name][1] and not (ended[name].error or "").strip()]
     assert without_words == []
+    check_reports(tmp_path, ended)
+
+
+REBOOT = """
+task({ name = "t", run = function()
+    if host.name ~= "good" then host.reboot({ timeout = 3, reboot_command = "true" }) end
+    file.copy({ content = "x", dest = "~/after" })
+end })
+"""
+
+
+@pytest.mark.timeout(300)
+async def test_a_host_that_does_not_say_whether_it_has_rebooted_fails(tmp_path: Path, peers: Path) -> None:
+    attacks = [name for name in ATTACKS if name.startswith("query-")]
+    with impatient():
+        status, ended = await run_all(tmp_path, peers, attacks, REBOOT)
+    assert status == 1
+    assert ended["good"].status == "changed"
+    errors = {name: ended[name].error or "" for name in attacks}
+    assert {name for name in attacks if ended[name].status not in ("failed", "unreachable")} == set(), errors
+    assert [name for name, error in errors.items() if "defect" in error or not error] == []
+    for name in ("query-boot-none", "query-boot-without"):
+        assert "the query boot" in errors[name], errors[name]
+    for name in ("query-boot-empty", "query-boot-unknown"):
+        assert "it cannot be known when" in errors[name], errors[name]
     check_reports(tmp_path, ended)
 
 

@@ -65,7 +65,7 @@ def test_addresses_of_this_machine_need_no_tls() -> None:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster whose worker has a mount namespace of its own: it is another machine as far as a run can know."""
     with running_cluster(tmp_path / "dask", workers=0) as cluster:
-        cluster.add_worker(("unshare", "--mount"))
+        cluster.add_worker(prefix=("unshare", "--mount"))
         monkeypatch.setenv(ENGINE, cluster.url)
         yield cluster
 

@@ -23,7 +23,7 @@ class Cluster:
     """The processes. Workers are in the order of their addresses, in which hosts are dealt out to them."""
 
     def __init__(self, directory: Path, tls: Sequence[str] = (), scheme: str = "tcp") -> None:
-        self._directory = directory
+        self.directory = directory
         self._tls = tuple(tls)
         self._scheme = scheme
         self._file = directory / "scheduler.json"
@@ -38,13 +38,23 @@ class Cluster:
         """The address for --engine."""
         return self.address.replace("tcp://", "dask://").replace("tls://", "dasks://")
 
-    def add_worker(self, prefix: Sequence[str] = ()) -> None:
-        """Start a worker; prefix: of its command line."""
-        log = self._directory / f"worker{len(self.workers)}.log"
+    def log(self) -> str:
+        """Return what the scheduler and all workers have logged."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log")))
+
+    def add_worker(self, *more: str, prefix: Sequence[str] = (), path: str | Path = ROOT, nanny: bool = False) -> None:
+        """Start a worker.
+
+        more: words of its command line, prefix: what is before it; path: where it finds modules; nanny: with one.
+        """
+        log = self.directory / f"worker{len(self.workers)}.log"
         while True:  # somebody else may have the port
             self._port += 1
-            words = ("--no-nanny", "--nthreads", "1", "--worker-port", str(self._port))
-            worker = self._start("worker", *words, prefix=prefix, log=log)
+            words = (
+                "--nanny" if nanny else "--no-nanny", "--nthreads", "1", "--worker-port", str(self._port), *more,
+                *(("--nanny-port", str(self._port + 8)) if nanny else ()),
+            )  # fmt: skip
+            worker = self._start("worker", *words, prefix=prefix, log=log, path=path)
             _wait_for(partial(_is_registered_or_dead, worker, log), "a worker")
             if worker.poll() is None:
                 self.workers.append(worker)
@@ -52,7 +62,7 @@ class Cluster:
             assert "in use" in log.read_text(), log.read_text()
 
     def _start(
-        self, what: str, *words: str, prefix: Sequence[str] = (), log: Path | None = None
+        self, what: str, *words: str, prefix: Sequence[str] = (), log: Path | None = None, path: str | Path = ROOT
     ) -> subprocess.Popen[bytes]:
         command = [
             *prefix, sys.executable, "-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard",
@@ -61,10 +71,10 @@ class Cluster:
         if what == "scheduler":
             command += ["--port", "0"]
         else:
-            command += ["--local-directory", str(self._directory / "scratch")]
-        with (log or self._directory / "scheduler.log").open("wb") as sink:
+            command += ["--local-directory", str(self.directory / "scratch")]
+        with (log or self.directory / "scheduler.log").open("wb") as sink:
             return subprocess.Popen(
-                command, stdout=sink, stderr=sink, cwd=self._directory, env={**os.environ, "PYTHONPATH": str(ROOT)}
+                command, stdout=sink, stderr=sink, cwd=self.directory, env={**os.environ, "PYTHONPATH": str(path)}
             )
 
     def close(self) -> None:

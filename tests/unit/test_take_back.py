@@ -53,6 +53,7 @@ class Machine:
         self.files.mkdir()
         self.state = str(path / "state" / "web1.db")
         self.number = 0
+        self.notify: list[str] = []
 
     def open(self) -> tuple[Store, Host]:
         store = Store(self.state)
@@ -63,7 +64,7 @@ class Machine:
         self.number += 1
         run = f"20260101-00000{self.number % 10}-{self.number:06x}"
         store, host = self.open()
-        context = Context(run=run, site=site, who="me", origin="here", task="t")
+        context = Context(run=run, site=site, who="me", origin="here", task="t", notify=self.notify)
         store.runs.begin(run, site, "me", "here")
         outcomes = [self.call(name, dict(arguments), host, store, context) for name, arguments in program]
         store.commit()
@@ -372,3 +373,33 @@ def _fails(*_: object, **__: object) -> None:
 
 def _absolute(value: object, files: Path) -> object:
     return value.replace("~", str(files)) if isinstance(value, str) else value
+
+
+def test_what_another_call_manages_is_retired_with_its_task_and_owner(described: Machine) -> None:
+    described.run([("file.copy", {"dest": "~/a", "content": "x"})])
+    link: Program = [("file.link", {"path": "~/a", "src": "b", "force": True})]
+    described.run(link)
+    assert described.prune(link) == []
+    store, _ = described.open()
+    key = f"file:copy:{described.files}/a"
+    newest = store.history.select(key)[0]
+    assert (newest.reason.value, newest.task, newest.site) == ("superseded", "t", "site")
+    assert newest.after == {"superseded_by": f"file:link:{described.files}/a"}
+    assert store.records.get(key) is None
+    store.close()
+
+
+def test_a_handler_that_a_rollback_owes_is_noted_with_its_task(described: Machine) -> None:
+    program: Program = [("file.copy", {"dest": "~/a", "content": "x"})]
+    described.notify = ["reload"]
+    run, _ = described.run(program)
+    store, _ = described.open()
+    store.handlers.settle("site", ["reload"])  # it has run
+    store.commit()
+    store.close()
+    (restored, left) = described.rollback(run)
+    assert restored.status is RestoreStatus.DONE
+    assert (left.key, left.handler, left.status) == ("handler:reload", "reload", RestoreStatus.REFUSED)
+    store, _ = described.open()
+    assert [(one.name, one.site, one.task) for one in store.handlers.pending()] == [("reload", "site", "t")]
+    store.close()

@@ -2,7 +2,8 @@
 
     dask://127.0.0.1:8786        dasks://scheduler:8786?ca=ca.pem&cert=me.pem&key=me.key
 
-dasks:// is TLS, with certificates on both sides. Without TLS a scheduler must be on this machine.
+dasks:// is TLS, with certificates on both sides; name= is that of the scheduler's certificate, if it is not the host.
+Without TLS a scheduler must be on this machine.
 """
 
 from __future__ import annotations
@@ -19,17 +20,24 @@ from sloth.suggest import did_you_mean_or_list
 SCHEMES = ("dask", "dasks")
 PORT = 8786
 TLS_FILES = ("ca", "cert", "key")
+NAME = "name"
 EXAMPLE = "dasks://scheduler.example.com:8786?ca=ca.pem&cert=me.pem&key=me.key"
 _HOST = re.compile(r"\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
 @frozen
 class EngineAddress:
-    """A scheduler of Dask. tls: the files of TLS that the URL names; None: plain TCP."""
+    """A scheduler of Dask.
+
+    Attributes:
+        tls: the files of TLS that the URL names, or none of them; None: plain TCP.
+        name: which the scheduler's certificate must have; "": that of the host.
+    """
 
     host: str
     port: int
     tls: dict[str, Path] | None
+    name: str = ""
 
     @property
     def url(self) -> str:
@@ -57,6 +65,8 @@ def parse(url: str) -> EngineAddress:
         raise _wrong("the URL has a path", f"for example {EXAMPLE}")
     host, port = _host_and_port(authority)
     options = _options(scheme, query)
+    name = options.pop(NAME, "")
+    files = _files(options)
     if scheme == "dask":
         if not is_loopback(host):
             raise _wrong(
@@ -64,7 +74,7 @@ def parse(url: str) -> EngineAddress:
                 f"start it with certificates, and use {EXAMPLE}; docs/scale.md shows how",
             )
         return EngineAddress(host, port, None)
-    return EngineAddress(host, port, options)
+    return EngineAddress(host, port, files, name)
 
 
 def is_loopback(host: str) -> bool:
@@ -78,7 +88,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _wrong(what: str, hint: str) -> UsageError:
-    return UsageError(f"--engine: {what}", hint=hint)
+    return UsageError(what, hint=hint)
 
 
 def _host_and_port(authority: str) -> tuple[str, int]:
@@ -94,24 +104,32 @@ def _host_and_port(authority: str) -> tuple[str, int]:
     return host.lower(), int(port)
 
 
-def _options(scheme: str, query: str) -> dict[str, Path]:
-    """Return the files of TLS that a query names. Raises UsageError, also for files that cannot be read."""
-    found: dict[str, Path] = {}
+def _options(scheme: str, query: str) -> dict[str, str]:
+    """Return the options of a query. Raises UsageError."""
+    found: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
-        if name not in TLS_FILES:
-            raise _wrong(f'unknown option "{name}"', did_you_mean_or_list(name, TLS_FILES, "options"))
+        if name not in (*TLS_FILES, NAME):
+            raise _wrong(f'unknown option "{name}"', did_you_mean_or_list(name, (*TLS_FILES, NAME), "options"))
         if scheme == "dask":
             raise _wrong(f'the option "{name}" is of TLS', "use dasks://")
         if name in found or not value:
             raise _wrong(f'the option "{name}" is {"there twice" if value else "empty"}', f"for example {EXAMPLE}")
-        found[name] = Path(unquote(value)).expanduser()
+        found[name] = unquote(value)
+    return found
+
+
+def _files(options: dict[str, str]) -> dict[str, Path]:
+    """Return the files of TLS. Raises UsageError, also for files that cannot be read."""
     for name in TLS_FILES:
-        if found and name not in found:
+        if options and name not in options:
             raise _wrong(f'the option "{name}" is missing', "a cluster knows its members by ca, cert and key")
-    for name, path in found.items():
+    files = {name: Path(value).expanduser() for name, value in options.items()}
+    for name, path in files.items():
         try:
-            path.read_bytes()
+            data = path.read_bytes()
         except OSError as error:
             raise _wrong(f"{name}={path} cannot be read: {error.strerror}", "give the path of a PEM file") from None
-    return found
+        if name == "key" and b"ENCRYPTED" in data:  # OpenSSL would ask for the passphrase, of each process
+            raise _wrong(f"key={path} is encrypted", "Dask needs a key without a passphrase")
+    return files

@@ -54,7 +54,7 @@ def make_job(
     return Job(
         run_id=context.run_id,
         site=dataclasses.replace(context.site, remembered=context.site.identity),
-        options=dataclasses.replace(options, workers=0, engine=""),
+        options=dataclasses.replace(options, workers=0, engine="", near={}),
         hosts=tuple(hosts),
         others=frozenset(all_hosts),
         forks=forks,

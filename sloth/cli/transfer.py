@@ -15,7 +15,7 @@ from sloth.cli import backend_option, credentials, parameters
 from sloth.cli.output import confirm, warn, write_json
 from sloth.cli.state_source import AGENT, CACHED, Source, no_replica
 from sloth.engine.query import Agent, Query, query_state
-from sloth.errors import SlothError, UsageError
+from sloth.errors import SlothError, StateError, UsageError
 from sloth.passwords import Passwords
 from sloth.report.text import neutral
 from sloth.state import queries
@@ -26,6 +26,7 @@ from sloth.state.local import LOCAL, LocalState, ReplicaState
 from sloth.state.queries import Loaded, StateQuery
 
 T = TypeVar("T")
+LARGEST = 4 * 1024**3  # bytes of one state in an export: a host must end some time
 
 
 class Ask(Protocol):
@@ -119,12 +120,14 @@ def export(
 async def _export(
     name: str, agent: Agent | Path | None, tables: Sequence[str], writer: Writer, passwords: Passwords
 ) -> int:  # fmt: skip
-    """Write the tables of one state; return the number of rows."""
-    total = 0
+    """Write the tables of one state; return the number of rows. Raises StateError for a host that never ends."""
+    total, begin = 0, writer.size
     async with _open(agent, False, passwords) as ask:
         for table in tables:
             after = 0
             while rows := await ask(queries.dump_rows(table, after)):
+                if rows[-1]["_at"] <= after or writer.size - begin > LARGEST:
+                    raise StateError(f"the state of {name} has no end: it was not exported", hint="look at the host")
                 after = rows[-1]["_at"]
                 writer.rows(name, table, [{key: row[key] for key in row if key != "_at"} for row in rows])
                 total += len(rows)

@@ -115,13 +115,14 @@ class Header:
 
 
 class Writer:
-    """Writes frames of rows; see writing()."""
+    """Writes frames of rows; see writing(). size: the bytes of the frames so far, before encryption."""
 
     def __init__(self, file: IO[bytes], header: Header, ring: Keyring | None, format: Format = STATE) -> None:
         self._file = file
         self._ring = ring
         self._id = header.file
         self._number = 0
+        self.size = 0
         self._digest = hashlib.sha256()
         self._counts: Counts = {}
         text = json.dumps(header.plain(), sort_keys=True).encode("ascii")
@@ -144,6 +145,7 @@ class Writer:
         if len(data) > LINE_LIMIT // 2:  # encryption makes it longer
             raise StateError(f"a part of it is too large for such a file: {len(data)} bytes")
         self._number += 1
+        self.size += len(data)
         self._digest.update(data)
         if self._ring is not None:
             self._file.write(self._ring.encrypt(data) + b"\n")

@@ -264,7 +264,13 @@ def roll_back(run: str, *, check: bool = False, force: bool = False) -> StateQue
 
 def dump_rows(table: str, after: int = 0) -> StateQuery[JsonObject]:
     """The next page of a table; "_at" of its last row is `after` for the page that follows."""
-    return StateQuery("dump", dict, {"table": table, "after": after})
+    return StateQuery("dump", _dumped, {"table": table, "after": after})
+
+
+def _dumped(row: JsonObject) -> JsonObject:
+    if type(row["_at"]) is not int:
+        raise ValueError("the position of a row is not a number")
+    return dict(row)
 
 
 def load_rows(table: str, rows: Iterable[JsonObject], replace: bool) -> StateQuery[Loaded]:

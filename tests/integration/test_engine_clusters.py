@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,22 @@ async def test_nothing_is_left_in_the_cluster(home: Home, cluster: Cluster) -> N
         await client.close()
     assert tasks == []
     assert list(held.values()) == [[], []]
+
+
+def test_a_worker_that_a_nanny_starts_again_gets_no_host_again(home: Home, tmp_path: Path) -> None:
+    home.site("""
+        exec.run("p=$PPID; while [ $p -gt 1 ] && ! grep -qsa spawn_main /proc/$p/cmdline; "
+            .. "do p=$(cut -d ' ' -f 4 /proc/$p/stat); done; echo $p >> FILES/" .. host.name)
+        exec.run("test -e FILES/first || { touch FILES/first; kill -9 $(cat FILES/" .. host.name .. "); sleep 2; }")
+    """)
+    with running_cluster(tmp_path / "dask", workers=0) as cluster:
+        cluster.add_worker(nanny=True)
+        said = home.run("--engine", cluster.url, status=1)
+        assert "worker lost" in said
+        assert "go on with --resume" in said
+        end = time.monotonic() + 120
+        while cluster.log().count("Registered to") < 2:
+            assert time.monotonic() < end, "the nanny has started no other worker"
+            time.sleep(0.1)
+        assert len((home.text("web1") or "").split()) == 1, "it is not run again"
+        home.run("--engine", cluster.url, "--resume")

@@ -172,6 +172,8 @@ def _is_full_directory(part: "Part") -> "bool":
 class _Trial(Rollback):
     """Finds out whether a change could be taken back, before it is made."""
 
+    _may_be_back = False  # it is as before, since nothing was done yet
+
     def attempt(self, entry: "HistoryEntry") -> "Restored":
         self.force = True
         return self._restore_one(entry)

@@ -26,6 +26,7 @@ class Rollback(TakeBack):
     """The changes of one run. reason: that of what it adds to the history."""
 
     reason = Reason.ROLLBACK
+    _may_be_back = True  # whether what is as it was before needs nothing any more
     _entries: "Collection[HistoryEntry]" = ()  # the changes that are taken back
 
     def rollback(self, run: "str", task: "str | None" = None, site: "str | None" = None) -> "Iterator[Restored]":
@@ -147,7 +148,11 @@ class Rollback(TakeBack):
                 "whether it has changed since is not known: a secret was in its %s" % ", ".join(hidden),
                 hint="--force restores it all the same",
             )
-        if changed and is_back(entry, self._entries or (entry,), seen, lambda other: self._is_at(other, place)):
+        if (
+            changed
+            and self._may_be_back
+            and is_back(entry, self._entries or (entry,), seen, lambda other: self._is_at(other, place))
+        ):
             return self._finish(target, entry, seen)
         if changed and not self.force:
             how = ", ".join(changed)

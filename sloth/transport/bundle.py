@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +25,12 @@ class Bundle:
     """The payload.
 
     data: the sources by their paths, as marshal writes them, compressed by zlib; sha256: the hash of that, as hex;
-    kept: returns what was compiled of them, see precompiled.make().
+    path: the file in which what is compiled of them is kept from one start to the next; None: it is not kept.
     """
 
     sha256: str
     data: bytes
-    kept: Callable[[], bytes] = field(repr=False, compare=False)
+    path: Path | None = field(default=None, repr=False, compare=False)
 
     def code(self, calls: Iterable[str] | None) -> tuple[str, bytes]:
         """Return the code of what these calls need, for hosts with the same version of Python, after its SHA-256.
@@ -45,9 +45,15 @@ NO_CODE = sha256(b"").hexdigest()
 
 @lru_cache(maxsize=4)
 def _code(bundle: Bundle, calls: tuple[str, ...]) -> tuple[str, bytes]:
-    from sloth.transport import precompiled  # most runs meet hosts that have it
+    from sloth.transport.precompiled import Compiled  # most runs meet hosts that have it
 
-    code = precompiled.select(bundle.kept(), calls)
+    with _LOCK, _no_collection():
+        kept = _read(bundle.path) if bundle.path is not None else None
+        compiled = Compiled(bundle.data, kept or b"")
+        code = compiled.select(calls)
+        if compiled.has_grown and bundle.path is not None:
+            with contextlib.suppress(OSError):  # else the next start compiles them again
+                _write(bundle.path, compiled.plain())
     return sha256(code).hexdigest(), code
 
 
@@ -84,9 +90,7 @@ def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
         if found is not None:
             return found
     made = _packed(paths, extra)
-    if path is not None:
-        _keep(path, made)
-    return made
+    return _keep(path, made) if path is not None else made
 
 
 def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
@@ -102,14 +106,13 @@ def _packed(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> 
     import marshal
     import zlib
 
-    from sloth.transport import precompiled
     from sloth.transport.slim import slim
 
     files = {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}, **dict(extra)}
     sources = {name: slim(files[name]) for name in sorted(files)}
     # Version 2 is what any Python 3 reads. All is compressed as a whole: the many small files share their words.
     data = zlib.compress(marshal.dumps(sources, 2), 9)
-    return Bundle(sha256(data).hexdigest(), data, lru_cache(maxsize=1)(lambda: precompiled.make(sources)))
+    return Bundle(sha256(data).hexdigest(), data)
 
 
 def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> str:
@@ -126,7 +129,7 @@ def _kept(path: Path) -> Bundle | None:
     data = _read(path)
     if data is None:
         return None
-    return Bundle(data[:64].decode("ascii"), data[64:], lambda: _read(path.with_suffix(".code")) or b"")
+    return Bundle(data[:64].decode("ascii"), data[64:], path.with_suffix(".code"))
 
 
 def _read(path: Path) -> bytes | None:
@@ -140,14 +143,14 @@ def _read(path: Path) -> bytes | None:
     return content[8:] if content[:8] == b"%08x" % zlib.crc32(content[8:]) else None
 
 
-def _keep(path: Path, made: Bundle) -> None:
-    """Keep the bundle, and no other one. If that fails, the next start builds it again."""
+def _keep(path: Path, made: Bundle) -> Bundle:
+    """Keep the bundle, and no other one; return it. If that fails, the next start builds it again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for other in (*path.parent.glob("bundle-*"), *path.parent.glob(".bundle-*")):
             other.unlink(missing_ok=True)
-        _write(path.with_suffix(".code"), made.kept())
         _write(path, made.sha256.encode("ascii") + made.data)
+    return Bundle(made.sha256, made.data, path.with_suffix(".code"))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import marshal
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from sloth.payload.loader import pack
 
@@ -20,24 +20,71 @@ _LATER_OF = {"pkg": ("backend", "apt", "dpkg")}
 Code = tuple[bool, bytes]  # whether it is a package, and what marshal makes of its code
 
 
-def make(sources: Mapping[str, bytes]) -> bytes:
-    """Compile all sources, given by their paths; return the code with what each module imports, for select()."""
-    codes: dict[str, Code] = {}
-    imports: dict[str, list[str]] = {}
-    for path, source in sources.items():
-        name = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-        is_package = path.endswith("/__init__.py")
+class Compiled:
+    """The code of a bundle's sources, compiled when a site needs it, and kept from one start to the next.
+
+    has_grown: whether something was compiled.
+    """
+
+    def __init__(self, sources: bytes, kept: bytes = b"") -> None:
+        """sources: the data of a bundle; kept: what plain() has returned before, for the same ones."""
+        self._data = sources
+        self._sources: dict[str, tuple[str, bytes]] | None = None  # by module: its path, and its source
+        self._codes: dict[str, Code] = {}
+        self._imports: dict[str, list[str]] = {}
+        if kept:
+            self._codes, self._imports = marshal.loads(kept)
+        self.has_grown = False
+
+    def plain(self) -> bytes:
+        """Return all code that there is by now, to be kept."""
+        return marshal.dumps((self._codes, self._imports))
+
+    def select(self, calls: Iterable[str]) -> bytes:
+        """Return a code file (see payload/loader.py), compressed, with what the payload and these calls load."""
+        needed: set[str] = set()
+        waiting = [MAIN, *_LATER]
+        for call in calls:
+            package = call.partition(".")[0]
+            waiting += [f"{MODULES}.{call}", f"{MODULES}.{package}"]
+            waiting += [f"{MODULES}.{package}.{name}" for name in _LATER_OF.get(package, ())]
+        while waiting:
+            name = waiting.pop()
+            if name not in needed and self._has(name):
+                needed.add(name)
+                waiting += self._imports[name]
+                if "." in name:
+                    waiting.append(name.rpartition(".")[0])
+        code = pack({name: self._codes[name] for name in sorted(needed)})
+        return zlib.compress(code, 6)  # 9 takes three times as long
+
+    def _has(self, name: str) -> bool:
+        """Return whether there is code of this module, after it was compiled if need be."""
+        if name in self._codes:
+            return True
+        if self._sources is None:
+            sources = marshal.loads(zlib.decompress(self._data))
+            self._sources = {_module(path): (path, source) for path, source in sources.items()}
+        path, source = self._sources.get(name, ("", b""))
+        if not path:
+            return False
         try:
             tree = ast.parse(source)
             code = compile(source, path, "exec", 0, dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError):  # hosts say what is wrong with it
-            continue
-        codes[name] = (is_package, marshal.dumps(code))
-        imports[name] = sorted(set(_imports(tree, name, is_package)))
-    return marshal.dumps((codes, imports))
+            return False
+        is_package = path.endswith("/__init__.py")
+        self._codes[name] = (is_package, marshal.dumps(code))
+        self._imports[name] = sorted(set(_imports(tree)))
+        self.has_grown = True
+        return True
 
 
-def _imports(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:
+def _module(path: str) -> str:
+    return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
     """Yield the names that a module imports while it is loaded; some may be names in modules, and not modules."""
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
@@ -50,24 +97,3 @@ def _imports(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def select(kept: bytes, calls: Iterable[str]) -> bytes:
-    """Return a code file (see payload/loader.py), compressed, with what the payload and these calls load."""
-    if not kept:
-        return b""
-    codes, imports = marshal.loads(kept)
-    needed: set[str] = set()
-    waiting = [MAIN, *_LATER]
-    for call in calls:
-        package = call.partition(".")[0]
-        waiting += [f"{MODULES}.{call}", f"{MODULES}.{package}"]
-        waiting += [f"{MODULES}.{package}.{name}" for name in _LATER_OF.get(package, ())]
-    while waiting:
-        name = waiting.pop()
-        if name not in needed and name in codes:
-            needed.add(name)
-            waiting += imports[name]
-            if "." in name:
-                waiting.append(name.rpartition(".")[0])
-    return zlib.compress(pack({name: codes[name] for name in sorted(needed)}), 6)  # 9 takes three times as long

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sloth.payload import loader
+from sloth.transport import bundle as bundle_module
 from sloth.transport import stage1
 from sloth.transport.bundle import Bundle, build
 
@@ -101,7 +102,7 @@ def test_nothing_damaged_is_installed(tmp_path: Path, damage: str) -> None:
     bundle = build()
     check, code = bundle.code([])
     if damage == "bundle":
-        bundle = Bundle(bundle.sha256, bundle.data[:-1] + b"x", bundle.kept)
+        bundle = Bundle(bundle.sha256, bundle.data[:-1] + b"x")
     else:
         code = code[:-1] + (b"x" if damage == "code" else b"")
     with pytest.raises(RuntimeError, match="damaged"):
@@ -115,3 +116,25 @@ def test_custom_modules_come_with_their_code(tmp_path: Path) -> None:
     target = install(tmp_path, bundle, *bundle.code(["own.verb", "odd.verb"]))
     assert codes(target)["sloth.payload.modules.own"] == "sloth/payload/modules/own.py"
     assert "sloth.payload.modules.odd" not in codes(target), "the host reports what is wrong with it"
+
+
+def test_code_is_compiled_when_a_site_needs_it_and_kept(tmp_path: Path) -> None:
+    bundle_module._code.cache_clear()
+    first = build(cache=tmp_path).code(["file.copy"])
+    (kept,) = tmp_path.glob("*.code")
+    little = kept.stat().st_size
+    bundle_module._build.cache_clear()
+    bundle_module._code.cache_clear()
+    assert build(cache=tmp_path).code(["file.copy"]) == first
+    assert kept.stat().st_size == little
+    more = build(cache=tmp_path).code(["file.copy", "pkg.install"])
+    assert kept.stat().st_size > little
+    assert len(zlib.decompress(more[1])) > len(zlib.decompress(first[1]))
+    # A file that is damaged, or cannot be written, costs time and nothing else.
+    kept.write_bytes(kept.read_bytes()[:-1])
+    bundle_module._code.cache_clear()
+    assert build(cache=tmp_path).code(["file.copy"]) == first
+    kept.unlink()
+    kept.mkdir()
+    bundle_module._code.cache_clear()
+    assert build(cache=tmp_path).code(["file.copy", "pkg.install"]) == more

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.payload.kernel.record import ReplicaChange
-from sloth.state.memory import Memory
+from sloth.state.memory import Memory, Seen
 from sloth.state.run_records import RunCounts, RunHost, RunKind, RunResult
 from tests.support.web import TOKEN, serve
 
@@ -81,7 +81,7 @@ def write(directory: Path, hosts: int, changes: int) -> None:
     for number, name in enumerate(names):
         rows = records(name, number, now)
         replica = ReplicaChange(id=f"s{number}", seq=len(rows), removed=[], whole=True)
-        memory.remember(name, payload="p", assets=frozenset(), replica=replica, rows=rows)
+        memory.remember(Seen(name, "p", frozenset(), replica, tuple(rows)))
     runs = 200
     each = changes // runs
     for number in range(runs):

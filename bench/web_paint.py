@@ -2,7 +2,7 @@
 
 python -m bench.web_paint DIR     # DIR as bench.web_data writes it
 
-An empty page of the same server shows what the browser takes by itself.
+One tab goes from page to page, as that of somebody who clicks. A page that is not found shows what the browser takes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from tests.support.web import TOKEN, serve
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import Page
 
 ROUNDS = 7
 PAGES = (
@@ -30,13 +30,11 @@ TIMES = """() => [
 ]"""
 
 
-def paint(context: BrowserContext, address: str) -> tuple[float, float]:
+def paint(page: Page, address: str) -> tuple[float, float]:
     """Return after how many milliseconds a page was answered and first painted."""
-    page = context.new_page()
     page.goto(address)
     page.wait_for_timeout(150)
     answered, painted = page.evaluate(TIMES)
-    page.close()
     return answered, painted
 
 
@@ -46,9 +44,10 @@ def main() -> None:
         server.site.refresh_now()
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         context = browser.new_context(extra_http_headers={"Authorization": f"Bearer {TOKEN}"})
+        page = context.new_page()
+        rounds = [[paint(page, f"http://127.0.0.1:{server.port}{path}") for path in PAGES] for _ in range(1 + ROUNDS)]
         print("answered  painted  (first visit)   page (milliseconds; medians)")
-        for path in PAGES:
-            first, *others = (paint(context, f"http://127.0.0.1:{server.port}{path}") for _ in range(ROUNDS))
+        for path, first, *others in zip(PAGES, *rounds, strict=True):
             answered, painted = (statistics.median(one[number] for one in others) for number in (0, 1))
             print(f"{answered:8.0f} {painted:8.0f}  {first[0]:6.0f} {first[1]:6.0f}   {path}")
         browser.close()

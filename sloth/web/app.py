@@ -32,7 +32,7 @@ from sloth.web.guard import COOKIE, HEADERS, SESSION, SLASH, Guard, Logins, sess
 from sloth.web.live import Streams
 from sloth.web.openapi import document
 from sloth.web.plain import plain
-from sloth.web.rendering import HERE, asset_tag, environment
+from sloth.web.rendering import HERE, asset_tag, environment, load_templates
 from sloth.web.settings import Settings
 from sloth.web.view import Query, View
 from sloth.web.views import VIEWS
@@ -198,6 +198,7 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        loading = asyncio.get_running_loop().run_in_executor(None, load_templates, self.settings.prefix)
         task = asyncio.create_task(self._keep_fresh())
         with contextlib.suppress(TimeoutError):  # the first time, thousands of replicas take longer: pages come first
             await asyncio.wait_for(self._is_fresh.wait(), FIRST)
@@ -207,6 +208,7 @@ class Site:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            await loading
             self.close()
 
 

@@ -185,4 +185,4 @@ def test_killed_workers_and_runs_lose_nothing_and_do_nothing_twice(world: World)
             assert not leftovers(world, host), f"{where}: {leftovers(world, host)}"
         old = new
     print(dict(seen))
-    assert len(json.loads(world("runs", "list", "-o", "json"))) >= ROUNDS
+    assert len(json.loads(world("runs", "list", "-o", "json"))) >= min(ROUNDS, 20)

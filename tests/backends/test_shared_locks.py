@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sloth.engine.locks import Locks
@@ -90,6 +90,7 @@ async def test_any_text_is_a_name(tmp_path: Path, name: str) -> None:
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
+@example("", "~")
 def test_names_stay_apart_in_keys_and_begin_alike(one: str, two: str) -> None:
     first, second = encode_name(one), encode_name(two)
     assert (first == second) == (one == two)

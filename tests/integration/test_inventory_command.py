@@ -163,6 +163,6 @@ def test_the_reference_is_shown(home: Home) -> None:
     assert "proxy_jump" in sloth(home.path, "doc", "inventory").stdout
     sections = json.loads(sloth(home.path, "doc", "inventory", "-o", "json").stdout)
     assert [section["title"] for section in sections] == [
-        "Settings", "Keys of a group", "Keys of the backend", "Variables of Ansible",
+        "Settings", "Keys of a group", "Keys of the backend", "Keys of the engine", "Variables of Ansible",
     ]  # fmt: skip
     assert Path(home.path).is_dir()

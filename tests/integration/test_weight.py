@@ -149,7 +149,10 @@ def test_a_kept_bundle_is_used_until_a_source_changes(tmp_path: Path) -> None:
         assert build((), tmp_path).code(["file.copy"]) == code
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     assert build((), tmp_path) == first, "a damaged one is not"
-    assert build((("sloth/payload/modules/own.py", b"x = 1"),), tmp_path) != first
+    own = build((("sloth/payload/modules/own.py", b"x = 1"),), tmp_path)
+    assert own != first
+    assert [path.suffix for path in tmp_path.iterdir()] == [".zip"], "code of other sources is removed"
+    own.code(["own.verb"])
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".code", ".zip"]
 
 
@@ -271,7 +274,7 @@ def test_a_look_costs_a_few_system_calls_and_no_sync(tmp_path: Path) -> None:
     assert (sixty.total() - ten.total()) / 50 < EACH, sixty - ten
 
 
-MODULES = 360  # that a run on this machine has loaded at its end, of Python's and the libraries' as of ours
+MODULES = 363  # that a run on this machine has loaded at its end, of Python's and the libraries' as of ours
 
 
 def test_a_run_loads_few_modules(tmp_path: Path) -> None:

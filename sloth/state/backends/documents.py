@@ -136,7 +136,7 @@ def encode_name(name: str) -> str:
     if len(text) > LONGEST_NAME:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         text = f"{text[:LONGEST_NAME]}~{digest}"
-    return text or "~"
+    return text or "%7e"  # what no name gives: quote() writes capitals, and leaves "~" as it is
 
 
 class _Forgotten(Unsure):

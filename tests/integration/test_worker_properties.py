@@ -115,7 +115,9 @@ async def test_the_same_becomes_of_hosts_however_they_are_divided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(child, "CODE", WORKER.format(latency=0.001, work=0.002, code=child.CODE))
+    monkeypatch.setattr(
+        child, "CODE", WORKER.format(latency=0.001, work=0.002, directory=str(tmp_path), code=child.CODE)
+    )
     site = Randomly(seed)
     path = site.write(tmp_path)
     linear, forks = seed % 4 == 3, (3, 50)[seed % 2]

@@ -49,7 +49,7 @@ end }})
 
 
 @pytest.fixture
-def three_hosts(tmp_path: Path) -> Iterator[World]:
+def fleet_of_three(tmp_path: Path) -> Iterator[World]:
     with open_world(tmp_path / "controller", HOSTS, isolated=False) as opened:
         yield opened
 
@@ -136,8 +136,8 @@ def leftovers(world: World, host: str) -> list[str]:
     return [*temporary, *map(str, own.glob("unfinished/*"))]
 
 
-def test_killed_workers_and_runs_lose_nothing_and_do_nothing_twice(three_hosts: World) -> None:
-    world = three_hosts
+def test_killed_workers_and_runs_lose_nothing_and_do_nothing_twice(fleet_of_three: World) -> None:
+    world = fleet_of_three
     chance = random.Random(SEED)
     seen: Counter[str] = Counter()
     length = 0.0

@@ -73,7 +73,6 @@ def plan(ctx: click.Context, exit_code: bool, out: str | None, encrypt: bool, gi
             option = "workers" if given.workers else "engine"
             warn(f"warning: one process records a plan: --{option} has no effect with -o")
         given = dataclasses.replace(given, workers=0, engine=NO_ENGINE)
-    if path is not None:
         keys = credentials.keys(given.key_file, given.passphrase, again=True) if encrypt else None
         name = shared_plans.name_of(path)
         if name is not None:

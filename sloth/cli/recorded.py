@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def command_line(
     pairs += [("--start-at", start_at)] if start_at is not None else []
     pairs += [("--resume", resume)] if resume is not None else []
     flags = [name for name, is_given in (("--check", check), ("--prune", prune)) if is_given]
-    words = [word for pair in pairs for word in pair]
+    words = chain.from_iterable(pairs)
     return ("plan", *words, "-o", plan) if plan else ("run", *words, *flags)
 
 
@@ -40,5 +41,4 @@ def applying(
     """Return the words that apply a saved plan in the same way."""
     pairs = [*(("-i", path) for path in inventory), *(("-l", pattern) for pattern in limit)]
     flags = (("--allow-unknown", allow_unknown), ("--check", check))
-    words = [word for pair in pairs for word in pair]
-    return ("apply", str(plan), *words, *(name for name, is_given in flags if is_given))
+    return ("apply", str(plan), *chain.from_iterable(pairs), *(name for name, is_given in flags if is_given))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from sloth.state.memory import Memory
 from sloth.state.queries import RunEntry
 from sloth.state.run_records import RunRecord, RunResult
 from sloth.state.storage import Storage
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import JsonObject
 
 ENDS = {0: "done", 1: "failed", 2: "usage error", 3: "done", 4: "unreachable", 130: "interrupted"}
 
@@ -123,25 +127,30 @@ def find_run(storage: Storage, memory: Memory, name: str) -> RunRecord:
     return memory.runs.find(name)
 
 
+def _about(run: RunRecord) -> JsonObject:
+    """Return how a run was called; nothing for a run that did not record it."""
+    about = json.loads(run.about) if run.about else {}
+    return about if isinstance(about, dict) else {}
+
+
 def _by(run: RunRecord) -> str:
     """Return who made a run, and from where if it was not this controller."""
     if run.source is None:
         return run.who
-    about = json.loads(run.about) if run.about else {}
+    about = _about(run)
     place = about.get("job") or about.get("origin")
     return f"{run.who} from {place}" if place else f"{run.who} (elsewhere)"
 
 
 def _plan(run: RunRecord) -> str:
     """Return the id of the saved plan that a run applied, "" for none."""
-    about = json.loads(run.about) if run.about else {}
-    return str(about.get("plan") or "") if isinstance(about, dict) else ""
+    return str(_about(run).get("plan") or "")
 
 
 def _values(run: RunRecord) -> str:
     """Return the values of -e and --values that a run was given."""
-    about = json.loads(run.about) if run.about else {}
-    used = about.get("used") if isinstance(about, dict) else None
+    about = _about(run)
+    used = about.get("used")
     if not isinstance(used, dict):
         return ", ".join(map(str, about.get("values", ())))  # of a version that recorded the names only
     return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in used.items())

@@ -99,7 +99,7 @@ def export(
     agent: str, cached: bool, inventory: tuple[str, ...], path: str, encrypt: bool, key_file: str | None,
     passphrase: bool,
 ) -> None:  # fmt: skip
-    """Write whole states (records, history, runs, pending handlers) to one file.
+    """Write whole states (records, history, runs, pending handlers, what is frozen) to one file.
 
     The content that is kept for `rollback` stays on the hosts. The file is written as a whole or not at all: if one of
     several agents does not answer, there is no file. With --cached no host is asked, and it has the records only.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
@@ -62,9 +62,7 @@ class PreparedCalls:
             return call
         if len(self._calls) >= MOST:
             self._calls.clear()
-        kept = self._calls[_key(request, environment)] = Prepared(
-            call.cls, call.args, call.given, call.assets, call.options, call.subject, {}
-        )
+        kept = self._calls[_key(request, environment)] = replace(call, frames={})
         return kept
 
     def frames(self, call: Prepared, *differences: object) -> Frames | None:

@@ -48,12 +48,12 @@ class Reconnection:
         session = await self._sessions.get(account or False, call.task)
         named = await self._named()
         boot = await self._boot(session)
+        key = "host:reboot:reboot"
         if not boot.strip("/"):
             text = f"it cannot be known when {self._host.name} has booted again: its /proc cannot be read"
             hint = "nothing was done; run the command that reboots it, and use host.wait"
-            return Reply(id=0, status=Status.FAILED, error=text, hint=hint, key="host:reboot:reboot")
+            return Reply(id=0, status=Status.FAILED, error=text, hint=hint, key=key)
         await asyncio.sleep(float(args["pre_delay"]))
-        key = "host:reboot:reboot"
         try:
             _, future = await session.submit(lambda number: call.replace(id=number))
             reply = await future

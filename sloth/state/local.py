@@ -22,7 +22,17 @@ LOCK_WAIT = 10.0  # seconds for a run on this machine to end
 T = TypeVar("T")
 
 
-class LocalState:
+class _OpenState:
+    """A state file that is open."""
+
+    _store: Store
+
+    def query(self, query: StateQuery[T]) -> list[T]:
+        """Return the answer to a query. Raises StateError."""
+        return _answer(self._store, query)
+
+
+class LocalState(_OpenState):
     """The state of the agent `local`; a context manager that opens and closes it.
 
     Its queries are one transaction, undone after an exception.
@@ -54,10 +64,6 @@ class LocalState:
             raise StateError(error.message, hint=error.hint) from error
         return self
 
-    def query(self, query: StateQuery[T]) -> list[T]:
-        """Return the answer to a query. Raises StateError."""
-        return _answer(self._store, query)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -81,7 +87,7 @@ def query_replica(path: Path, query: StateQuery[T]) -> list[T]:
         return replica.query(query)
 
 
-class ReplicaState:
+class ReplicaState(_OpenState):
     """The controller's copy of the state of an agent; its queries see it as it was when it was opened."""
 
     def __init__(self, path: Path) -> None:
@@ -94,10 +100,6 @@ class ReplicaState:
         except StoreError as error:
             raise StateError(error.message, hint=error.hint) from error
         return self
-
-    def query(self, query: StateQuery[T]) -> list[T]:
-        """Return the answer to a query. Raises StateError."""
-        return _answer(self._store, query)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -98,22 +98,22 @@ class Liar:
 
     def _changed(self, message: Any) -> Any:
         """Return the message with another value somewhere; the kind of a message stays."""
-        paths = [path for path in ways(message) if path != ("t",)]
-        path = self._chance.choice(paths)
-        at = message
-        for name in path[:-1]:
-            at = at[name]
-        at[path[-1]] = self._chance.choice(ODD)
+        at, name = self._somewhere(message)
+        at[name] = self._chance.choice(ODD)
         return message
 
     def _without(self, message: Any) -> Any:
-        paths = [path for path in ways(message) if path != ("t",)]
-        path = self._chance.choice(paths)
+        at, name = self._somewhere(message)
+        del at[name]
+        return message
+
+    def _somewhere(self, message: Any) -> tuple[Any, Any]:
+        """Return a list or table within a message, and the name or number of a value in it."""
+        path = self._chance.choice([path for path in ways(message) if path != ("t",)])
         at = message
         for name in path[:-1]:
             at = at[name]
-        del at[path[-1]]
-        return message
+        return at, path[-1]
 
 
 def ways(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

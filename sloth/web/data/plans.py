@@ -107,10 +107,11 @@ class Plans:
 def list_plans(source: Source, query: Query) -> Plans:
     """Return the saved plans."""
     rows = []
+    applied = _newest_applications(source)
     for name, read in _readers(source).items():
         try:
             plan = read()
-            rows.append(_row(name, plan, _applied(source, plan, 1)))
+            rows.append(_row(name, plan, applied.get(plan.id, "")))
         except SlothError as error:
             rows.append(PlanRow(name, "", "", None, "", "", 0, 0, 0, 0, str(error), ""))
     return Plans(tuple(rows))
@@ -134,9 +135,9 @@ def find_plan(source: Source, query: Query) -> OnePlan:
             changes.setdefault(json.dumps(one, sort_keys=True, default=str), (one, []))[1].append(host.name)
         for unknown in host.unknowns():
             unknowns.setdefault(unknown, []).append(host.name)
-    applied = _applied(source, plan, SHOWN)
+    applied = _applied(source, plan)
     return OnePlan(
-        plan=_row(name, plan, applied),
+        plan=_row(name, plan, applied[0].run if applied else ""),
         applied=applied,
         changes=tuple(PlannedChange(**one, hosts=tuple(names)) for one, names in changes.values()),
         unknowns=tuple(PlannedUnknown(*what, tuple(names)) for what, names in unknowns.items()),
@@ -146,11 +147,20 @@ def find_plan(source: Source, query: Query) -> OnePlan:
     )
 
 
-def _applied(source: Source, plan: Plan, limit: int) -> tuple[RunRow, ...]:
+def _newest_applications(source: Source) -> dict[str, str]:
+    """Return the newest run that applied each plan, by the plan's id."""
+    plan = ABOUT.format("plan")
+    rows = source.database.rows(
+        f"SELECT {plan}, run, max(started) FROM runs WHERE kind='run' AND {plan} IS NOT NULL GROUP BY {plan}"
+    )
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
+def _applied(source: Source, plan: Plan) -> tuple[RunRow, ...]:
     """Return the newest runs that applied a plan."""
     rows = source.database.rows(
         f"SELECT {COLUMNS} FROM runs WHERE kind='run' AND {ABOUT.format('plan')}=? ORDER BY started DESC LIMIT ?",
-        (plan.id, limit),
+        (plan.id, SHOWN),
     )
     return tuple(map(read_run, rows))
 
@@ -196,9 +206,9 @@ def _read(path: Path) -> Plan:
     return saved.plan
 
 
-def _row(name: str, plan: Plan, applied: tuple[RunRow, ...]) -> PlanRow:
+def _row(name: str, plan: Plan, applied: str) -> PlanRow:
     changes, on, unchanged = count(plan)
     return PlanRow(
         name, plan.id, plan.site, plan.created, plan.who, plan.origin, len(plan.hosts), changes, on, unchanged, "",
-        applied[0].run if applied else "",
+        applied,
     )  # fmt: skip

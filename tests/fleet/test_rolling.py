@@ -79,7 +79,8 @@ def test_a_broken_host_stops_the_deployment_and_resume_finishes_it(fleet: Fleet,
     assert len(re.findall(r":8081", entries)) == 5
     fleet.shell("host3", "touch /srv/app/broken")
     with Visitor(f"http://{fleet.addresses['host1']}:8088/") as visitor:
-        document = run(rollout, 1, "-e", "release=2")
+        # One host at a time, so that web3 comes third: in the last batch, it would leave nobody to be spared.
+        document = run(rollout, 1, "-e", "release=2", "--forks", "1")
         deployed = {
             name: task["status"]
             for name, host in document["hosts"].items()

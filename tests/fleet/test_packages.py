@@ -92,6 +92,18 @@ def test_versions(go: Runner) -> None:
 
 
 @pytest.mark.usefixtures("offers")
+@pytest.mark.parametrize("given", ["greeter", "greeter=1.0", "greeter>=1.0"])
+def test_a_dependency_becomes_wanted_at_the_version_that_it_has(go: Runner, given: str) -> None:
+    """The index has a later one, which nobody has asked for."""
+    go.told('pkg.install({ name = "greeter=1.0", allow_downgrade = true })')
+    go.shell("apt-mark auto greeter")
+    diff = {"before": "1.0 (dependency)", "after": "1.0"}
+    for check in (True, False):
+        assert results(go(f'pkg.install("{given}")', check=check))[0].diff == {"greeter": diff}
+    assert go.shell("apt-mark showmanual greeter; dpkg-query -W -f '${Version}' greeter").split() == ["greeter", "1.0"]
+
+
+@pytest.mark.usefixtures("offers")
 def test_virtual_packages(go: Runner) -> None:
     """Ansible 76779 (its provider's version), modules-core 3448 and pyinfra 1026 (always changed)."""
     assert twice(go, 'pkg.install("yaml-mode")') == CHANGED_ONCE

@@ -188,7 +188,7 @@ end})"""
         now = dict((package.name, self._installed_version(package)) for package in wanted)
         ask = [
             p.name for p in wanted
-            if not p.path and (latest or is_pattern(p.version) or not self._is_met(p, now[p.name]))
+            if not p.path and (latest or is_pattern(p.version) or not self._is_met(p, _without_mark(now[p.name])))
         ]  # fmt: skip
         # An index that apply() will refresh does not count yet.
         if ask and has_index and not refresh:
@@ -233,6 +233,7 @@ end})"""
 
     def _desired_version(self, package: "Wanted", now: "str | None") -> "str | None":
         offer = self._offers.get(package.name)
+        now = _without_mark(now)
         if package.version:
             met = self._is_met(package, now)
             return now if met else Version(package.version, lambda found: self._is_met(package, found))

@@ -1,7 +1,6 @@
 """Installs the payload on a host. Stage 1 (transport/stage1.py) runs this from the bundle that it has checked."""
 
 import os
-import shutil
 import sys
 import time
 import zlib
@@ -10,13 +9,14 @@ from _frozen_importlib_external import MAGIC_NUMBER
 MONTH = 30 * 86400
 # What is imported before the loader works, or by a command line. All others stay in one file: see payload/loader.py.
 FILES = ("sloth/__init__.py", "sloth/payload/__init__.py", "sloth/payload/loader.py", "sloth/payload/__main__.py")
+FIRST = ("sloth/payload/installer.py",) + FILES  # the first part of a bundle
 
 
 def install(root: "str", target: "str", sources: "dict[str, bytes]", data: "bytes", code: "bytes") -> "None":
     """Make the directory `target` with the payload, and remove what nothing has used for a month beside it.
 
-    sources: by their paths; data: the same as it was received; code: see transport/precompiled.py. It appears when it
-    is whole; another session may make it at the same time. Raises OSError.
+    sources: those of FILES by their paths; data: all, as received; code: see transport/precompiled.py. It appears when
+    it is whole; another session may make it at the same time. Raises OSError.
     """
     new = "%s/.new-%d-%s" % (root, os.getpid(), os.urandom(4).hex())
     os.mkdir(new, 0o700)
@@ -32,10 +32,11 @@ def install(root: "str", target: "str", sources: "dict[str, bytes]", data: "byte
             os.rename(new, target)
         except OSError:
             if not os.path.isfile(target + "/sloth/payload/__main__.py"):
-                shutil.rmtree(target)
+                _remove(target)
                 os.rename(new, target)
     finally:
-        shutil.rmtree(new, True)
+        if os.path.lexists(new):
+            _remove(new)
     for name in os.listdir(root):
         other = root + "/" + name
         try:
@@ -43,7 +44,14 @@ def install(root: "str", target: "str", sources: "dict[str, bytes]", data: "byte
         except OSError:
             continue
         if old and other != target:
-            shutil.rmtree(other, True)
+            _remove(other)
+
+
+def _remove(path: "str") -> "None":
+    """Remove a directory as far as that is possible."""
+    import shutil  # with bz2 and lzma, and nearly never needed
+
+    shutil.rmtree(path, True)
 
 
 def _write(path: "str", data: "bytes") -> "None":

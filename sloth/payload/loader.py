@@ -88,7 +88,7 @@ class CodeFile(object):
         if self._sources is None:
             try:
                 with open(self._root + "/" + SOURCES, "rb") as file:
-                    self._sources = marshal.loads(zlib.decompress(file.read()))
+                    self._sources = unpack(file.read())
             except OSError:
                 self._sources = {}
         return self._sources
@@ -142,6 +142,16 @@ def pack(codes: "dict[str, tuple[bool, bytes]]") -> "bytes":
     """Return the contents of a code file."""
     data = marshal.dumps(codes)
     return MAGIC + b"%08x" % zlib.crc32(data) + data
+
+
+def unpack(data: "bytes") -> "dict[str, bytes]":
+    """Return the sources of a bundle by their paths. It has two parts: what installs it, and all the rest."""
+    sources: "dict[str, bytes]" = {}
+    while data:
+        part = zlib.decompressobj()
+        sources.update(marshal.loads(part.decompress(data)))
+        data = part.unused_data
+    return sources
 
 
 def _read(path: "str") -> "dict[str, tuple[bool, bytes]]":

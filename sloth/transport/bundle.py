@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import marshal
 import os
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import lru_cache
@@ -16,6 +18,9 @@ from sloth.frozen import frozen
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.loader import MAGIC
 
+ROOT = Path(sloth.payload.__file__).parent
+INSIDE = "sloth/payload/"  # where the files below it are in the bundle
+SHIPPED = Path(__file__).with_name("payload.bundle")  # made by setup.py: slimming takes half a second
 # It is built once, whichever thread is the first; and until Python 3.11.4 two threads must not use `ast` at once.
 _LOCK = threading.Lock()
 
@@ -24,7 +29,7 @@ _LOCK = threading.Lock()
 class Bundle:
     """The payload.
 
-    data: the sources by their paths, as marshal writes them, compressed by zlib; sha256: the hash of that, as hex;
+    data: the sources by their paths, as payload/loader.py unpacks them; sha256: the hash of that, as hex;
     path: the file in which what is compiled of them is kept from one start to the next; None: it is not kept.
     """
 
@@ -33,14 +38,11 @@ class Bundle:
     path: Path | None = field(default=None, repr=False, compare=False)
 
     def code(self, calls: Iterable[str] | None) -> tuple[str, bytes]:
-        """Return the code of what these calls need, for hosts with the same version of Python, after its SHA-256.
+        """Return the code of what these calls need, for hosts with the same version of Python, after its CRC as hex.
 
         None for `calls`: return no code, which the host compiles itself.
         """
-        return _code(self, tuple(calls)) if calls is not None else (NO_CODE, b"")
-
-
-NO_CODE = sha256(b"").hexdigest()
+        return _code(self, tuple(calls)) if calls is not None else ("0", b"")
 
 
 @lru_cache(maxsize=4)
@@ -54,7 +56,7 @@ def _code(bundle: Bundle, calls: tuple[str, ...]) -> tuple[str, bytes]:
         if compiled.has_grown and bundle.path is not None:
             with contextlib.suppress(OSError):  # else the next start compiles them again
                 _write(bundle.path, compiled.plain())
-    return sha256(code).hexdigest(), code
+    return f"{zlib.crc32(code):x}", code
 
 
 def build(extra: Mapping[str, bytes] | None = None, cache: Path | None = None) -> Bundle:
@@ -81,16 +83,26 @@ def _no_collection() -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
-    root = Path(sloth.payload.__file__).parent
-    paths = dict(sorted(_sources(str(root), "sloth/payload/")))
+    paths = dict(sorted(_sources(str(ROOT), INSIDE)))
     path = None
     if cache is not None:
         path = cache / f"bundle-{_signature(paths, extra)}.zip"
         found = _kept(path)
         if found is not None:
             return found
-    made = _packed(paths, extra)
+    made = _packed(_read_sources(paths), extra)
     return _keep(path, made) if path is not None else made
+
+
+def ship(path: Path) -> None:
+    """Write the bundle that a distribution has with it, after hashes of what it was made of and of itself.
+
+    Raises OSError.
+    """
+    files = _read_sources(dict(sorted(_sources(str(ROOT), INSIDE))))
+    with _LOCK, _no_collection():
+        made = _packed(files, ())
+        path.write_bytes(f"{_hash(files)}{made.sha256}".encode("ascii") + made.data)
 
 
 def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
@@ -102,17 +114,43 @@ def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
             yield from _sources(entry.path, f"{inside}{entry.name}/")
 
 
-def _packed(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> Bundle:
-    import marshal
-    import zlib
+def _read_sources(paths: Mapping[str, Path]) -> dict[str, bytes]:
+    return {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}}
 
+
+def _packed(files: Mapping[str, bytes], extra: tuple[tuple[str, bytes], ...]) -> Bundle:
+    """Return the bundle of the payload's files and further ones. Those that were shipped need no work."""
+    shipped = _shipped(files)
+    if shipped is not None and not extra:
+        return shipped
+    from sloth.payload.installer import FIRST
+    from sloth.payload.loader import unpack
     from sloth.transport.slim import slim
 
-    files = {"sloth/__init__.py": b"", **{name: path.read_bytes() for name, path in paths.items()}, **dict(extra)}
-    sources = {name: slim(files[name]) for name in sorted(files)}
-    # Version 2 is what any Python 3 reads. All is compressed as a whole: the many small files share their words.
-    data = zlib.compress(marshal.dumps(sources, 2), 9)
+    sources = unpack(shipped.data) if shipped else {name: slim(source) for name, source in files.items()}
+    sources.update((name, slim(source)) for name, source in extra)
+    # Version 2 is what any Python 3 reads. Many small files are compressed as a whole: they share their words.
+    parts = {name: sources.pop(name) for name in FIRST}, dict(sorted(sources.items()))
+    data = b"".join(zlib.compress(marshal.dumps(part, 2), 9) for part in parts)
     return Bundle(sha256(data).hexdigest(), data)
+
+
+def _shipped(files: Mapping[str, bytes]) -> Bundle | None:
+    """Return the bundle that setup.py has made of exactly these files, if there is one and it is whole."""
+    try:
+        content = SHIPPED.read_bytes()
+    except OSError:
+        return None
+    made = Bundle(sha256(content[128:]).hexdigest(), content[128:])
+    return made if content[:128] == f"{_hash(files)}{made.sha256}".encode("ascii") else None
+
+
+def _hash(files: Mapping[str, bytes]) -> str:
+    """Return the hash of files, and of what slims them."""
+    digest = sha256(Path(__file__).with_name("slim.py").read_bytes())
+    for name, source in files.items():
+        digest.update(f"{name} {len(source)}\n".encode() + source)
+    return digest.hexdigest()
 
 
 def _signature(paths: Mapping[str, Path], extra: tuple[tuple[str, bytes], ...]) -> str:
@@ -134,8 +172,6 @@ def _kept(path: Path) -> Bundle | None:
 
 def _read(path: Path) -> bytes | None:
     """Return what _write() has written, if it is intact; hosts check the hash, besides."""
-    import zlib
-
     try:
         content = path.read_bytes()
     except OSError:
@@ -155,8 +191,6 @@ def _keep(path: Path, made: Bundle) -> Bundle:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file that appears when it is whole. Raises OSError."""
-    import zlib
-
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # Whoever may write it decides what runs on the hosts: private, whatever the umask is.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

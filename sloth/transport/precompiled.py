@@ -10,7 +10,7 @@ import marshal
 import zlib
 from collections.abc import Iterable, Iterator
 
-from sloth.payload.loader import pack
+from sloth.payload.loader import pack, unpack
 
 MAIN = "sloth.payload.__main__"
 MODULES = "sloth.payload.modules"
@@ -63,8 +63,7 @@ class Compiled:
         if name in self._codes:
             return True
         if self._sources is None:
-            sources = marshal.loads(zlib.decompress(self._data))
-            self._sources = {_module(path): (path, source) for path, source in sources.items()}
+            self._sources = {_module(path): (path, source) for path, source in unpack(self._data).items()}
         path, source = self._sources.get(name, ("", b""))
         if not path:
             return False

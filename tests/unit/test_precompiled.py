@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
 import subprocess
@@ -86,8 +85,8 @@ def test_without_usable_code_a_host_compiles(tmp_path: Path, what: str) -> None:
     check, code = bundle.code([])
     if what == "another Python":
         code = zlib.compress(b"\x00\x00\r\n" + zlib.decompress(code)[4:])
-        check = hashlib.sha256(code).hexdigest()
-    target = install(tmp_path, bundle, *(("", b"") if what == "none" else (check, code)))
+        check = f"{zlib.crc32(code):x}"
+    target = install(tmp_path, bundle, *(("0", b"") if what == "none" else (check, code)))
     if what == "damaged later":
         (path,) = target.glob("code.*")
         path.write_bytes(path.read_bytes()[:-1])
@@ -116,6 +115,35 @@ def test_custom_modules_come_with_their_code(tmp_path: Path) -> None:
     target = install(tmp_path, bundle, *bundle.code(["own.verb", "odd.verb"]))
     assert codes(target)["sloth.payload.modules.own"] == "sloth/payload/modules/own.py"
     assert "sloth.payload.modules.odd" not in codes(target), "the host reports what is wrong with it"
+
+
+@pytest.mark.parametrize("extra", [{}, {"sloth/payload/modules/own.py": b"VALUE = 1  # one\n"}])
+def test_what_a_distribution_brings_is_what_would_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, bytes]
+) -> None:
+    shipped, other = tmp_path / "shipped", tmp_path / "slim.py"
+
+    def made() -> Bundle:
+        bundle_module._build.cache_clear()
+        return build(extra)
+
+    monkeypatch.setattr(bundle_module, "SHIPPED", tmp_path / "missing")
+    built = made()
+    bundle_module.ship(shipped)
+    monkeypatch.setattr(bundle_module, "SHIPPED", shipped)
+    with monkeypatch.context() as patch:
+        patch.setattr("sloth.transport.slim.slim", lambda source: {b"VALUE = 1  # one\n": b"VALUE = 1  \n"}[source])
+        assert made() == built, "nothing of ours is slimmed again"
+    for damage in (b"", shipped.read_bytes()[:-1], shipped.read_bytes() + b"x"):
+        shipped.write_bytes(damage)
+        assert made() == built, "one that is not whole is not used"
+    other.write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle_module, "__file__", str(other))
+        patch.setattr("sloth.transport.slim.slim", lambda source: source)
+        bundle_module.ship(shipped)
+        assert made() != built
+    assert made() == built, "nor one that was made by another program"
 
 
 def test_code_is_compiled_when_a_site_needs_it_and_kept(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -141,6 +143,55 @@ def test_a_run_is_renewed_and_says_so_when_another_one_took_its_lock(place: Plac
     assert "the lock of the site was lost, and the run " in text
     assert "two runs were at work at the same time" in text
     said(second, 0)
+
+
+def test_a_lock_that_another_run_took_is_found_lost_when_it_is_given_back(place: Place) -> None:
+    """The run ends before it would be renewed."""
+    first = place.begin("ann")
+    assert place.command("state", "unlock", "run:web", "--yes").returncode == 0
+    second = place.begin("ben")
+    place.go()
+    text = said(first, 1)
+    assert "the lock of the site was lost, and " in text
+    assert "two runs were at work at the same time" in text
+    said(second, 0)
+
+
+def test_a_lock_that_another_run_had_meanwhile_is_found_lost_when_it_is_given_back(place: Place) -> None:
+    first = place.begin("ann", ttl=6)
+    assert place.command("state", "unlock", "run:web", "--yes").returncode == 0
+    assert first.stdout is not None
+    seen = iter(first.stdout.readline, "")
+    assert any("somebody has released the lock of the site: another run may begin" in line for line in seen)
+    second = place.begin("ben")
+    place.go()
+    said(second, 0)
+    assert "two runs were at work at the same time" in said(first, 1)
+
+
+def test_a_lock_that_expired_is_taken_again_if_nobody_had_it(place: Place) -> None:
+    run = place.begin("ann", ttl=1.5)
+    run.send_signal(signal.SIGSTOP)
+    time.sleep(2)
+    run.send_signal(signal.SIGCONT)
+    assert run.stdout is not None
+    seen = iter(run.stdout.readline, "")
+    assert any("the lock of the site is held again: no other run had it meanwhile" in line for line in seen)
+    assert place.locks() == ["run:web"]
+    place.go()
+    said(run, 0)
+    assert place.locks() == []
+
+
+def test_a_lock_that_cannot_be_given_back_expires_by_itself(place: Place) -> None:
+    run = place.begin("ann")
+    with contextlib.closing(sqlite3.connect(place.path / "backend.db")) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        place.go()
+        text = said(run, 0)
+    assert "the lock run:web was not released: " in text
+    assert "it expires by itself in " in text
+    assert place.locks() == ["run:web"]
 
 
 def test_a_site_without_a_remote_needs_a_name(place: Place) -> None:

@@ -97,7 +97,7 @@ def places(tree: ast.AST) -> Iterator[tuple[Any, ast.AST]]:
         for node in value if isinstance(value, list) else [value]:
             if not isinstance(node, ast.AST) or name in ("annotation", "returns") or isinstance(node, ast.JoinedStr):
                 continue
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            if isinstance(node, ast.If | ast.Assign) and "TYPE_CHECKING" in ast.unparse(node).splitlines()[0]:
                 continue
             if name == "test" and isinstance(node, ast.Name | ast.Attribute | ast.Call | ast.Subscript | ast.NamedExpr):
                 yield node, ast.UnaryOp(ast.Not(), node)
@@ -141,10 +141,15 @@ def in_a_process(work: Callable[[], int], log: str, seconds: float) -> int:
 
 
 def chosen(lines: Mapping[str, list[str]], node: Any, seconds: Mapping[str, float]) -> tuple[list[str], float]:
-    """Return the tests that run a line (those of the file if it only runs on import), and how long they take."""
+    """Return the tests that run a line, and how long they take.
+
+    Those of the file if it only runs on import, and all if another process runs the file.
+    """
     span = {str(line) for line in range(node.lineno, node.end_lineno + 1)}
     is_imported = any("" in lines.get(line, ()) for line in span)
     found = {test for line, tests in lines.items() if is_imported or line in span for test in tests} & seconds.keys()
+    if not any(map(any, lines.values())):
+        found = set(seconds)
     tests: list[str] = []
     total = 0.0
     for test in sorted(found, key=lambda test: (seconds[test], test)):
@@ -169,12 +174,12 @@ def main() -> None:
     parser.add_argument("--tests", nargs="+", required=True)
     parser.add_argument("--count", type=int, default=5, help="mutants of each file")
     parser.add_argument("--seed", default="0")
-    args = parser.parse_args()
+    args, options = parser.parse_known_args()  # of pytest: -k WORDS
     place = Path(tempfile.mkdtemp(prefix="mutants-"))
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "__pycache__"), dirs_exist_ok=True, symlinks=True)
     os.chdir(place)
     sys.path[0] = os.environ["PYTHONPATH"] = str(place)
-    in_a_process(lambda: Follower().run(args.tests), "first.log", 3600)
+    in_a_process(lambda: Follower().run([*options, *args.tests]), "first.log", 3600)
     seconds, lines = json.loads(Path("followed.json").read_text())
     print(f"{len(seconds)} tests pass in {sum(seconds.values()):.0f} s", flush=True)
     sys.dont_write_bytecode = True

@@ -108,11 +108,12 @@ def test_whether_a_unit_that_an_earlier_call_brings_is_active_is_not_known(unit:
     with pytest.raises(Missing):
         execute_call("systemd.restart", on=host, check=True, name="x", only_if_active=True)
     host.pending = True
-    statuses = [
-        execute_call("systemd." + verb, on=host, check=True, name="x", **given).status
+    outcomes = [
+        execute_call("systemd." + verb, on=host, check=True, name="x", **given)
         for verb, given in (("restart", {"only_if_active": True}), ("start", {}), ("stop", {}))
     ]
-    assert statuses == ["unknown", "changed", "unknown"]
+    assert [outcome.status for outcome in outcomes] == ["unknown", "changed", "unknown"]
+    assert all(outcome.unknown for outcome in outcomes), "so that a site is told, and reads no values of it"
 
 
 def test_a_unit_that_runs_to_its_end_is_not_foreseen_as_active(unit: dict[str, str]) -> None:

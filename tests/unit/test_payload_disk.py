@@ -33,8 +33,8 @@ def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         yield home
 
 
-def command(peer: Peer, cmd: str, epoch: int) -> messages.Reply:
-    number = peer.send_call("exec.run", cmd=cmd, epoch=epoch)
+def command(peer: Peer, cmd: str, epoch: int, **options: object) -> messages.Reply:
+    number = peer.send_call("exec.run", cmd=cmd, epoch=epoch, **options)
     item = peer.receive()
     while isinstance(item, messages.Output):
         item = peer.receive()
@@ -60,6 +60,22 @@ def test_a_disk_that_fills_while_a_session_works(small_home: Path) -> None:
         assert peer.close().orphans == []  # it is not known what the calls in between would have named
     with connected(small_home, run="r2") as peer:
         assert f"file:directory:{small_home}/b" in [row["key"] for row in peer.query("list")]
+
+
+@needs_root
+def test_commands_go_on_though_the_disk_fills_while_a_session_works(small_home: Path) -> None:
+    """One of them may be what frees it."""
+    with connected(small_home) as peer:
+        assert peer.call("file.directory", path=str(small_home / "a")).status is Status.CHANGED
+        fill(small_home)
+        for number in range(200):  # until SQLite needs more space than its log has
+            reply = command(peer, "echo done", number + 1, notify_=[f"handler {number} {'x' * 90_000}"])
+            assert reply.status is Status.CHANGED, reply.error
+            if reply.warnings:
+                break
+        assert "this command is not recorded" in reply.warnings[0]
+        assert command(peer, f"rm {small_home}/fill", 300).status is Status.CHANGED
+        assert peer.call("file.directory", path=str(small_home / "b"), epoch=301).status is Status.CHANGED
 
 
 @needs_root

@@ -134,6 +134,16 @@ def test_bytes_that_are_no_text_are_shown_as_they_came() -> None:
     assert "".join(event.data for event in shown if isinstance(event, events.CallOutput)) == data
 
 
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [("done\n", ""), ("c", "c"), ("a coc", "c"), ("a correct hors", "correct hors"), ("a correct horse", ""), ("", "")],
+)
+def test_only_what_may_begin_a_secret_is_held_back(text: str, held: str) -> None:
+    shown, rest = Redactor(["correct horse"]).stream(text)
+    assert rest == held
+    assert shown == text.removesuffix(held).replace("correct horse", MASK)
+
+
 def filled(kind: str, text: str) -> object:
     """Return a value of a field's type with `text` wherever a text may be."""
     values: dict[str, object] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from sloth.payload.kernel.content import TEXT_LIMIT, Content
 from sloth.payload.kernel.diff import unified
 from sloth.payload.kernel.errors import ArgumentError
 from sloth.payload.kernel.field import REQUIRED, Field
+from sloth.payload.kernel.hashing import canonical, fingerprint
 from sloth.payload.kernel.masking import hidden_values
 from sloth.payload.kernel.record import Asset, RecordedCall
 from sloth.payload.kernel.registry import call_names, find
@@ -77,6 +79,13 @@ def test_a_choice_and_a_type_that_there_is_not() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="unknown type 'strr'"):
         Field("f", "strr").coerce("x")
+
+
+def test_a_checksum_is_the_same_for_ever() -> None:
+    """It is in state files: another one would be a change of the site."""
+    text = canonical({"b": "\u00e4", "a": [1, None, True]})
+    assert text == '{"a":[1,null,true],"b":"\\u00e4"}'
+    assert fingerprint(text) == hashlib.sha256(text.encode()).hexdigest()
 
 
 class Two(Call):

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sloth.engine.reverted import Reverted
 from sloth.payload.kernel import value
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.session import messages, wire
+from sloth.payload.session import confirmation, messages, wire
 from sloth.payload.session.wire import WireError
+from sloth.state import queries
 from tests.support.messages import MESSAGES, json_values, message_of, types_of
 from tests.support.paths import ROOT
 
@@ -136,11 +138,19 @@ def test_every_message_is_in_the_table_of_the_documentation() -> None:
     assert len(re.findall(r"^\| `[A-Z]\w+` \| `[a-z]+` \|", text, re.M)) == len(MESSAGES)
 
 
+def declared() -> list[value.ValueType]:
+    """Return messages and all other typed values, which are stored or are parts of messages."""
+    assert Reverted.fields
+    assert confirmation.PlannedCall.fields
+    assert queries.StateRecord.fields
+    return [cls for cls in value._classes.values() if cls.__module__.startswith("sloth.")]
+
+
 def test_every_type_of_a_field_can_be_read() -> None:
-    for message in {**messages.FROM_CONTROLLER, **messages.FROM_PAYLOAD}.values():
-        for name, (kind, _) in message.fields.items():
+    for cls in declared():
+        for name, (kind, _) in cls.fields.items():
             try:
-                value._read(object(), kind, message.__name__, name)  # type: ignore[arg-type]  # nothing of any kind
+                value._read(object(), kind, cls.__name__, name)  # type: ignore[arg-type]  # nothing of any kind
             except InvalidValue:
                 pass  # it knows the type, and that this is none of it
     read = messages.Call.read({"id": 1, "epoch": 0, "name": "exec.run", "args": {}, "environment": {"A": "b"}})
@@ -149,13 +159,11 @@ def test_every_type_of_a_field_can_be_read() -> None:
         messages.Call.read({"id": 1, "epoch": 0, "name": "exec.run", "args": {}, "environment": {"A": 1}})
 
 
-def test_what_a_message_leaves_out_is_empty_and_off() -> None:
+def test_what_a_value_leaves_out_is_empty_and_off() -> None:
     """A default is part of the protocol: what one end leaves out, the other one must read as the same."""
-    on = {("close", "replica")}
-    for cls in MESSAGES:
-        for name, (_, default) in cls.fields.items():
-            if default is not value._REQUIRED:
-                assert bool(default) == ((cls.TYPE, name) in on), (cls.TYPE, name, default)
+    on = [("Close", "replica"), ("Pending", "phase")]
+    defaults = [(cls.__name__, name, default) for cls in declared() for name, (_, default) in cls.fields.items()]
+    assert [(cls, name) for cls, name, default in defaults if default is not value._REQUIRED and default] == on
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400, True, 1.0, "1"])

@@ -30,7 +30,8 @@ import hypothesis  # noqa: F401
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTEST = ["-p", "no:cacheprovider", "--basetemp=t", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+OPTIONS = "-p no:schemathesis -p no:cacheprovider --basetemp=t -W ignore::pytest.PytestAssertRewriteWarning"
+PYTEST = OPTIONS.split()  # schemathesis takes four times as long to load as a test takes
 BUDGET = 10.0  # seconds of tests for a line that many run
 SWAPS: dict[Any, Any] = {
     ast.Eq: ast.NotEq, ast.Lt: ast.LtE, ast.Gt: ast.GtE, ast.Is: ast.IsNot, ast.In: ast.NotIn,

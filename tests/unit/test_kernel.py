@@ -194,13 +194,14 @@ def test_contents_are_what_their_bytes_are() -> None:
 
 
 def test_only_what_hides_nothing_stays_visible() -> None:
-    unit = find("systemd.unit")
     named = hidden_values(find("exec.run"), {"cmd": ["mysql", "-psecret"], "cwd": "/srv", "umask": None})
     assert named == {"mysql", "-psecret", "mysql -psecret"}
     assert hidden_values(find("file.copy"), {"content": "topsecret", "dest": "/x", "backup": True}) == {"topsecret"}
     nested = hidden_values(find("http.request"), {"headers": {"A": ["one", 2, None, True], "B": {"c": "deep"}}})
     assert nested == {"one", "2", "deep"}
-    assert unit.name == "systemd.unit"
+    key = hidden_values(find("ssh.authorized_key"), {"user": "deploy", "key": "ssh-ed25519 AAAA"})
+    assert key == {"ssh-ed25519 AAAA"}, "whose it is stays visible"
+    assert hidden_values(find("user.create"), {"name": "deploy", "comment": "x y"}) == {"x y"}
 
 
 def test_values_are_what_they_declare() -> None:

@@ -96,6 +96,15 @@ async def test_the_window(bound: str) -> None:
     assert [message.id for message in outbox.sent() if isinstance(message, messages.Call)] == [1, 2]
 
 
+async def test_hundreds_of_calls_wait_for_no_answer() -> None:
+    calls = calls_of(outbox := Outbox())
+    async with asyncio.timeout(30):
+        for number in range(1, 501):
+            await calls.submit(number, lambda number: call(number, content="x" * 1500), [])
+    assert len(outbox.sent()) == 500
+    assert calls.oldest == 1
+
+
 @pytest.mark.parametrize(
     ("size", "wanted", "is_pushed"),
     [(4096, False, True), (4097, False, False), (wire.CHUNK, True, True), (65537, True, False)],

@@ -171,6 +171,35 @@ async def test_a_host_that_reads_nothing_keeps_nobody_waiting() -> None:
                 await speaking.close()
 
 
+async def test_what_waits_is_written_in_slices_each_of_which_has_its_time() -> None:
+    writes: list[int] = []
+
+    class Taker(Process):
+        async def write(self, data: bytes) -> None:
+            writes.append(len(data))
+
+    box = outbox.Outbox("web1", lambda work: work.close())
+    await box.begin(Taker([]), b"header")
+    largest = 256 * 1024
+    await box.write(*(bytes(size) for size in (largest // 2, largest // 2, 1, largest + 1, 10)))
+    assert writes == [len(b"header"), largest, 1, largest + 1, 10]
+    assert box.taken == 4, "a slice that it takes is a sign of life"
+
+
+async def test_pings_do_not_pile_up_and_end_with_the_session() -> None:
+    spawned: list[Any] = []
+    box = outbox.Outbox("web1", spawned.append)
+    box.post_first(messages.Ping())
+    box.post_first(messages.Ping())
+    assert len(spawned) == 1, "one that is stuck is enough"
+    await box.begin(process := Process([]), b"")
+    await spawned.pop()
+    assert bytes(process.written) == wire.pack(messages.Ping())
+    box.end = ConnectionLost("lost")
+    box.post_first(messages.Ping())
+    assert spawned == []
+
+
 async def test_closing_does_not_wait_for_a_write_that_never_ends() -> None:
     with mock.patch.object(session, "CLOSE", 0.0):
         async with asyncio.timeout(5):

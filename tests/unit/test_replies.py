@@ -52,6 +52,19 @@ def test_both_read_the_same(data: dict[str, object], wrong: dict[str, object]) -
     assert type(quick) is type(slow)
 
 
+CHANGED = {"id": 1, "status": "changed"}
+UNUSUAL: list[dict[str, object]] = [
+    {"reason": "splendid"}, {"status": "splendid"}, {"seconds": 1}, {"seconds": "1"}, {"id": True}, {"id": -1},
+    {"id": 2**63}, {"unknown": 1}, {"invalid": None}, {"key": None}, {"detail": 1}, {"values": []}, {"reason": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL, ids=str)
+def test_what_is_unusual_is_read_or_refused_the_same(unusual: dict[str, object]) -> None:
+    data = {**CHANGED, **unusual}
+    assert repr(read(replies.MESSAGES["reply"], data)) == repr(read(Reply, data))  # 1 == 1.0, and is another value
+
+
 @pytest.mark.parametrize("data", [None, [], "x", {}, {"id": 1}, {"status": "changed"}])
 def test_what_is_no_reply(data: object) -> None:
     assert read(replies.MESSAGES["reply"], data) == read(Reply, data)

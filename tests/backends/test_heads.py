@@ -43,6 +43,11 @@ class Lossy(SQLite):
         return version
 
 
+def test_what_is_packed_is_unpacked() -> None:
+    for value in ({"a": "\u00e4\udcff\U0001f511"}, [], None):
+        assert entries.unpack(entries.pack(value)) == value
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("record"), st.sampled_from("abcd"), st.integers(0, 9)),

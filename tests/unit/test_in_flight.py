@@ -81,7 +81,7 @@ async def test_the_window(bound: str) -> None:
         waiting = asyncio.create_task(calls.submit(2, call, []))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        calls.answer(reply(1), 10)
+        calls.answer(reply(1), 256 << 20)
         second = await waiting
         assert first.result() == reply(1)
         waiting = asyncio.create_task(calls.submit(3, call, []))
@@ -205,10 +205,10 @@ async def test_queries() -> None:
     queries = Queries("web1", outbox)  # type: ignore[arg-type]
     asked = [asyncio.create_task(queries.query(number, "list", {})) for number in range(4)]
     await asyncio.sleep(0.01)
-    queries.take(messages.Rows(id=0, rows=[{"a": 1}], more=True), 10)
+    queries.take(messages.Rows(id=0, rows=[{"a": 1}], more=True), 64 << 20)
     queries.take(messages.Rows(id=1, error="broken", hint="mend it"), 10)
     queries.take(messages.Rows(id=2, error="no such run", not_found=True), 10)
-    queries.take(messages.Rows(id=0, rows=[{"a": 2}]), 10)
+    queries.take(messages.Rows(id=0, rows=[{"a": 2}]), 64 << 20)
     queries.end(ConnectionLost("lost"))
     rows, broken, missing, lost = await asyncio.gather(*asked, return_exceptions=True)
     assert rows == [{"a": 1}, {"a": 2}]

@@ -208,6 +208,8 @@ def test_errors_are_explained(tmp_path: Path) -> None:
     assert explain(denied, host) == (
         "Permission denied (errno 13) '/etc/x'", "set become = true on the task or the host", "",
     )  # fmt: skip
+    host.uid = 0
+    assert explain(denied, host)[1] == "", "root has become already"
     assert explain(OSError(28, "No space left on device"), host)[:2] == (
         "No space left on device (errno 28)", "free some space on the host",
     )  # fmt: skip

@@ -319,6 +319,7 @@ async def test_records_for_the_replica_come_back_in_order_and_are_bounded() -> N
             rows.add([], 1)
     with mock.patch.object(replica, "HELD", 100), pytest.raises(ProtocolError):
         rows.add([{"key": str(number)} for number in range(1000)], 1)
+    ReplicaRows("web1").add([], 1 << 30)
 
 
 @pytest.mark.parametrize(("times", "is_refused"), [(1, False), (2, True)])

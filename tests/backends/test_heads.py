@@ -227,6 +227,16 @@ async def test_what_is_damaged_or_newer_is_said_and_leaves_the_replica_alone(
     assert two.rows() == before
 
 
+def test_a_head_whose_pieces_do_not_make_a_whole_is_damaged(backend: SQLite) -> None:
+    base: dict[str, object] = {"id": "a", "since": None, "until": 3, "size": 1}
+    rest: dict[str, object] = {"id": "b", "since": 3, "until": 5, "size": 1}
+    head = {"version": 1, "store": "s", "seq": 5, "at": 1.0, "pieces": [base, rest]}
+    assert heads.Head.read(backend, "key", head).position.seq == 5
+    for wrong in ({"pieces": []}, {"pieces": [rest]}, {"pieces": [base]}, {"seq": 6}, {"at": "now"}):
+        with pytest.raises(Damaged, match="key is damaged"):
+            heads.Head.read(backend, "key", {**head, **wrong})
+
+
 @pytest.mark.asyncio
 async def test_fields_that_we_do_not_know_are_kept(tmp_path: Path, backend: SQLite) -> None:
     one, host = Controller(tmp_path / "one", backend), Store(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from unittest import mock
 
@@ -218,3 +219,18 @@ async def test_queries() -> None:
     assert isinstance(lost, ConnectionLost)
     with pytest.raises(ProtocolError, match="a query that was not made"):
         queries.take(messages.Rows(id=0), 10)
+
+
+async def test_a_query_whose_session_ends_while_it_is_sent_leaves_no_message_of_asyncio() -> None:
+    class Ending(Outbox):
+        async def send(self, message: messages.Message) -> None:
+            queries.end(ConnectionLost("lost"))
+            raise ConnectionLost("lost")
+
+    unseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+    queries = Queries("web1", Ending())  # type: ignore[arg-type]
+    with pytest.raises(ConnectionLost):
+        await queries.query(1, "list", {})
+    gc.collect()
+    assert unseen == []

@@ -11,6 +11,8 @@ from sloth.errors import StateError
 from sloth.payload.state.store import Store
 from sloth.state.backends.backend import BackendError
 from sloth.state.backends.sqlite import SQLite
+from sloth.state.run_values import RunCounts
+from sloth.state.sync import entries, runs
 from sloth.state.sync.deliver import Delivery
 from sloth.state.sync.entries import head_key, run_key
 from sloth.state.sync.fetch import Fetching
@@ -142,6 +144,48 @@ async def test_a_server_chooses_no_paths_of_our_files(tmp_path: Path) -> None:
     await fetching.replicas(["web1@../../out", "web1"])
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["one", "two"]
     assert not list(tmp_path.glob("out*"))
+
+
+async def test_a_push_leaves_a_damaged_replica_that_is_further_to_who_has_more(tmp_path: Path) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one, two, host = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend), Store(None)
+    record_on(host, "a", 1)
+    one.visit(host)
+    await one.deliver()
+    await two.fetch()
+    record_on(host, "b", 2)
+    two.visit(host)
+    await two.deliver()
+    for key in await backend.names("replicas/web1/"):
+        if key != head_key("web1"):
+            await backend.forget(key)
+    assert await make_due(one.memory, backend) == [head_key("web1")]
+    assert await make_due(two.memory, backend) == []
+    await two.deliver()
+    third = Controller(tmp_path / "three", backend)
+    assert await third.fetch() == []
+    assert third.rows() == rows_of(host)
+
+
+async def test_the_record_of_a_run_only_gets_further(tmp_path: Path) -> None:
+    backend, memory = SQLite(tmp_path / "b.db"), Controller(tmp_path / "one", SQLite(tmp_path / "b.db")).memory
+    states = []
+    memory.runs.begin("r", "site", "ann", 1)
+    states.append(memory.runs.stored("r"))
+    for task in ("one", "two"):
+        memory.runs.add("r", progress=[("web1", task, "changed")])
+        states.append(memory.runs.stored("r"))
+    memory.runs.end("r", counts=RunCounts(changed=2), seconds=1.0, status=0)
+    states.append(memory.runs.stored("r"))
+    for state in (*states, *states):  # what a slow delivery brings comes last
+        assert state is not None
+        await runs.deliver(backend, state, {"by": "ann"})
+    fetching = Fetching(Controller(tmp_path / "two", backend).memory, backend)
+    assert await fetching.runs() == 1
+    two = Controller(tmp_path / "two", backend).memory
+    assert (two.runs.find("r").status, two.runs.progress("r")) == (0, memory.runs.progress("r"))
+    kept = await entries.load_versions(backend, run_key("r"))
+    assert [(one["version"], one["has_ended"]) for one in kept] == [(4, True), (1, False)], "none of what was between"
 
 
 async def test_what_a_delivery_cannot_bring_stays_due_and_the_rest_is_brought(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_what_is_not_confirmed_in_time_is_taken_back(account: Path, confirmation
     assert not path.exists()
     assert (account / "ran").exists()
     wait_for(confirmation.reports)
+    wait_for(lambda: not confirmation.is_watched())  # it holds the lock of the host until it ends
     with connected(account, ready=False, run="r2") as peer:
         ready = peer.expect(messages.Ready)
         [report] = ready.reverted

@@ -246,6 +246,42 @@ def test_signs_of_life_come_while_a_call_runs(account: Path, monkeypatch: pytest
         assert sum(isinstance(item, messages.Alive) for item in found) > 2
 
 
+def test_the_state_file_is_whole_before_the_goodbye(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller may end the process then."""
+    left: list[str] = []
+    with connected(account) as peer:
+        peer.call("file.directory", path=str(account / "x"))
+        send = peer.channel.send
+
+        def look_and_send(message: messages.Message) -> None:
+            if isinstance(message, messages.Bye):
+                left.extend(sorted(path.name for path in (account / ".sloth-runner" / "state").iterdir()))
+            send(message)
+
+        monkeypatch.setattr(peer.channel, "send", look_and_send)
+        peer.close()
+    assert left == ["a.db"]
+
+
+def test_of_what_was_adopted_drift_shows_the_text(peer: Peer, account: Path) -> None:
+    (account / "x").write_text("whole\n")
+    reply = peer.call("file.copy", src="x", dest=str(account / "x"), assets_=[peer.push(b"whole\n")])
+    assert (reply.status, reply.reason) == (Status.UNCHANGED, Reason.ADOPTED), reply.error
+    (account / "x").write_text("spoiled\n")
+    assert "-whole\n+spoiled\n" in peer.query("drift")[0]["diff"]["content"]["unified"]
+
+
+def test_what_is_frozen_stays_so_under_another_key(peer: Peer, account: Path) -> None:
+    key, path = f"file:directory:{account}/old", account / "new"
+    assert peer.call("file.directory", path=str(account / "old")).key == key
+    peer.query("freeze", key=key, why="audit", seconds=600)
+    assert peer.query("move", old=key, new=f"file:directory:{path}") == [
+        {"key": f"file:directory:{path}", "moved": True}
+    ]
+    assert peer.call("file.directory", path=str(path)).status is Status.FROZEN
+    assert not path.exists()
+
+
 def test_an_invalid_frame_ends_the_session_with_its_reason(peer: Peer) -> None:
     peer.write(b"\x00\x00\x00\x02\x07{}")
     fail = peer.expect(messages.Fail)

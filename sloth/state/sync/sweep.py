@@ -39,10 +39,10 @@ _RUN_TIME = re.compile(r"\d{8}-\d{6}")
 class Swept:
     """How many entries were swept. can_remove: whether the server can delete values safely."""
 
-    values: int = 0
-    runs: int = 0
-    pieces: int = 0
-    can_remove: bool = True
+    values: int
+    runs: int
+    pieces: int
+    can_remove: bool
 
 
 async def is_due(backend: Backend) -> bool:

@@ -260,6 +260,16 @@ def test_a_secret_of_short_lines_is_hidden_in_texts_and_in_diffs() -> None:
     assert Redactor([end.join(codes)]).text(f"build {codes[0]} is done") == f"build {codes[0]} is done"
 
 
+def test_what_may_be_any_word_is_not_hidden() -> None:
+    redactor = Redactor(["ab\ncd\nand a longer line of it"])
+    assert redactor.text("ab\ncd\n") == "ab\ncd\n"
+    assert redactor.text("and a longer line of it") == MASK
+    whole = base64.b64encode(bytes(range(60))).decode()
+    redactor = Redactor([bytes(range(60)).decode()])
+    assert redactor.text(whole[76:]) == whole[76:], "the last four characters of it, in a line of their own"
+    assert redactor.text(whole[64:]) == MASK
+
+
 def test_a_short_line_that_json_makes_long_is_hidden() -> None:
     redactor = Redactor(["a longer line of it\ns\u00e4k6c\nand one more of them"])
     assert "s\u00e4k6c" not in redactor.text("+s\u00e4k6c\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel import registry
-from sloth.payload.kernel.resource import DriftBy, Failed
+from sloth.payload.kernel.resource import Change, DriftBy, Failed
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.session import messages
 from sloth.payload.state import blobs
@@ -211,6 +213,28 @@ def test_a_setting_is_taken_back_by_its_attributes(peer: Peer, account: Path, se
     assert rollback(peer) == [("created", "done", ""), ("setting", "done", "")]
     assert path.read_text() == '{"value": "before", "more": "x"}'
     assert not created.exists()
+
+
+def test_handlers_are_owed_before_a_change_is_taken_back(
+    peer: Peer, account: Path, setting: type[probe.Setting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a rollback that is killed does not lose them."""
+    owed: list[str] = []
+    path = account / "setting"
+    path.write_text('{"value": "before"}')
+    peer.call("probe.setting", path=str(path), value="after")
+    apply = setting.apply
+
+    def look_and_apply(self: probe.Setting, change: Change) -> None:
+        with contextlib.closing(sqlite3.connect(account / ".sloth-runner" / "state" / "a.db")) as database:
+            owed.extend(name for (name,) in database.execute("SELECT name FROM handlers"))
+        apply(self, change)
+
+    peer.call("probe.setting", path=str(path), value="later", notify_=["restart"])
+    peer.query("settle", site="s", names=["restart"])
+    monkeypatch.setattr(setting, "apply", look_and_apply)
+    assert [status for _, status, _ in rollback(peer)][:2] == ["done", "done"]
+    assert owed[:1] == ["restart"]
 
 
 def test_a_secret_setting_cannot_be_restored(peer: Peer, account: Path, setting: type[probe.Setting]) -> None:

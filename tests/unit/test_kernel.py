@@ -153,6 +153,8 @@ def test_options_are_taken_from_the_arguments() -> None:
     assert arguments == {"cmd": "true"}
     assert found["environment"] == {"A": "true", "B": "3", "C": "x"}
     assert (found["notify"], found["become"], found["until"]) == (["h"], "deploy", options.FUNCTION)
+    for one in ({"retries": 2}, {"until": options.FUNCTION}):
+        assert options.split(find("exec.run"), {"delay": 3, **one}) == ({}, {"delay": 3, **one})
     # A call's own argument of that name is not an option.
     arguments, found = options.split(Two, {"a": "x", "delay": 3, "retries": None})
     assert (arguments, found) == ({"a": "x", "delay": 3}, {})

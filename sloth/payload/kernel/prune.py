@@ -130,6 +130,5 @@ class Prune(TakeBack):
         self._mark(target)
         for path in sorted(created, reverse=True):
             self.host.restore(path, None)
-        self.host.changed()
         self._remember(target, Reason.PRUNED, view.attributes(now), None, diff, target.call, None)
         return Done(diff)

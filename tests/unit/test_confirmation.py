@@ -81,6 +81,18 @@ def test_a_confirmed_change_stays_and_its_watchdog_ends(account: Path, confirmat
     assert confirmation.read() is None
 
 
+def test_what_was_being_changed_when_the_controller_fell_silent_is_taken_back(
+    account: Path, confirmation: Confirmation
+) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
+    run_out(confirmation)
+    wait_for(confirmation.reports)
+    [report] = confirmation.reports()
+    assert report["why"] == "the controller was not heard for 1 seconds"
+    assert not path.exists()
+
+
 def test_what_is_not_confirmed_in_time_is_taken_back(account: Path, confirmation: Confirmation) -> None:
     handlers = [{"handler": "h", "name": "exec.run", "args": {"cmd": f"touch {account}/ran"}}]
     with connected(account) as peer:

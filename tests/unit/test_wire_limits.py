@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from sloth.payload.kernel.paging import pages
 from sloth.payload.session import messages, wire
 from sloth.payload.session.wire import WireError
 
@@ -125,3 +127,20 @@ def test_halves_of_characters(sent: str, read_as: str) -> None:
     assert isinstance(message, messages.Fail)
     assert message.error == read_as
     assert message.error.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths"),
+    [
+        ([], []),
+        ([{"a": 1}] * 1001, [500, 500, 1]),
+        ([{"a": "x" * 700_000}] * 5, [2, 2, 1]),
+        ([{"a": ["x" * 700_000], "b": 1}] * 5, [2, 2, 1]),
+        ([{"a": "x" * 3_000_000}, {"a": 1}], [1, 1]),
+    ],
+    ids=["none", "many", "long", "nested", "a single one"],
+)
+def test_rows_come_in_pages_of_which_each_fits_into_a_frame(rows: list[dict[str, Any]], lengths: list[int]) -> None:
+    found = list(pages(rows))
+    assert [len(page) for page in found] == lengths
+    assert [row for page in found for row in page] == rows

@@ -17,6 +17,7 @@ from sloth.payload.kernel.errors import ArgumentError
 from sloth.payload.kernel.field import REQUIRED, Field
 from sloth.payload.kernel.hashing import canonical, fingerprint
 from sloth.payload.kernel.masking import hidden_values
+from sloth.payload.kernel.ownership import Ownership
 from sloth.payload.kernel.record import Asset, RecordedCall
 from sloth.payload.kernel.registry import call_names, find
 from sloth.payload.kernel.resource import Args, Call, Change, Resource
@@ -220,6 +221,15 @@ def test_values_are_what_they_declare() -> None:
 
 
 # Calls
+
+
+def test_the_parts_of_a_file_are_those_of_this_file(tmp_path: Path) -> None:
+    store = Store(None)
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("a\n")
+        execute_call("file.lineinfile", store=store, path=str(tmp_path / name), line="b")
+    (key,) = Ownership(store, Host(NoController()), ()).parts_in(str(tmp_path / "one"))
+    assert key.startswith(f"file:lineinfile:{tmp_path}/one")
 
 
 def test_an_adopting_run_names_each_difference(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:

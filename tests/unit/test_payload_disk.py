@@ -53,6 +53,7 @@ def test_a_disk_that_fills_while_a_session_works(small_home: Path) -> None:
             if reply.status is Status.FAILED:
                 break
         assert reply.status is Status.FAILED
+        assert reply.error.startswith("it was changed, and that is not recorded: ")
         assert "no space left" in reply.error.lower()
         assert reply.hint.startswith("free some space on the host")
         assert command(peer, f"rm {small_home}/fill", 102).status is Status.CHANGED

@@ -20,6 +20,10 @@ def test_a_call_is_made_and_recorded(peer: Peer, account: Path) -> None:
     assert (reply.status, reply.reason, reply.key) == (Status.CHANGED, Reason.NEW, f"file:directory:{path}")
     again = peer.call("file.directory", path=path)
     assert (again.status, again.reason) == (Status.UNCHANGED, Reason.NONE)
+    updated = peer.call("file.directory", path=path, mode="0700")
+    assert updated.before is not None
+    assert updated.after is not None
+    assert (updated.before["mode"], updated.after["mode"]) == ("0755", "0700")
     assert [row["key"] for row in peer.query("list")] == [f"file:directory:{path}"]
     bye = peer.close()
     assert bye.replica is not None

@@ -89,7 +89,9 @@ def test_a_key_that_was_cut_within_a_secret(mark: str) -> None:
     whole = f"exec:run:login 'correct horse battery' and more{mark}0123456789ab"
     assert redactor.key(whole).startswith(f"exec:run:login '{MASK}' and more{mark}~")
     assert "0123456789ab" not in redactor.key(whole)
+    assert redactor.key(f"exec:run:login corr{mark}0123456789ab").startswith(f"exec:run:login {MASK}~")
     for other in (
+        f"exec:run:login cor{mark}0123456789ab",
         f"exec:run:nothing of it{mark}0123456789ab",
         f"exec:run:ends with c{mark}0123456789ab",
         "file:copy:/x",

@@ -144,13 +144,13 @@ def in_a_process(work: Callable[[], int], log: str, seconds: float) -> int:
 def chosen(lines: Mapping[str, list[str]], node: Any, seconds: Mapping[str, float]) -> tuple[list[str], float]:
     """Return the tests that run a line, and how long they take.
 
-    Those of the file if it only runs on import, and all if another process runs the file.
+    All of them, if it only runs on import, or if other processes run the file.
     """
     span = {str(line) for line in range(node.lineno, node.end_lineno + 1)}
-    is_imported = any("" in lines.get(line, ()) for line in span)
-    found = {test for line, tests in lines.items() if is_imported or line in span for test in tests} & seconds.keys()
-    if not any(map(any, lines.values())):
+    if any("" in lines.get(line, ()) for line in span) or not any(map(any, lines.values())):
         found = set(seconds)
+    else:
+        found = {test for line in span for test in lines.get(line, ())} & seconds.keys()
     tests: list[str] = []
     total = 0.0
     for test in sorted(found, key=lambda test: (seconds[test], test)):

@@ -147,18 +147,18 @@ def test_a_run_is_renewed_and_says_so_when_another_one_took_its_lock(place: Plac
 
 def test_a_lock_that_another_run_took_is_found_lost_when_it_is_given_back(place: Place) -> None:
     """The run ends before it would be renewed."""
-    first = place.begin("ann")
+    first = place.begin("ann", ttl=600)
     assert place.command("state", "unlock", "run:web", "--yes").returncode == 0
     second = place.begin("ben")
     place.go()
     text = said(first, 1)
-    assert "the lock of the site was lost, and " in text
+    assert "the lock of the site was lost, and another run has taken it" in text
     assert "two runs were at work at the same time" in text
     said(second, 0)
 
 
 def test_a_lock_that_another_run_had_meanwhile_is_found_lost_when_it_is_given_back(place: Place) -> None:
-    first = place.begin("ann", ttl=6)
+    first = place.begin("ann", ttl=45)
     assert place.command("state", "unlock", "run:web", "--yes").returncode == 0
     assert first.stdout is not None
     seen = iter(first.stdout.readline, "")

@@ -82,8 +82,8 @@ class SiteLock:
             await asyncio.gather(self._renewal, return_exceptions=True)
         try:
             async with asyncio.timeout(RELEASE):
-                await self._locks.release(self.name, self._run.run_id)
-                if self._grant is not None and self._is_lost and not self.is_taken_over:
+                was_held = await self._locks.release(self.name, self._run.run_id)
+                if self._grant is not None and not was_held and not self.is_taken_over:
                     self.is_taken_over = await self._locks.number(self.name) > self._grant.number
                     return self._taken_over(None) if self.is_taken_over else ""
         except LockLost as error:

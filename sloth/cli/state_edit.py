@@ -13,7 +13,7 @@ from sloth.cli import backend_option, parameters
 from sloth.cli.completed import Completed, completed
 from sloth.cli.output import confirm, count, format_time, write_json
 from sloth.cli.state_source import AGENT, Source, state_options
-from sloth.errors import StateError, UsageError
+from sloth.errors import SlothError, StateError, UsageError
 from sloth.report.text import neutral
 from sloth.state import queries
 from sloth.state.local import LOCAL
@@ -143,13 +143,16 @@ def check(source: Source) -> int:
     from sloth.cli.drift import find_drift
     from sloth.engine.query import Query
 
-    answers = find_drift(source.pattern, source.inventory, Query(passwords=source.passwords))
-    different = [
-        (agent, row)
-        for agent, answer in answers.items()
-        for row in (answer if isinstance(answer, list) else ())
-        if row.status is DriftStatus.DRIFT
-    ]
+    answered: str | list[str] = LOCAL
+    if source.pattern != LOCAL:
+        answered = [agent.host.name for agent in source.agents() if agent.name in found]
+    answers = find_drift(answered, source.inventory, Query(passwords=source.passwords)) if answered else {}
+    different: list[tuple[str, queries.Drift]] = []
+    for agent, answer in answers.items():
+        if isinstance(answer, SlothError):
+            source.errors.setdefault(agent, answer)
+        else:
+            different += [(agent, row) for row in answer if row.status is DriftStatus.DRIFT]
     if source.json:
         write_json(
             {
@@ -162,8 +165,9 @@ def check(source: Source) -> int:
             click.secho(neutral(f"{agent}: {problem}"), fg="red")
         for agent, row in different:
             click.secho(neutral(f"{agent}: {row.key} does not match the record"), fg="yellow")
-        if not problems and not different and not source.errors:
-            click.echo(f"{', '.join(found)}: the file is sound, and the host matches it")
+        unsound = {agent for agent, _ in (*problems, *different)} | source.errors.keys()
+        if sound := [agent for agent in found if agent not in unsound]:
+            click.echo(neutral(f"{', '.join(sound)}: the file is sound, and the host matches it"))
     return source.status() or (1 if problems else 3 if different else 0)
 
 

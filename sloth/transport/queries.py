@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sloth.errors import HostError, ProtocolError, StateError, StateNotFound
 from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session import messages
-from sloth.transport.in_flight import retrieve
+from sloth.transport.in_flight import CallsInFlight, retrieve
 from sloth.transport.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ANSWER = 128 * 1024 * 1024  # bytes of the answer to one query
+READ = 120.0  # seconds for the answer to a query that reads the state file, from when it is its turn
+WORK = 1800.0  # seconds for one that looks at or changes what the state is about
+WORKS = frozenset({"check", "drift", "orphans", "prune", "revert", "rollback", "vacuum"})
+RATE = 32 * 1024  # bytes of an answer for which a host gets another second: its link may be slow
+TURN = 5.0  # seconds after which it is looked at again whose turn it is
 
 
 def read_answer(host: str, op: str, rows: Iterable[JsonObject], read: Callable[[JsonObject], T]) -> list[T]:
@@ -38,20 +43,43 @@ class _Waiting:
 
 
 class Queries:
-    """Every query is answered by pages of rows, or gets a HostError."""
+    """Every query is answered by pages of rows, or gets a HostError, in bounded time."""
 
-    def __init__(self, host: str, outbox: Outbox) -> None:
+    def __init__(
+        self, host: str, outbox: Outbox, calls: CallsInFlight, on_timeout: Callable[[HostError], None]
+    ) -> None:
+        """calls: those of the same session, which the host answers in turn; on_timeout: ends the session."""
         self._host = host
         self._outbox = outbox
+        self._calls = calls
+        self._on_timeout = on_timeout
         self._waiting: dict[int, _Waiting] = {}
 
     async def query(self, number: int, op: str, args: JsonObject) -> Rows:
         """Query the host's state; see payload/session/queries.py. Raises StateError, HostError."""
         future: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
         future.add_done_callback(retrieve)
-        self._waiting[number] = _Waiting(future)
+        self._waiting[number] = waiting = _Waiting(future)
         await self._outbox.send(messages.StateQuery(id=number, op=op, args=args))
+        limit = WORK if op in WORKS else READ
+        waited = 0.0
+        while not future.done() and waited < limit + waiting.size / RATE:
+            step = min(TURN, limit)
+            waited += step if self._is_turn_of(number) else 0.0
+            try:
+                await asyncio.wait({future}, timeout=step)
+            except asyncio.CancelledError:
+                future.cancel()  # nobody waits for it, so that it is nobody's turn
+                raise
+        if not future.done():
+            error = f"{self._host} gives signs of life, but has not answered the query {op} within {waited:g} seconds"
+            self._on_timeout(HostError(error, hint="what it reads may hang, such as a network file system"))
         return await future
+
+    def _is_turn_of(self, number: int) -> bool:
+        """Return whether the host has answered what was sent to it before: calls may take as long as they need."""
+        queries = (other for other, waiting in self._waiting.items() if not waiting.future.done())
+        return min(self._calls.oldest or number, *queries) >= number
 
     def take(self, page: messages.Rows, size: int) -> None:
         """Take a page of rows, of `size` bytes; the last one answers the query. Raises ProtocolError."""

@@ -66,7 +66,7 @@ class Session:
         self._numbers = iter(range(1, 2**31))
         self._outbox = Outbox(self._host, self._spawn)
         self._calls = CallsInFlight(self._host, self._outbox, listener.fetch)
-        self._queries = Queries(self._host, self._outbox)
+        self._queries = Queries(self._host, self._outbox, self._calls, self._finish)
         self._received = 0  # chunks that the host has sent
         self._signs = 0  # signs of life among them
         self.begun = asyncio.get_running_loop().time()

@@ -715,6 +715,32 @@ enter_all("query", _answering, {
 
 
 @attack()
+def answer_never_but_alive(peer: Peer) -> None:
+    peer.ready()
+    peer.serve(messages.StateQuery)
+    alive(peer)
+
+
+@attack(harmless=True)
+def drift_never_but_alive(peer: Peer) -> None:
+    peer.ready()
+    while True:
+        query = peer.serve(messages.StateQuery)
+        if query.op == "drift":
+            alive(peer)
+        peer.send(messages.Rows(id=query.id))
+
+
+@attack()
+def answer_of_pages_without_end(peer: Peer) -> None:
+    peer.ready()
+    query = peer.serve(messages.StateQuery)
+    while True:
+        peer.send(messages.Rows(id=query.id, rows=[{"key": "x"}], more=True))
+        time.sleep(0.5)
+
+
+@attack()
 def rows_endlessly(peer: Peer) -> None:
     peer.ready()
     query = peer.serve(messages.StateQuery)

@@ -203,7 +203,7 @@ async def test_only_what_was_offered_is_shipped(number: int, index: int) -> None
 
 async def test_queries() -> None:
     outbox = Outbox()
-    queries = Queries("web1", outbox)  # type: ignore[arg-type]
+    queries = Queries("web1", outbox, calls_of(outbox), lambda error: None)  # type: ignore[arg-type]
     asked = [asyncio.create_task(queries.query(number, "list", {})) for number in range(4)]
     await asyncio.sleep(0.01)
     queries.take(messages.Rows(id=0, rows=[{"a": 1}], more=True), 64 << 20)

@@ -308,6 +308,44 @@ async def test_the_answer_to_a_query_is_bounded() -> None:
     assert "the answer to one query" in error.message
 
 
+@pytest.mark.parametrize("pages", [0, 3])
+async def test_a_host_that_lives_and_never_ends_its_answer_gets_a_bounded_time(pages: int) -> None:
+    page = messages.Rows(id=1, rows=[{"a": 1}], more=True)
+    process = Process([wire.pack(READY), *[wire.pack(page)] * pages])
+    with mock.patch.object(queries, "READ", 0.2), mock.patch.object(queries, "TURN", 0.05):
+        speaking = await opened(process)
+        query = asyncio.create_task(speaking.query("list", {}))
+        await asyncio.sleep(0.02)
+        process.speak.set()
+        later = asyncio.create_task(speaking.query("show", {"key": "x"}))
+        for waiting in (query, later):
+            with pytest.raises(HostError, match="web1 gives signs of life, but has not answered the query list"):
+                await waiting
+    assert speaking.end is not None
+    await speaking.abort()
+
+
+async def test_a_query_has_its_time_once_what_was_sent_before_is_answered() -> None:
+    reply, answer = messages.Reply(id=1, status=messages.Status.CHANGED), messages.Rows(id=3)
+    process = Process([wire.pack(READY)])
+    with mock.patch.object(queries, "READ", 0.2), mock.patch.object(queries, "TURN", 0.05):
+        speaking = await opened(process)
+        process.speak.set()
+        await speaking.submit(call)
+        with pytest.raises(TimeoutError):  # nobody waits for it any more, which must not make others wait
+            await asyncio.wait_for(speaking.query("list", {}), 0.1)
+        query = asyncio.create_task(speaking.query("show", {"key": "x"}))
+        await asyncio.sleep(0.6)
+        assert not query.done()
+        speaking._take(reply, 10)
+        await asyncio.sleep(0.1)
+        speaking._take(answer, 10)
+        assert await query == []
+        with pytest.raises(HostError, match="the query list"):
+            await speaking.query("list", {})
+    await speaking.abort()
+
+
 async def test_records_for_the_replica_come_back_in_order_and_are_bounded() -> None:
     rows = ReplicaRows("web1")
     for number in range(5):

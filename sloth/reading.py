@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 root: Path | None = None  # below which the files of a site are, on another machine than that of the run
 LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
@@ -40,6 +41,15 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
         if left <= 0:
             raise OSError(errno.EFBIG, f"it is larger than {limit // (1024 * 1024)} MB")
         return b"".join(parts)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, unbuffered. Raises OSError, also for anything else: a FIFO would be waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(descriptor, "rb", buffering=0)
 
 
 def of_site(path: Path) -> Path:

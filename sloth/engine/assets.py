@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -20,7 +21,7 @@ from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split
 from sloth.playbook.template import find_template, may_need_more, read_text
-from sloth.reading import missing_hint, of_site
+from sloth.reading import missing_hint, of_site, open_regular
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
@@ -102,7 +103,10 @@ class Shipper:
         seen.update(args.get("vars") or {})
         options = {name: args[name] for name in cls.render_options if args.get(name) is not None}
         text = await templates.render(src, seen, options)
-        mode = _mode(templates.file(src).stat())
+        try:
+            mode = _mode(templates.file(src).stat())
+        except OSError as error:
+            raise CallError(f"the template {src} was removed while it was rendered") from error
         return of_bytes(Path(src).name, _encode(text, str(args.get("output_encoding") or "utf-8")), mode)
 
     async def _file(self, path: Path, name: str, meanwhile: Callable[[], None] | None) -> Asset:
@@ -113,18 +117,18 @@ class Shipper:
             sha256 = await self._hash(path, info, meanwhile)
         except OSError as error:
             raise CallError(f"{path} on the controller cannot be read: {error.strerror}") from error
-        return Asset(name, sha256, info.st_size, _mode(info), open=lambda: read_chunks(path))
+        return Asset(name, sha256, info.st_size, _mode(info), open=lambda: read_chunks(path, info.st_size))
 
     async def _hash(self, path: Path, info: os.stat_result, meanwhile: Callable[[], None] | None) -> str:
         key = (str(path), info.st_size, info.st_mtime_ns, info.st_ctime_ns)
         if key not in self._hashes and info.st_size < LARGE:
-            self._hashes[key] = hash_file(path)
+            self._hashes[key] = hash_file(path, info.st_size)
         elif key not in self._hashes:
             known = self._memory.hash_of(str(path), info)
             if known is None:
                 if meanwhile is not None:
                     meanwhile()
-                known = await asyncio.to_thread(hash_file, path)
+                known = await asyncio.to_thread(hash_file, path, info.st_size)
                 self._memory.keep_hash(str(path), info, known)
             self._hashes[key] = known
         return self._hashes[key]
@@ -135,16 +139,23 @@ class Shipper:
         A final slash makes the difference, as in Ansible.
         """
         prefix = "" if contents else source.name + "/"
-        assets = [] if contents else [Asset(source.name, mode=_mode(source.stat()), dir=True)]
-        for root, directories, files in os.walk(source, followlinks=True):
-            directories.sort()
-            inside = Path(root).relative_to(source)
-            for name in directories:
-                info = (Path(root) / name).stat()
-                assets.append(Asset(prefix + str(inside / name), mode=_mode(info), dir=True))
-            for name in sorted(files):
-                assets.append(await self._file(Path(root) / name, prefix + str(inside / name), meanwhile))
+        try:
+            assets = [] if contents else [Asset(source.name, mode=_mode(source.stat()), dir=True)]
+            for root, directories, files in os.walk(source, onerror=_fail, followlinks=True):
+                directories.sort()
+                inside = Path(root).relative_to(source)
+                for name in directories:
+                    info = (Path(root) / name).stat()
+                    assets.append(Asset(prefix + str(inside / name), mode=_mode(info), dir=True))
+                for name in sorted(files):
+                    assets.append(await self._file(Path(root) / name, prefix + str(inside / name), meanwhile))
+        except OSError as error:  # what cannot be read must not be missing without a word
+            raise CallError(f"{error.filename} on the controller cannot be read: {error.strerror}") from error
         return assets
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _may_need_jinja(file: Site) -> bool:
@@ -207,17 +218,25 @@ def _encode(text: str, encoding: str) -> bytes:
         raise CallError(f"output_encoding: {encoding} cannot represent {error.object[error.start]!r}") from None
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a local file, as hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def hash_file(path: Path, size: int) -> str:
+    """Return the SHA-256 of the first `size` bytes of a local file, as hex. Raises OSError."""
+    digest = hashlib.sha256()
+    for data in read_chunks(path, size, READ):
+        digest.update(data)
+    return digest.hexdigest()
 
 
-def read_chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a local file in pieces, of which frames are made. Raises OSError."""
-    with path.open("rb", buffering=0) as file:
-        while data := file.read(PIECE):
+def read_chunks(path: Path, size: int, piece: int = PIECE) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a local file in pieces, of which frames are made; what has grown is left out.
+
+    Raises OSError, also when the file has become shorter.
+    """
+    with open_regular(path) as file:
+        while size > 0 and (data := file.read(min(piece, size))):
+            size -= len(data)
             yield data
+    if size > 0:
+        raise OSError(errno.ESTALE, "it has become shorter meanwhile", str(path))
 
 
 def _mode(info: os.stat_result) -> str:

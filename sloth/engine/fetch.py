@@ -69,17 +69,22 @@ class FileSink(Sink):
         self._file.write(data)
 
     def finish(self) -> None:
-        """Replace the old file, whose mode is kept; a new one gets 0644. Raises OSError."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o644
-        self._temporary.chmod(mode)
-        self._temporary.replace(self._path)
+        """Replace the old file, whose mode is kept; a new one gets 0644. Raises OSError; then the old file stays."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o644
+            self._temporary.chmod(mode)
+            self._temporary.replace(self._path)
+        except OSError:
+            self.abort()
+            raise
 
     def abort(self) -> None:
         """Remove what was written; the old file stays."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk: what is still to be written does not matter
+            self._file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink()
 
@@ -90,7 +95,7 @@ class Store:
     def hash_of(self, path: Path) -> str | None:
         """Return the SHA-256 of a file, None when there is none that can be read."""
         try:
-            return hash_file(path)
+            return hash_file(path, path.stat().st_size)
         except OSError:
             return None
 

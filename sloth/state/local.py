@@ -114,3 +114,7 @@ def _answer(store: Store, query: StateQuery[T]) -> list[T]:
         raise StateNotFound(error.message, hint=error.hint) from error
     except StoreError as error:
         raise StateError(error.message, hint=error.hint) from error
+    except ValueError as error:
+        raise StateError(
+            f"the file of the state has a damaged record: {error}", hint="state check shows more"
+        ) from error

@@ -48,6 +48,7 @@ class _Sent:
         self.sink_error = ""
         self.needs: Counter[int] = Counter()  # how often the host has asked for an asset, by index
         self.shipping: set[int] = set()  # the assets that are being sent
+        self.unread = ""  # why one of them could not be read
 
 
 class CallsInFlight:
@@ -122,7 +123,8 @@ class CallsInFlight:
         self._bytes -= sent.size
         self._room.set()
         if not sent.reply.done():
-            sent.reply.set_result(reply)
+            is_ours = sent.unread and reply.status is Status.FAILED  # the host only knows that something was missing
+            sent.reply.set_result(reply.replace(error=sent.unread, hint="run again") if is_ours else reply)
 
     def end(self, error: HostError) -> None:
         """Nothing more will come: everybody who waits gets the error."""
@@ -162,8 +164,10 @@ class CallsInFlight:
                 if len(frames) == TOGETHER:
                     await self._outbox.write(*frames)
                     frames.clear()
-        except CallError:
-            frames.clear()  # the host finds the content short, and reports that
+        except CallError as error:
+            frames.clear()  # the host finds the content short, and writes nothing
+            if number in self._sent:
+                self._sent[number].unread = error.message
         if number in self._sent:
             await self._outbox.write(*frames, wire.Blob(number, index, b"").pack())
 

@@ -106,9 +106,9 @@ async def test_hosts_are_connected_while_a_file_is_hashed(tmp_path: Path) -> Non
         begun.set()
         return await real_connect(self, *given)
 
-    def hashing(path: Path) -> str:
+    def hashing(path: Path, size: int) -> str:
         hashed.append(begun.wait(60))
-        return real_hash(path)
+        return real_hash(path, size)
 
     with mock.patch.object(ssh.Connector, "connect", connecting), mock.patch.object(assets, "hash_file", hashing):
         await _copy(tmp_path)
@@ -117,7 +117,8 @@ async def test_hosts_are_connected_while_a_file_is_hashed(tmp_path: Path) -> Non
 
 def test_files_are_read_in_pieces_that_fill_whole_frames(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(1_000_000))
-    frames = [len(frame) for data in assets.read_chunks(tmp_path / "file") for frame in wire.pack_pieces(1, 0, data)]
+    chunks = assets.read_chunks(tmp_path / "file", 1_000_000)
+    frames = [len(frame) for data in chunks for frame in wire.pack_pieces(1, 0, data)]
     assert frames[:-1] == [2 * PACKET] * (len(frames) - 1)
 
 

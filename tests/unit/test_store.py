@@ -17,11 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sloth.errors import StateError
 from sloth.payload.kernel.converge import NotConverged, converge
 from sloth.payload.kernel.record import Context, ReplicaPosition
 from sloth.payload.kernel.resource import REQUIRED, Args, Field, Resource
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Signatures, Store, StoreError
+from sloth.state.local import query_replica
+from sloth.state.queries import list_records
 from sloth.state.replicas import absorb
 from tests.support.paths import ROOT
 from tests.support.stores import record
@@ -162,6 +165,34 @@ _operation = st.tuples(
 def test_a_replica_equals_its_original(operations: list[tuple[str, str, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         _compare_replica(Path(directory) / "replica.db", operations)
+
+
+@pytest.mark.parametrize("name", ["desired", "observed", "before_first_change", "calls", "other_sites"])
+@pytest.mark.parametrize("text", ["", "{", "7", '"x"', 7])
+def test_a_replica_takes_no_record_that_could_not_be_read(tmp_path: Path, name: str, text: object) -> None:
+    store = Store(None)
+    record(store, "m:t:a", "1", {"v": 1}, {"v": 1}, True)
+    changes = store.changes_since(None)
+    path = tmp_path / "replica.db"
+    absorb(path, changes, changes.rows)
+    bad = [{**row, name: text} for row in changes.rows]
+    with pytest.raises(StateError, match="cannot write the replica"):
+        absorb(path, changes, bad)
+    (kept,) = query_replica(path, list_records())
+    assert kept.key == "m:t:a"
+
+
+def test_a_damaged_record_of_a_replica_is_an_error_in_words(tmp_path: Path) -> None:
+    store = Store(None)
+    record(store, "m:t:a", "1", {"v": 1}, {"v": 1}, True)
+    changes = store.changes_since(None)
+    path = tmp_path / "replica.db"
+    absorb(path, changes, changes.rows)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE resources SET desired=''")
+    database.close()
+    with pytest.raises(StateError, match="has a damaged record"):
+        query_replica(path, list_records())
 
 
 def _compare_replica(path: Path, operations: list[tuple[str, str, int]]) -> None:

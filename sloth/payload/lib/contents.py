@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.errors import Failed
@@ -31,7 +32,7 @@ class Contents(object):
 
     def __init__(self, link: "Link") -> "None":
         self._link = link
-        self._received: "set[str]" = set()  # hashes of large assets that have come
+        self._received: "set[str]" = set()  # hashes of large contents that have been read to their end
         self._written: "dict[str, tuple[tuple[int, ...], str]]" = {}  # path -> identity and hash
 
     def of_file(self, path: "str", signatures: "Hashes | None") -> "Content":
@@ -41,28 +42,36 @@ class Contents(object):
         if not sha256:
             identity, ours = self._written.pop(path, ((), ""))
             is_ours = identity == _identity(info)  # else another program has written to it since
-            sha256 = ours if is_ours else _hash_file(path)
+            sha256 = ours if is_ours else _hash_file(path, info.st_size)
             if signatures:
                 signatures.put(path, info, sha256, ours=is_ours)
-        return Content(sha256, info.st_size, lambda: _read_file(path))
+        what, known = "%s has changed while it was read" % path, sha256
+        return Content(
+            known, info.st_size, lambda: self._verified(_read_file(path, info.st_size), known, info.st_size, what)
+        )
 
     def of_asset(self, asset: "Asset", index: "int") -> "Content":
         """Return the Content of an asset of the running call; the controller sends it when it is first read."""
-        pull = self._pull_large if asset.size > LARGE else self._link.pull
-        return Content(asset.sha256, asset.size, lambda: pull(index, asset))
+        what = "%s has changed on the controller while it was sent" % asset.name
+        return Content(
+            asset.sha256,
+            asset.size,
+            lambda: self._verified(self._link.pull(index, asset), asset.sha256, asset.size, what),
+        )
 
-    def _pull_large(self, index: "int", asset: "Asset") -> "Iterator[bytes]":
-        """Yield the bytes of an asset. Raises Failed in the end if they are not those that were announced."""
-        digest = sha256_for(asset.size)
-        for data in self._link.pull(index, asset):
+    def _verified(self, chunks: "Iterator[bytes]", sha256: "str", size: "int", what: "str") -> "Iterator[bytes]":
+        """Yield bytes. Raises Failed(what) in the end if they are not those of the hash: then they are not used."""
+        digest = sha256_for(size)
+        for data in chunks:
             digest.update(data)
             yield data
-        if digest.hexdigest() != asset.sha256:
-            raise Failed("%s has changed on the controller while it was sent" % asset.name, hint="run again")
-        self._received.add(asset.sha256)
+        if digest.hexdigest() != sha256:
+            raise Failed(what, hint="run again")
+        if size > LARGE:
+            self._received.add(sha256)
 
     def note_written(self, path: "str", info: "os.stat_result", content: "Content") -> "None":
-        """Note that a file was written with this content, if it has come here; info: what fstat() reported then."""
+        """Note that a file was written with this content, if it was verified; info: what fstat() reported then."""
         if content.sha256 in self._received:
             self._written[path] = _identity(info), content.sha256
 
@@ -84,17 +93,20 @@ def open_regular(path: "str") -> "int":
     raise Failed("%s is not a regular file" % path)
 
 
-def _hash_file(path: "str") -> "str":
-    digest = sha256_for(os.path.getsize(path))
-    for data in _read_file(path):
+def _hash_file(path: "str", size: "int") -> "str":
+    digest = sha256_for(size)
+    for data in _read_file(path, size):
         digest.update(data)
     return digest.hexdigest()
 
 
-def _read_file(path: "str") -> "Iterator[bytes]":
+def _read_file(path: "str", size: "int") -> "Iterator[bytes]":
+    """Yield the first `size` bytes of a file: a log may grow meanwhile. 0: all, as /proc does not know its sizes."""
+    left = size or sys.maxsize
     with open(open_regular(path), "rb", buffering=0) as file:
-        while True:
-            data = file.read(READ)
+        while left > 0:
+            data = file.read(min(READ, left))
             if not data:
                 return
+            left -= len(data)
             yield data

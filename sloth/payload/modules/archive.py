@@ -243,18 +243,22 @@ class _Source(object):
         if not self._call.assets:
             return self._call.host.expand(self._call.args.src)
         content = self._content()
-        path = os.path.join(self._directory, content.sha256)
+        path = self._copy(content)
         if not os.path.exists(path):
             os.makedirs(self._directory, 0o700, exist_ok=True)
             unfinished.note(path)
             files.replace(path, content.chunks(), 0o600)
         return path
 
+    def _copy(self, content: "Content") -> "str":
+        """Return where this process keeps an archive: another one, for another agent, removes its own."""
+        return os.path.join(self._directory, "%s-%d" % (content.sha256, os.getpid()))
+
     def discard(self) -> "None":
         """Remove the copy of an archive from the controller; its members are remembered."""
         if self._call.assets:
             try:
-                os.unlink(os.path.join(self._directory, self._content().sha256))
+                os.unlink(self._copy(self._content()))
             except OSError:
                 pass
 

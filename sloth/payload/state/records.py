@@ -87,9 +87,12 @@ class Records(object):
         """Write a row of another state file (its columns by name). Raises KeyError, ValueError when it is none."""
         later = (row.get("superseded_by"), row.get("other_sites"))  # since format 3
         record = Record(tuple(row[name] for name in Record.COLUMNS[:-2]) + later)
-        texts = (record.desired_json, record.observed_json, record.calls_json, record.first_json, record.other_sites)
-        for text in texts:
-            json.loads(text or "null")
+        objects = (record.desired_json, record.observed_json, record.first_json)
+        lists = (record.calls_json, record.other_sites)
+        for texts, kind in ((objects, dict), (lists, list)):
+            for text in texts:
+                if text is not None and not isinstance(json.loads(text), (kind, type(None))):
+                    raise ValueError("%s of a record is not what it must be" % text[:50])
         self._put(record)
 
     def _put(self, record: "Record") -> "None":

@@ -34,8 +34,8 @@ ENGINE = click.option(
 )
 
 
-def engine_and_workers(url: str | None, workers: int | None, setting: EngineSetting | None) -> tuple[str, int]:
-    """Return the URL of the engine, "" for none, and how many workers there are, 0 when nothing says it.
+def engine_and_workers(url: str | None, workers: int | None, setting: EngineSetting | None) -> tuple[str, str, int]:
+    """Return the URL of the engine, "" for none, what names it, and how many workers there are, 0 when nothing says it.
 
     url, workers: the options. Raises UsageError when the URL is invalid.
     """
@@ -45,7 +45,7 @@ def engine_and_workers(url: str | None, workers: int | None, setting: EngineSett
     if workers is None:  # those of the inventory are of its own engine
         workers = setting.workers if where in (setting.where, "") else 0
     if not found or found == NO_ENGINE:
-        return "", workers
+        return "", "", workers
     from sloth.engine.workers.address import parse  # most runs have no engine
 
     try:
@@ -53,7 +53,7 @@ def engine_and_workers(url: str | None, workers: int | None, setting: EngineSett
     except UsageError as error:
         error.where = error.where or where
         raise
-    return found, workers
+    return found, where, workers
 
 
 def near(setting: EngineSetting | None, hosts: Sequence[Host], extra: Mapping[str, Json]) -> dict[str, tuple[str, ...]]:

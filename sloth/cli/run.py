@@ -244,7 +244,7 @@ def run_site(
     check_syntax(program)
     everything = parameters.read_inventory(given.inventory)
     storage = backend_option.storage(everything)
-    engine, workers = engine_option.engine_and_workers(given.engine, given.workers, everything.engine)
+    engine, engine_from, workers = engine_option.engine_and_workers(given.engine, given.workers, everything.engine)
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
     for text in everything.override(extra):
         warn(f"warning: {text}")
@@ -268,6 +268,7 @@ def run_site(
         prompts=prompts,
         workers=workers if len(hosts) > 1 or engine else 0,
         engine=engine,
+        engine_from=engine_from,
         near=engine_option.near(everything.engine, hosts, extra) if engine else {},
         only_near=bool(engine and everything.engine and everything.engine.only_near),
         command=command_line(given, check, prune, start_at, resume, saving.called if saving is not None else ""),

@@ -36,6 +36,7 @@ class Options:
         prompts: the site's questions to the user, and their answers.
         workers: the processes among which the hosts are divided; 0: this one alone.
         engine: the URL of the engine whose workers work on the hosts; "": none does.
+        engine_from: what names it, such as --engine.
         near: host -> names and resources of the engine's workers that are near it; a host without any gets any worker.
         only_near: whether a run is refused in which a host has no worker near it.
         command: the command line, for the record; values of variables are not in it.
@@ -61,6 +62,7 @@ class Options:
     prompts: Prompts = field(default_factory=Prompts, repr=False)
     workers: int = 0
     engine: str = ""
+    engine_from: str = ""
     near: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only_near: bool = False
     command: tuple[str, ...] = ()

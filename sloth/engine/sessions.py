@@ -15,7 +15,7 @@ from sloth.frozen import frozen
 from sloth.inventory import ConnectionType, Host
 from sloth.passwords import Passwords
 from sloth.payload.kernel.record import ReplicaChange, ReplicaPosition
-from sloth.payload.session.messages import VERSION, Hello
+from sloth.payload.session.messages import VERSION, Hello, Ready
 from sloth.state.author import who
 from sloth.state.group_commit import GroupCommit
 from sloth.state.memory import Known, Memory, Seen
@@ -68,6 +68,7 @@ class Sessions:
         self._connector: Connector | None = None  # made for the first host that SSH leads to
         self._connections: dict[str, asyncio.Task[Connection]] = {}
         self._lost_links: dict[str, int] = {}
+        self._machines: dict[str, str] = {}  # which a host is, as its first session has found
         self._printed: dict[str, asyncio.Task[str]] = {}  # by become_password_command
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._fresh: dict[str, list[Connection]] = {}  # see open_fresh()
@@ -163,15 +164,24 @@ class Sessions:
         session = Session(
             connection,
             bootstrap,
-            self._hello.replace(agent=host.name, replica=position, link=self._lost_links.get(host.name, 0)),
+            self._hello.replace(
+                agent=host.name, replica=position, link=self._lost_links.get(host.name, 0),
+                machine=self._machines.get(host.name, ""),
+            ),
             listener,
-        )
+        )  # fmt: skip
+        session.ready.add_done_callback(lambda ready: self._note_machine(host.name, ready))
         try:
             await session.open()
         except BaseException:
             await session.abort()
             raise
         return session
+
+    def _note_machine(self, host: str, ready: asyncio.Future[Ready]) -> None:
+        """Remember which machine a host is: one that answers at its address later must be the same."""
+        if not ready.cancelled() and ready.exception() is None and ready.result().machine:
+            self._machines.setdefault(host, ready.result().machine)
 
     async def _become_password(self, host: Host) -> str | None:
         """Return the password for becoming another account on `host`, None if there is none. Raises BecomeError."""

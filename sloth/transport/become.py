@@ -12,6 +12,7 @@ from dataclasses import field
 from sloth.errors import BecomeError, UsageError
 from sloth.frozen import frozen
 from sloth.inventory import BecomeMethod
+from sloth.payload.session import wire
 
 COMMAND = 120.0  # seconds for become_password_command, which may ask its user for something
 _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?\Z")  # with "@" for accounts of a domain
@@ -102,7 +103,7 @@ while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         os.write(2, sys.argv[2].encode())
         password = b""
         while not password.endswith(b"\\n"):
-            one = select.select([0], [], [], 60)[0] and os.read(0, 1)
+            one = select.select([0], [], [], SILENCE)[0] and os.read(0, 1)
             if not one:
                 os._exit(74)
             password += one
@@ -112,4 +113,4 @@ os.close(0)
 os.close(1)
 status = os.waitpid(child, 0)[1]
 os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
-"""
+""".replace("SILENCE", str(wire.SILENCE))

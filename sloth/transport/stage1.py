@@ -28,7 +28,7 @@ NO_PYTHON = exit_errors.NO_PYTHON  # on stderr, then what was tried
 # The bundle's hash, and how many bytes of it follow. Where some do, the CRC of the code that belongs to it comes next,
 # and how many bytes that has.
 HEADER = "%64s %012d\n"
-SILENCE = 60.0  # seconds without a byte until stage 1 ends: the controller may be lost, and nobody may say so
+SILENCE = wire.SILENCE
 CANDIDATES = (
     "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9", "python3.8",
     "python3.7", "python3.6", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python",

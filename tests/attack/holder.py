@@ -1,8 +1,8 @@
 """A host whose real payload is slow at one place: what a test changes meanwhile is changed at a known moment.
 
 `holder.py PLACE DIRECTORY PYTHON ARG...` stands in place of the host's Python. PLACE is the kind of a message of the
-payload, such as "need" or "blob", or a number of bytes from the controller. Before the first such message, or after so many
-bytes, DIRECTORY/held appears, and nothing goes on until DIRECTORY/go is there.
+payload, such as "need" or "blob", or a number of bytes from the controller. Before the first such message, or after so
+many bytes, DIRECTORY/held appears, and nothing goes on until DIRECTORY/go is there.
 """
 
 from __future__ import annotations

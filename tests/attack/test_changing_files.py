@@ -244,7 +244,7 @@ def test_an_archive_that_changes_is_neither_unpacked_nor_kept(sending: Sending) 
 
 
 def test_trees_that_cannot_be_read_whole(sending: Sending) -> None:
-    """Links that lead back to a directory above them would make it endless; what cannot be read must not be left out."""
+    """Links back to a directory above them would make it endless; what cannot be read must not be left out."""
     tree = sending.source.parent
     (tree / "inner").mkdir()
     (tree / "inner" / "file").write_text("x")

@@ -288,3 +288,88 @@ async def test_a_run_that_lost_a_session_prunes_nothing(lossy: Lossy, slow_web: 
         await lossy.run(site, lossy.cut_once(1.5), Options(prune=True))
     assert (lossy.home / "first").exists()
     assert (lossy.home / "last").exists(), "it is an orphan, but who knows"
+
+
+# What answers at a host's address later
+
+
+@pytest.fixture
+def other_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what lets new payloads run on another machine: a mount namespace of theirs has another machine-id."""
+    if os.geteuid() != 0 or not Path("/etc/machine-id").exists():
+        pytest.skip("needs root and /etc/machine-id")
+
+    def exchange(servers: LoopbackFleet, directory: Path) -> None:
+        (directory / "machine-id").write_text("0123456789abcdef" * 2 + "\n")
+        enter = f'mount --bind {directory}/machine-id /etc/machine-id && exec /bin/sh -c "$1"'
+        servers.shell = ("unshare", "-m", "/bin/sh", "-c", enter, "sh")
+
+    return exchange
+
+
+LOST = """
+task({ name = "first", run = function() file.copy({ dest = "~/first", content = "x" }) end })
+task({ name = "t", retries = 5, delay = 0.2, run = function()
+    exec.run({ cmd = "sleep 3", read_only = true })
+    file.copy({ dest = "~/wrong", content = "x" })
+end })
+"""
+
+
+async def test_another_machine_that_answers_after_a_lost_link_is_left_alone(
+    lossy: Lossy, tmp_path: Path, other_machine: Callable[[LoopbackFleet, Path], None]
+) -> None:
+    def cut() -> None:
+        other_machine(lossy.servers, tmp_path)
+        lossy.servers.cut("web1")
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TaskStarted) and event.task == "t":
+            asyncio.get_running_loop().call_later(1.0, cut)
+
+    events = await lossy.run(LOST, on_event)
+    error = finished_hosts(events)["web1"].error or ""
+    assert "another machine answers than the one on which this run began" in error
+    assert (lossy.home / "first").exists()
+    assert not (lossy.home / "wrong").exists()
+
+
+async def test_another_machine_that_answers_after_a_reboot_is_left_alone(
+    lossy: Lossy, tmp_path: Path, other_machine: Callable[[LoopbackFleet, Path], None]
+) -> None:
+    def on_event(event: Event) -> None:
+        if isinstance(event, TaskStarted) and event.task == "t":
+            other_machine(lossy.servers, tmp_path)
+
+    reboot = 'host.reboot({ timeout = 6, reboot_command = "true" }) file.copy({ dest = "~/wrong", content = "x" })'
+    events = await lossy.run(f'{FIRST}task({{ name = "t", run = function() {reboot} end }})', on_event)
+    error = finished_hosts(events)["web1"].error or ""
+    assert "another machine answers than the one on which this run began" in error
+    assert not (lossy.home / "wrong").exists()
+
+
+@pytest.mark.parametrize("call", ['host.reboot({ timeout = 60, reboot_command = "true" })', "host.wait({ delay = 1 })"])
+async def test_another_host_key_after_a_reboot_ends_the_wait_at_once(lossy: Lossy, call: str) -> None:
+    import asyncssh
+
+    async def exchange() -> None:
+        await lossy.servers.stop("web1")
+        lossy.servers.host_key = asyncssh.generate_private_key("ssh-ed25519")
+        await lossy.servers.start("web1")
+
+    exchanging: list[asyncio.Task[None]] = []
+
+    def on_event(event: Event) -> None:
+        is_gone = isinstance(event, HostPhase) and event.phase.call.startswith("host.reboot")
+        if is_gone or (isinstance(event, TaskStarted) and event.task == "t" and "wait" in call):
+            exchanging.append(asyncio.create_task(exchange()))
+
+    begun = asyncio.get_running_loop().time()
+    body = f'{call} file.copy({{ dest = "~/wrong", content = "x" }})'
+    events = await lossy.run(f'{FIRST}task({{ name = "t", run = function() {body} end }})', on_event)
+    await asyncio.gather(*exchanging)
+    error = finished_hosts(events)["web1"].error or ""
+    assert "key" in error, error
+    assert finished_hosts(events)["web1"].status in ("failed", "unreachable")
+    assert not (lossy.home / "wrong").exists()
+    assert asyncio.get_running_loop().time() - begun < 50

@@ -69,6 +69,13 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_inventory(
     assert '$SLOTH_ENGINE: unknown engine "wrong-2"' in sloth(tmp_path, *run, extra=environment).stderr
     said = sloth(tmp_path, *run, "--engine", "wrong-3://", extra=environment).stderr
     assert '--engine: unknown engine "wrong-3"' in said
+    without = f"{Path.home()}/no.pem"
+    url = f"dasks://127.0.0.1:1?ca={tmp_path}/inventory.toml&cert={without}&key={without}"
+    assert "$SLOTH_ENGINE: cert=" in sloth(tmp_path, *run, extra={"SLOTH_ENGINE": url}).stderr
+    ca = tmp_path / "ca.pem"
+    ca.write_text("no certificate")
+    (tmp_path / "inventory.toml").write_text(HOST + f'url = "dasks://127.0.0.1:1?ca={ca}&cert={ca}&key={ca}"\n')
+    assert f"inventory.toml:4: ca={ca} is no certificate" in sloth(tmp_path, *run).stderr
     assert sloth(tmp_path, *run, "--engine", "none", extra=environment).returncode == 0
     assert sloth(tmp_path, *run, extra={"SLOTH_ENGINE": "none"}).returncode == 0
     assert sloth(tmp_path, "plan", "-f", "site.sloth", "-o", "saved.plan").returncode == 0, "a plan has no engine"

@@ -45,13 +45,13 @@ def security_of(address: EngineAddress) -> CheckedSecurity:
     files = {name: str(getattr(security, field)) for name, field in names.items() if getattr(security, field)}
     if not files.keys() >= {"ca", "cert"}:
         raise UsageError(
-            f"--engine: there are no certificates for {address}",
+            f"there are no certificates for {address}",
             hint="name them in the URL (?ca=&cert=&key=), or in Dask's configuration (distributed.comm.tls)",
         )
     try:
         ssl.create_default_context(cafile=files["ca"])
     except OSError as error:
-        raise UsageError(f"--engine: ca={files['ca']} is no certificate: {_reason(error)}") from None
+        raise UsageError(f"ca={files['ca']} is no certificate: {_reason(error)}") from None
     try:
         security.get_connection_args("client")
     except OSError as error:
@@ -59,7 +59,7 @@ def security_of(address: EngineAddress) -> CheckedSecurity:
             "do not belong together" if _reason(error) == "key values mismatch" else "are no certificate and its key"
         )
         key = files.get("key", "")
-        raise UsageError(f"--engine: cert={files['cert']} and key={key} {wrong}: {_reason(error)}") from None
+        raise UsageError(f"cert={files['cert']} and key={key} {wrong}: {_reason(error)}") from None
     return security
 
 

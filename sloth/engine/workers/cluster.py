@@ -24,7 +24,7 @@ async def connect(address: EngineAddress) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        raise UsageError("--engine needs Dask", hint="pip install 'sloth-runner[dask]'") from None
+        raise UsageError("an engine needs Dask", hint="pip install 'sloth-runner[dask]'") from None
     security = None
     if address.tls is not None:
         from sloth.engine.workers.certificates import security_of

@@ -19,6 +19,7 @@ from sloth.engine.workers.messages import CODEC
 from sloth.engine.workers.placing import Found, deal, refuse_far
 from sloth.engine.workers.relay import GONE, LINE, MAIN, MARK, Relay, describe_process
 from sloth.engine.workers.workers import Workers
+from sloth.errors import UsageError
 from sloth.inventory.templated import Templated
 
 if TYPE_CHECKING:
@@ -147,7 +148,11 @@ class DaskWorkers(Workers):
     async def open(self) -> None:
         """Connect to the cluster. Raises UsageError."""
         address = parse(self._context.options.engine)
-        self._client = await connect(address)
+        try:
+            self._client = await connect(address)
+        except UsageError as error:
+            error.where = error.where or self._context.options.engine_from
+            raise
         try:
             self._found = await look_at(self._client, address)
             if self._context.options.only_near:

@@ -1,8 +1,21 @@
-"""Which boot of the host this is, also in a container; and when a process began."""
+"""Which machine and which boot of it this is, also in a container; and when a process began."""
+
+from sloth.payload.kernel.hashing import sha256
 
 TYPE_CHECKING = False
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+MACHINE_ID = "/etc/machine-id"
+
+
+def machine_identity() -> "str":
+    """Return a text that no other machine has, "" when that is not known. The machine's id cannot be told from it."""
+    try:
+        with open(MACHINE_ID, "rb") as file:
+            found = file.read(100).strip()
+    except OSError:
+        return ""
+    return sha256(b"sloth-runner " + found).hexdigest()[:32] if len(found) == 32 else ""
 
 
 def boot_identity() -> "str":

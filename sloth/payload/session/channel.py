@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sloth.payload.session.messages import Message
     from sloth.payload.session.wire import Blob
 
-SILENCE = 60.0  # seconds without a byte from the controller, which pings every 15, until it counts as disconnected
+SILENCE = wire.SILENCE
 BEAT = 10.0  # seconds between signs of life
 INBOX = 4 * 1024 * 1024  # bytes of pulled content that may wait in memory
 LARGE = 1024 * 1024  # bytes of a content for which the pipe is made larger

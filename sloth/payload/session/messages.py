@@ -41,6 +41,7 @@ class Hello(Message):
     link: "int" = 0  # how many times this run has lost its connection to the host
     replica: "ReplicaPosition | None" = None
     shared: "bool" = False  # other sessions of this run may write to the same state file
+    machine: "str" = ""  # which the host is, as an earlier session of this run has found; see lib/boot.py
 
 
 class Call(Message):
@@ -144,6 +145,7 @@ class Ready(Message):
     handlers: "list[str]" = []  # names of handlers that an earlier run has left to run
     set_aside: "str | None" = None  # where a damaged state file was moved
     reverted: "list[JsonObject]" = []  # what the host has taken back by itself, since nobody confirmed it
+    machine: "str" = ""
 
 
 class Waiting(Message):

@@ -10,6 +10,7 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
 from sloth.payload.kernel.value import InvalidValue
+from sloth.payload.lib.boot import machine_identity
 from sloth.payload.lib.host import Host, refresh
 from sloth.payload.session import messages, wire
 from sloth.payload.session.memory import Memory
@@ -81,6 +82,12 @@ class Server(object):
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
         hello = self._hello
+        machine = machine_identity()
+        if machine and hello.machine not in ("", machine):
+            raise StoreError(
+                "another machine answers than the one on which this run began: nothing was done there",
+                hint="look at its address, and at what gives it to which machine",
+            )
         refresh(self._host.directory)
         self._memory.begin()
         self._channel.send(
@@ -93,6 +100,7 @@ class Server(object):
                 handlers=self._store.handlers.names(hello.site) if hello.site else [],
                 reverted=self._memory.reverted(),
                 set_aside=self._store.aside,
+                machine=machine,
             )
         )
 

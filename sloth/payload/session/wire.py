@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VERSION = messages.VERSION
 MARK = b"\x00sloth-wire-2\n"
+SILENCE = 60.0  # seconds without a byte from the controller, which pings every 15, until a host takes it for lost
 JSON = 0
 BLOB = 1
 HEADER = struct.Struct(">IB")

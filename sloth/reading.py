@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 root: Path | None = None  # below which the files of a site are, on another machine than that of the run
 LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
@@ -43,13 +43,13 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
         return b"".join(parts)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.FileIO:
     """Open a regular file, unbuffered. Raises OSError, also for anything else: a FIFO would be waited for."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return open(descriptor, "rb", buffering=0)
+    return io.FileIO(descriptor, "rb")
 
 
 def of_site(path: Path) -> Path:

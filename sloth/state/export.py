@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import time
@@ -22,6 +23,7 @@ from sloth.errors import StateError
 from sloth.frozen import frozen
 from sloth.payload.kernel.paging import pages
 from sloth.payload.state.export import TABLES
+from sloth.reading import open_regular
 from sloth.state.keys import Damaged, KeyHeader, Keyring, Keys
 from sloth.state.private import replacing
 
@@ -247,7 +249,7 @@ class Reader:
 
     def _open(self) -> IO[bytes]:
         try:
-            return self.path.open("rb")
+            return io.BufferedReader(open_regular(self.path))  # a FIFO would be waited for
         except OSError as error:
             raise StateError(f"cannot read {self.path}: {error.strerror}") from error
 

@@ -82,12 +82,7 @@ class Server(object):
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
         hello = self._hello
-        machine = machine_identity()
-        if machine and hello.machine not in ("", machine):
-            raise StoreError(
-                "another machine answers than the one on which this run began: nothing was done there",
-                hint="look at its address, and at what gives it to which machine",
-            )
+        machine = _right_machine(hello.machine)
         refresh(self._host.directory)
         self._memory.begin()
         self._channel.send(
@@ -260,6 +255,17 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
+
+
+def _right_machine(expected: "str") -> "str":
+    """Return which machine this is. Raises StoreError when the run has begun on another one."""
+    machine = machine_identity()
+    if machine and expected not in ("", machine):
+        raise StoreError(
+            "another machine answers than the one on which this run began: nothing was done there",
+            hint="look at its address, and at what gives it to which machine",
+        )
+    return machine
 
 
 def _keys(call: "Call", redactor: "Redactor") -> "tuple[str, list[str]]":

@@ -81,23 +81,19 @@ class Server(object):
 
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
-        hello = self._hello
-        machine = _right_machine(hello.machine)
+        hello, machine = self._hello, _right_machine(self._hello.machine)
         refresh(self._host.directory)
         self._memory.begin()
         self._channel.send(
             messages.Ready(
                 v=messages.VERSION,
                 python="%d.%d.%d" % sys.version_info[:3],
-                user=self._host.user,
-                home=self._host.home,
-                pid=os.getpid(),
+                user=self._host.user, home=self._host.home, pid=os.getpid(), machine=machine,
                 handlers=self._store.handlers.names(hello.site) if hello.site else [],
                 reverted=self._memory.reverted(),
                 set_aside=self._store.aside,
-                machine=machine,
             )
-        )
+        )  # fmt: skip
 
     def _flush(self) -> "None":
         """Commit, then send what waited for it. Raises StoreError, Disconnected."""

@@ -68,7 +68,7 @@ class Sessions:
         self._connector: Connector | None = None  # made for the first host that SSH leads to
         self._connections: dict[str, asyncio.Task[Connection]] = {}
         self._lost_links: dict[str, int] = {}
-        self._machines: dict[str, str] = {}  # which a host is, as its first session has found
+        self._machines: dict[str, str] = {}  # which a host is, as its last session has found
         self._printed: dict[str, asyncio.Task[str]] = {}  # by become_password_command
         self._further: dict[str, list[Connection]] = {}  # to hosts that allow few sessions on one
         self._fresh: dict[str, list[Connection]] = {}  # see open_fresh()
@@ -181,7 +181,7 @@ class Sessions:
     def _note_machine(self, host: str, ready: asyncio.Future[Ready]) -> None:
         """Remember which machine a host is: one that answers at its address later must be the same."""
         if not ready.cancelled() and ready.exception() is None and ready.result().machine:
-            self._machines.setdefault(host, ready.result().machine)
+            self._machines[host] = ready.result().machine
 
     async def _become_password(self, host: Host) -> str | None:
         """Return the password for becoming another account on `host`, None if there is none. Raises BecomeError."""

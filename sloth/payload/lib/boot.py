@@ -9,13 +9,22 @@ MACHINE_ID = "/etc/machine-id"
 
 
 def machine_identity() -> "str":
-    """Return a text that no other machine has, "" when that is not known. The machine's id cannot be told from it."""
+    """Return a text about the machine and its boot, for is_same_machine(). The machine's id cannot be told from it."""
     try:
         with open(MACHINE_ID, "rb") as file:
             found = file.read(100).strip()
     except OSError:
-        return ""
-    return sha256(b"sloth-runner " + found).hexdigest()[:32] if len(found) == 32 else ""
+        found = b""
+    return "%s/%s" % (_hidden(found) if len(found) == 32 else "", _hidden(boot_identity().encode("ascii")))
+
+
+def is_same_machine(one: "str", other: "str") -> "bool":
+    """Return whether two machine_identity() may be of one machine: its id may be set anew, and it may boot again."""
+    return any(not a or not b or a == b for a, b in zip(one.split("/"), other.split("/")))
+
+
+def _hidden(text: "bytes") -> "str":
+    return sha256(b"sloth-runner " + text).hexdigest()[:32]
 
 
 def boot_identity() -> "str":

@@ -41,7 +41,7 @@ class Hello(Message):
     link: "int" = 0  # how many times this run has lost its connection to the host
     replica: "ReplicaPosition | None" = None
     shared: "bool" = False  # other sessions of this run may write to the same state file
-    machine: "str" = ""  # which the host is, as an earlier session of this run has found; see lib/boot.py
+    machine: "str" = ""  # which the host is, as the session before has found; see lib/boot.py
 
 
 class Call(Message):

@@ -10,7 +10,7 @@ from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
 from sloth.payload.kernel.status import Status
 from sloth.payload.kernel.value import InvalidValue
-from sloth.payload.lib.boot import machine_identity
+from sloth.payload.lib.boot import is_same_machine, machine_identity
 from sloth.payload.lib.host import Host, refresh
 from sloth.payload.session import messages, wire
 from sloth.payload.session.memory import Memory
@@ -81,7 +81,13 @@ class Server(object):
 
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
-        hello, machine = self._hello, _right_machine(self._hello.machine)
+        hello, machine = self._hello, machine_identity()
+        # A run may give its host another id, and reboot it; then the state file knows the run.
+        if not is_same_machine(hello.machine, machine) and not self._store.runs.has(hello.run):
+            raise StoreError(
+                "another machine answers than the one on which this run began: nothing was done there",
+                hint="look at its address, and at what gives it to which machine",
+            )
         refresh(self._host.directory)
         self._memory.begin()
         self._channel.send(
@@ -251,17 +257,6 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
-
-
-def _right_machine(expected: "str") -> "str":
-    """Return which machine this is. Raises StoreError when the run has begun on another one."""
-    machine = machine_identity()
-    if machine and expected not in ("", machine):
-        raise StoreError(
-            "another machine answers than the one on which this run began: nothing was done there",
-            hint="look at its address, and at what gives it to which machine",
-        )
-    return machine
 
 
 def _keys(call: "Call", redactor: "Redactor") -> "tuple[str, list[str]]":

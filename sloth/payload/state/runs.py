@@ -31,6 +31,10 @@ class Runs(object):
         """Record that it ended."""
         self._db.write("UPDATE runs SET finished=? WHERE run=?", (int(time.time()), run), changed=False)
 
+    def has(self, run: "str") -> "bool":
+        """Return whether a run has begun here."""
+        return bool(self._db.execute("SELECT 1 FROM runs WHERE run=?", (run,)).fetchall())
+
     def find(self, name: "str") -> "str":
         """Return the id of the run `name` (a prefix is enough, "last" is the newest). Raises NotFound, StoreError."""
         if name == "last":

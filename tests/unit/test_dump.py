@@ -109,7 +109,8 @@ def test_every_mistake_has_its_own_words(tmp_path: Path, keys: Keys, monkeypatch
     with pytest.raises(StateError, match=r"is encrypted with the key .*SLOTH_KEY"):
         read(path, Keys())
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:3], lines[3][:20] + b"A" + lines[3][21:], *lines[4:]]))
+    other = b"B" if lines[3][20:21] == b"A" else b"A"
+    path.write_bytes(b"".join([*lines[:3], lines[3][:20] + other + lines[3][21:], *lines[4:]]))
     with pytest.raises(Damaged, match="line 4 is damaged"):
         read(path, keys)
     path.write_bytes(b"".join(lines[:-1]))

@@ -30,6 +30,11 @@ class Child:
         while data := await self._process.stderr.read(STDERR):
             self._printed = (self._printed + data)[-STDERR:]
 
+    def beat(self) -> None:
+        """Show it that this process is alive."""
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(b".")
+
     def kill(self) -> None:
         """End it at once."""
         if self._process.returncode is None:
@@ -53,10 +58,13 @@ class Child:
         return _describe(status, self._printed)
 
 
-async def start_child(*words: str, env: Mapping[str, str] | None = None) -> tuple[Child, socket.socket, socket.socket]:
+async def start_child(
+    *words: str, env: Mapping[str, str] | None = None, has_beat: bool = False
+) -> tuple[Child, socket.socket, socket.socket]:
     """Start a worker; return it and our ends of its two sockets, which nobody else has. Raises OSError.
 
-    words: further arguments of it; env: its environment, or that of this process.
+    words: further arguments of it; env: its environment, or that of this process; has_beat: it is shown that this
+    process is alive, on its standard input.
     """
     ours, theirs = socket.socketpair()
     line, their_line = socket.socketpair()
@@ -69,7 +77,7 @@ async def start_child(*words: str, env: Mapping[str, str] | None = None) -> tupl
             repr(sys.path),
             *map(str, ends),
             *words,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if has_beat else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=env,

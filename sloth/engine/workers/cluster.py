@@ -129,7 +129,7 @@ def _checked(worker: str, answer: object, own: dict[str, str]) -> dict[str, str]
     if isinstance(answer, (ImportError, AttributeError)) or str(answer).startswith(_NOT_LOADED):
         raise UsageError(
             f"the worker {worker} cannot load sloth-runner: {answer}",
-            hint=f"install sloth-runner {own['version']} where its Python finds it",
+            hint=f"install sloth-runner {own['version']}, with all it needs, where its Python finds it",
         )
     if not isinstance(answer, bytes):
         raise UsageError(f"the worker {worker} cannot be used: {answer}")

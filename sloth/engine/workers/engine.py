@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sloth.engine.workers.address import parse
-from sloth.engine.workers.channel import Batch, decode
+from sloth.engine.workers.channel import HEADER, Batch, decode
 from sloth.engine.workers.cluster import CONNECT, connect, describe_error, look_at, quiet
 from sloth.engine.workers.files import SiteContents
 from sloth.engine.workers.job import host_list
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 POLL = 1.0  # seconds that a poll waits for messages
 LOST = 30.0  # seconds without any answer after which a worker is lost
 ENDING = 12.0  # seconds that a worker has to end
+PART = 1024 * 1024  # bytes that are sent at a time: each time, a slow connection has LOST seconds for them
+AWAKE = 5.0  # seconds between two signs to the scheduler that its cluster is in use
 
 
 class Gone(OSError):
@@ -43,7 +45,8 @@ class Side(Batch):
         self._out = out
 
     def _write(self, data: bytes) -> None:
-        self._out.put_nowait(MARK.pack(self._mark, len(data)) + data)
+        for part in parts(HEADER.pack(len(data)) + data):
+            self._out.put_nowait(MARK.pack(self._mark, len(part)) + part)
 
 
 class Remote(Link):
@@ -79,7 +82,9 @@ class Remote(Link):
                 self._actor = await self._future
             self.directory = (await self._call("begin", self.is_here, limit=CONNECT)).decode()
         except TimeoutError:
-            self._why = f"it did not start within {CONNECT:g} seconds"
+            self._why = (
+                f"it did not start within {CONNECT:g} seconds: it may be busy, or paused, since its memory is full"
+            )
             raise Gone(self._why) from None
         except Exception as error:  # Dask raises what the other end has raised, of whatever kind
             self._why = f"it could not be started: {error}"
@@ -96,7 +101,7 @@ class Remote(Link):
             if self._sending.done():
                 polling.cancel()
                 raise Gone(self._why)
-            for mark, frame in _parts(await polling):
+            for mark, frame in _marked(await polling):
                 if mark == GONE:
                     raise EOFError
                 take(self, self._line if mark == LINE else self.channel, decode(frame))
@@ -107,7 +112,7 @@ class Remote(Link):
         with contextlib.suppress(Gone):
             while True:
                 data = bytearray(await self._out.get())
-                while not self._out.empty():
+                while len(data) < PART and not self._out.empty():
                     data += self._out.get_nowait()
                 await self._call("send", bytes(data))
 
@@ -123,6 +128,11 @@ class Remote(Link):
         except Exception as error:  # Dask raises what the other end has raised, of whatever kind
             self._why = self._why or describe_error(error)
         raise Gone(self._why)
+
+    def cut_off(self) -> None:
+        self._why = self._why or "it did not end after the second interrupt"
+        if self._sending is not None:
+            self._sending.cancel()
 
     async def end(self) -> str:
         if self._sending is not None:
@@ -144,6 +154,7 @@ class DaskWorkers(Workers):
 
     _client: Any = None
     _contents: SiteContents | None = None
+    _waking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect to the cluster. Raises UsageError."""
@@ -164,6 +175,7 @@ class DaskWorkers(Workers):
     async def _open(self, most: int) -> tuple[Link, ...]:
         if self._client is None:
             await self.open()
+        self._waking = asyncio.create_task(_keep_awake(self._client))
         own = describe_process()["machine"]
         options = self._context.options
         count = max(1, min(options.workers or len(self._found), most))
@@ -201,13 +213,28 @@ class DaskWorkers(Workers):
     async def close(self) -> None:
         """Leave the cluster; nothing of the run is left in it."""
         client, self._client = self._client, None
+        if self._waking is not None:
+            self._waking.cancel()
         if client is not None:
             with quiet(), contextlib.suppress(Exception):  # whatever is wrong with the cluster: the run is over
                 async with asyncio.timeout(ENDING):
                     await client.close()
 
 
-def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
+async def _keep_awake(client: Any) -> None:
+    """Let a scheduler with an idle-timeout see that its cluster is in use: it minds tasks, and no actors."""
+    while True:
+        task = client.submit(int, pure=False)
+        await asyncio.sleep(AWAKE)
+        task.release()
+
+
+def parts(data: bytes) -> Iterator[bytes]:
+    """Yield data in parts that are sent one by one."""
+    return (data[at : at + PART] for at in range(0, len(data), PART))
+
+
+def _marked(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):
         mark, size = MARK.unpack_from(data, at)

@@ -203,10 +203,11 @@ class Hub:
 
     async def _lose(self, link: Link, how: str) -> None:
         """End the hosts of a worker that is lost. None of them is worked on again in this run."""
-        text = (
-            f"worker lost: the process that worked on this host is gone: {how}; hint: what it was doing may have been "
-            f"done; {link.advice}, and go on with --resume"
-        )
+        if link.channel is None:
+            what, done = "no process could work on this host", "nothing was done"
+        else:
+            what, done = "the process that worked on this host is gone", "what it was doing may have been done"
+        text = f"worker lost: {what}: {how}; hint: {done}; {link.advice}, and go on with --resume"
         self._out.failed = True
         for host in list(link.left):
             if host not in self._out.ended:

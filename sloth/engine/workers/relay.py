@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import getpass
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -18,12 +19,22 @@ import sys
 from pathlib import Path
 
 from sloth import __version__
-from sloth.engine.workers.channel import FULL, HEADER, READ, read_frame
+from sloth.engine.workers.channel import FULL, READ, read_frame
 from sloth.engine.workers.child import Child, start_child
 
 MARK = struct.Struct(">BQ")  # which of the two sockets, and the size
 MAIN, LINE, GONE = 0, 1, 2
 SILENCE = 40.0  # seconds without a poll of the run after which it is taken as gone
+BEAT = 4.0  # seconds between two signs of life for the process: Dask's own may be stopped, or hang
+NEEDED = (
+    "asyncssh",
+    "click",
+    "cryptography",
+    "jinja2",
+    "lupa",
+    "rich",
+    "yaml",
+)  # modules that sloth-runner is installed with
 PRIVATE = "sloth-runner-"
 MEMORY = Path("/dev/shm")
 
@@ -84,7 +95,7 @@ class Share:
         self.has_begun = True
         if not is_here:
             self.directory = private_directory()
-        self._child, *ends = await start_child(str(self.directory or ""))
+        self._child, *ends = await start_child(str(self.directory or ""), has_beat=True)
         self._last_poll = asyncio.get_running_loop().time()
         for mark, end in enumerate(ends):
             end.setblocking(False)
@@ -95,14 +106,14 @@ class Share:
         return str(self.directory or "").encode()
 
     async def send(self, data: bytes) -> bytes:
-        """Pass on what the run sends. Raises OSError."""
+        """Pass on parts of what the run sends. Raises OSError."""
         if self._child is None:  # Dask has made another one in place of a lost one
             raise OSError("the worker has been lost")
         data, at = bytes(data), 0
         while at < len(data):
             mark, size = MARK.unpack_from(data, at)
             at += MARK.size
-            self._writers[mark].write(HEADER.pack(size) + data[at : at + size])
+            self._writers[mark].write(data[at : at + size])
             at += size
         with contextlib.suppress(OSError):
             for writer in self._writers:
@@ -162,7 +173,8 @@ class Share:
         loop = asyncio.get_running_loop()
         waiting = asyncio.ensure_future(child.wait())
         while not waiting.done() and loop.time() - self._last_poll < SILENCE:
-            await asyncio.wait({waiting}, timeout=SILENCE / 10)
+            child.beat()
+            await asyncio.wait({waiting}, timeout=BEAT)
         if not waiting.done():
             self.give_up()
             await waiting
@@ -188,7 +200,13 @@ def private_directory() -> Path:
 
 
 def about() -> bytes:
-    """Return what a run must know of the worker of Dask in which this is called, as JSON."""
+    """Return what a run must know of the worker of Dask in which this is called, as JSON.
+
+    Raises ModuleNotFoundError when something is missing that the process of a worker needs.
+    """
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}")
     return json.dumps(describe_process()).encode()
 
 

@@ -19,11 +19,12 @@ from sloth.engine.shard import Shard
 from sloth.engine.stepping import Stepping
 from sloth.engine.workers import elsewhere
 from sloth.engine.workers.asking import Password
-from sloth.engine.workers.channel import Channel, Line
+from sloth.engine.workers.channel import READ, Channel, Line
 from sloth.engine.workers.files import place
 from sloth.engine.workers.job import read_inventory
 from sloth.engine.workers.messages import Answer, Done, HostList, Interrupt, Job, Message, Refusal, SiteFiles, Stopped
 from sloth.engine.workers.questions import Questions
+from sloth.engine.workers.relay import BEAT, SILENCE
 from sloth.engine.workers.remote import (
     RemoteBackend,
     RemoteBarriers,
@@ -169,6 +170,21 @@ class Worker:
         else:
             self._shard.interrupt()
 
+    async def mind_the_relay(self) -> None:
+        """End the hosts' work when Dask's process has shown no life for a while, by which time the run has given up."""
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        silent = 0.0
+        while silent < SILENCE:  # added up, so that a time in which this process itself stood still counts once
+            try:
+                async with asyncio.timeout(2 * BEAT):
+                    if not await reader.read(READ):
+                        return  # it has ended, which its sockets tell, too
+                silent = 0.0
+            except TimeoutError:
+                silent += 2 * BEAT
+        self._end(None)
+
     def listen_to_signals(self) -> None:
         """End the hosts' work when somebody ends this process."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, signal.SIGTERM)
@@ -189,11 +205,15 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end, line = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    directory = sys.argv[3] if len(sys.argv) > 3 else ""
+    is_relayed = len(sys.argv) > 3
+    directory = sys.argv[3] if is_relayed else ""
 
     async def work() -> None:
         worker = Worker(await Channel.over(end, directory), Line(line, directory), directory)
         worker.listen_to_signals()
+        minding = asyncio.create_task(worker.mind_the_relay()) if is_relayed else None
         await worker.run()
+        if minding is not None:
+            minding.cancel()
 
     asyncio.run(work())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from sloth.engine.workers.address import parse
+from sloth.engine.workers.relay import NEEDED
 from sloth.errors import UsageError
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.home import Home
@@ -51,6 +54,21 @@ async def test_workers_with_another_program(tmp_path: Path) -> None:
         with running_cluster(tmp_path / f"dask-{name}", workers=0) as cluster:
             cluster.add_worker(path=other)
             assert said in await refusal(cluster)
+
+
+async def test_a_worker_without_a_package_that_is_needed(tmp_path: Path) -> None:
+    """Dask's own process needs it not, so that a run would find out when hosts are worked on."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lupa'] = None\n")
+    with running_cluster(tmp_path / "dask", workers=0) as cluster:
+        cluster.add_worker(path=f"{tmp_path}:{ROOT}")
+        said = await refusal(cluster)
+    assert "cannot load sloth-runner: No module named 'lupa'; hint: install sloth-runner" in said
+
+
+def test_workers_are_asked_for_all_that_the_package_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split("[^a-z0-9]", one)[0] for one in project["dependencies"]}
+    assert {name.replace("pyyaml", "yaml") for name in names} == set(NEEDED)
 
 
 async def test_nothing_is_left_in_the_cluster(home: Home, cluster: Cluster) -> None:

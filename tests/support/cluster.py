@@ -61,15 +61,30 @@ class Cluster:
                 return
             assert "in use" in log.read_text(), log.read_text()
 
+    def restart_scheduler(self) -> None:
+        """Kill the scheduler, and start another one at its address."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        self._file.unlink()
+        port = self.address.rpartition(":")[2]
+        self.scheduler = self._start("scheduler", "--protocol", self._scheme, port=port)
+        _wait_for(lambda: self._file.exists() and bool(self._file.read_text().strip()), "the scheduler")
+
     def _start(
-        self, what: str, *words: str, prefix: Sequence[str] = (), log: Path | None = None, path: str | Path = ROOT
+        self,
+        what: str,
+        *words: str,
+        prefix: Sequence[str] = (),
+        log: Path | None = None,
+        path: str | Path = ROOT,
+        port: str = "0",
     ) -> subprocess.Popen[bytes]:
         command = [
             *prefix, sys.executable, "-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard",
             "--scheduler-file", str(self._file), *self._tls, *words,
         ]  # fmt: skip
         if what == "scheduler":
-            command += ["--port", "0"]
+            command += ["--port", port]
         else:
             command += ["--local-directory", str(self.directory / "scratch")]
         with (log or self.directory / "scheduler.log").open("wb") as sink:

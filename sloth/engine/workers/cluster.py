@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import ssl
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,7 +159,10 @@ def describe_error(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Let Dask log nothing: what it has to say is in the errors."""
+    """Let Dask say nothing: what it has to say is in the errors, and look_at() compares what must be the same."""
+    from distributed.versions import VersionMismatchWarning
+
+    warnings.simplefilter("ignore", VersionMismatchWarning)
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     yield

@@ -23,7 +23,7 @@ _NOT_LOADED = ("ImportError(", "ModuleNotFoundError(", "AttributeError(")  # as 
 async def connect(address: EngineAddress) -> Any:
     """Return a client of the scheduler. Raises UsageError when Dask is missing, or the scheduler cannot be reached."""
     try:
-        from distributed import Client
+        from distributed import Client, __version__
     except ImportError:
         raise UsageError("an engine needs Dask", hint="pip install 'sloth-runner[dask]'") from None
     security = None
@@ -48,7 +48,7 @@ async def connect(address: EngineAddress) -> Any:
             raise UsageError(f"the scheduler {address} takes connections with TLS only", hint=hint) from None
         raise UsageError(
             f"the scheduler {address} cannot be reached: {describe_error(error)}",
-            hint="is it a scheduler of Dask, of a version like the one here? see docs/scale.md",
+            hint=f"is it a scheduler of Dask {__version__}, the version here? see docs/scale.md",
         ) from None
     return client
 
@@ -98,7 +98,7 @@ async def look_at(client: Any, address: EngineAddress) -> list[Found]:
     """Return the workers that can be used. Raises UsageError when there are none, or they run another program."""
     try:
         async with asyncio.timeout(CONNECT):
-            while not (known := (await client.scheduler.identity(n_workers=-1))["workers"]):  # noqa: ASYNC110  Dask's own wait polls, too
+            while not (known := (await _identity(client))["workers"]):  # noqa: ASYNC110  Dask's own wait polls, too
                 await asyncio.sleep(0.5)
     except TimeoutError:
         raise UsageError(
@@ -123,6 +123,14 @@ async def look_at(client: Any, address: EngineAddress) -> list[Found]:
         )
         for worker in workers
     ]
+
+
+async def _identity(client: Any) -> Any:
+    """Return what a scheduler says of itself and of all its workers, which older ones always do."""
+    try:
+        return await client.scheduler.identity(n_workers=-1)
+    except TypeError:
+        return await client.scheduler.identity()
 
 
 def _checked(worker: str, answer: object, own: dict[str, str]) -> dict[str, str]:

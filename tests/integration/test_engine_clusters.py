@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import time
@@ -103,3 +104,14 @@ def test_a_worker_that_a_nanny_starts_again_gets_no_host_again(home: Home, tmp_p
             time.sleep(0.1)
         assert len((home.text("web1") or "").split()) == 1, "it is not run again"
         home.run("--engine", cluster.url, "--resume")
+
+
+async def test_dask_prints_nothing_into_a_run(cluster: Cluster) -> None:
+    """Its configuration gives some of its loggers a level of their own, below that of `distributed`."""
+    from sloth.engine.workers.cluster import connect
+
+    logging.getLogger("distributed.client").setLevel(logging.WARNING)
+    await (await connect(parse(cluster.url))).close()
+    loud = [name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado"))]
+    assert "distributed.client" in loud
+    assert not [name for name in loud if logging.getLogger(name).isEnabledFor(logging.CRITICAL)]

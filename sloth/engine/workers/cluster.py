@@ -8,7 +8,6 @@ import json
 import logging
 import ssl
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from sloth.engine.workers.address import EngineAddress, is_loopback
@@ -26,6 +25,7 @@ async def connect(address: EngineAddress) -> Any:
         from distributed import Client, __version__
     except ImportError:
         raise UsageError("an engine needs Dask", hint="pip install 'sloth-runner[dask]'") from None
+    _silence()
     security = None
     if address.tls is not None:
         from sloth.engine.workers.certificates import security_of
@@ -35,13 +35,12 @@ async def connect(address: EngineAddress) -> Any:
     await _reach(address, context)
     client = None
     try:
-        with quiet():
-            client = Client(address.url, asynchronous=True, security=security, timeout=CONNECT, name="sloth-runner")
-            async with asyncio.timeout(CONNECT):
-                await client
+        client = Client(address.url, asynchronous=True, security=security, timeout=CONNECT, name="sloth-runner")
+        async with asyncio.timeout(CONNECT):
+            await client
     except Exception as error:  # of Dask, of TLS, of the network
         if client is not None:
-            with quiet(), contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):
                 await client.close(timeout=1)
         if address.tls is None and await _has_tls(address):
             hint = f"use dasks://{address} with certificates, see docs/scale.md"
@@ -165,12 +164,11 @@ def describe_error(error: BaseException) -> str:
     return text if len(text) < 300 else text[:300] + "..."
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def _silence() -> None:
     """Let Dask say nothing: what it has to say is in the errors, and look_at() compares what must be the same."""
     from distributed.versions import VersionMismatchWarning
 
     warnings.simplefilter("ignore", VersionMismatchWarning)
-    for name in ("distributed", "tornado"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    yield
+    for name in ("distributed", "tornado", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):  # its configuration gives some a level of their own
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sloth.engine.workers.address import parse
 from sloth.engine.workers.channel import HEADER, Batch, decode
-from sloth.engine.workers.cluster import CONNECT, connect, describe_error, look_at, quiet
+from sloth.engine.workers.cluster import CONNECT, connect, describe_error, look_at
 from sloth.engine.workers.files import SiteContents
 from sloth.engine.workers.job import host_list
 from sloth.engine.workers.link import Link
@@ -216,7 +216,7 @@ class DaskWorkers(Workers):
         if self._waking is not None:
             self._waking.cancel()
         if client is not None:
-            with quiet(), contextlib.suppress(Exception):  # whatever is wrong with the cluster: the run is over
+            with contextlib.suppress(Exception):  # whatever is wrong with the cluster: the run is over
                 async with asyncio.timeout(ENDING):
                     await client.close()
 

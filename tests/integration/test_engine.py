@@ -15,6 +15,7 @@ import pytest
 from sloth.engine.events import CallFinished, HostFinished, Log
 from sloth.engine.options import Options
 from sloth.engine.workers import address
+from sloth.engine.workers.engine import PART
 from sloth.errors import UsageError
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
@@ -84,6 +85,7 @@ async def test_a_worker_on_another_machine_gets_what_it_needs_and_keeps_nothing(
     directory = tmp_path / "site"
     (directory / "files").mkdir(parents=True)
     (directory / "files" / "motd").write_text("from a file\n")
+    (directory / "files" / "large").write_bytes(os.urandom(3 * PART))
     (directory / "page.j2").write_text("{{ secret('token') }} {% for h in groups.web %}{{ h }} {% endfor %}\n")
     (directory / "more.lua").write_text("task({ name = 'more', run = function() exec.run('true') end })\n")
     (directory / "secrets.vault").write_text("unguessable-3")
@@ -91,6 +93,7 @@ async def test_a_worker_on_another_machine_gets_what_it_needs_and_keeps_nothing(
         include("more.lua")
         task({ name = "t", run = function()
             file.copy({ src = "motd", dest = "~/motd" })
+            file.copy({ src = "large", dest = "~/large" })
             file.template({ src = "page.j2", dest = "~/page" })
             print("count", state.incr("COUNT", 1), os.getenv("NAMED"), os.getenv("PRI" .. "VATE"))
             file.fetch({ src = "~/motd", dest = "fetched/" })
@@ -107,6 +110,8 @@ async def test_a_worker_on_another_machine_gets_what_it_needs_and_keeps_nothing(
         str(directory / "site.sloth")
     }
     assert len(list((directory / "fetched").rglob("motd"))) == 3
+    large = (directory / "files" / "large").read_bytes()
+    assert [(home / "large").read_bytes() == large for home in servers.homes.values()] == [True] * 3
     assert "/dev/shm" not in repr(events)
     assert "unguessable" not in repr(events)
     assert left_in_memory() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -115,8 +116,8 @@ class Run:
     async def run(self) -> int:
         """Run everything and return the exit status (without `--exit-code`'s 3)."""
         begun = time.monotonic()
-        if self._workers is not None:
-            await self._workers.open()
+        if self._workers is not None and not await self._open(self._workers):
+            return self.exit_status()
         names, check = tuple(host.name for host in self.hosts), self.options.check
         sources = tuple(map(str, self._context.inventory.paths))
         self._out.emit(RunStarted(time.time(), self.run_id, self.site.title, check, names, self._task_names, sources))
@@ -137,6 +138,16 @@ class Run:
         await self._recording.end(seconds, summary, status, self.interruption)
         self._out.emit(RunFinished(time.time(), self.run_id, seconds, summary, interrupted))
         return status
+
+    async def _open(self, workers: Workers) -> bool:
+        """Prepare workers; return whether they are there before the run is interrupted. Raises UsageError."""
+        opening = asyncio.ensure_future(workers.open())
+        if not await self.interruption.precedes(opening):
+            await opening
+            return True
+        opening.cancel()
+        await asyncio.wait({opening})
+        return False
 
     @property
     def has_unknown(self) -> bool:

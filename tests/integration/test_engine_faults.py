@@ -53,15 +53,20 @@ def let_go(home: Home) -> Iterator[None]:
     (home.files / "go").touch()
 
 
-def begin(home: Home, cluster: Cluster, *words: str) -> subprocess.Popen[str]:
-    """Start a run, and wait until both of its hosts are in their first task."""
+def start(home: Home, cluster: Cluster) -> subprocess.Popen[str]:
+    """Start a run of two hosts, which wait in their first task."""
     (home.path / "site.sloth").write_text(SITE.replace("FILES", str(home.files)))
     environment = {**os.environ, "HOME": str(home.path), "PYTHONPATH": str(ROOT)}
     environment["SLOTH_HOME"] = str(home.path / ".sloth-runner")
-    command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--engine", cluster.url, "-o", "json", *words]
-    process = subprocess.Popen(
+    command = [sys.executable, "-m", "sloth", "run", "-f", "site.sloth", "--engine", cluster.url, "-o", "json"]
+    return subprocess.Popen(
         command, cwd=home.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def begin(home: Home, cluster: Cluster) -> subprocess.Popen[str]:
+    """Start a run, and wait until both of its hosts are in their first task."""
+    process = start(home, cluster)
     for name in ("web1", "web2"):
         wait_for(home.files / name)
     return process
@@ -162,6 +167,21 @@ def test_a_second_interrupt_does_not_wait_for_a_stopped_dask_process(home: Home,
     run.send_signal(signal.SIGINT)
     errors = [error for _, error in ended(run, 130).values()]
     assert any("it did not end after the second interrupt" in error for error in errors), errors
+
+
+def test_an_interrupt_does_not_wait_for_a_stopped_scheduler(home: Home, own_cluster: Cluster) -> None:
+    """Nothing has been touched by then, and nothing is recorded."""
+    own_cluster.scheduler.send_signal(signal.SIGSTOP)
+    run = start(home, own_cluster)
+    until(lambda: "msgpack" in Path(f"/proc/{run.pid}/maps").read_text(), "Dask is not loaded")
+    run.send_signal(signal.SIGINT)
+    out, error = run.communicate(timeout=300)
+    assert run.returncode == 130, error
+    assert "cannot be reached" not in out + error
+    assert "Traceback" not in error
+    own_cluster.scheduler.send_signal(signal.SIGCONT)
+    assert home.json("runs", "list") == []
+    assert [log(home, host) for host in ("web1", "web2")] == [[], []]
 
 
 def test_a_scheduler_that_starts_again_and_a_worker_that_joins(home: Home, own_cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from sloth.engine.workers.relay import about, describe_process
 from sloth.errors import UsageError
 
 CONNECT = 15.0  # seconds for the scheduler, and then for its workers, to answer
+GUESS = 5.0  # seconds for finding out what is wrong with a scheduler that has not answered
 _NOT_LOADED = ("ImportError(", "ModuleNotFoundError(", "AttributeError(")  # as Dask passes on what its worker met
 
 
@@ -38,10 +39,12 @@ async def connect(address: EngineAddress) -> Any:
         client = Client(address.url, asynchronous=True, security=security, timeout=CONNECT, name="sloth-runner")
         async with asyncio.timeout(CONNECT):
             await client
-    except Exception as error:  # of Dask, of TLS, of the network
+    except (Exception, asyncio.CancelledError) as error:  # of Dask, of TLS, of the network
         if client is not None:
             with contextlib.suppress(Exception):
                 await client.close(timeout=1)
+        if isinstance(error, asyncio.CancelledError):
+            raise
         if address.tls is None and await _has_tls(address):
             hint = f"use dasks://{address} with certificates, see docs/scale.md"
             raise UsageError(f"the scheduler {address} takes connections with TLS only", hint=hint) from None
@@ -85,7 +88,7 @@ async def _has_tls(address: EngineAddress) -> bool:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        async with asyncio.timeout(CONNECT):
+        async with asyncio.timeout(GUESS):
             _, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
         writer.transport.abort()
         return True

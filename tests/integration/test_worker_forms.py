@@ -23,7 +23,7 @@ from tests.support.worker_processes import wait_for, workers_of
 pytestmark = pytest.mark.timeout(400)
 
 HOSTS = ("a", "b", "c", "d")
-FORMS = pytest.mark.parametrize("form", ["one process", "workers", "engine"], indirect=True)
+FORMS = pytest.mark.parametrize("run_form", ["one process", "workers", "engine"], indirect=True)
 SLOW = 200  # seconds; the machine may be six times slower
 SITE = """
 task({ name = "base", run = function()
@@ -38,7 +38,7 @@ handler({ name = "reload", run = function() exec.run("echo reloaded >> FILES/" .
 
 
 @pytest.fixture
-def form(request: pytest.FixtureRequest) -> Sequence[str]:
+def run_form(request: pytest.FixtureRequest) -> Sequence[str]:
     """The options of a run in one process, with two workers, or on a Dask cluster of two."""
     if request.param == "engine":
         cluster: Cluster = request.getfixturevalue("cluster")
@@ -64,8 +64,8 @@ def named(home: Home, ending: str) -> list[str]:
 
 
 @FORMS
-def test_a_step_is_asked_for_once_for_all_hosts(four: Home, form: Sequence[str]) -> None:
-    with terminal(four, "--step", *form) as shown:
+def test_a_step_is_asked_for_once_for_all_hosts(four: Home, run_form: Sequence[str]) -> None:
+    with terminal(four, "--step", *run_form) as shown:
         shown.wait_for(r"Run task base\?", SLOW)
         assert not named(four, ".base")
         shown.press("n\n")
@@ -78,13 +78,13 @@ def test_a_step_is_asked_for_once_for_all_hosts(four: Home, form: Sequence[str])
 
 @FORMS
 @pytest.mark.parametrize("answer", ["y", "n"])
-def test_pruning_is_asked_for_once_with_what_all_hosts_have(four: Home, form: Sequence[str], answer: str) -> None:
-    four("run", "-f", "site.sloth", *form)
+def test_pruning_is_asked_for_once_with_what_all_hosts_have(four: Home, run_form: Sequence[str], answer: str) -> None:
+    four("run", "-f", "site.sloth", *run_form)
     write(
         four,
         SITE.replace('file.copy({ content = "base', 'if host.name == "d" then return end file.copy({ content = "base'),
     )
-    with terminal(four, "--prune", *form) as shown:
+    with terminal(four, "--prune", *run_form) as shown:
         shown.wait_for(r"Remove 1 state that the site no longer names\? \[y/N\]", SLOW)
         assert named(four, ".base") == [*HOSTS]
         shown.press(answer + "\n")
@@ -94,8 +94,8 @@ def test_pruning_is_asked_for_once_with_what_all_hosts_have(four: Home, form: Se
 
 
 @FORMS
-def test_confirm_shows_all_hosts_and_asks_once(four: Home, form: Sequence[str]) -> None:
-    with terminal(four, "--confirm", *form) as shown:
+def test_confirm_shows_all_hosts_and_asks_once(four: Home, run_form: Sequence[str]) -> None:
+    with terminal(four, "--confirm", *run_form) as shown:
         shown.wait_for(r"Do this\? \[y/N\]", SLOW)
         assert not named(four, ".base")
         assert all(f"/{name}.base" in shown.text for name in HOSTS)
@@ -106,11 +106,11 @@ def test_confirm_shows_all_hosts_and_asks_once(four: Home, form: Sequence[str]) 
 
 
 @FORMS
-def test_a_question_of_the_site_is_asked_once(four: Home, form: Sequence[str]) -> None:
+def test_a_question_of_the_site_is_asked_once(four: Home, run_form: Sequence[str]) -> None:
     write(four, 'local word = prompt({ name = "word", text = "Which word", secret = true })\n'
           'task({ name = "t", run = function() file.copy({ content = word, dest = "FILES/" .. host.name .. ".word" })\n'
           "print(word) end })")  # fmt: skip
-    with terminal(four, *form) as shown:
+    with terminal(four, *run_form) as shown:
         shown.wait_for("Which word: ", SLOW)
         shown.press("unguessable-2\n")
         assert shown.end(SLOW) == 0
@@ -121,16 +121,16 @@ def test_a_question_of_the_site_is_asked_once(four: Home, form: Sequence[str]) -
 
 
 @FORMS
-def test_a_second_interrupt_cuts_hosts_off(four: Home, form: Sequence[str]) -> None:
+def test_a_second_interrupt_cuts_hosts_off(four: Home, run_form: Sequence[str]) -> None:
     """The first lets them end what they do, for which they have several seconds."""
     write(four, 'task({ name = "t", run = function() '
           'exec.run("trap : TERM; touch FILES/" .. host.name .. ".begun; until test -e FILES/go; do sleep 1; done") '
           "end })")  # fmt: skip
-    with terminal(four, "-o", "plain", *form) as shown:
+    with terminal(four, "-o", "plain", *run_form) as shown:
         for name in HOSTS:
             wait_for(four.files / f"{name}.begun")
         workers = workers_of(four)
-        assert len(workers) == (2 if form else 0)
+        assert len(workers) == (2 if run_form else 0)
         shown.press("\x03")
         shown.wait_for("interrupted: hosts have up to", SLOW)
         shown.press("\x03")
@@ -141,19 +141,19 @@ def test_a_second_interrupt_cuts_hosts_off(four: Home, form: Sequence[str]) -> N
 
 
 @FORMS
-def test_a_plan_of_several_hosts_is_saved_and_applied(four: Home, form: Sequence[str]) -> None:
+def test_a_plan_of_several_hosts_is_saved_and_applied(four: Home, run_form: Sequence[str]) -> None:
     write(four, SITE[: SITE.index("handler(")].replace(', notify = "reload"', ""))
-    said = four("plan", "-f", "site.sloth", "-o", "saved.plan", *form)
-    assert (f"{form[0]} has no effect" in said) if form else "no effect" not in said
+    said = four("plan", "-f", "site.sloth", "-o", "saved.plan", *run_form)
+    assert (f"{run_form[0]} has no effect" in said) if run_form else "no effect" not in said
     assert not named(four, ".base")
     four("apply", "saved.plan")
     assert (named(four, ".base"), named(four, ".app")) == ([*HOSTS], [*HOSTS])
 
 
-def events_of(home: Home, form: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
+def events_of(home: Home, run_form: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
     """Return what ndjson has of each host, in order, without what differs from run to run."""
     done = sloth(home.path, "run", "-f", "site.sloth", "-e", "breaks=1", "-o", "ndjson", "--junit", "junit.xml",
-                 "--profile", "--log", "run.log", *form)  # fmt: skip
+                 "--profile", "--log", "run.log", *run_form)  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "app" in done.stderr, "the profile"
     found: dict[str, list[tuple[str, ...]]] = {}
@@ -204,14 +204,14 @@ def test_a_stopped_worker_does_not_hang_the_run_for_ever(four: Home) -> None:
 
 @FORMS
 def test_hosts_that_wait_for_each_other_may_be_more_than_the_usual_limit_of_files(
-    four: Home, form: Sequence[str]
+    four: Home, run_form: Sequence[str]
 ) -> None:
     """The limit is raised as far as it may be: see tests/unit/test_descriptors.py."""
     names = [f"h{number:02}" for number in range(20)]
     (four.path / "inventory.toml").write_text("".join(f'[hosts.{name}]\nconnection = "local"\n' for name in names))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     done = sloth(
-        four.path, "run", "-f", "site.sloth", *form,
+        four.path, "run", "-f", "site.sloth", *run_form,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, hard)),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -209,12 +209,13 @@ class Hub:
             what, done = "the process that worked on this host is gone", "what it was doing may have been done"
         text = f"worker lost: {what}: {how}; hint: {done}; {link.advice}, and go on with --resume"
         self._out.failed = True
-        for host in list(link.left):
+        hosts = list(link.left)
+        for host in hosts:
             if host not in self._out.ended:
                 self._out.emit(HostFinished(time.time(), host, FAILED, 0.0, text))
             task = link.current.get(host)
             if task is not None:
                 self._passed(host, task, failed=True)
             await self._ended(link, host)
-        if not link.left:
+        if not hosts:
             self._out.error("", f"a worker did not come to its end: {how}")

@@ -81,13 +81,7 @@ class Server(object):
 
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
-        hello, machine = self._hello, machine_identity()
-        # A run may give its host another id, and reboot it; then the state file knows the run.
-        if not is_same_machine(hello.machine, machine) and not self._store.runs.has(hello.run):
-            raise StoreError(
-                "another machine answers than the one on which this run began: nothing was done there",
-                hint="look at its address, and at what gives it to which machine",
-            )
+        hello, machine = self._hello, _right_machine(self._hello, self._store)
         refresh(self._host.directory)
         self._memory.begin()
         self._channel.send(
@@ -257,6 +251,18 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
+
+
+def _right_machine(hello: "messages.Hello", store: "Store") -> "str":
+    """Return which machine this is. Raises StoreError when the run has begun on another one."""
+    machine = machine_identity()
+    # A run may give its host another id, and reboot it; then the state file knows the run.
+    if not is_same_machine(hello.machine, machine) and not store.runs.has(hello.run):
+        raise StoreError(
+            "another machine answers than the one on which this run began: nothing was done there",
+            hint="look at its address, and at what gives it to which machine",
+        )
+    return machine
 
 
 def _keys(call: "Call", redactor: "Redactor") -> "tuple[str, list[str]]":

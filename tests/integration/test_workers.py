@@ -133,6 +133,7 @@ def test_the_hosts_of_a_lost_worker_fail_and_a_resumed_run_goes_on(four: Home, f
         assert "worker lost" in document["hosts"][host]["error"]
         assert "SIGKILL" in document["hosts"][host]["error"]
         assert "--resume" in document["hosts"][host]["error"]
+    assert "did not come to its end" not in out + error, "its hosts say so"
     for host in ("a", "c"):  # the others go on; what depends on the lost host's task is not run
         assert tasks_of(document, host)["after"] == "skipped"
     lines = (four.files / "log").read_text().split()

@@ -96,6 +96,7 @@ THINGS = {
             f'ssh.authorized_key({{user = "carol", key = "{KEYS[0]}"}})',
             f'ssh.authorized_key({{user = "carol", key = {{"{KEYS[1]}", "{KEYS[0]}"}}}})',
             f'ssh.authorized_key({{user = "carol", key = "{KEYS[1]}", exclusive = true}})',
+            'file.directory({path = "/home/carol/.ssh", owner = "carol", mode = "0700"}) '
             f'file.copy({{content = "{KEYS[0]}\\n", dest = "/home/carol/.ssh/authorized_keys", owner = "carol", mode = "0600"}})',
         ),
         ("group", "user"),

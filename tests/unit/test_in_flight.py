@@ -229,7 +229,8 @@ async def test_a_query_whose_session_ends_while_it_is_sent_leaves_no_message_of_
 
     unseen: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
-    queries = Queries("web1", Ending())  # type: ignore[arg-type]
+    calls = CallsInFlight("web1", Ending(), lambda number: None)  # type: ignore[arg-type, return-value]
+    queries = Queries("web1", Ending(), calls, unseen.append)  # type: ignore[arg-type]
     with pytest.raises(ConnectionLost):
         await queries.query(1, "list", {})
     gc.collect()

@@ -39,10 +39,12 @@ def plan(sending: Sending) -> Path:
         (sending.hosts / host).mkdir()
     sending.describe("need", BODY)
     path = sending.path / "the.plan"
+    (sending.path / "go").touch()  # a plan, too, reads what is sent
     made = command(sending, "plan", "-f", "site.sloth", "-o", "./the.plan")
     _, errors = made.communicate(timeout=LIMIT)
     assert path.exists(), errors
-    (sending.path / "held").unlink(missing_ok=True)
+    for name in ("held", "go"):
+        (sending.path / name).unlink()
     return path
 
 

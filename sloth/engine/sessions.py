@@ -165,11 +165,13 @@ class Sessions:
             connection,
             bootstrap,
             self._hello.replace(
-                agent=host.name, replica=position, link=self._lost_links.get(host.name, 0),
+                agent=host.name,
+                replica=position,
+                link=self._lost_links.get(host.name, 0),
                 machine=self._machines.get(host.name, ""),
             ),
             listener,
-        )  # fmt: skip
+        )
         session.ready.add_done_callback(lambda ready: self._note_machine(host.name, ready))
         try:
             await session.open()

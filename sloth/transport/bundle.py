@@ -19,7 +19,6 @@ from sloth.payload.kernel.hashing import sha256
 from sloth.payload.loader import MAGIC
 
 ROOT = Path(sloth.payload.__file__).parent
-INSIDE = "sloth/payload/"  # where the files below it are in the bundle
 SHIPPED = Path(__file__).with_name("payload.bundle")  # made by setup.py: slimming takes half a second
 # It is built once, whichever thread is the first; and until Python 3.11.4 two threads must not use `ast` at once.
 _LOCK = threading.Lock()
@@ -83,7 +82,7 @@ def _no_collection() -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
-    paths = dict(sorted(_sources(str(ROOT), INSIDE)))
+    paths = _own_sources()
     path = None
     if cache is not None:
         path = cache / f"bundle-{_signature(paths, extra)}.zip"
@@ -95,14 +94,15 @@ def _build(extra: tuple[tuple[str, bytes], ...], cache: Path | None) -> Bundle:
 
 
 def ship(path: Path) -> None:
-    """Write the bundle that a distribution has with it, after hashes of what it was made of and of itself.
-
-    Raises OSError.
-    """
-    files = _read_sources(dict(sorted(_sources(str(ROOT), INSIDE))))
+    """Write the bundle that a distribution has with it, after the hash of what it was made of. Raises OSError."""
+    files = _read_sources(_own_sources())
     with _LOCK, _no_collection():
         made = _packed(files, ())
-        path.write_bytes(f"{_hash(files)}{made.sha256}".encode("ascii") + made.data)
+        _write(path, f"{_hash(files)}{made.sha256}".encode("ascii") + made.data, 0o644)
+
+
+def _own_sources() -> dict[str, Path]:
+    return dict(sorted(_sources(str(ROOT), "sloth/payload/")))
 
 
 def _sources(directory: str, inside: str) -> Iterator[tuple[str, Path]]:
@@ -137,12 +137,10 @@ def _packed(files: Mapping[str, bytes], extra: tuple[tuple[str, bytes], ...]) ->
 
 def _shipped(files: Mapping[str, bytes]) -> Bundle | None:
     """Return the bundle that setup.py has made of exactly these files, if there is one and it is whole."""
-    try:
-        content = SHIPPED.read_bytes()
-    except OSError:
+    content = _read(SHIPPED)
+    if content is None or content[:64] != _hash(files).encode("ascii"):
         return None
-    made = Bundle(sha256(content[128:]).hexdigest(), content[128:])
-    return made if content[:128] == f"{_hash(files)}{made.sha256}".encode("ascii") else None
+    return Bundle(content[64:128].decode("ascii"), content[128:])
 
 
 def _hash(files: Mapping[str, bytes]) -> str:
@@ -189,11 +187,11 @@ def _keep(path: Path, made: Bundle) -> Bundle:
     return Bundle(made.sha256, made.data, path.with_suffix(".code"))
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a file that appears when it is whole. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # Whoever may write it decides what runs on the hosts: private, whatever the umask is.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # Whoever may write it decides what runs on the hosts: nobody else, whatever the umask is.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(b"%08x" % zlib.crc32(data) + data)

@@ -45,6 +45,16 @@ class Sending:
             text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def make_hosts(self) -> None:
+        """Make the directories of both hosts."""
+        for host in ("other", "held"):
+            (self.hosts / host).mkdir()
+
+    def start_until_held(self) -> None:
+        """Start a run, and wait until the host is held."""
+        self.start()
+        self.until_held()
+
     def until_held(self) -> None:
         end = time.monotonic() + LIMIT
         while not (self.path / "held").exists():

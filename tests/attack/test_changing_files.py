@@ -84,12 +84,11 @@ def test_what_changes_before_it_is_sent(sending: Sending, call: str, size: int, 
     make, words = CHANGES[change]
     data = b"old" * (size // 3)
     sending.source.write_bytes(data)
+    sending.make_hosts()
     for host in ("other", "held"):
-        (sending.hosts / host).mkdir()
         (sending.hosts / host / "sent").write_text("before")
     sending.describe("need", CALLS[call])
-    sending.start()
-    sending.until_held()
+    sending.start_until_held()
     make(sending.source)
     status, report = sending.go()
     assert status == 1
@@ -115,10 +114,8 @@ def test_what_changes_while_it_is_sent(sending: Sending, change: str) -> None:
     data = os.urandom(LARGE)
     sending.source.write_bytes(data)
     sending.describe("3000000", CALLS["file"])
-    for host in ("other", "held"):
-        (sending.hosts / host).mkdir()
-    sending.start()
-    sending.until_held()
+    sending.make_hosts()
+    sending.start_until_held()
     CHANGES[change][0](sending.source)
     status, report = sending.go()
     if change == "gone":  # what was opened is still there
@@ -137,10 +134,8 @@ def test_a_file_that_grows_is_sent_as_it_was(sending: Sending) -> None:
     data = b"line\n" * (SMALL // 5)
     sending.source.write_bytes(data)
     sending.describe("need", CALLS["file"])
-    for host in ("other", "held"):
-        (sending.hosts / host).mkdir()
-    sending.start()
-    sending.until_held()
+    sending.make_hosts()
+    sending.start_until_held()
     with sending.source.open("ab") as file:
         file.write(b"more\n" * 1000)
     status, report = sending.go()
@@ -157,10 +152,8 @@ def test_an_archive_that_changes_is_neither_unpacked_nor_kept(sending: Sending) 
 
     pack("a")
     sending.describe("need", 'archive.unpack({ src = "sent.zip", dest = "HOST" })')
-    for host in ("other", "held"):
-        (sending.hosts / host).mkdir()
-    sending.start()
-    sending.until_held()
+    sending.make_hosts()
+    sending.start_until_held()
     pack("b")
     status, report = sending.go()
     assert status == 1
@@ -293,8 +286,7 @@ def test_a_file_that_changes_while_it_is_fetched(sending: Sending, change: str) 
     sending.source.write_bytes(data)
     body = f'if host.name == "held" then {fetch(sending)} end'
     sending.describe("blob", body)
-    sending.start()
-    sending.until_held()
+    sending.start_until_held()
     CHANGES[change][0](sending.source)
     status, report = sending.go()
     fetched = (sending.path / "fetched").read_bytes()
@@ -313,8 +305,7 @@ def test_a_file_that_grows_for_ever_is_fetched_as_it_was(sending: Sending) -> No
     sending.source.write_bytes(b"line\n" * 100_000)
     body = f'if host.name == "held" then {fetch(sending)} end'
     sending.describe("blob", body)
-    sending.start()
-    sending.until_held()
+    sending.start_until_held()
     with sending.source.open("ab") as file:
         file.write(b"more\n" * 100_000)
     status, report = sending.go()

@@ -35,8 +35,7 @@ def plan(sending: Sending) -> Path:
     """A saved plan of two hosts that send a file, render a template and append to a log."""
     sending.source.write_bytes(PLANNED)
     (sending.path / "of.j2").write_text("planned {{ host.name }}\n")
-    for host in ("other", "held"):
-        (sending.hosts / host).mkdir()
+    sending.make_hosts()
     sending.describe("need", BODY)
     path = sending.path / "the.plan"
     (sending.path / "go").touch()  # a plan, too, reads what is sent

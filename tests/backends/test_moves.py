@@ -69,10 +69,8 @@ async def test_what_is_of_somebody_else_is_not_overwritten(tmp_path: Path) -> No
     assert await migrate(source, target, force=True) == {"runs": 3}
 
 
-async def test_a_push_mends_what_is_damaged_and_leaves_what_is_newer(tmp_path: Path) -> None:
-    backend = SQLite(tmp_path / "b.db")
-    one, two, host = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend), Store(None)
-    one.memory.runs.begin("20260101-000000-aaaaaa", "site", "ann", 1)
+async def two_visit(host: Store, one: Controller, two: Controller) -> None:
+    """Let two controllers visit a host and deliver what they see; the second one sees more."""
     record_on(host, "a", 1)
     one.visit(host)
     await one.deliver()
@@ -80,6 +78,13 @@ async def test_a_push_mends_what_is_damaged_and_leaves_what_is_newer(tmp_path: P
     record_on(host, "b", 2)
     two.visit(host)
     await two.deliver()
+
+
+async def test_a_push_mends_what_is_damaged_and_leaves_what_is_newer(tmp_path: Path) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one, two, host = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend), Store(None)
+    one.memory.runs.begin("20260101-000000-aaaaaa", "site", "ann", 1)
+    await two_visit(host, one, two)
     assert await make_due(one.memory, backend) == []
     await one.deliver()
     third = Controller(tmp_path / "three", backend)
@@ -149,13 +154,7 @@ async def test_a_server_chooses_no_paths_of_our_files(tmp_path: Path) -> None:
 async def test_a_push_leaves_a_damaged_replica_that_is_further_to_who_has_more(tmp_path: Path) -> None:
     backend = SQLite(tmp_path / "b.db")
     one, two, host = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend), Store(None)
-    record_on(host, "a", 1)
-    one.visit(host)
-    await one.deliver()
-    await two.fetch()
-    record_on(host, "b", 2)
-    two.visit(host)
-    await two.deliver()
+    await two_visit(host, one, two)
     for key in await backend.names("replicas/web1/"):
         if key != head_key("web1"):
             await backend.forget(key)

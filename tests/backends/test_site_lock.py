@@ -145,30 +145,35 @@ def test_a_run_is_renewed_and_says_so_when_another_one_took_its_lock(place: Plac
     said(second, 0)
 
 
-def test_a_lock_that_another_run_took_is_found_lost_when_it_is_given_back(place: Place) -> None:
-    """The run ends before it would be renewed."""
+def lost_to_another(place: Place) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """Begin a run, which will not be renewed; return it, and another one that has taken its lock since."""
     first = place.begin("ann", ttl=600)
     assert place.command("state", "unlock", "run:web", "--yes").returncode == 0
-    second = place.begin("ben")
-    place.go()
-    text = said(first, 1)
+    return first, place.begin("ben")
+
+
+def said_that_another_took_it(run: subprocess.Popen[str]) -> None:
+    text = said(run, 1)
     assert "the lock of the site was lost, and another run has taken it" in text
     assert "two runs were at work at the same time" in text
+
+
+def test_a_lock_that_another_run_took_is_found_lost_when_it_is_given_back(place: Place) -> None:
+    """The run ends before it would be renewed."""
+    first, second = lost_to_another(place)
+    place.go()
+    said_that_another_took_it(first)
     said(second, 0)
 
 
 def test_a_lock_that_another_run_had_meanwhile_is_found_lost_when_it_is_given_back(place: Place) -> None:
-    first = place.begin("ann", ttl=600)
-    assert place.command("state", "unlock", "run:web", "--yes").returncode == 0
-    second = place.begin("ben")
+    first, second = lost_to_another(place)
     first.send_signal(signal.SIGSTOP)
     place.go()
     said(second, 0)
     assert place.locks() == []
     first.send_signal(signal.SIGCONT)
-    text = said(first, 1)
-    assert "the lock of the site was lost, and another run has taken it" in text
-    assert "two runs were at work at the same time" in text
+    said_that_another_took_it(first)
 
 
 def test_a_lock_that_expired_is_taken_again_if_nobody_had_it(place: Place) -> None:

@@ -81,19 +81,10 @@ class Server(object):
 
     def open(self) -> "None":
         """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
-        hello, machine = self._hello, _right_machine(self._hello, self._store)
+        machine = _right_machine(self._hello, self._store)
         refresh(self._host.directory)
         self._memory.begin()
-        self._channel.send(
-            messages.Ready(
-                v=messages.VERSION,
-                python="%d.%d.%d" % sys.version_info[:3],
-                user=self._host.user, home=self._host.home, pid=os.getpid(), machine=machine,
-                handlers=self._store.handlers.names(hello.site) if hello.site else [],
-                reverted=self._memory.reverted(),
-                set_aside=self._store.aside,
-            )
-        )  # fmt: skip
+        self._channel.send(_ready(self._host, self._memory, self._hello.site, machine))
 
     def _flush(self) -> "None":
         """Commit, then send what waited for it. Raises StoreError, Disconnected."""
@@ -251,6 +242,20 @@ class Server(object):
     def close(self, error: "Exception | None" = None) -> "None":
         """Keep what was recorded, and release the host; `error` is what ended the session."""
         self._memory.close(error)
+
+
+def _ready(host: "Host", memory: "Memory", site: "str", machine: "str") -> "messages.Ready":
+    return messages.Ready(
+        v=messages.VERSION,
+        python="%d.%d.%d" % sys.version_info[:3],
+        user=host.user,
+        home=host.home,
+        pid=os.getpid(),
+        handlers=memory.store.handlers.names(site) if site else [],
+        reverted=memory.reverted(),
+        set_aside=memory.store.aside,
+        machine=machine,
+    )
 
 
 def _right_machine(hello: "messages.Hello", store: "Store") -> "str":

@@ -1,13 +1,12 @@
 """`python -m bench [WORK...]` measures the same work done by sloth-runner, its peers and a floor.
 
-It writes docs/benchmarks.md.
-
-WORK: start w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 backends (all when none is named; --no-peers leaves the peers out).
+It writes docs/benchmarks.md; `--help` names the works.
 `python -m bench stubs HOSTS...` measures the controller alone, over hosts that are stubs (see bench/stubs.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import platform
@@ -38,6 +37,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 MB = 1024 * 1024
 DELAY = 0.025  # seconds each way: a round trip of 50 ms
 
+Commands = dict[str, tuple[list[str], dict[str, str]]]  # of each contender, with its environment
+
 
 class Bench:
     """The measurements of one run of the benchmarks, in one directory."""
@@ -66,7 +67,7 @@ class Bench:
         """Measure one work with all contenders in turn. first: each time on hosts on which nothing was done yet."""
         directory = self.fresh()
         with Servers([f"host{n:02d}" for n in range(1, hosts + 1)], directory / "servers") as servers:
-            commands = {who: (command, {}) for who, command in peers.write(directory, servers, work).items()}
+            commands: Commands = {who: (ours, {}) for who, ours in peers.write(directory, servers, work).items()}
             if self.with_peers:
                 commands.update(peers.peers(directory, servers, hosts))
             samples: dict[str, list[Sample]] = {who: [] for who in commands}
@@ -90,7 +91,7 @@ class Bench:
         counted = {}
         async with proxied(servers, DELAY) as proxies:
             ports = {name: proxy.port for name, proxy in proxies.items()}
-            commands = {who: (command, {}) for who, command in peers.write(directory, servers, work, ports).items()}
+            commands: Commands = {who: (ours, {}) for who, ours in peers.write(directory, servers, work, ports).items()}
             if self.with_peers:
                 commands.update(peers.peers(directory, servers, len(ports)))
             for who, (command, more) in commands.items():
@@ -356,6 +357,22 @@ class Bench:
         self.say(*backends.runs_table(self.fresh()))
 
 
+WORKS: dict[str, Callable[[Bench], None]] = {
+    "start": Bench.start,
+    "w1": lambda bench: bench.compare("W1: 20 resources on 10 hosts, converged", peers.W1, 10, "w1"),
+    "w2": lambda bench: bench.compare("W2: the first run of the same", peers.W1, 10, "w2", first=True),
+    "w3": Bench.large_files,
+    "w4": lambda bench: bench.compare("W4: 100 lines on one host, converged", peers.W4, 1, "w4"),
+    "w5": lambda bench: bench.compare("W5: nothing to do on 10 hosts", peers.W5, 10, "w5"),
+    "w6": Bench.slow_link,
+    "w7": Bench.many_hosts,
+    "w8": Bench.large_state,
+    "w9": Bench.large_site,
+    "w10": Bench.large_inventory,
+    "backends": Bench.backends,
+}
+
+
 def main() -> None:
     """Run the works that are named, and replace their sections of the report; the others stay as they were measured."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the servers end with us
@@ -364,40 +381,34 @@ def main() -> None:
 
         stubs.main(sys.argv[2:])
         return
-    words = [word.lower() for word in sys.argv[1:] if not word.startswith("-")]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure the same work done by sloth-runner, its peers and a floor, and write docs/benchmarks.md.",
+        epilog="`python -m bench stubs --help` is about the controller alone, over hosts that are stubs.",
+    )
+    # No choices: argparse takes an empty list for one that is not among them.
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {' '.join(WORKS)}; all when none is named")
+    parser.add_argument("--no-peers", action="store_true", help="leave out Ansible, Mitogen and pyinfra")
+    arguments = parser.parse_args()
+    for work in arguments.works:
+        if work not in WORKS:
+            parser.error(f"there is no work {work!r}; there are {' '.join(WORKS)}")
     with tempfile.TemporaryDirectory(prefix="sloth-bench-") as name:
-        bench = Bench(Path(name), "--no-peers" not in sys.argv)
-        works: dict[str, Callable[[], None]] = {
-            "start": bench.start,
-            "w1": lambda: bench.compare("W1: 20 resources on 10 hosts, converged", peers.W1, 10, "w1"),
-            "w2": lambda: bench.compare("W2: the first run of the same", peers.W1, 10, "w2", first=True),
-            "w3": bench.large_files,
-            "w4": lambda: bench.compare("W4: 100 lines on one host, converged", peers.W4, 1, "w4"),
-            "w5": lambda: bench.compare("W5: nothing to do on 10 hosts", peers.W5, 10, "w5"),
-            "w6": bench.slow_link,
-            "w7": bench.many_hosts,
-            "w8": bench.large_state,
-            "w9": bench.large_site,
-            "w10": bench.large_inventory,
-            "backends": bench.backends,
-        }
-        unknown = [word for word in words if word not in works]
-        if unknown:
-            sys.exit(f"there is no work {unknown[0]}; there are {' '.join(works)}")
-        for work in words or works:
+        bench = Bench(Path(name), not arguments.no_peers)
+        for work in arguments.works or WORKS:
             bench.lines = []
-            works[work]()
-            _put(list(works), work, "\n".join(bench.lines).strip())
+            WORKS[work](bench)
+            _put(work, "\n".join(bench.lines).strip())
 
 
-def _put(order: list[str], work: str, text: str) -> None:
+def _put(work: str, text: str) -> None:
     """Replace the section of a work in the report; each is between marks of its own."""
     report = DOCS / "benchmarks.md"
     old = report.read_text() if report.exists() else ""
     sections = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", old, re.S))
     machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}"
     sections[work] = f"{text}\n\n{time.strftime('%Y-%m-%d')}, {machine}."
-    parts = [HEAD, *(f"<!-- {name} -->\n{sections[name]}\n<!-- end -->" for name in order if name in sections)]
+    parts = [HEAD, *(f"<!-- {name} -->\n{sections[name]}\n<!-- end -->" for name in WORKS if name in sections)]
     report.write_text("\n\n".join(parts) + "\n")
 
 

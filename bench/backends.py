@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import resource
 import secrets
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from sloth.payload.kernel.values import Json
 from sloth.state.backends.documents import Change, change, load
 from sloth.state.backends.location import open_backend, parse
 from sloth.state.keys import Keys, generate
@@ -70,13 +72,17 @@ async def _latency(url: str, keys: Keys | None) -> tuple[float, float]:
     writes, reads = [], []
     for number in range(ROUNDS):
         started = time.perf_counter()
-        await change(backend, key, lambda content, now, number=number: (Change(number), None))
+        await change(backend, key, functools.partial(_set, number))
         writes.append(time.perf_counter() - started)
         started = time.perf_counter()
         await load(backend, key)
         reads.append(time.perf_counter() - started)
     await backend.close()
     return statistics.median(writes[5:]), statistics.median(reads[5:])
+
+
+def _set(number: int, content: Json, now: float) -> tuple[Change, None]:
+    return Change(number), None
 
 
 def _race(url: str) -> tuple[float, int]:

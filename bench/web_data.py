@@ -96,16 +96,16 @@ def write(directory: Path, hosts: int, changes: int) -> None:
             run, f"site{number % 4}.sloth", random_.choice(("ann", "bob")), len(chosen), kind=kind, about=about,
             given=json.dumps({"hosts": chosen, "site": "site.sloth"}),
         )  # fmt: skip
-        rows = results(chosen, each, started + 5, random_, kind)
-        by_host = {row.host: row.status for row in rows}
+        found = results(chosen, each, started + 5, random_, kind)
+        by_host = {row.host: row.status for row in found}
         spans = json.dumps(
             [["connect", "", 0.0, 0.05, ""], ["start", "", 0.05, 0.1, ""], ["task", "task 1", 0.15, 0.4, "changed"]]
         )
         clean = "clean" if kind is RunKind.DRIFT else "unchanged"
         ends = [RunHost(name, by_host.get(name, clean), started, 0.6, "", spans) for name in chosen]
-        failed = sum(row.status == "failed" for row in rows)
-        counts = RunCounts(changed=len(rows) - failed, failed=failed, unchanged=len(chosen) * 20)
-        memory.runs.end(run, counts=counts, seconds=12.5, status=int(failed > 0), results=rows, hosts=ends)
+        failed = sum(row.status == "failed" for row in found)
+        counts = RunCounts(changed=len(found) - failed, failed=failed, unchanged=len(chosen) * 20)
+        memory.runs.end(run, counts=counts, seconds=12.5, status=int(failed > 0), results=found, hosts=ends)
         memory._database.execute("UPDATE runs SET started=? WHERE run=?", (started, run))
     memory.close()
 

@@ -15,6 +15,7 @@ SlothError
 │   │   └── ConnectionLost the connection ended during the run
 │   ├── BootstrapError     the payload cannot be started: no usable Python, no space, ...
 │   ├── BecomeError        sudo refuses, or needs a password
+│   ├── WrongMachine       another machine answers than the one on which the run began
 │   ├── LockedError        another run holds the host's lock
 │   ├── StalePlan          a saved plan does not fit the host any more (exit 3)
 │   ├── ProtocolError      the other end sent an invalid message
@@ -111,6 +112,10 @@ class BecomeError(HostError):
     def __init__(self, message: str, *, hint: str = "", is_missing: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.is_missing = is_missing
+
+
+class WrongMachine(HostError):
+    """Another machine answers than the one on which the run began; nothing was done there."""
 
 
 class LockedError(HostError):

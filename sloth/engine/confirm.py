@@ -22,6 +22,7 @@ from sloth.errors import (
     SlothError,
     StateError,
     Unreachable,
+    WrongMachine,
 )
 from sloth.playbook import Error, Hook, Program, Task
 
@@ -149,7 +150,7 @@ class Confirmation:
                     fresh = await self._interpreter.sessions.open_fresh(account)
             except (TimeoutError, HostError) as error:
                 problem = error
-                if isinstance(error, (AuthError, HostKeyError, BecomeError)):
+                if isinstance(error, (AuthError, HostKeyError, BecomeError, WrongMachine)):
                     break  # it will not get better
                 await asyncio.sleep(PAUSE)
         if fresh is None:

@@ -11,7 +11,7 @@ from sloth.engine.context import RunContext
 from sloth.engine.events import HostPhase, Phase, PhaseKind
 from sloth.engine.host_sessions import HostSessions
 from sloth.engine.pending import Pending
-from sloth.errors import CallError, HostError, HostKeyError, ProtocolError, StateError
+from sloth.errors import CallError, HostError, HostKeyError, ProtocolError, StateError, WrongMachine
 from sloth.inventory import ConnectionType, Host
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.session.messages import Call, Reply
@@ -126,7 +126,7 @@ class Reconnection:
                         why = await self._test(session, args)
                         if not why:
                             return ""
-            except HostKeyError:
+            except (HostKeyError, WrongMachine):
                 raise
             except (HostError, StateError, CallError, TimeoutError) as error:
                 why = str(error) or f"no answer within {args['connect_timeout']:g} seconds"

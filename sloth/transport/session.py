@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from sloth.errors import BootstrapError, ConnectionLost, HostError, ProtocolError
+from sloth.errors import BootstrapError, ConnectionLost, HostError, ProtocolError, WrongMachine
 from sloth.frozen import frozen
 from sloth.payload.kernel import findings  # noqa: F401  Bye holds some, which are read by their name
 from sloth.payload.kernel.record import ReplicaChange
@@ -280,6 +280,8 @@ class Session:
         match fail.kind:
             case FailureKind.LOCKED:
                 return exit_errors.locked(self._host, fail.holder or LockHolder())
+            case FailureKind.MACHINE:
+                return WrongMachine(text, hint=fail.hint)
             case FailureKind.PROTOCOL:
                 return ProtocolError(text, hint=fail.hint)
         error = HostError(text, hint=fail.hint)

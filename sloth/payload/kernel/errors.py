@@ -55,6 +55,10 @@ class StoreError(PayloadError):
         self.unwritable = unwritable
 
 
+class WrongMachine(PayloadError):
+    """The run has begun on another machine."""
+
+
 class NotFound(StoreError):
     """The state does not have what a query names: no such run."""
 

@@ -45,6 +45,7 @@ class FailureKind(Word):
 
     CRASH = "crash"
     LOCKED = "locked"
+    MACHINE = "machine"  # it is another one than that on which the run began
     PROTOCOL = "protocol"
     STATE = "state"
 

@@ -3,7 +3,7 @@
 import os
 import traceback
 
-from sloth.payload.kernel.errors import Failed, NotFound, PayloadError, StoreError
+from sloth.payload.kernel.errors import Failed, NotFound, PayloadError, StoreError, WrongMachine
 from sloth.payload.kernel.status import FailureKind
 from sloth.payload.session.messages import Fail, Rows
 from sloth.payload.session.run_lock import HeldByOther
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sloth.payload.session.messages import StateQuery
 
 DETAIL = 8000  # characters of a traceback, from its end
+KINDS = {StoreError: FailureKind.STATE, WrongMachine: FailureKind.MACHINE, WireError: FailureKind.PROTOCOL}
 
 
 def explain(error: "Exception", host: "Host") -> "tuple[str, str, str]":
@@ -56,8 +57,8 @@ def fail_message(error: "Exception") -> "Fail":
     """Return the message that ends a session because of an exception."""
     if isinstance(error, HeldByOther):
         return Fail(kind=FailureKind.LOCKED, error=error.message, holder=error.holder)
-    if isinstance(error, (StoreError, WireError)):
-        kind = FailureKind.STATE if isinstance(error, StoreError) else FailureKind.PROTOCOL
+    if isinstance(error, (StoreError, WrongMachine, WireError)):
+        kind = next(kind for cls, kind in KINDS.items() if isinstance(error, cls))
         return Fail(kind=kind, error=error.message, hint=error.hint)
     text = "%s: %s" % (type(error).__name__, error)
     hint = error.hint if isinstance(error, PayloadError) else ""

@@ -4,7 +4,7 @@ import os
 import sys
 
 from sloth.payload.kernel.converge import timed, unrecorded
-from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, Missing, StoreError
+from sloth.payload.kernel.errors import ArgumentError, Disconnected, Failed, Missing, StoreError, WrongMachine
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Action, Args, Resource
@@ -80,7 +80,10 @@ class Server(object):
         return [(call.name, call.args) for call in self._channel.upcoming_calls()]
 
     def open(self) -> "None":
-        """Take the run lock, unless nothing will be written, and send Ready. Raises Locked, StoreError."""
+        """Take the run lock, unless nothing will be written, and send Ready.
+
+        Raises Locked, StoreError, WrongMachine.
+        """
         machine = _right_machine(self._hello, self._store)
         refresh(self._host.directory)
         self._memory.begin()
@@ -259,11 +262,11 @@ def _ready(host: "Host", memory: "Memory", site: "str", machine: "str") -> "mess
 
 
 def _right_machine(hello: "messages.Hello", store: "Store") -> "str":
-    """Return which machine this is. Raises StoreError when the run has begun on another one."""
+    """Return which machine this is. Raises WrongMachine when the run has begun on another one."""
     machine = machine_identity()
     # A run may give its host another id, and reboot it; then the state file knows the run.
     if not is_same_machine(hello.machine, machine) and not store.runs.has(hello.run):
-        raise StoreError(
+        raise WrongMachine(
             "another machine answers than the one on which this run began: nothing was done there",
             hint="look at its address, and at what gives it to which machine",
         )

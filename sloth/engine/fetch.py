@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,29 +55,41 @@ class Sink(Protocol):
 
 
 class FileSink(Sink):
-    """Writes a file of this machine."""
+    """Writes a file of this machine. Every OSError that it raises names that file."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError when the directory cannot be made or written."""
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with self._naming():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The longest name that a file system allows leaves no room for more.
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)
         self._temporary = Path(name)
         self._file = os.fdopen(descriptor, "wb")
 
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename, error.filename2 = str(self._path), None
+            raise
+
     def write(self, data: bytes) -> None:
         """Append bytes. Raises OSError."""
-        self._file.write(data)
+        with self._naming():
+            self._file.write(data)
 
     def finish(self) -> None:
         """Replace the old file, whose mode is kept; a new one gets 0644. Raises OSError; then the old file stays."""
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o644
-            self._temporary.chmod(mode)
-            self._temporary.replace(self._path)
+            with self._naming():
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                mode = self._path.stat().st_mode & 0o7777 if self._path.exists() else 0o644
+                self._temporary.chmod(mode)
+                self._temporary.replace(self._path)
         except OSError:
             self.abort()
             raise

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.sending import SMALL, Sending
+from tests.support.mounts import mounted
 
 pytestmark = pytest.mark.attack
 LARGE = 20_000_000  # bytes
@@ -214,13 +214,10 @@ def fetch(sending: Sending) -> str:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a file system")
     path = tmp_path / "small"
     path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    with mounted(path, "size=1m"):
+        yield path
 
 
 def test_a_fetched_file_that_does_not_fit_leaves_the_old_one(sending: Sending, full_disk: Path) -> None:
@@ -238,9 +235,40 @@ def test_a_fetched_file_that_does_not_fit_leaves_the_old_one(sending: Sending, f
         for host in report.values():
             if host["status"] == "failed":
                 assert "No space left on device" in host["error"], host["error"]
-                assert "fetched" in host["error"]
+                assert f"cannot store {full_disk}/fetched: " in host["error"]
         assert [entry.name for entry in full_disk.iterdir()] == ["fetched"]
     assert status == 1
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A file system that cannot be written."""
+    path = tmp_path / "read-only"
+    path.mkdir()
+    with mounted(path, "ro"):
+        yield path
+
+
+@pytest.mark.parametrize("below", ["", "/in/a/directory"])
+def test_a_file_is_fetched_to_a_file_system_that_is_read_only(sending: Sending, read_only: Path, below: str) -> None:
+    sending.source.write_text("x")
+    dest = f"{read_only}{below}/fetched"
+    sending.describe("never", f'file.fetch({{ src = "{sending.source}", dest = "{dest}", flat = true }})')
+    (sending.path / "go").touch()
+    status, report = sending.run()
+    assert status == 1
+    for host in report.values():
+        assert f"the controller cannot store {dest}: Read-only file system" in host["error"], host["error"]
+
+
+def test_a_destination_may_have_the_longest_name_that_there_is(sending: Sending) -> None:
+    sending.source.write_text("x")
+    dest = sending.path / ("\u00e4" * 127)
+    sending.describe("never", f'file.fetch({{ src = "{sending.source}", dest = "{dest}", flat = true }})')
+    (sending.path / "go").touch()
+    status, report = sending.run()
+    assert status == 0, report
+    assert dest.read_text() == "x"
 
 
 DESTINATIONS: dict[str, tuple[Callable[[Path], None], str]] = {

@@ -118,10 +118,10 @@ CASES = {
         " git commit -q --allow-empty -m one; git commit -q --allow-empty -m two",
     ),
     "http.download": Case(
-        {"url": "http://127.0.1.1:8137/hosts", "dest": "/srv/downloaded", "password": SECRET, "username": "u",
+        {"url": "http://127.0.0.1:8137/hosts", "dest": "/srv/downloaded", "password": SECRET, "username": "u",
          "headers": {"X-Token": SECRET + "2"}},
         "echo spoiled > /srv/downloaded; touch -d 2001-01-01 /srv/downloaded",
-        "systemd-run --unit=httpd python3 -m http.server --directory /etc --bind 127.0.1.1 8137; sleep 1",
+        "systemd-run --unit=httpd python3 -m http.server --directory /etc --bind 127.0.0.1 8137; sleep 1",
         secrets={"password": SECRET, "headers": SECRET + "2"},
     ),
     "hostname.set": Case({"name": "renamed"}, "echo other > /etc/hostname"),

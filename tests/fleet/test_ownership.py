@@ -160,7 +160,7 @@ THINGS = {
     ),
     "download": Thing(
         (
-            'http.download({url = "http://127.0.1.5:8138/hostname", dest = "/srv/own/got"})',
+            'http.download({url = "http://127.0.0.1:8138/hostname", dest = "/srv/own/got"})',
             'file.copy({content = "host5\\n", dest = "/srv/own/got"})',
         ),
         ("directory",),
@@ -245,7 +245,7 @@ def sites(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Sites:
         "git init -q -b main /srv/case.git; cd /srv/case.git; git config user.email a@b; git config user.name n;"
         " git commit -q --allow-empty -m one; mkdir -p /tmp/w; echo a > /tmp/w/inside;"
         " tar -C /tmp/w -czf /srv/case.tar.gz inside;"
-        " systemd-run --unit=ownd python3 -m http.server --directory /etc --bind 127.0.1.5 8138; sleep 1",
+        " systemd-run --unit=ownd python3 -m http.server --directory /etc --bind 127.0.0.1 8138; sleep 1",
     )  # fmt: skip
     return Sites(made)
 

@@ -83,7 +83,9 @@ class Fleet:
     def __init__(self, directory: Path, names: Sequence[str] = ("host1", "host2", "host3", "host4", "host5")) -> None:
         """directory: for keys, overlays and logs; on a file system that can hold an overlay's upper layer."""
         self.directory = directory
-        self.addresses = {name: f"127.0.1.{number}" for number, name in enumerate(names, 1)}
+        # Each worker of pytest-xdist has a fleet of its own.
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        self.addresses = {name: f"127.0.{1 + worker}.{number}" for number, name in enumerate(names, 1)}
         self.roots = {name: directory / name / "root" for name in names}
         self.key = directory / "id_ed25519"
         self.known_hosts = directory / "known_hosts"

@@ -53,7 +53,11 @@ def integration(session: nox.Session) -> None:
 def fleet(session: nox.Session) -> None:
     """Run the tests on real systemd hosts; needs root, debootstrap and systemd-nspawn."""
     install(session)
-    session.run("pytest", *(session.posargs or ("-n", "auto", "--dist", "loadfile", "-m", "fleet")), env={"SLOTH_FLEET": "required"})
+    session.run(
+        "pytest",
+        *(session.posargs or ("-n", "auto", "--dist", "loadfile", "-m", "fleet")),
+        env={"SLOTH_FLEET": "required"},
+    )
 
 
 @nox.session

@@ -36,27 +36,32 @@ class KeptDiffs:
 
 def _shortened(diff: Diff, limit: int) -> JsonObject:
     """Return a diff whose JSON has about `limit` characters at most; the smallest attributes are kept whole."""
-    sizes = {name: len(_dumps(entry)) for name, entry in diff.items()}
+    sizes = {name: _size(name, entry) for name, entry in diff.items()}
     kept: JsonObject = {}
-    left = limit
+    left = limit - 1  # for the other brace
     omitted = 0
     for name in sorted(diff, key=sizes.__getitem__):
         entry, size = diff[name], sizes[name]
-        if size + len(name) <= left:
+        if size <= left:
             kept[name] = entry
-        elif left > SMALL + len(name):
-            kept[name] = entry = _cut(entry, size, left - SMALL - len(name))
-            size = len(_dumps(entry))
+        elif left > SMALL + _size(name, 0):
+            kept[name] = entry = _cut(entry, left - SMALL - _size(name, 0))
+            size = _size(name, entry)
         else:
-            omitted += size
+            omitted += len(_dumps(entry))
             continue
-        left -= size + len(name)
+        left -= size
     if omitted:
         kept["…"] = {"cut": omitted}
     return {name: kept[name] for name in (*diff, "…") if name in kept}
 
 
-def _cut(entry: Json, size: int, room: int) -> JsonObject:
+def _size(name: str, entry: Json) -> int:
+    """Return how much of an object's JSON an entry is, with the comma or the brace behind it."""
+    return len(_dumps({name: entry})) - 1
+
+
+def _cut(entry: Json, room: int) -> JsonObject:
     """Return the beginning of one attribute's entry."""
     found: JsonObject = {}
     if isinstance(entry, dict):
@@ -69,7 +74,7 @@ def _cut(entry: Json, size: int, room: int) -> JsonObject:
             while len(json.dumps(head)) > room:  # a character may take six as JSON
                 head = head[: len(head) * 3 // 4]
             found["unified"] = head[: head.rfind("\n") + 1]
-    return {**found, "cut": size - len(_dumps(found))}
+    return {**found, "cut": len(_dumps(entry)) - len(_dumps(found))}
 
 
 def _dumps(value: Json) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -249,6 +250,16 @@ def sources(fleet: Fleet) -> Iterator[None]:
         "systemctl stop checked-httpd; rm -rf /etc/apt/sources.list /var/lib/apt/lists/*; tar -C / -xpf /srv/apt.tar;"
         " rm -rf /srv/apt.tar /srv/web /srv/checked /srv/checked.tar /srv/checked-repo",
     )
+
+
+@pytest.mark.usefixtures("sources")
+def test_a_check_knows_what_is_asked_for_twice(go: Runner) -> None:
+    (go.directory / "t.j2").write_text("{{ n }}\n")
+    body = "\n".join(f"{part}\n{part}".replace("N", "2") for part in PARTS)
+    compare(go, body)
+    check = go(body.replace("2", "3"), check=True)
+    said = Counter(result.status.value for result in results(check))
+    assert said["unknown"] < said.total() / 5, said
 
 
 EXAMPLES = max(16, int(os.environ.get("SLOTH_ATTACK_ROUNDS", "0")) // 5)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from sloth.payload.kernel.errors import Missing
+from sloth.payload.kernel.errors import Failed, Missing
 from sloth.payload.lib.host import Host
 from sloth.payload.modules.hostname import Set as Hostname
 from sloth.payload.modules.systemd.systemctl import Manager, UnitStatus
 from sloth.payload.modules.timezone import Set as Timezone
+from sloth.payload.state.store import Store
 from tests.support.calls import NoController, execute_call
 
 Calls = list[tuple[str, dict[str, object]]]
+STATUSES = ("changed", "unchanged")
 
 
 def compare(calls: Calls) -> list[str]:
@@ -121,3 +128,69 @@ def test_a_unit_that_runs_to_its_end_is_not_foreseen_as_active(unit: dict[str, s
     host = Host(NoController())
     assert execute_call("systemd.restart", on=host, check=True, name="x").status == "changed"
     assert execute_call("systemd.stop", on=host, check=True, name="x").status == "unchanged"
+
+
+# Calls about things in one directory, which nobody else knows. "D" stands for it.
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB8Ht8Z3j6yDWPBHQtOp/R9rjWvfMYo3MSA/K6q8D86r"
+ARCHIVE = {"src": "D/../archive.tar", "remote_src": True}
+PARTS: Calls = [
+    *(("sysctl.set", {"name": "kernel.panic", "value": value, "sysctl_set": False, "sysctl_file": "D/" + file})
+      for value in (1, 2) for file in "ab"),
+    ("sysctl.set", {"name": "kernel.panic", "state": "absent", "sysctl_set": False, "sysctl_file": "D/a"}),
+    ("sysctl.set", {"name": "kernel.sysrq", "value": 1, "sysctl_set": False, "sysctl_file": "D/a"}),
+    *(("file.link", {"path": "D/" + path, "src": src, "force": True}) for path in ("a", "l") for src in ("x", "y")),
+    *(("file.link", {"path": "D/d", "src": src, "force": True}) for src in ("e", "l")),
+    *(("file.absent", {"path": "D/" + path}) for path in ("a", "l", "d", "d/a", "e")),
+    *(("file.directory", {"path": "D/" + path, "mode": "0755"}) for path in ("d", "e", "d/e")),
+    *(("file.lineinfile", {"path": "D/" + path, "line": line, "create": True}) for path in ("a", "d/a")
+      for line in "xy"),
+    ("file.blockinfile", {"path": "D/a", "block": "kernel.panic = 2", "create": True}),
+    ("ssh.known_hosts", {"path": "D/a", "name": "h", "key": "h " + KEY}),
+    ("ssh.known_hosts", {"path": "D/d/a", "name": "h", "key": "h " + KEY}),
+    ("ssh.known_hosts", {"path": "D/a", "name": "h", "state": "absent"}),
+    ("archive.unpack", {**ARCHIVE, "dest": "D/d"}),
+    ("archive.unpack", {**ARCHIVE, "dest": "D/e"}),
+    ("git.clone", {"repo": "D/../repo", "dest": "D/e"}),
+    ("git.clone", {"repo": "D/../repo", "dest": "D/clone"}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an archive and a working copy are made from."""
+    path = tmp_path_factory.mktemp("foreseen")
+    for name in ("a", "e/x"):
+        (path / "packed" / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / "packed" / name).write_text(name)
+    subprocess.run(["tar", "-C", path / "packed", "-cf", path / "archive.tar", "a", "e"], check=True)
+    subprocess.run(["git", "init", "-q", path / "repo"], check=True)
+    commit = ["-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "--allow-empty", "-m", "x"]
+    subprocess.run(["git", "-C", path / "repo", *commit], check=True)
+    return path
+
+
+@settings(max_examples=int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60")), suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(PARTS), max_size=4), st.lists(st.sampled_from(PARTS), min_size=1, max_size=6))
+def test_a_check_foresees_what_its_calls_would_do_or_says_that_it_is_not_known(
+    sources: Path, before: Calls, calls: Calls
+) -> None:
+    with tempfile.TemporaryDirectory(dir=sources) as name:
+
+        def go(some: Calls, check: bool) -> list[str]:
+            host, store, said = Host(NoController()), Store(None), []
+            for module, template in some:
+                given = {
+                    field: value.replace("D/", name + "/", 1) if isinstance(value, str) else value
+                    for field, value in template.items()
+                }
+                try:
+                    said.append(execute_call(module, on=host, store=store, check=check, **given).status.value)
+                except (Failed, OSError) as error:  # nothing follows, as in a task
+                    return [*said, f"{module}: {error}"]
+            return said
+
+        go(before, check=False)
+        checked, done = go(calls, check=True), go(calls, check=False)
+        assert len(checked) >= len(done), (checked, done)
+        for expected, found in zip(checked, done, strict=False):
+            assert expected in (found, "unknown") or found not in STATUSES, (checked, done)

@@ -43,6 +43,12 @@ def test_a_kept_diff_is_json_within_its_limit(diff: dict[str, object]) -> None:
         assert any("cut" in entry for entry in kept.values())
 
 
+def test_a_diff_that_is_too_large_by_the_names_of_its_attributes_is_cut() -> None:
+    size = CHANGE_LIMIT // 8 - len('"":{"unified":"\\n"},')
+    diff = {"\u00fb" * number: {"unified": "x" * size + "\n"} for number in range(8)}
+    assert sum("cut" in entry for entry in json.loads(KeptDiffs().keep(diff) or "").values()) == 1
+
+
 def test_a_text_is_cut_after_a_line_and_what_is_small_is_kept_whole() -> None:
     unified = "@@ -1 +1 @@\n" + "".join(f"+line {number}\n" for number in range(100_000))
     kept = json.loads(KeptDiffs().keep({"content": {"unified": unified}, "mode": {"before": "1", "after": "2"}}) or "")

@@ -1,8 +1,8 @@
 """The only decider: observes, compares, applies, verifies and records, once for every resource there is."""
 
+import contextlib
 import time
 
-from sloth.payload.kernel.content import TEXT_LIMIT, Content
 from sloth.payload.kernel.errors import Failed, Missing, NotConverged, StoreError
 from sloth.payload.kernel.record import Context, Outcome
 from sloth.payload.kernel.resource import Action, Change, Query, Resource
@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from sloth.payload.kernel.foresight import Foresight
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Attributes
     from sloth.payload.lib.host import Host
@@ -45,8 +46,13 @@ def execute(call: "Call", store: "Store", check: "bool" = False, context: "Conte
         msg = "not known before the run: %s" % error.message
         if isinstance(call, Action) and call.safe_in_check():  # it changes nothing, whatever it would answer
             return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
-        if isinstance(call, Resource) and call.wants_nothing():  # it may be so already when it comes
-            return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
+        if isinstance(call, Resource):
+            may_differ = call.wants_nothing()  # it may be so already when it comes
+            if not call.foreseeable:  # others with its key ask for other attributes of it
+                with contextlib.suppress(Failed):  # then its things are not known either
+                    _foresight(call, store).note(call, None, may_differ)
+            if may_differ:
+                return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
         return _unknown(Reason.NEW, msg)
     except Exception:
         call.host.changed()
@@ -64,12 +70,30 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         return Outcome(status=Status.FROZEN, msg=store.redactor.text(freeze))
     host = resource.host
     place = resource.place() if check else None
-    is_predicted = place is not None and place in host.predicted
-    before = host.predicted[place] if place is not None and is_predicted else resource.observe()
-    if check and resource.foreseeable and resource.key() in host.predicted:
+    is_foreseen = check and resource.foreseeable and resource.key() in host.predicted
+    known = None
+    if place is not None and place in host.predicted:
+        before = host.predicted[place]
+    else:
+        if check and host.foresight is not None and not is_foreseen:
+            known = host.foresight.known(resource)
+        if known is not None and known.is_unknown:
+            return _another_call(resource, store)
+        try:
+            before = resource.observe()
+        except Missing:
+            if known is None or not known.is_done:
+                raise
+            return Outcome(status=Status.UNCHANGED, unknown=True)
+    if is_foreseen:
         before = _overlay(before, host.predicted[resource.key()])
     desired = resource.desired(before)
     change = Change(before, desired)
+    if known is not None:
+        left = known.settle(change)
+        if left is None:
+            return _another_call(resource, store)
+        change = left
     step = Step(resource, store, context, change)
     if not change.names:
         return step.unchanged(check)
@@ -82,10 +106,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         )
     if not check:
         return step.apply(diff)
-    if place is not None:
-        host.predicted[place] = _predict(place, before, desired, host)
-    elif resource.foreseeable:
-        host.predicted[resource.key()] = resource.foresee(before, desired)
+    _foresight(resource, store).remember(resource, change)
     return Outcome(
         status=Status.CHANGED,
         reason=step.reason(),
@@ -96,21 +117,20 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     )
 
 
-def _predict(
-    place: "str", before: "Attributes | None", desired: "Attributes | None", host: "Host"
-) -> "Attributes | None":
-    """Return what observe() would return once `desired` is applied; keeps a content that comes only once."""
-    if desired is None:
-        return None
-    if not place.startswith("/"):
-        return dict(before or {}, **desired)
-    kind = desired.get("type", "file")
-    base = {"type": kind, "mode": "0755" if kind == "directory" else "0644", "owner": host.user, "group": host.group}
-    after = dict(base, **dict(before or {}, **desired))
-    content = after.get("content")
-    if isinstance(content, Content) and content.size <= TEXT_LIMIT:
-        content.data()
-    return after
+def _another_call(resource: "Resource", store: "Store") -> "Outcome":
+    """Return what a check says of a call about something that an earlier one would change otherwise."""
+    _foresight(resource, store).note(resource, None, may_differ=True)
+    msg = "not known before the run: an earlier call would change it"
+    return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
+
+
+def _foresight(resource: "Resource", store: "Store") -> "Foresight":
+    host = resource.host
+    if host.foresight is None:
+        from sloth.payload.kernel.foresight import Foresight  # only a check with changes has some
+
+        host.foresight = Foresight(host, store.redactor)
+    return host.foresight
 
 
 def _overlay(observed: "Attributes | None", planned: "Attributes | None") -> "Attributes | None":

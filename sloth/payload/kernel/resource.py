@@ -165,6 +165,7 @@ class Resource(Call):
     removes = False  # its converged state is absence
     merged = False  # several calls of a run describe it under one key, each some of its attributes
     foreseeable = False  # in a check, calls see what earlier ones with the same key would have done; has no place()
+    makes_directory = False  # its identity is the path of a directory, which it makes and does not claim
     drift_by = DriftBy.DESIRED
     volatile: "ClassVar[tuple[str, ...]]" = ()  # attributes that a rollback need not bring back
 

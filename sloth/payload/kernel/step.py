@@ -139,7 +139,7 @@ class Part(object):
         self.record: "Record | None" = store.records.get(self.key)
         self.call = recorded_call(resource, store.redactor, context)
         self.calls = [self.call]
-        self.checksum = _checksum(resource, store.redactor)
+        self.checksum = wish(resource, store.redactor)
         self.things = [store.redactor.key(as_utf8(thing)) for thing in resource.claims()]
         # Whether the site's wish is that of the record: then what differs was changed on the host.
         self.same_wish = self.record is not None and self.record.checksum == self.checksum
@@ -339,7 +339,7 @@ def _recorded(value: "Json", is_secret: "bool", redactor: "Redactor") -> "Json":
     return redactor.keyed_hash(value) if is_secret or redactor.contains(value) else value
 
 
-def _checksum(resource: "Resource", redactor: "Redactor") -> "str":
+def wish(resource: "Resource", redactor: "Redactor") -> "str":
     """Return the checksum of what the site asks for: SHA-256 of the canonical JSON of arguments and content hashes."""
     asked = {}
     for field in resource.fields:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Mapping, Protocol, Sequence, TypeVar
 
     from sloth.payload.kernel.content import Content
+    from sloth.payload.kernel.foresight import Foresight
     from sloth.payload.kernel.record import Asset
     from sloth.payload.kernel.resource import Call
     from sloth.payload.kernel.values import Arguments, Attributes
@@ -57,6 +58,7 @@ class Host(object):
         # In a check: what earlier calls would leave, by Resource.place() or, if `foreseeable`, key(); None: nothing.
         self.predicted: "dict[str, Attributes | None]" = {}
         self.foreseen: "set[str]" = set()  # in a check: paths that actions would create
+        self.foresight: "Foresight | None" = None  # in a check: the kernel's, of what nothing else predicts
         self.offline = False  # a call must not use the network nor refresh anything: only what is on the host counts
         self.pending = False  # in a check: an earlier call would have changed something
         self.upcoming: "Upcoming" = list
@@ -147,6 +149,21 @@ class Host(object):
             cached = self._once[name] = (stamp, make())
         value: "T" = cached[1]
         return value
+
+    def new_attributes(self, kind: "str") -> "Attributes":
+        """Return the attributes that a new "file" or "directory" gets when nothing else is asked."""
+        from sloth.payload.lib.modes import umask
+
+        mode = "%04o" % ((0o777 if kind == "directory" else 0o666) & ~umask())
+        return {"type": kind, "mode": mode, "owner": self.user, "group": self.group}
+
+    def forget_checked(self) -> "None":
+        """Forget what calls that were only checked would have left."""
+        self.predicted.clear()
+        self.foreseen.clear()
+        self.foresight = None
+        self.pending = False
+        self.changed()
 
     def changed(self) -> "None":
         """Forget what once() keeps without a stamp: something on the host has changed."""

@@ -37,6 +37,7 @@ class Clone(Resource):
     """
 
     name = "git.clone"
+    makes_directory = True
     subject = "dest"
     drift_by = DriftBy.RECORD
     fields = (

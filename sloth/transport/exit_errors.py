@@ -101,9 +101,9 @@ def _refusal(host: str, status: int | None, words: str, become: Become) -> Becom
     """Return the error when the host does not let us become the account; `words`: what it printed."""
     tool, account, lowered = become.method.value, become.account, words.lower()
     own = rf"^{tool}(-rs)?: "
-    # "sudo: unknown user: NAME", "su: user NAME does not exist ...", "doas: unknown user"; "NAME not found", in any
-    # language: so this goes by the form. Only su has further words behind the name.
-    named = rf"{own}([^:\n]*[ :]{re.escape(account)}|[^:\n]*'{re.escape(account)}'[^:\n]*)$"
+    # "sudo: unknown user NAME" (older ones: "user: NAME"), "su: user NAME does not exist ...", "doas: unknown user";
+    # "NAME not found", in any language: so this goes by the form. Only su has further words behind the name.
+    named = rf"{own}([^:\n]*(: ?| ){re.escape(account)}|[^:\n]*'{re.escape(account)}'[^:\n]*)$"
     if tool != "sudo":
         named = (
             rf"{own}((unknown )?user {re.escape(account)}( |$)|unknown user|No passwd entry.*'{re.escape(account)}')"

@@ -9,11 +9,15 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sloth.errors import HostError
 from sloth.transport.ssh_config import ConfigError, Configuration, Target, find_route
+from sloth.transport.ssh_config.asking_ssh import ask_ssh
+from sloth.transport.ssh_config.errors import Undecided
+from sloth.transport.ssh_config.tokens import Values
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh to compare with")
 
@@ -100,10 +104,15 @@ def ask(path: Path, name: str, options: Sequence[str] = ()) -> dict[str, list[st
 
 def expanded(text: str, target: Target) -> str:
     """Return what ssh makes of a path that it prints as it was written."""
+    return os.path.expandvars(os.path.expanduser(with_tokens(text, target)))
+
+
+def with_tokens(text: str, target: Target) -> str:
+    """Return what ssh makes of a command that it prints as it was written; variables are left to the shell."""
     known = {"h": target.host, "n": target.name, "p": str(target.port), "r": target.user, "%": "%"}
     for token, value in known.items():
         text = text.replace(f"%{token}", value)
-    return os.path.expanduser(text)
+    return text
 
 
 def compare(target: Target, answer: dict[str, list[str]]) -> None:
@@ -127,9 +136,13 @@ def compare(target: Target, answer: dict[str, list[str]]) -> None:
     expected = os.environ.get("SSH_AUTH_SOCK", "") if agent in (None, "SSH_AUTH_SOCK") else agent
     assert target.identity_agent == ("" if expected == "none" else expanded(expected or "", target))
     jump = one("proxyjump")
-    assert not target.proxy_jump if jump in (None, "none") else ",".join(target.proxy_jump) in (jump, f"ssh://{jump}")
+    assert (
+        not target.proxy_jump
+        if jump in (None, "none")
+        else ",".join(target.proxy_jump).removesuffix(":") in (jump, f"ssh://{jump}")
+    )
     command = one("proxycommand")
-    assert target.proxy_command == (None if command in (None, "none") else expanded(command or "", target))
+    assert target.proxy_command == (None if command in (None, "none") else with_tokens(command or "", target))
     users = (one("userknownhostsfile") or "").split()
     systems = (one("globalknownhostsfile") or "").split()
     files = [expanded(name, target) for name in users + systems if name != "none"]
@@ -143,6 +156,8 @@ def compare(target: Target, answer: dict[str, list[str]]) -> None:
     assert target.algorithms.get("ciphers", one("ciphers")) == one("ciphers")
     assert target.address_family == one("addressfamily")
     assert list(target.environment) == answer.get("setenv", [])
+    forwarded = one("forwardagent") or "no"
+    assert target.forward_agent == (forwarded == "yes" if forwarded in ("yes", "no") else expanded(forwarded, target))
 
 
 # The others once were wrong.
@@ -173,3 +188,102 @@ def test_a_generated_configuration_means_what_it_means_to_ssh(
                 raise
             continue
         compare(route[-1], answer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ProxyJump none\nProxyCommand nc %h",
+        "Host web1\nProxyJump jump\nProxyCommand nc %h",
+        "ProxyCommand none\nProxyJump jump",
+        "ProxyCommand nc %h\nProxyJump jump",
+        "ProxyJump jump,,other",
+        "ProxyJump ann@:22",
+        "ProxyJump @jump",
+        "ProxyJump [::1",
+        "Host web1\nProxyJump jump:",
+        "ProxyJump jump:port",
+        "ProxyJump jump:0",
+        "ProxyJump jump:65536",
+        "ProxyJump jump:²",
+        "Port 0022",
+        f"Port {'9' * 5000}",
+        "ProxyCommand echo ${KNOWN} %h",
+        "User %u",
+        "User ann-${KNOWN}",
+        "ForwardAgent $KNOWN",
+        "ForwardAgent ~/agent-%r.sock",
+        "ForwardAgent true",
+        "IdentityAgent $KNOWN",
+        "IdentityAgent ${KNOWN}-%h",
+        "IdentityFile ${KNOWN}/key",
+        "IdentitiesOnly maybe",
+        "Match host",
+        "Match host #",
+        "Match # nothing",
+        'Match "host',
+        'Match "host" web1\nPort 7',
+        'Match host "web1\nPort 7',
+        'HostName ""',
+        'Include ""',
+        'Host ""',
+        "Include no-such-file",
+        "Match localnetwork",
+    ],
+)
+def test_an_odd_line_means_what_it_means_to_ssh(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", pwd.getpwuid(os.getuid()).pw_dir)
+    monkeypatch.setenv("KNOWN", "/run/known")
+    path = tmp_path / "config"
+    path.write_text(f"{text}\n")
+    answer = ask(path, "web1")
+    if answer is None:
+        with pytest.raises(HostError) as caught:
+            find_route(Configuration.read(str(path)), "web1")
+        assert str(caught.value).startswith((f"{path}:1: ", "web1: the jump host"))
+    else:
+        compare(find_route(Configuration.read(str(path)), "web1")[-1], answer)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"user": "deploy"}, {"port": 7}, {"jump": "jump"}, {"user": "deploy", "port": 7, "jump": "a,b"}]
+)
+@pytest.mark.parametrize(
+    "more", ["", "IdentityFile /k1 /k2\nUserKnownHostsFile none\nSetEnv A=b C=d\nPort 9\nUser ann"]
+)
+def test_what_only_ssh_can_evaluate_is_what_it_says(
+    options: dict[str, Any], more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was given wins there as well, and what ssh prints because nothing is set is not taken for a setting."""
+    monkeypatch.setenv("HOME", pwd.getpwuid(os.getuid()).pw_dir)
+    path = tmp_path / "config"
+    path.write_text("CanonicalizeHostname yes\n" + more.replace("/k1 /k2", "/k1\nIdentityFile /k2"))
+    flags = {"user": "-l", "port": "-p", "jump": "-J"}
+    answer = ask(path, "web1", [word for name, value in options.items() for word in (flags[name], str(value))])
+    assert answer is not None
+    route = find_route(Configuration.read(str(path)), "web1", **options)
+    compare(route[-1], answer)
+    assert route[-1].has_identities == bool(more)
+    assert [target.name for target in route[:-1]] == options.get("jump", "").replace(",", " ").split()
+
+
+def test_the_usual_file_is_not_named_to_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With -F ssh would leave out the system's file, and refuse a home without a configuration."""
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    monkeypatch.setenv("HOME", home)
+    usual = Configuration(f"{home}/.ssh/config", ())
+    values = ask_ssh(usual, "web1", Values({"port": ["7"]}), Undecided("CanonicalizeHostname", ""))
+    plain = subprocess.run(["ssh", "-G", "-p", "7", "web1"], capture_output=True, text=True, check=True).stdout
+    assert f"hostname {values.one('hostname')}\n" in plain
+    assert f"hashknownhosts {'yes' if 'hashknownhosts yes' in plain else 'no'}\n" in plain
+    assert values.one("port") == "7"
+
+
+def test_the_hash_of_a_connection(tmp_path: Path) -> None:
+    """%C names it: a script may keep something for it, besides a control socket."""
+    path, log = tmp_path / "config", tmp_path / "log"
+    path.write_text(f'Match exec "echo %C %h-%n-%p-%r-%u-%L-%i >> {log}"\n  Port 7\n')
+    assert ask(path, "web1") is not None
+    assert find_route(Configuration.read(str(path)), "web1")[-1].port == 7
+    theirs, ours = log.read_text().splitlines()
+    assert ours == theirs

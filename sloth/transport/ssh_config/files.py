@@ -155,8 +155,6 @@ def _check(keyword: str, word: str, words: tuple[str, ...], where: str) -> None:
 def _included(words: tuple[str, ...], where: str, is_system: bool, depth: int) -> tuple[tuple[Directive, ...], ...]:
     files = []
     for pattern in words:
-        if not pattern:
-            raise ConfigError("Include has an empty argument", where=where)
         if pattern.startswith("~"):
             if is_system:
                 raise ConfigError(f"a system's file cannot include {pattern}", where=where)

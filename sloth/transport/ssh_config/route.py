@@ -8,7 +8,7 @@ from sloth.transport.ssh_config.errors import ConfigError, Undecided
 from sloth.transport.ssh_config.evaluate import Evaluation
 from sloth.transport.ssh_config.files import Configuration
 from sloth.transport.ssh_config.target import Target, make_target
-from sloth.transport.ssh_config.tokens import Values, check_name
+from sloth.transport.ssh_config.tokens import Values, check_name, read_port
 
 HOPS = 16  # jump hosts in a row
 
@@ -74,6 +74,6 @@ def _split(text: str, host: str) -> tuple[str | None, str, int | None]:
         is_valid = ":" not in port
         if not is_valid:  # an IPv6 address without brackets
             name, colon, port, is_valid = rest, "", "", True
-    if not name or not is_valid or (colon and not port.isdigit()) or (at and not user):
+    if not name or not is_valid or (port and not read_port(port)) or (at and not user):
         raise HostError(f"{host}: the jump host {text!r} is not user@host:port")
-    return user or None, name, int(port) if colon else None
+    return user or None, name, int(port) if port else None

@@ -13,6 +13,7 @@ from sloth.transport.ssh_config.errors import ConfigError
 
 # A shell would take these for more than a part of a name; ssh refuses them as well.
 _UNSAFE = re.compile(r"^-|[\s'`\"$;&<>|(){}\x00-\x1f\x7f]|\\\\\Z")
+_NUMBER = re.compile(r"0{0,99}[1-9][0-9]{0,4}\Z", re.ASCII)
 
 
 @cache
@@ -110,7 +111,13 @@ def port_number(values: Values) -> int:
 
 def check_port(text: str, where: str) -> int:
     """Return the number of a port. Raises ConfigError."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if not 0 < number < 65536:
+    number = read_port(text)
+    if not number:
         raise ConfigError(f"Port {text} is not the number of a port", where=where)
     return number
+
+
+def read_port(text: str) -> int:
+    """Return the number of a port, 0 if it is none."""
+    number = int(text) if _NUMBER.match(text) else 0
+    return number if number < 65536 else 0

@@ -70,13 +70,17 @@ class Interpreter:
         self._caller = Caller(context, host, calls, self)
 
     async def drive(self, program: Program, begin: Callable[[], Request]) -> Done | Error:
-        """Let the program begin, and answer its requests until it is done. Raises Unreachable."""
+        """Let the program begin, and answer its requests until it is done.
+
+        Raises Unreachable; what the program began then comes to no end, and it holds no locks any more.
+        """
         await self._context.turns.wait()
         request = begin()
         while not isinstance(request, (Done, Error)):
             try:
                 answer: object = await self.answer(request)
             except Unreachable:
+                await self.locks.release_all()
                 raise
             except (CallError, StateError, UsageError, HostError) as error:
                 failure = await self._calls.settled()  # an earlier call's failure comes first
@@ -190,8 +194,6 @@ class Interpreter:
             session = await self._session()
             if any(await session.ask("delete", {"key": str(request.args[0])}, lambda row: row.get("deleted"))):
                 return True
-        if request.op == "lock" and len(request.args) > 3:
-            return await self.locks.wait(request.args)
         if request.op == "hold":
             return await self.locks.hold(request.args, request.where)
         if request.op == "release":

@@ -53,9 +53,8 @@ class Judging:
             raise pending.unknown(self._host, "a check does not wait for `until`")
         if verdict.is_again:
             self._calls.noted.retried += 1
-            if decided.status is FAILED:
-                pending.handled = Handled.RETRIED
-                self._calls.report(pending, decided)
+            pending.handled = Handled.RETRIED
+            self._calls.report(pending, decided)
             await asyncio.sleep(verdict.delay)
             return True
         pending.decided = decided

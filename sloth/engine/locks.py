@@ -44,11 +44,8 @@ class Locks:
         self._shared = shared
         self._held: list[_Held] = []
 
-    async def wait(self, args: list[Json]) -> int:
-        """Do state.lock(name, holder, ttl, wait): try for `wait` seconds. Raises StateError when it is held longer."""
-        return (await self._wait(args)).number
-
     async def _wait(self, args: list[Json]) -> Grant:
+        """Take a lock (name, holder, ttl, wait): try for `wait` seconds. Raises StateError when it is held longer."""
         *lock, wait = args[:4]
         if not isinstance(wait, (int, float)) or isinstance(wait, bool):
             raise StateError("wait must be a number of seconds", hint='state.with_lock("name", fn, {wait = 10})')
@@ -62,7 +59,10 @@ class Locks:
         return await self._shared.take(*given)
 
     async def hold(self, args: list[Json], where: str) -> int:
-        """Wait for a lock as wait() does, and renew it until it is released; where: the line of the site."""
+        """Wait for a lock (name, holder, ttl, wait), and renew it until it is released; where: the line of the site.
+
+        Raises StateError when another holder keeps it for longer.
+        """
         name, holder, ttl = args[:3]
         held = _Held(name, holder, where)
         self._held.append(held)  # by now: an interrupted attempt may have taken it, too
@@ -109,14 +109,14 @@ class Locks:
         Raises StateError when it was lost meanwhile, unless the function has failed, which has an error of its own.
         """
         succeeded = len(args) < 3 or args[2] is not False
-        held = next((held for held in reversed(self._held) if [held.name, held.holder] == args[:2]), None)
-        if held is None:
-            return False
+        held = next(held for held in reversed(self._held) if [held.name, held.holder] == args[:2])
         self._held.remove(held)
         await held.stop()
         if held.lost is None:
             try:
-                return await self._shared.unlock(held.name, held.holder)
+                if await self._shared.unlock(held.name, held.holder):
+                    return True
+                held.lost = LockLost(f"the lock {held.name} was lost: at its end nobody had it any more")
             except LockLost as error:
                 held.lost = error
         if succeeded:

@@ -118,6 +118,7 @@ class TaskFunctions:
             text = f"task {task.name} did not end within {task.timeout:g} seconds"
             busy = self._calls.current
             failure = await self._calls.cancel(GRACE, text)
+            await self._interpreter.locks.release_all()  # those of the function, which does not go on
             doing = f" in {busy.title} ({busy.where})" if busy else ""
             return failure or CallError(text + doing, where=task.where)
 

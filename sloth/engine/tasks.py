@@ -188,7 +188,6 @@ class Tasks:
         changed = changed or self._calls.counts[CHANGED] > 0
         if Hook.CHANGED_WHEN in task.hooks or task.changed_when is not None:
             error, changed = await self._functions.changed(program, task, error, changed)
-        await self._interpreter.locks.release_all()
         failed = error is not None and not isinstance(error, UnknownResult)
         if failed and task.on_failure is OnFailure.ROLLBACK and not must_confirm and not self._context.options.check:
             names = {*task.notify, *self._calls.noted.notified, *self._calls.noted.withdrawn}

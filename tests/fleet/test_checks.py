@@ -159,7 +159,10 @@ def compare(go: Runner, body: str) -> None:
         assert expected == found or expected == (found[0], "unknown")
 
 
-SLEEPS = 'systemd.unit({name = "ppN.service", content = "[Service]\\nExecStart=/bin/sleep 100N\\n"})'
+SLEEPS = (
+    'systemd.unit({name = "ppN.service", content = "[Unit]\\nStartLimitIntervalSec=0\\n'
+    '[Service]\\nExecStart=/bin/sleep 100N\\n"})'
+)
 ENABLED = (
     'systemd.unit({name = "peN.service", content = "[Service]\\nExecStart=/bin/true\\n'
     '[Install]\\nWantedBy=multi-user.target\\n"})'

@@ -156,7 +156,7 @@ PARTS: Calls = [
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an archive and a working copy are made from."""
     path = tmp_path_factory.mktemp("foreseen")
     for name in ("a", "e/x"):
@@ -172,9 +172,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60")), suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(PARTS), max_size=4), st.lists(st.sampled_from(PARTS), min_size=1, max_size=6))
 def test_a_check_foresees_what_its_calls_would_do_or_says_that_it_is_not_known(
-    sources: Path, before: Calls, calls: Calls
+    packed: Path, before: Calls, calls: Calls
 ) -> None:
-    with tempfile.TemporaryDirectory(dir=sources) as name:
+    with tempfile.TemporaryDirectory(dir=packed) as name:
 
         def go(some: Calls, check: bool) -> list[str]:
             host, store, said = Host(NoController()), Store(None), []

@@ -1,6 +1,5 @@
 """The only decider: observes, compares, applies, verifies and records, once for every resource there is."""
 
-import contextlib
 import time
 
 from sloth.payload.kernel.errors import Failed, Missing, NotConverged, StoreError
@@ -48,9 +47,7 @@ def execute(call: "Call", store: "Store", check: "bool" = False, context: "Conte
             return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
         if isinstance(call, Resource):
             may_differ = call.wants_nothing()  # it may be so already when it comes
-            if not call.foreseeable:  # others with its key ask for other attributes of it
-                with contextlib.suppress(Failed):  # then its things are not known either
-                    _foresight(call, store).note(call, None, may_differ)
+            _foresight(call, store).note_missing(call, may_differ)
             if may_differ:
                 return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
         return _unknown(Reason.NEW, msg)
@@ -71,23 +68,21 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     host = resource.host
     place = resource.place() if check else None
     is_foreseen = check and resource.foreseeable and resource.key() in host.predicted
+    is_predicted = place is not None and place in host.predicted
     known = None
-    if place is not None and place in host.predicted:
-        before = host.predicted[place]
-    else:
-        if check and host.foresight is not None and not is_foreseen:
-            known = host.foresight.known(resource)
-        if known is not None and known.is_unknown:
+    if check and host.foresight is not None and not is_predicted and not is_foreseen:
+        known = host.foresight.known(resource)
+        if known.is_unknown:
             return _another_call(resource, store)
-        try:
-            before = resource.observe()
-        except Missing:
-            if known is None or not known.is_done:
-                raise
-            return Outcome(status=Status.UNCHANGED, unknown=True)
-    if is_foreseen:
-        before = _overlay(before, host.predicted[resource.key()])
-    desired = resource.desired(before)
+    try:
+        before = host.predicted[place] if place is not None and is_predicted else resource.observe()
+        if is_foreseen:
+            before = _overlay(before, host.predicted[resource.key()])
+        desired = resource.desired(before)
+    except Missing:
+        if known is None or not known.is_done:
+            raise
+        return Outcome(status=Status.UNCHANGED, unknown=True)
     change = Change(before, desired)
     if known is not None:
         left = known.settle(change)

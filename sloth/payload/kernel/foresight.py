@@ -8,7 +8,7 @@ about the same thing would find is not known.
 import os
 
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
-from sloth.payload.kernel.resource import Change
+from sloth.payload.kernel.resource import Change, Failed
 from sloth.payload.kernel.step import wish
 
 TYPE_CHECKING = False
@@ -30,6 +30,7 @@ class Foresight(object):
         self._redactor = redactor
         self._wishes: "dict[str, str]" = {}  # by thing, the checksum of what was asked for last
         self._inside: "dict[str, list[str]]" = {}  # by file, its parts that would be changed after the whole
+        self._asked: "dict[str, set[str]]" = {}  # what was asked of the missing, by the key of who is `foreseeable`
         self._moved: "set[str]" = set()  # paths that would be removed, or be links
 
     def known(self, resource: "Resource") -> "Known":
@@ -66,8 +67,21 @@ class Foresight(object):
                 if own is not None and "#" not in thing and (own.after or {"type": "link"}).get("type") == "link":
                     self._moved.add(thing)
 
+    def note_missing(self, resource: "Resource", may_differ: "bool") -> "None":
+        """Remember a call that needs what is not there yet; may_differ: it may find that nothing is to be done."""
+        if resource.foreseeable:  # others with its key ask for other attributes, but for those that end something
+            asked = self._asked.setdefault(resource.key(), set())
+            asked.clear() if may_differ else asked.add(wish(resource, self._redactor))
+            return
+        try:
+            self.note(resource, None, may_differ)
+        except Failed:  # its own things are not known either
+            return
+
     def _of(self, part: "Resource") -> "bool | None":
         """Return whether a part would be as it is asked for; None when no earlier call is about it."""
+        if part.foreseeable:
+            return wish(part, self._redactor) in self._asked.get(part.key(), ()) or None
         found = set()
         for thing in self._things(part):
             whole, _, inside = thing.partition("#")
@@ -131,7 +145,7 @@ def _predict(place: "str", change: "Change", host: "Host") -> "Attributes | None
     after = dict(change.before or {}, **change.after)
     if not place.startswith("/"):
         return after
-    after = dict(host.new_attributes(after.get("type", "file")), **after)
+    after = dict(_new(after.get("type", "file"), host), **after)
     content = after.get("content")
     if isinstance(content, Content) and content.size <= TEXT_LIMIT:
         content.data()
@@ -141,8 +155,16 @@ def _predict(place: "str", change: "Change", host: "Host") -> "Attributes | None
 def _predict_directory(path: "str", host: "Host") -> "None":
     """Predict a directory, and those that it is in, where they are missing: what is put there makes them."""
     while host.predicted[path] is None if path in host.predicted else not os.path.isdir(path):
-        host.predicted[path] = host.new_attributes("directory")
+        host.predicted[path] = _new("directory", host)
         path = os.path.dirname(path)
+
+
+def _new(kind: "str", host: "Host") -> "Attributes":
+    """Return the attributes that a new file or directory has of which nothing else is asked."""
+    mask = os.umask(0)
+    os.umask(mask)
+    mode = "%04o" % ((0o777 if kind == "directory" else 0o666) & ~mask)
+    return {"type": kind, "mode": mode, "owner": host.user, "group": host.group}
 
 
 def _file(thing: "str") -> "str":

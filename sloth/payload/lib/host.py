@@ -44,8 +44,7 @@ class Host(object):
     """The machine that the payload runs on, as its modules see it.
 
     Attributes for modules: home (directory of the account that the payload runs as), directory (where files of
-    sloth-runner itself go, closed to other accounts), uid, user, group, offline.
-    The kernel and the session set the others.
+    sloth-runner itself go, closed to other accounts), uid, user, group, offline; kernel and session set the others.
     """
 
     def __init__(self, link: "Link", signatures: "Hashes | None" = None, home: "str | None" = None) -> "None":
@@ -149,21 +148,6 @@ class Host(object):
             cached = self._once[name] = (stamp, make())
         value: "T" = cached[1]
         return value
-
-    def new_attributes(self, kind: "str") -> "Attributes":
-        """Return the attributes that a new "file" or "directory" gets when nothing else is asked."""
-        from sloth.payload.lib.modes import umask
-
-        mode = "%04o" % ((0o777 if kind == "directory" else 0o666) & ~umask())
-        return {"type": kind, "mode": mode, "owner": self.user, "group": self.group}
-
-    def forget_checked(self) -> "None":
-        """Forget what calls that were only checked would have left."""
-        self.predicted.clear()
-        self.foreseen.clear()
-        self.foresight = None
-        self.pending = False
-        self.changed()
 
     def changed(self) -> "None":
         """Forget what once() keeps without a stamp: something on the host has changed."""

@@ -129,7 +129,11 @@ class Memory(object):
 
     def forget_checked(self) -> "None":
         """Forget what calls that were only checked would have left on the host."""
-        self._host.forget_checked()
+        self._host.predicted.clear()
+        self._host.foreseen.clear()
+        self._host.foresight = None
+        self._host.pending = False
+        self._host.changed()
         self.store.forget_session()
 
     def go_without(self, error: "StoreError") -> "None":

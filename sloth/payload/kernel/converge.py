@@ -101,7 +101,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         )
     if not check:
         return step.apply(diff)
-    _foresight(resource, store).remember(resource, change)
+    _foresight(resource, store).remember(step, place)
     return Outcome(
         status=Status.CHANGED,
         reason=step.reason(),
@@ -114,7 +114,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
 
 def _another_call(resource: "Resource", store: "Store") -> "Outcome":
     """Return what a check says of a call about something that an earlier one would change otherwise."""
-    _foresight(resource, store).note(resource, None, may_differ=True)
+    _foresight(resource, store).note_unknown(resource)
     msg = "not known before the run: an earlier call would change it"
     return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
 

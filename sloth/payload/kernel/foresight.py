@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sloth.payload.kernel.redact import Redactor
     from sloth.payload.kernel.resource import Resource
+    from sloth.payload.kernel.step import Step
     from sloth.payload.kernel.values import Attributes
     from sloth.payload.lib.host import Host
 
@@ -37,35 +38,25 @@ class Foresight(object):
         """Return what is known of a call before it observes anything."""
         return Known(resource, [(part, self._of(part)) for part in resource.parts()])
 
-    def remember(self, resource: "Resource", change: "Change") -> "None":
-        """Predict what would be there once a change was made."""
-        self.note(resource, change)
-        host, place = self._host, resource.place()
+    def remember(self, step: "Step", place: "str | None") -> "None":
+        """Predict what would be there once a change was made at a place."""
+        host, resource, change = self._host, step.resource, step.change
+        for part in step.parts:
+            if not part.change.names:
+                continue
+            after = part.change.after
+            for thing in self._note(part.resource, part.checksum, place is not None):
+                is_file = thing.startswith(_PATH)
+                if is_file and "#" not in thing and (after is None or after.get("type") == "link"):
+                    self._moved.add(thing)
+                if is_file and after is not None and part.change.before is None:
+                    _predict_directory(os.path.dirname(_file(thing)), host)
         if place is not None:
             host.predicted[place] = _predict(place, change, host)
         elif resource.foreseeable:
             host.predicted[resource.key()] = resource.foresee(change.before, change.after)
-        if change.after is not None:
-            for thing in resource.claims():
-                if thing.startswith(_PATH):
-                    _predict_directory(os.path.dirname(_file(thing)), host)
-            if resource.makes_directory:
-                _predict_directory(resource.identity(), host)
-
-    def note(self, resource: "Resource", change: "Change | None", may_differ: "bool" = False) -> "None":
-        """Remember what a call would change.
-
-        change: None when it could not observe anything; may_differ: nor is it known what it would find.
-        """
-        for part in resource.parts():
-            own = change if change is None else part_change(resource, part, change)
-            if own is not None and not own.names:
-                continue
-            for thing in self._things(part):
-                self._forget(thing, resource.place() is not None)
-                self._wishes[thing] = _UNKNOWN if may_differ else wish(part, self._redactor)
-                if own is not None and "#" not in thing and (own.after or {"type": "link"}).get("type") == "link":
-                    self._moved.add(thing)
+        if resource.makes_directory and change.after is not None:
+            _predict_directory(resource.identity(), host)
 
     def note_missing(self, resource: "Resource", may_differ: "bool") -> "None":
         """Remember a call that needs what is not there yet; may_differ: it may find that nothing is to be done."""
@@ -74,9 +65,23 @@ class Foresight(object):
             asked.clear() if may_differ else asked.add(wish(resource, self._redactor))
             return
         try:
-            self.note(resource, None, may_differ)
+            for part in resource.parts():
+                self._note(part, _UNKNOWN if may_differ else wish(part, self._redactor), resource.place() is not None)
         except Failed:  # its own things are not known either
             return
+
+    def note_unknown(self, resource: "Resource") -> "None":
+        """Remember a call of which it is not known what it would find."""
+        for part in resource.parts():
+            self._note(part, _UNKNOWN, resource.place() is not None)
+
+    def _note(self, part: "Resource", checksum: "str", is_placed: "bool") -> "list[str]":
+        """Remember what a part of a call would make of its things; return them."""
+        things = self._things(part)
+        for thing in things:
+            self._forget(thing, is_placed)
+            self._wishes[thing] = checksum
+        return things
 
     def _of(self, part: "Resource") -> "bool | None":
         """Return whether a part would be as it is asked for; None when no earlier call is about it."""

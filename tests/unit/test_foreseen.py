@@ -194,3 +194,17 @@ def test_a_check_foresees_what_its_calls_would_do_or_says_that_it_is_not_known(
         assert len(checked) >= len(done), (checked, done)
         for expected, found in zip(checked, done, strict=False):
             assert expected in (found, "unknown") or found not in STATUSES, (checked, done)
+
+
+def test_a_link_whose_target_begins_alike_leads_to_another_file(tmp_path: Path) -> None:
+    (tmp_path / "ab").symlink_to("a")
+    host = Host(NoController())
+
+    def check(value: int, name: str) -> str:
+        given = {"name": "kernel.panic", "value": value, "sysctl_set": False, "sysctl_file": str(tmp_path / name)}
+        return execute_call("sysctl.set", on=host, check=True, **given).status.value
+
+    assert check(1, "ab") == "changed"
+    given = {"path": str(tmp_path / "a"), "src": "x", "force": True}
+    assert execute_call("file.link", on=host, check=True, **given).status == "unknown"
+    assert check(1, "ab") == "unknown"

@@ -104,9 +104,10 @@ class Foresight(object):
         """Return what a part claims, also by the paths to which links lead."""
         things = part.claims()
         for thing in [thing for thing in things if thing.startswith(_PATH)]:
-            real = _PATH + self._host.resolve(_file(thing))[1:]
-            if not thing.startswith(real):
-                things.append(real + thing[len(_PATH[:-1] + _file(thing)) :])
+            whole, mark, inside = thing.partition("#")
+            real = "path:" + self._host.resolve(_file(whole))
+            if real != whole:
+                things.append(real + mark + inside)
         return things
 
     def _forget(self, thing: "str", is_placed: "bool") -> "None":

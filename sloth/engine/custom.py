@@ -186,7 +186,7 @@ def _import(directory: Path, path: str) -> list[type[Call]]:
     except Exception as error:
         raise SiteError(f"{type(error).__name__}: {error}", where=_location(error, directory, path)) from error
     finally:
-        _loaded.extend(found for found in sys.modules.keys() - before if _is_custom(found, directory))
+        _loaded.extend(sorted(found for found in sys.modules.keys() - before if _is_custom(found, directory)))
     return [thing for thing in vars(module).values() if _is_call(thing) and thing.__module__ == name]
 
 

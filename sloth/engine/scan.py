@@ -40,6 +40,8 @@ _TOKEN = re.compile(
     |(?P<op>\.\.\.|\.\.|==|~=|<=|>=|//|::|<<|>>|.)""",
     re.VERBOSE | re.DOTALL,
 )
+_UNREAD = re.compile(r"(?<!\\)(?:\\\\)*\\[^\\'\"]", re.DOTALL)  # an escape that stands for another character
+_KINDS = ("space", "comment", "long", "string", "number", "name", "op")
 
 
 def tokens(source: str) -> list[_Token]:
@@ -47,11 +49,7 @@ def tokens(source: str) -> list[_Token]:
     found = []
     line = 1
     for match in _TOKEN.finditer(source):
-        kind = match.lastgroup or "op"
-        for name in ("space", "comment", "long", "string", "number", "name", "op"):
-            if match.group(name) is not None:
-                kind = name
-                break
+        kind = next(name for name in _KINDS if match.group(name) is not None)
         if kind not in ("space", "comment"):
             found.append(_Token("string" if kind == "long" else kind, match.group(), line))
         line += match.group().count("\n")
@@ -206,8 +204,6 @@ def _table(
         if depth != 1 or token.kind != "name" or at + 1 >= len(text) or text[at + 1].text != "=":
             literal = literal and not (depth == 2 and token.text == "[" and text[at - 1].text in ("{", ",", ";"))
             continue
-        if text[at - 1].text not in ("{", ",", ";"):
-            continue
         where = f"{path}:{token.line}"
         if token.text in options:
             yield from _option(options[token.text], _literal(text, at + 2), cls, where, names)
@@ -276,8 +272,12 @@ def _literal(text: Sequence[_Token], at: int) -> str | int | float | bool | None
     token = text[at]
     if token.kind == "string":
         if token.text.startswith("["):
-            return token.text.strip("[=]\n")
-        return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
+            bracket = token.text.index("[", 1) + 1
+            return token.text[bracket:-bracket].removeprefix("\n")
+        inner = token.text[1:-1]
+        if _UNREAD.search(inner):
+            return None
+        return re.sub(r"\\(.)", r"\1", inner)
     if token.kind == "number":
         return _number(token.text)
     return {"true": True, "false": False}.get(token.text)

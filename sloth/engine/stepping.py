@@ -39,4 +39,4 @@ class Stepping:
                 self._answers[task.name] = answer is not Step.SKIP
                 if answer is Step.RUN_ALL:
                     self._ask = None
-        return self._answers.get(task.name, True)
+            return self._answers.get(task.name, True)

@@ -77,7 +77,7 @@ def validate(site: Site, inventory: Inventory, extra: Mapping[str, Json], source
     all_declared = []
     for host in inventory.hosts.values():
         all_declared.append(_Declarations())
-        problems += _load(site, inventory, host, groups, modules, extra, declared=all_declared[-1])
+        problems += _load(site, inventory, host, groups, modules, extra, all_declared[-1])
     handlers: set[str] | None = {name for one in all_declared for name in one.handlers}
     if not all(one.is_complete for one in all_declared):
         handlers = None
@@ -98,7 +98,7 @@ def preflight(site: Site, inventory: Inventory, hosts: Sequence[Host], options: 
     prompts = options.prompts
 
     def load(host: Host, declared: _Declarations) -> list[Problem]:
-        found = _load(site, inventory, host, groups, modules, options.extra, False, declared, prompts)
+        found = _load(site, inventory, host, groups, modules, options.extra, declared, False, prompts)
         return list(found)
 
     problems += load(hosts[0], first)
@@ -133,7 +133,7 @@ def plans(site: Site, inventory: Inventory, hosts: Sequence[Host], options: Opti
     found: dict[str, list[Task]] = {}
     for host in hosts:
         declared = _Declarations()
-        for problem in _load(site, inventory, host, groups, modules, options.extra, False, declared, options.prompts):
+        for problem in _load(site, inventory, host, groups, modules, options.extra, declared, False, options.prompts):
             raise SiteError(problem.message, hint=problem.hint, where=problem.where)
         ordered = options.from_start(host.name, order({task.name: task for task in declared.tasks}))
         found[host.name] = [task for task in ordered if _is_selected(task, inventory, host, options)]
@@ -186,8 +186,8 @@ def _load(
     groups: GroupNames,
     modules: Mapping[str, Sequence[str]],
     extra: Mapping[str, Json],
+    declared: _Declarations,
     tasks: bool = True,
-    declared: _Declarations | None = None,
     prompts: Prompts | None = None,
 ) -> Iterator[Problem]:
     """Load the site as for `host`, then (with `tasks`) walk through its tasks with invented answers.
@@ -206,10 +206,9 @@ def _load(
         walk = Walk(program, inventory, extra, prompts)
         end = walk.through(program.load())
         yield from walk.problems
-        if declared is not None:
-            declared.tasks = list(program.tasks)
-            declared.handlers = {name for handler in program.handlers for name in (handler.name, *handler.listen)}
-            declared.is_complete = not walk.guessed and not isinstance(end, Error)
+        declared.tasks = list(program.tasks)
+        declared.handlers = {name for handler in program.handlers for name in (handler.name, *handler.listen)}
+        declared.is_complete = not walk.guessed and not isinstance(end, Error)
         if isinstance(end, Error):
             if not walk.guessed:
                 yield _problem(end)

@@ -119,3 +119,63 @@ def test_what_is_refused(modules: Path, path: str, name: str, said: str) -> None
         custom.load(modules)
     assert said in str(caught.value)
     assert str(modules / path) in str(caught.value)
+
+
+HEAD = "from sloth.payload.kernel.resource import Field, Query\n\n\nclass Word(Query):\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (HEAD + '    name = "own." + "say"\n', 'own.py: the name of Word must stand plainly in it: name = "own.say"'),
+        (HEAD + '    name = "own.say"\n    fields = ("word",)\n', "the fields of own.say must be Fields, not 'word'"),
+        (
+            HEAD + '    name = "own.say"\n    fields = (Field("word", "text"),)\n',
+            "field word of own.say has the unknown type 'text'",
+        ),
+        ("import json\n\njson.loads('{')\n", "own.py:3: JSONDecodeError: "),
+        ("x = 1\nreturn x\n", "own.py: SyntaxError: 'return' outside function"),
+        ("import yaml\n", "own.py:1: a module may import the standard library and sloth.payload only, not yaml"),
+        ("if x := 1:\n    pass\n", "own.py:1: "),
+    ],
+)
+def test_a_module_that_cannot_work_is_refused_with_its_place(modules: Path, source: str, said: str) -> None:
+    modules.mkdir()
+    (modules / "own.py").write_text(source)
+    with pytest.raises(SiteError) as caught:
+        custom.load(modules)
+    assert said in str(caught.value)
+    custom.load()
+    assert "own" not in module_names()
+
+
+def test_what_is_no_module_is_left_out_and_the_sources_can_be_written_elsewhere(modules: Path, tmp_path: Path) -> None:
+    """As for a worker, which gets them and has no site."""
+    write(modules, "own/shout.py")
+    for path in ("own/deep/whisper.py", ".hidden.py", "__pycache__/old.py"):
+        write(modules, path, "own.whisper")
+    packed = custom.load(modules)
+    inside = "sloth/payload/modules/own/"
+    assert sorted(packed) == [inside + "__init__.py", inside + "shout.py"]
+    (tmp_path / "there").mkdir()
+    there = custom.unpack(packed, tmp_path / "there")
+    assert [path.name for path in sorted(there.rglob("*.py"))] == ["shout.py"]
+    assert custom.load(there) == packed
+    for path in ("sloth/payload/modules/../../../evil.py", "sloth/cli/evil.py", "sloth/payload/modules/a/b/c.py"):
+        with pytest.raises(SiteError, match="is not the path of a module"):
+            custom.unpack({path: b""}, there)
+
+
+def test_two_directories_may_not_have_different_modules_of_one_name(modules: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write(modules, "own/shout.py")
+    write(other, "own/shout.py")
+    with pytest.raises(SiteError, match=r"there is another call own\.shout"):
+        custom.load(modules, other)
+    for directory in (modules, other):
+        (directory / "own" / "shout.py").unlink()
+        (directory / "own" / "words.py").write_text("WORD = 1\n")
+    custom.load(modules, other)
+    (other / "own" / "words.py").write_text("WORD = 2\n")
+    with pytest.raises(SiteError, match=rf"{other}: another directory has a module words\.py"):
+        custom.load(modules, other)

@@ -140,3 +140,24 @@ def test_mistakes_that_need_no_host_are_found(home: Home, body: str, message: st
     shown = home("validate", "-f", "site.sloth", status=2)
     assert shown.startswith("site.sloth:"), shown
     assert message in shown
+
+
+def test_what_hosts_might_answer_proves_no_mistake_and_lists_say_what_is_wrong(home: Home) -> None:
+    home.site(
+        """
+        if not re.search("b", ("a"):rep(1000000) .. "b") then error("never on a host") end
+        file.copy({content = "x", dest = "/x", notify = "h" .. facts.hostname, delegate_to = facts.hostname})
+        """,
+        before='local color = prompt("color", {choices = {"red", "green"}, default = "red"})',
+    )
+    assert "no mistakes" in home("validate", "-f", "site.sloth")
+    wrong = home("validate", "-f", "site.sloth", "-e", "color=gren", status=2)
+    assert "-e color: gren is not one of the choices of " in wrong
+    assert 'did you mean "green"' in wrong
+    first = 'task({name = "u", depends_on = "v", run = function() end})\n'
+    (home.path / "site.sloth").write_text(first)
+    listed = home("run", "-f", "site.sloth", "--list-tasks", status=2)
+    assert "site.sloth:1: task u: depends_on names the task v, which is not declared" in listed
+    (home.path / "site.sloth").write_text(first + 'task({name = "v", depends_on = "u", run = function() end})\n')
+    for command in (("validate",), ("run", "--check")):
+        assert "depends_on has a cycle: u -> v -> u" in home(*command, "-f", "site.sloth", status=2)

@@ -100,3 +100,12 @@ def test_spans_are_bounded() -> None:
     assert sum(len(host.spans or "") for host in timings.hosts) <= LIMIT
     assert timings.hosts[-1].spans is None
     assert len(timings.hosts) == 600
+
+
+def test_of_what_is_no_text_only_its_size_is_kept() -> None:
+    large = "x" * 2 * CHANGE_LIMIT
+    assert json.loads(KeptDiffs().keep({"a": large}) or "") == {"a": {"cut": len(large)}}
+    kept = json.loads(KeptDiffs().keep({"a": {"before": large, "after": "y", "unified": None}}) or "")
+    assert kept["a"]["after"] == "y"
+    assert kept["a"]["cut"] > 2 * CHANGE_LIMIT
+    assert set(kept["a"]) == {"after", "cut"}

@@ -145,7 +145,9 @@ def _read(path: Path, key_file: str | None, passphrase: bool, inventory: tuple[s
     from sloth.engine.plans.file import read_plan
 
     with shared_plans.local_copy(path, inventory) as file:
-        return read_plan(file, credentials.keys(key_file, passphrase))
+        saved = read_plan(file, credentials.keys(key_file, passphrase))
+    click.get_current_context().call_on_close(saved.spool.close)
+    return saved
 
 
 @plan.command("list")

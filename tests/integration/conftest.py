@@ -11,7 +11,7 @@ import pytest
 from sloth.inventory import Inventory
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.cluster import Cluster, running_cluster
-from tests.support.home import Home
+from tests.support.home import Home, QuickHome
 from tests.support.running import ENGINE, WORKERS
 
 
@@ -33,6 +33,12 @@ def inventory(servers: LoopbackFleet, tmp_path: Path) -> Inventory:
 def home(tmp_path: Path) -> Home:
     """A controller in `tmp_path` with the local hosts web1 and web2."""
     return Home(tmp_path)
+
+
+@pytest.fixture
+def quick_home(tmp_path: Path) -> QuickHome:
+    """As `home`, with commands that run in the test's own process."""
+    return QuickHome(tmp_path)
 
 
 @pytest.fixture

@@ -81,6 +81,10 @@ def test_answers_of_the_command_line(home: Home, deployment: Path) -> None:
     assert done.returncode == 2
     assert "-e where: stagign is not one of the choices of" in done.stderr
     assert 'did you mean "staging"?' in done.stderr
+    (home.path / "wrong.toml").write_text('where = ["staging"]\n')
+    done = without_terminal(home, "plan", *given, "--values", "wrong.toml")
+    assert done.returncode == 2
+    assert re.search(r"-e where: \S+:\d+ asks for a text, not for a list or a table", done.stderr), done.stderr
     for command in (("plan",), ("run", "--check"), ("run", "-o", "ndjson", "-vv", "--diff"), ("run",)):
         done = without_terminal(home, *command, *given, "-e", "where=staging")
         assert done.returncode == 0, done.stderr

@@ -146,7 +146,8 @@ def test_what_hosts_might_answer_proves_no_mistake_and_lists_say_what_is_wrong(h
     home.site(
         """
         if not re.search("b", ("a"):rep(1000000) .. "b") then error("never on a host") end
-        file.copy({content = "x", dest = "/x", notify = "h" .. facts.hostname, delegate_to = facts.hostname})
+        file.copy({content = "x", dest = "/x", notify = "h" .. tostring(facts.hostname),
+            delegate_to = facts.hostname})
         """,
         before='local color = prompt("color", {choices = {"red", "green"}, default = "red"})',
     )

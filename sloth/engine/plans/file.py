@@ -121,7 +121,7 @@ class Spool:
     """Contents by hash: in memory, and in a nameless temporary file when they are many."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  closed with the process
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  see close()
         self._pieces: dict[str, list[tuple[int, int]]] = {}
         self._digests: dict[str, hashlib._Hash] = {}
         self._lock = threading.Lock()

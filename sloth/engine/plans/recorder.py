@@ -164,9 +164,8 @@ class Recorder:
         """Return the calls that were answered, in order, as they are compared with those of a plan."""
         found: list[PlannedCall] = []
         for task in self._host(host).tasks.values():
-            for hook, steps in task.steps.items():
-                if hook in ("", Hook.ALWAYS):
-                    found += [_answered(step) for step in steps if step.call is not None]
+            for steps in task.steps.values():
+                found += [_answered(step) for step in steps if step.call is not None]
         return found
 
     def status(self, host: str) -> Status | None:
@@ -217,7 +216,7 @@ class Recorder:
         for step in steps:
             if isinstance(step.request, Sleep):
                 found.append(Pause(step.request.seconds, step.request.where))
-            elif step.call is not None:
+            else:
                 found.append(self._call(step, references, secrets))
         return tuple(found)
 

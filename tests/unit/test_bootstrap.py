@@ -95,7 +95,7 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
+async def booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
     found = Machine(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
@@ -109,60 +109,60 @@ METHODS = pytest.mark.parametrize(("method", "program"), [(BecomeMethod.SUDO, SU
 
 
 @METHODS
-async def test_the_password_is_given_when_it_is_asked_for(machine: Machine, method: BecomeMethod, program: str) -> None:
-    path = machine.program(method.value, program)
+async def test_the_password_is_given_when_it_is_asked_for(booted: Machine, method: BecomeMethod, program: str) -> None:
+    path = booted.program(method.value, program)
     become = Become("deploy", "secret", method)
-    assert await machine.shell("echo here", become) == "here\n"
+    assert await booted.shell("echo here", become) == "here\n"
     assert Path(f"{path}.account").read_text() == "deploy\n"
-    assert isinstance(await machine.ready(machine.bootstrap(become)), messages.Ready)
+    assert isinstance(await booted.ready(booted.bootstrap(become)), messages.Ready)
 
 
 @METHODS
-async def test_a_wrong_password_is_given_once(machine: Machine, method: BecomeMethod, program: str) -> None:
+async def test_a_wrong_password_is_given_once(booted: Machine, method: BecomeMethod, program: str) -> None:
     """Several attempts could lock the account."""
-    machine.program(method.value, program.replace("read -r given", 'read -r given; echo >>"$0.asked"'))
+    booted.program(method.value, program.replace("read -r given", 'read -r given; echo >>"$0.asked"'))
     become = Become("deploy", "wrong", method)
-    error = await machine.ready(machine.bootstrap(become))
+    error = await booted.ready(booted.bootstrap(become))
     assert isinstance(error, BecomeError), error
     assert error.message == f"web1: {method} does not accept the become password"
     assert "type it again" in error.hint
-    assert (machine.programs / f"{method.value}.asked").read_text() == "\n"
+    assert (booted.programs / f"{method.value}.asked").read_text() == "\n"
 
 
-async def test_a_password_that_is_not_asked_for_is_not_given(machine: Machine) -> None:
+async def test_a_password_that_is_not_asked_for_is_not_given(booted: Machine) -> None:
     """With NOPASSWD it would be the first line that the command reads."""
-    machine.program("sudo", SUDO.replace('-p) ask "$2" ;;', ""))
+    booted.program("sudo", SUDO.replace('-p) ask "$2" ;;', ""))
     become = Become("deploy", "secret")
-    assert await machine.shell("echo here", become) == "here\n"
-    assert isinstance(await machine.ready(machine.bootstrap(become)), messages.Ready)
+    assert await booted.shell("echo here", become) == "here\n"
+    assert isinstance(await booted.ready(booted.bootstrap(become)), messages.Ready)
 
 
 @pytest.mark.parametrize("program", ["printf 'Passwort: ' >&2", 'printf "$3" >&2; read -r x; printf "Code: " >&2'])
-async def test_a_question_that_nobody_understands_has_a_deadline(machine: Machine, program: str) -> None:
-    machine.program("sudo", f"#!/bin/sh\n{program}\nexec sleep 600\n")
+async def test_a_question_that_nobody_understands_has_a_deadline(booted: Machine, program: str) -> None:
+    booted.program("sudo", f"#!/bin/sh\n{program}\nexec sleep 600\n")
     with pytest.raises(BecomeError) as caught:
-        await machine.shell("echo here", Become("deploy", "secret"), limit=0.4)
+        await booted.shell("echo here", Become("deploy", "secret"), limit=0.4)
     assert caught.value.message.startswith("web1: no response from sudo within 0.4 seconds; it printed: ")
     assert caught.value.message.endswith(("Passwort:", "Code:"))
     assert "passprompt_override" in caught.value.hint
 
 
-async def test_a_script_that_prints_without_end(machine: Machine) -> None:
+async def test_a_script_that_prints_without_end(booted: Machine) -> None:
     with pytest.raises(ProtocolError, match="web1 prints too much"):
-        await machine.shell("while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done")
+        await booted.shell("while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done")
 
 
-async def test_a_login_shell_that_prints_without_end(machine: Machine) -> None:
-    python = machine.program("python", "#!/bin/sh\nexec yes welcome\n")
-    error = await machine.ready(machine.bootstrap(python=python))
+async def test_a_login_shell_that_prints_without_end(booted: Machine) -> None:
+    python = booted.program("python", "#!/bin/sh\nexec yes welcome\n")
+    error = await booted.ready(booted.bootstrap(python=python))
     assert isinstance(error, ProtocolError)
     assert error.message.startswith("web1 prints too much before the payload starts: b'welcome")
     assert "start-up files" in error.hint
 
 
-async def test_a_payload_that_is_never_ready_has_a_deadline(machine: Machine) -> None:
-    python = machine.program("python", f"#!/bin/sh\n{MARK}; echo OK; exec sleep 600\n")
-    error = await machine.ready(machine.bootstrap(python=python, limit=0.2))
+async def test_a_payload_that_is_never_ready_has_a_deadline(booted: Machine) -> None:
+    python = booted.program("python", f"#!/bin/sh\n{MARK}; echo OK; exec sleep 600\n")
+    error = await booted.ready(booted.bootstrap(python=python, limit=0.2))
     assert isinstance(error, BootstrapError)
     assert error.message == "web1: the payload was not ready within 0.4 seconds"
 
@@ -179,11 +179,11 @@ esac
 
 
 @pytest.mark.parametrize("root", ["seq 100000", "exit 1"])
-async def test_an_account_without_a_home_gets_a_directory_or_makes_one(machine: Machine, root: str) -> None:
+async def test_an_account_without_a_home_gets_a_directory_or_makes_one(booted: Machine, root: str) -> None:
     """Whatever root's attempt comes to, the account then may use a directory that anybody can make."""
     text = WITHOUT_HOME.replace("MARK", MARK).replace("ROOT", root).replace("PYTHON", sys.executable)
-    python = machine.program("python", text)
-    assert isinstance(await machine.ready(machine.bootstrap(python=python)), messages.Ready)
+    python = booted.program("python", text)
+    assert isinstance(await booted.ready(booted.bootstrap(python=python)), messages.Ready)
     first, made, *later = map(int, Path(f"{python}.calls").read_text().split())
     assert (made, later) == (first, [first + 1] * 2), "one that looks for the payload, and one that gets it"
 
@@ -204,17 +204,17 @@ class Busy(LocalConnection):
 
 
 @pytest.mark.parametrize(("refusals", "is_ready"), [(1, True), (3, True), (4, False)])
-async def test_a_host_that_allows_one_session_is_given_time(machine: Machine, refusals: int, is_ready: bool) -> None:
-    machine.connection = Busy(refusals)
-    starter = machine.bootstrap()  # it has no payload, so that it must be started a second time
-    answer = await machine.ready(starter)
+async def test_a_host_that_allows_one_session_is_given_time(booted: Machine, refusals: int, is_ready: bool) -> None:
+    booted.connection = Busy(refusals)
+    starter = booted.bootstrap()  # it has no payload, so that it must be started a second time
+    answer = await booted.ready(starter)
     assert isinstance(answer, messages.Ready if is_ready else NoFurtherSession)
     assert starter.uploaded == is_ready
 
 
-async def test_a_session_that_could_not_start_can_be_ended(machine: Machine) -> None:
-    starter = machine.bootstrap(Become("no account"))
-    opened = machine.session(starter)
+async def test_a_session_that_could_not_start_can_be_ended(booted: Machine) -> None:
+    starter = booted.bootstrap(Become("no account"))
+    opened = booted.session(starter)
     with pytest.raises(UsageError, match="'no account' is not the name of an account"):
         await opened.open()
     await opened.abort()

@@ -53,7 +53,7 @@ class Keys:
 
 
 @pytest.fixture
-def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keys:
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keys:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return Keys(tmp_path)
 
@@ -74,119 +74,119 @@ def shown(offer: dict[str, Any]) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_a_certificate_beside_its_key_is_offered_first(keys: Keys) -> None:
-    one, two = keys.make("one"), keys.make("two")
-    certificate = certificate_of(one, keys.directory / "one-cert.pub")
-    offer = keys.offered(keys.host(), "IdentityFile @one\nIdentityFile @two\n")
+def test_a_certificate_beside_its_key_is_offered_first(held: Keys) -> None:
+    one, two = held.make("one"), held.make("two")
+    certificate = certificate_of(one, held.directory / "one-cert.pub")
+    offer = held.offered(held.host(), "IdentityFile @one\nIdentityFile @two\n")
     assert shown(offer) == [("certificate", certificate), ("key", one.public_data), ("key", two.public_data)]
 
 
-def test_a_certificate_that_is_named_goes_with_the_key_that_it_certifies(keys: Keys) -> None:
-    one, two = keys.make("one"), keys.make("two")
-    certificate = certificate_of(two, keys.directory / "of-two")
-    (keys.directory / "broken").write_text("no certificate\n")
+def test_a_certificate_that_is_named_goes_with_the_key_that_it_certifies(held: Keys) -> None:
+    one, two = held.make("one"), held.make("two")
+    certificate = certificate_of(two, held.directory / "of-two")
+    (held.directory / "broken").write_text("no certificate\n")
     text = "IdentityFile @one\nIdentityFile @two\nCertificateFile @of-two\nCertificateFile @broken\n"
     identities = Identities()
     for _ in ("web1", "another host"):
-        offer = identities.options(keys.host(), keys.target(text))
+        offer = identities.options(held.host(), held.target(text))
         assert shown(offer) == [("key", one.public_data), ("certificate", certificate), ("key", two.public_data)]
-        (keys.directory / "of-two").unlink(missing_ok=True)  # it was read once for the run
+        (held.directory / "of-two").unlink(missing_ok=True)  # it was read once for the run
 
 
-def with_a_passphrase(keys: Keys) -> None:
+def with_a_passphrase(held: Keys) -> None:
     """As ssh-keygen writes it, where that is here: asyncssh needs another package for it."""
     if shutil.which("ssh-keygen") is None:
-        keys.make("key", "secret")
+        held.make("key", "secret")
     else:
-        path = str(keys.directory / "key")
+        path = str(held.directory / "key")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", path], check=True)
-        (keys.directory / "key.pub").unlink()
+        (held.directory / "key.pub").unlink()
 
 
-def broken(keys: Keys) -> None:
-    (keys.directory / "key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n")
-    (keys.directory / "key").chmod(0o600)
+def broken(held: Keys) -> None:
+    (held.directory / "key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n")
+    (held.directory / "key").chmod(0o600)
 
 
-def public(keys: Keys) -> None:
-    keys.make("private").write_public_key(keys.directory / "key")
-    (keys.directory / "key").chmod(0o600)
+def public(held: Keys) -> None:
+    held.make("private").write_public_key(held.directory / "key")
+    (held.directory / "key").chmod(0o600)
 
 
-def open_to_others(keys: Keys) -> None:
-    keys.make("key")
-    (keys.directory / "key").chmod(0o640)
+def open_to_others(held: Keys) -> None:
+    held.make("key")
+    (held.directory / "key").chmod(0o640)
 
 
-def only_the_public_one(keys: Keys) -> None:
-    keys.make("private").write_public_key(keys.directory / "key.pub")
+def only_the_public_one(held: Keys) -> None:
+    held.make("private").write_public_key(held.directory / "key.pub")
 
 
 @pytest.mark.parametrize(
     ("prepare", "problem", "hint"),
     [
         (with_a_passphrase, "is protected by a passphrase", "load it with: ssh-add KEY"),
-        (lambda keys: keys.make("key", "secret"), "is protected by a passphrase", "load it with: ssh-add KEY"),
+        (lambda held: held.make("key", "secret"), "is protected by a passphrase", "load it with: ssh-add KEY"),
         (public, "is a public key, and no agent is used", "load the private key into an agent: ssh-add"),
         (broken, "cannot be read: ", "check identity_file in the inventory"),
         (open_to_others, "is open to others (mode 0640) and not used, as with ssh", "chmod 600 KEY"),
         (only_the_public_one, "does not exist", "load it with: ssh-add KEY"),
-        (lambda keys: None, "does not exist", "check identity_file in the inventory"),
+        (lambda held: None, "does not exist", "check identity_file in the inventory"),
     ],
 )
 def test_a_key_of_the_inventory_that_cannot_be_used(
-    keys: Keys, prepare: Callable[[Keys], object], problem: str, hint: str
+    held: Keys, prepare: Callable[[Keys], object], problem: str, hint: str
 ) -> None:
-    prepare(keys)
-    path = str(keys.directory / "key")
+    prepare(held)
+    path = str(held.directory / "key")
     with pytest.raises(AuthError) as caught:
-        keys.offered(keys.host("key"), "")
+        held.offered(held.host("key"), "")
     assert caught.value.message.startswith(f"the identity file {path} {problem}")
     assert caught.value.hint == hint.replace("KEY", path)
     # ssh is patient with keys of its own configuration: they are left out, and named when nothing else works.
     identities = Identities()
-    target = keys.target("IdentityFile @key\n")
-    assert shown(identities.options(keys.host(), target)) == []
-    tried, why = identities.describe(keys.host(), target)
+    target = held.target("IdentityFile @key\n")
+    assert shown(identities.options(held.host(), target)) == []
+    tried, why = identities.describe(held.host(), target)
     assert tried == ["no key: there is none that can be read"]
     assert why == ("" if "inventory" in hint else hint.replace("KEY", path))
 
 
-def test_an_agent_may_have_the_key_that_we_cannot_read(keys: Keys) -> None:
-    secret = keys.make("key", "secret")
-    secret.write_public_key(keys.directory / "key.pub")
+def test_an_agent_may_have_the_key_that_we_cannot_read(held: Keys) -> None:
+    secret = held.make("key", "secret")
+    secret.write_public_key(held.directory / "key.pub")
     text = "IdentityAgent /run/agent\nIdentitiesOnly yes\n"
-    offer = keys.offered(keys.host("key"), text)
+    offer = held.offered(held.host("key"), text)
     assert shown(offer) == []
     assert (offer["agent_path"], offer["agent_identities"]) == ("/run/agent", [secret.public_data])
-    assert keys.offered(keys.host("key"), "IdentityAgent /run/agent\n")["agent_identities"] is None, "any of them"
+    assert held.offered(held.host("key"), "IdentityAgent /run/agent\n")["agent_identities"] is None, "any of them"
     # Without a public key nothing of the agent may be used.
-    (keys.directory / "key.pub").unlink()
-    keys.make("key")
-    nothing = keys.offered(keys.host(), f"{text}IdentityFile none\n")
+    (held.directory / "key.pub").unlink()
+    held.make("key")
+    nothing = held.offered(held.host(), f"{text}IdentityFile none\n")
     assert (nothing["agent_path"], nothing["agent_identities"], shown(nothing)) == ("", [], [])
 
 
-def test_what_was_tried_is_told(keys: Keys) -> None:
-    keys.make("one")
-    keys.make("two")
+def test_what_was_tried_is_told(held: Keys) -> None:
+    held.make("one")
+    held.make("two")
     for text, expected in (
         ("IdentityFile @one", ["the key @one"]),
         ("IdentityFile @one\nIdentityFile @two", ["the keys @one, @two"]),
         ("IdentityFile @one\nIdentityAgent /run/agent", ["the key @one", "those of the agent"]),
         ("IdentityFile @none\nIdentityAgent /run/agent", ["the keys of the agent"]),
     ):
-        tried, hint = Identities().describe(keys.host(), keys.target(text + "\n"))
-        assert [words.replace(f"{keys.directory}/", "@") for words in tried] == expected
+        tried, hint = Identities().describe(held.host(), held.target(text + "\n"))
+        assert [words.replace(f"{held.directory}/", "@") for words in tried] == expected
         assert hint == ""
 
 
-def test_the_inventory_names_keys_for_the_host_and_not_for_the_way(keys: Keys) -> None:
-    one, two = keys.make("one"), keys.make("two")
-    host = keys.host("one")
-    assert shown(keys.offered(host, "IdentityFile @two\n")) == [("key", one.public_data)]
-    path = keys.directory / "config"
-    path.write_text(f"Host jump\n  IdentityFile {keys.directory}/two\n")
+def test_the_inventory_names_keys_for_the_host_and_not_for_the_way(held: Keys) -> None:
+    one, two = held.make("one"), held.make("two")
+    host = held.host("one")
+    assert shown(held.offered(host, "IdentityFile @two\n")) == [("key", one.public_data)]
+    path = held.directory / "config"
+    path.write_text(f"Host jump\n  IdentityFile {held.directory}/two\n")
     jump, other, _ = find_route(Configuration.read(str(path)), "web1", jump="jump,other")
     assert shown(Identities().options(host, jump)) == [("key", two.public_data)]
     assert shown(Identities().options(host, other)) == [("key", one.public_data)], "nothing names another one"

@@ -256,6 +256,8 @@ def _listen(address: str, port: int) -> socket.socket:
     except OSError as error:
         hint = "another program has it; use --port 0 for any" if "in use" in str(error) else ""
         raise UsageError(f"cannot listen on {address} port {port}: {error.strerror}", hint=hint) from error
+    except UnicodeError:  # Python's answer to a name that is none
+        raise UsageError(f"cannot listen on {address}: a part of the name is empty or too long") from None
     return listener
 
 

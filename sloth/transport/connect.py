@@ -138,20 +138,19 @@ class ConnectAttempt:
 
         given = self._given()
         sock: socket.socket | None = None
-        if self._tunnel is not None:
-            given["tunnel"] = self._tunnel
-        elif self._target.proxy_command is not None:
+        if self._tunnel is None and self._target.proxy_command is not None:
             self.proxy = await Proxy.start(self._target.proxy_command)
             sock = self.proxy.sock
-        else:
+        elif self._tunnel is None:
             early, self._early = self._early, None
             sock = early or await _connected_socket(self._target)
         self._phase = "the key exchange"
         options = await asyncssh.SSHClientConnectionOptions.construct(**given)
-        arguments: Options = {"options": options, "config": None}
+        # connect() has its own ideas of a tunnel, even where the options name one: without it here there is none.
+        arguments: Options = {"options": options, "config": None, "tunnel": self._tunnel}
         if sock is not None:
             arguments["sock"] = sock
-        return await asyncssh.connect(self._target.host, **arguments)
+        return await asyncssh.connect(self._target.host, self._target.port, **arguments)
 
     def _given(self) -> Options:
         """Return everything about the connection as options of asyncssh, which is to read no configuration itself."""
@@ -227,17 +226,20 @@ async def _connected_socket(target: Target) -> socket.socket:
     loop = asyncio.get_running_loop()
     wanted = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(target.address_family, socket.AF_UNSPEC)
     to, port = target.host, target.port
-    try:  # a numeric address needs no resolver, nor a thread for it
-        found = socket.getaddrinfo(to, port, wanted, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await loop.getaddrinfo(to, port, family=wanted, type=socket.SOCK_STREAM)
+    try:
+        try:  # a numeric address needs no resolver, nor a thread for it
+            found = socket.getaddrinfo(to, port, wanted, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = await loop.getaddrinfo(to, port, family=wanted, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "a part of it is empty or too long") from None
     failure: OSError | None = None
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
         sock.setblocking(False)
         try:
             if target.bind_address is not None:
-                sock.bind((target.bind_address, 0))
+                _bind(sock, target.bind_address)
             await loop.sock_connect(sock, address)
         except OSError as error:
             sock.close()
@@ -248,9 +250,17 @@ async def _connected_socket(target: Target) -> socket.socket:
             raise
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
-    if failure is not None and failure.errno:
-        raise OSError(failure.errno, os.strerror(failure.errno))
-    raise failure or OSError(f"{to} has no address")
+    assert failure is not None  # no name has no address: that is an error
+    raise OSError(failure.errno, os.strerror(failure.errno)) if failure.errno else failure
+
+
+def _bind(sock: socket.socket, address: str) -> None:
+    try:
+        sock.bind((address, 0))
+    except TypeError:  # Python's answer to what cannot be a name
+        raise OSError(f"cannot connect from {address} (BindAddress): it is no address") from None
+    except OSError as error:
+        raise OSError(f"cannot connect from {address} (BindAddress): {error.strerror}") from None
 
 
 @cache

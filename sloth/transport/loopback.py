@@ -183,4 +183,8 @@ def _server(connections: set[asyncssh.SSHServerConnection]) -> asyncssh.SSHServe
         def connection_lost(self, exc: Exception | None) -> None:
             connections.discard(self._connection)
 
+        def connection_requested(self, *_: object) -> bool:
+            """Be a jump host."""
+            return True
+
     return Server()

@@ -50,3 +50,13 @@ def test_a_group_called_backend_of_ansible_is_a_group(tmp_path: Path) -> None:
     assert "@backend" in sloth(tmp_path, "inventory", "list", "-i", "hosts").stdout
     (tmp_path / "hosts.yml").write_text("backend:\n  hosts:\n    a: {}\n")
     assert "@backend" in sloth(tmp_path, "inventory", "list", "-i", "hosts.yml").stdout
+
+
+@pytest.mark.parametrize("url", ["consul://consul..example:8500", f"etcd://{'x' * 64}.example:2379"])
+def test_a_name_that_no_resolver_takes_is_a_server_that_cannot_be_reached(tmp_path: Path, url: str) -> None:
+    """Python has an error of its own for it, which is none of the system."""
+    done = sloth(tmp_path, "state", "backend", "check", "--backend", url)
+    assert done.returncode == 1
+    assert "cannot reach " in done.stderr
+    assert "is empty or too long; hint: check the address" in done.stderr
+    assert "Traceback" not in done.stderr

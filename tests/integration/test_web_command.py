@@ -171,3 +171,8 @@ def test_a_lock_that_changed_hands_while_the_question_was_open_stays(home: Home)
         assert one.json("/shared")["locks"] == []
         outcomes = [row["outcome"] for row in one.json("/actions")["rows"]]  # type: ignore[index]
         assert [word.partition(" ")[0] for word in outcomes] == ["released", "begun", "failed:", "begun"]
+
+
+def test_an_address_that_is_no_name(home: Home) -> None:
+    said = home("web", "--address", "web..example", "--behind-proxy", "--host-name", "web", status=2)
+    assert "cannot listen on web..example: a part of the name is empty or too long" in said

@@ -53,7 +53,7 @@ class Keys:
 
 
 @pytest.fixture
-def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keys:
+def key_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keys:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return Keys(tmp_path)
 
@@ -74,119 +74,123 @@ def shown(offer: dict[str, Any]) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_a_certificate_beside_its_key_is_offered_first(held: Keys) -> None:
-    one, two = held.make("one"), held.make("two")
-    certificate = certificate_of(one, held.directory / "one-cert.pub")
-    offer = held.offered(held.host(), "IdentityFile @one\nIdentityFile @two\n")
+def test_a_certificate_beside_its_key_is_offered_first(key_ring: Keys) -> None:
+    one, two = key_ring.make("one"), key_ring.make("two")
+    certificate = certificate_of(one, key_ring.directory / "one-cert.pub")
+    offer = key_ring.offered(key_ring.host(), "IdentityFile @one\nIdentityFile @two\n")
     assert shown(offer) == [("certificate", certificate), ("key", one.public_data), ("key", two.public_data)]
 
 
-def test_a_certificate_that_is_named_goes_with_the_key_that_it_certifies(held: Keys) -> None:
-    one, two = held.make("one"), held.make("two")
-    certificate = certificate_of(two, held.directory / "of-two")
-    (held.directory / "broken").write_text("no certificate\n")
+def test_a_certificate_that_is_named_goes_with_the_key_that_it_certifies(key_ring: Keys) -> None:
+    one, two = key_ring.make("one"), key_ring.make("two")
+    certificate = certificate_of(two, key_ring.directory / "of-two")
+    (key_ring.directory / "broken").write_text("no certificate\n")
     text = "IdentityFile @one\nIdentityFile @two\nCertificateFile @of-two\nCertificateFile @broken\n"
     identities = Identities()
     for _ in ("web1", "another host"):
-        offer = identities.options(held.host(), held.target(text))
+        offer = identities.options(key_ring.host(), key_ring.target(text))
         assert shown(offer) == [("key", one.public_data), ("certificate", certificate), ("key", two.public_data)]
-        (held.directory / "of-two").unlink(missing_ok=True)  # it was read once for the run
+        (key_ring.directory / "of-two").unlink(missing_ok=True)  # it was read once for the run
 
 
-def with_a_passphrase(held: Keys) -> None:
+def with_a_passphrase(key_ring: Keys) -> None:
     """As ssh-keygen writes it, where that is here: asyncssh needs another package for it."""
     if shutil.which("ssh-keygen") is None:
-        held.make("key", "secret")
+        key_ring.make("key", "secret")
     else:
-        path = str(held.directory / "key")
+        path = str(key_ring.directory / "key")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", path], check=True)
-        (held.directory / "key.pub").unlink()
+        (key_ring.directory / "key.pub").unlink()
 
 
-def broken(held: Keys) -> None:
-    (held.directory / "key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n")
-    (held.directory / "key").chmod(0o600)
+def broken(key_ring: Keys) -> None:
+    (key_ring.directory / "key").write_text(
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"
+    )
+    (key_ring.directory / "key").chmod(0o600)
 
 
-def public(held: Keys) -> None:
-    held.make("private").write_public_key(held.directory / "key")
-    (held.directory / "key").chmod(0o600)
+def public(key_ring: Keys) -> None:
+    key_ring.make("private").write_public_key(key_ring.directory / "key")
+    (key_ring.directory / "key").chmod(0o600)
 
 
-def open_to_others(held: Keys) -> None:
-    held.make("key")
-    (held.directory / "key").chmod(0o640)
+def open_to_others(key_ring: Keys) -> None:
+    key_ring.make("key")
+    (key_ring.directory / "key").chmod(0o640)
 
 
-def only_the_public_one(held: Keys) -> None:
-    held.make("private").write_public_key(held.directory / "key.pub")
+def only_the_public_one(key_ring: Keys) -> None:
+    key_ring.make("private").write_public_key(key_ring.directory / "key.pub")
 
 
 @pytest.mark.parametrize(
     ("prepare", "problem", "hint"),
     [
         (with_a_passphrase, "is protected by a passphrase", "load it with: ssh-add KEY"),
-        (lambda held: held.make("key", "secret"), "is protected by a passphrase", "load it with: ssh-add KEY"),
+        (lambda key_ring: key_ring.make("key", "secret"), "is protected by a passphrase", "load it with: ssh-add KEY"),
         (public, "is a public key, and no agent is used", "load the private key into an agent: ssh-add"),
         (broken, "cannot be read: ", "check identity_file in the inventory"),
         (open_to_others, "is open to others (mode 0640) and not used, as with ssh", "chmod 600 KEY"),
         (only_the_public_one, "does not exist", "load it with: ssh-add KEY"),
-        (lambda held: None, "does not exist", "check identity_file in the inventory"),
+        (lambda key_ring: None, "does not exist", "check identity_file in the inventory"),
     ],
 )
 def test_a_key_of_the_inventory_that_cannot_be_used(
-    held: Keys, prepare: Callable[[Keys], object], problem: str, hint: str
+    key_ring: Keys, prepare: Callable[[Keys], object], problem: str, hint: str
 ) -> None:
-    prepare(held)
-    path = str(held.directory / "key")
+    prepare(key_ring)
+    path = str(key_ring.directory / "key")
     with pytest.raises(AuthError) as caught:
-        held.offered(held.host("key"), "")
+        key_ring.offered(key_ring.host("key"), "")
     assert caught.value.message.startswith(f"the identity file {path} {problem}")
     assert caught.value.hint == hint.replace("KEY", path)
     # ssh is patient with keys of its own configuration: they are left out, and named when nothing else works.
     identities = Identities()
-    target = held.target("IdentityFile @key\n")
-    assert shown(identities.options(held.host(), target)) == []
-    tried, why = identities.describe(held.host(), target)
+    target = key_ring.target("IdentityFile @key\n")
+    assert shown(identities.options(key_ring.host(), target)) == []
+    tried, why = identities.describe(key_ring.host(), target)
     assert tried == ["no key: there is none that can be read"]
     assert why == ("" if "inventory" in hint else hint.replace("KEY", path))
 
 
-def test_an_agent_may_have_the_key_that_we_cannot_read(held: Keys) -> None:
-    secret = held.make("key", "secret")
-    secret.write_public_key(held.directory / "key.pub")
+def test_an_agent_may_have_the_key_that_we_cannot_read(key_ring: Keys) -> None:
+    secret = key_ring.make("key", "secret")
+    secret.write_public_key(key_ring.directory / "key.pub")
     text = "IdentityAgent /run/agent\nIdentitiesOnly yes\n"
-    offer = held.offered(held.host("key"), text)
+    offer = key_ring.offered(key_ring.host("key"), text)
     assert shown(offer) == []
     assert (offer["agent_path"], offer["agent_identities"]) == ("/run/agent", [secret.public_data])
-    assert held.offered(held.host("key"), "IdentityAgent /run/agent\n")["agent_identities"] is None, "any of them"
+    assert key_ring.offered(key_ring.host("key"), "IdentityAgent /run/agent\n")["agent_identities"] is None, (
+        "any of them"
+    )
     # Without a public key nothing of the agent may be used.
-    (held.directory / "key.pub").unlink()
-    held.make("key")
-    nothing = held.offered(held.host(), f"{text}IdentityFile none\n")
+    (key_ring.directory / "key.pub").unlink()
+    key_ring.make("key")
+    nothing = key_ring.offered(key_ring.host(), f"{text}IdentityFile none\n")
     assert (nothing["agent_path"], nothing["agent_identities"], shown(nothing)) == ("", [], [])
 
 
-def test_what_was_tried_is_told(held: Keys) -> None:
-    held.make("one")
-    held.make("two")
+def test_what_was_tried_is_told(key_ring: Keys) -> None:
+    key_ring.make("one")
+    key_ring.make("two")
     for text, expected in (
         ("IdentityFile @one", ["the key @one"]),
         ("IdentityFile @one\nIdentityFile @two", ["the keys @one, @two"]),
         ("IdentityFile @one\nIdentityAgent /run/agent", ["the key @one", "those of the agent"]),
         ("IdentityFile @none\nIdentityAgent /run/agent", ["the keys of the agent"]),
     ):
-        tried, hint = Identities().describe(held.host(), held.target(text + "\n"))
-        assert [words.replace(f"{held.directory}/", "@") for words in tried] == expected
+        tried, hint = Identities().describe(key_ring.host(), key_ring.target(text + "\n"))
+        assert [words.replace(f"{key_ring.directory}/", "@") for words in tried] == expected
         assert hint == ""
 
 
-def test_the_inventory_names_keys_for_the_host_and_not_for_the_way(held: Keys) -> None:
-    one, two = held.make("one"), held.make("two")
-    host = held.host("one")
-    assert shown(held.offered(host, "IdentityFile @two\n")) == [("key", one.public_data)]
-    path = held.directory / "config"
-    path.write_text(f"Host jump\n  IdentityFile {held.directory}/two\n")
+def test_the_inventory_names_keys_for_the_host_and_not_for_the_way(key_ring: Keys) -> None:
+    one, two = key_ring.make("one"), key_ring.make("two")
+    host = key_ring.host("one")
+    assert shown(key_ring.offered(host, "IdentityFile @two\n")) == [("key", one.public_data)]
+    path = key_ring.directory / "config"
+    path.write_text(f"Host jump\n  IdentityFile {key_ring.directory}/two\n")
     jump, other, _ = find_route(Configuration.read(str(path)), "web1", jump="jump,other")
     assert shown(Identities().options(host, jump)) == [("key", two.public_data)]
     assert shown(Identities().options(host, other)) == [("key", one.public_data)], "nothing names another one"

@@ -310,6 +310,8 @@ async def _connect(server: Address, tls: ssl.SSLContext | None) -> _Connection:
         raise
     except TimeoutError:
         raise Lost("no connection in time", False) from None
+    except UnicodeError:  # Python's answer to a name that is none
+        raise Lost(f"a part of the name {server.host} is empty or too long", False, UNREACHABLE) from None
     except (OSError, EOFError) as error:
         was_closed = isinstance(error, ConnectionResetError | EOFError)
         raise Lost(_reason(error), False, CLOSED if was_closed else UNREACHABLE) from error

@@ -130,6 +130,7 @@ def test_a_unit_that_runs_to_its_end_is_not_foreseen_as_active(unit: dict[str, s
     assert execute_call("systemd.stop", on=host, check=True, name="x").status == "unchanged"
 
 
+ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
 # Calls about things in one directory, which nobody else knows. "D" stands for it.
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB8Ht8Z3j6yDWPBHQtOp/R9rjWvfMYo3MSA/K6q8D86r"
 ARCHIVE = {"src": "D/../archive.tar", "remote_src": True}
@@ -142,6 +143,8 @@ PARTS: Calls = [
     *(("file.link", {"path": "D/d", "src": src, "force": True}) for src in ("e", "l")),
     *(("file.absent", {"path": "D/" + path}) for path in ("a", "l", "d", "d/a", "e")),
     *(("file.directory", {"path": "D/" + path, "mode": "0755"}) for path in ("d", "e", "d/e")),
+    *(("file.directory", {"path": "D/" + path, "mode": "0750"}) for path in ("d", "d/e")),
+    ("file.directory", {"path": "D/d", "mode": "u=rwx,go=", "recurse": True}),
     *(("file.lineinfile", {"path": "D/" + path, "line": line, "create": True}) for path in ("a", "d/a")
       for line in "xy"),
     ("file.blockinfile", {"path": "D/a", "block": "kernel.panic = 2", "create": True}),
@@ -169,7 +172,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60")), suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(120 + ROUNDS)
+@settings(max_examples=ROUNDS, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(PARTS), max_size=4), st.lists(st.sampled_from(PARTS), min_size=1, max_size=6))
 def test_a_check_foresees_what_its_calls_would_do_or_says_that_it_is_not_known(
     packed: Path, before: Calls, calls: Calls
@@ -194,6 +198,14 @@ def test_a_check_foresees_what_its_calls_would_do_or_says_that_it_is_not_known(
         assert len(checked) >= len(done), (checked, done)
         for expected, found in zip(checked, done, strict=False):
             assert expected in (found, "unknown") or found not in STATUSES, (checked, done)
+
+
+def test_what_was_put_below_a_directory_goes_with_it(tmp_path: Path) -> None:
+    line: tuple[str, dict[str, object]] = ("file.lineinfile", {"path": f"{tmp_path}/d/a", "line": "x", "create": True})
+    absent: tuple[str, dict[str, object]] = ("file.absent", {"path": f"{tmp_path}/d"})
+    host = Host(NoController())
+    said = [execute_call(name, on=host, check=True, **given).status.value for name, given in (line, line, absent, line)]
+    assert said == ["changed", "unchanged", "changed", "unknown"]
 
 
 def test_a_link_whose_target_begins_alike_leads_to_another_file(tmp_path: Path) -> None:

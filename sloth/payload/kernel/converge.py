@@ -66,7 +66,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     if freeze is not None:
         return Outcome(status=Status.FROZEN, msg=store.redactor.text(freeze))
     host = resource.host
-    place = resource.place() if check else None
+    place = observed_place(resource) if check else None
     is_foreseen = check and resource.foreseeable and resource.key() in host.predicted
     is_predicted = place is not None and place in host.predicted
     known = None
@@ -110,6 +110,11 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         before=step.view.former(before).data,
         after=step.view.attributes(desired).data,
     )
+
+
+def observed_place(resource: "Resource") -> "str | None":
+    """Return the place of a resource that observes nothing else than that."""
+    return None if resource.args.__dict__.get("recurse") else resource.place()
 
 
 def _another_call(resource: "Resource", store: "Store") -> "Outcome":

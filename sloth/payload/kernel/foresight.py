@@ -8,6 +8,7 @@ about the same thing would find is not known.
 import os
 
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
+from sloth.payload.kernel.converge import observed_place
 from sloth.payload.kernel.resource import Change, Failed
 from sloth.payload.kernel.step import wish
 
@@ -32,7 +33,7 @@ class Foresight(object):
         self._wishes: "dict[str, str]" = {}  # by thing, the checksum of what was asked for last
         self._inside: "dict[str, list[str]]" = {}  # by file, its parts that would be changed after the whole
         self._asked: "dict[str, set[str]]" = {}  # what was asked of the missing, by the key of who is `foreseeable`
-        self._moved: "set[str]" = set()  # paths that would be removed, or be links
+        self._moved: "set[str]" = set()  # paths below which nothing is known: they would be removed, say, or be links
 
     def known(self, resource: "Resource") -> "Known":
         """Return what is known of a call before it observes anything."""
@@ -46,10 +47,11 @@ class Foresight(object):
                 continue
             after = part.change.after
             for thing in self._note(part.resource, part.checksum, place is not None):
-                is_file = thing.startswith(_PATH)
-                if is_file and "#" not in thing and (after is None or after.get("type") == "link"):
-                    self._moved.add(thing)
-                if is_file and after is not None and part.change.before is None:
+                if not thing.startswith(_PATH):
+                    continue
+                if "#" not in thing and (after is None or after.get("type") == "link" or _covers_tree(part.resource)):
+                    self._move(thing)
+                if after is not None and part.change.before is None:
                     _predict_directory(os.path.dirname(_file(thing)), host)
         if place is not None:
             host.predicted[place] = _predict(place, change, host)
@@ -65,15 +67,24 @@ class Foresight(object):
             asked.clear() if may_differ else asked.add(wish(resource, self._redactor))
             return
         try:
-            for part in resource.parts():
-                self._note(part, _UNKNOWN if may_differ else wish(part, self._redactor), resource.place() is not None)
+            self._note_unseen(resource, may_differ)
         except Failed:  # its own things are not known either
             return
 
     def note_unknown(self, resource: "Resource") -> "None":
         """Remember a call of which it is not known what it would find."""
+        self._note_unseen(resource, True)
+
+    def _note_unseen(self, resource: "Resource", may_differ: "bool") -> "None":
+        is_placed = observed_place(resource) is not None
         for part in resource.parts():
-            self._note(part, _UNKNOWN, resource.place() is not None)
+            things = self._note(part, _UNKNOWN if may_differ else wish(part, self._redactor), is_placed)
+            paths = [os.path.dirname(_file(thing)) for thing in things if thing.startswith(_PATH)]
+            for path in [*paths, part.identity()] if part.makes_directory else paths:
+                while _is_missing(path, self._host):  # it may make them
+                    self._host.predicted.pop(path, None)
+                    self._wishes["path:" + path] = _UNKNOWN
+                    path = os.path.dirname(path)
 
     def _note(self, part: "Resource", checksum: "str", is_placed: "bool") -> "list[str]":
         """Remember what a part of a call would make of its things; return them."""
@@ -88,15 +99,18 @@ class Foresight(object):
         if part.foreseeable:
             return wish(part, self._redactor) in self._asked.get(part.key(), ()) or None
         found = set()
+        if part.makes_directory and self._is_below_moved("path:%s/" % part.identity()):
+            found.add(_UNKNOWN)
         for thing in self._things(part):
             whole, _, inside = thing.partition("#")
             if thing in self._wishes:
                 found.add(self._wishes[thing])
             others = self._inside.get(whole, [])
             if inside:
-                # "key:host" is all keys of a host, and "key:host:ed25519" one of them.
-                others = [one for one in others if one.startswith(thing + ":") or thing.startswith(one + ":")]
+                others = [one for one in others if _may_meet(one, thing)]
             if others or (inside and whole in self._wishes) or self._is_below_moved(whole):
+                found.add(_UNKNOWN)
+            elif _covers_tree(part) and any(one.startswith(whole + "/") for one in self._wishes):
                 found.add(_UNKNOWN)
         return found == {wish(part, self._redactor)} if found else None
 
@@ -113,13 +127,20 @@ class Foresight(object):
     def _forget(self, thing: "str", is_placed: "bool") -> "None":
         """Forget what was known of a thing, and of what is inside it."""
         whole, _, inside = thing.partition("#")
+        if not is_placed:  # what observes only this place is told what would be there
+            self._host.predicted.pop(_file(whole) if whole.startswith(_PATH) else whole, None)
         if inside:
             self._inside.setdefault(whole, []).append(thing)
             return
         for one in self._inside.pop(whole, ()):
             self._wishes.pop(one, None)
-        if not is_placed:  # what observes only this place is told what would be there
-            self._host.predicted.pop(_file(whole) if whole.startswith(_PATH) else whole, None)
+
+    def _move(self, thing: "str") -> "None":
+        """Note that nothing is known any more of what is below a path."""
+        self._moved.add(thing)
+        below = _file(thing) + "/"
+        for place in [place for place in self._host.predicted if place.startswith(below)]:
+            del self._host.predicted[place]
 
     def _is_below_moved(self, thing: "str") -> "bool":
         names = thing.split("/")
@@ -160,9 +181,13 @@ def _predict(place: "str", change: "Change", host: "Host") -> "Attributes | None
 
 def _predict_directory(path: "str", host: "Host") -> "None":
     """Predict a directory, and those that it is in, where they are missing: what is put there makes them."""
-    while host.predicted[path] is None if path in host.predicted else not os.path.isdir(path):
+    while _is_missing(path, host):
         host.predicted[path] = _new("directory", host)
         path = os.path.dirname(path)
+
+
+def _is_missing(path: "str", host: "Host") -> "bool":
+    return host.predicted[path] is None if path in host.predicted else not os.path.isdir(path)
 
 
 def _new(kind: "str", host: "Host") -> "Attributes":
@@ -171,6 +196,17 @@ def _new(kind: "str", host: "Host") -> "Attributes":
     os.umask(mask)
     mode = "%04o" % ((0o777 if kind == "directory" else 0o666) & ~mask)
     return {"type": kind, "mode": mode, "owner": host.user, "group": host.group}
+
+
+def _covers_tree(resource: "Resource") -> "bool":
+    return bool(resource.args.__dict__.get("recurse"))
+
+
+def _may_meet(one: "str", other: "str") -> "bool":
+    """Return whether two parts of a file may be about the same bytes of it."""
+    if one.partition("#")[2].partition(":")[0] != other.partition("#")[2].partition(":")[0]:
+        return True
+    return one.startswith(other + ":") or other.startswith(one + ":")  # all keys of a host, and one of them
 
 
 def _file(thing: "str") -> "str":

@@ -259,10 +259,9 @@ class Session:
             case messages.Bye():
                 self._check_turn(self._is_closing and not self._bye.done(), frame)
                 self._bye.set_result(frame)
-            case messages.Fail():
-                raise self._failure(frame)
             case _:
-                self._check_turn(False, frame)
+                assert isinstance(frame, messages.Fail), frame.TYPE  # the decoder knows no other
+                raise self._failure(frame)
 
     def _check_turn(self, is_right: bool, message: messages.Message) -> None:
         if not is_right:

@@ -186,7 +186,9 @@ class Connector:
     ) -> tuple[asyncssh.SSHClientConnection, float]:
         """Connect to one host, directly or through `tunnel`; try again while it closes the connection at once."""
         deadline = asyncio.get_running_loop().time() + host.connect_timeout
-        for number in range(1, TRIES + 1):
+        number = 0
+        while True:
+            number += 1
             attempt = ConnectAttempt(self, host, target, tunnel)
             try:
                 connection = await attempt.run(deadline)
@@ -201,7 +203,6 @@ class Connector:
             if attempt.proxy is not None:
                 before.append(attempt.proxy)
             return connection, attempt.authenticating_since
-        raise AssertionError("unreachable")
 
     def known_hosts(self, files: tuple[str, ...]) -> SSHKnownHosts:
         """Return the contents of those known_hosts files that exist. Raises HostKeyError."""

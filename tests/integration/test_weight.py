@@ -97,6 +97,8 @@ def test_odd_sources_are_cut_with_care() -> None:
     for before, after in (
         (b"# -*- coding: utf-8 -*-\n# a\nx = 1  # b\n", b"# -*- coding: utf-8 -*-\n\nx = 1\n"),
         (b'"""a"""; x = "#"\n', b'""; x = "#"\n'),
+        (b'"""a"""; x = 1\n', b'"""a"""; x = 1\n'),
+        (b'def f() -> \\\n  "int":\n    pass\n', b'def f() -> \\\n  "int":\n    pass\n'),
         (b'x = """\n# no comment\n"""  # one\n', b'x = """\n# no comment\n"""\n'),
         (b"if TYPE_CHECKING:\n    @a\n    def f():\n        pass\n", b"if TYPE_CHECKING:\n    pass\n\n\n"),
         (b'def f(a: "x"\n      "y", b=1):\n    pass\n', b"def f(a\n, b=1):\n    pass\n"),

@@ -44,6 +44,12 @@ def test_the_algorithms_are_the_same_and_x509_is_spared_where_it_cannot_be_used(
     assert len(libraries) == len(set(libraries)), "each directory is read once"
 
 
+def test_what_was_imported_before_stays() -> None:
+    algorithms, modules, _ = look(ours=True, before="import typing_extensions as known\n")
+    assert algorithms == look(ours=False)[0]
+    assert "typing_extensions" in modules
+
+
 def test_x509_is_there_with_pyopenssl() -> None:
     """A stand-in for pyOpenSSL: only whether asyncssh gets to see it is looked at."""
     module = "import sys, types; sys.modules['OpenSSL'] = one = types.ModuleType('OpenSSL'); one.crypto = one\n"

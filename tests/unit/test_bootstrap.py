@@ -18,7 +18,7 @@ from sloth.payload.session import messages, wire
 from sloth.transport import Bootstrap, Session
 from sloth.transport.become import Become, printed_password
 from sloth.transport.bundle import build
-from sloth.transport.connection import NoFurtherSession
+from sloth.transport.connection import STDERR_KEPT, NoFurtherSession
 from sloth.transport.local import LocalConnection, LocalProcess
 from sloth.transport.python_setup import python_setup_script
 from sloth.transport.stage1 import make_directory, shell
@@ -115,6 +115,18 @@ async def test_the_password_is_given_when_it_is_asked_for(booted: Machine, metho
     assert await booted.shell("echo here", become) == "here\n"
     assert Path(f"{path}.account").read_text() == "deploy\n"
     assert isinstance(await booted.ready(booted.bootstrap(become)), messages.Ready)
+
+
+@pytest.mark.parametrize("method", [BecomeMethod.SUDO, BecomeMethod.SU])
+async def test_a_lecture_before_the_prompt_hides_it_not(booted: Machine, method: BecomeMethod) -> None:
+    """Only the last of what is printed to stderr is kept."""
+    program = {BecomeMethod.SUDO: SUDO, BecomeMethod.SU: SU}[method]
+    lecture = f"yes lecture | head -c {3 * STDERR_KEPT} >&2; sleep 0.1\n"
+    booted.program(method.value, program.replace("#!/bin/sh\n", "#!/bin/sh\n" + lecture))
+    assert await booted.shell("echo here", Become("deploy", "secret", method)) == "here\n"
+    error = await booted.ready(booted.bootstrap(Become("deploy", "wrong", method)))
+    assert isinstance(error, BecomeError)
+    assert "does not accept the become password" in error.message
 
 
 @METHODS

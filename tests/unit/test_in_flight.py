@@ -153,6 +153,74 @@ async def test_an_unreadable_content_ends_its_shipment() -> None:
     assert len(outbox.sent()) == len(pieces) + 1, "nothing is shipped to a call that was answered"
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_content_is_not_sent_on_once_its_call_is_answered(is_read: bool) -> None:
+    """The host has failed, or has found the content by itself; what is left would be for nobody."""
+    outbox = Outbox()
+    calls = calls_of(outbox)
+
+    def answered() -> Iterator[bytes]:
+        yield b"x" * wire.CHUNK * in_flight.TOGETHER
+        calls.answer(reply(1).replace(status=Status.FAILED, error="the disk is full"), 1)
+        if is_read:
+            yield b"y" * wire.CHUNK
+        else:
+            raise OSError(5, "Input/output error")
+
+    large = Asset("a", "0" * 64, 10**7, open=answered)
+    future = await calls.submit(1, call, [large])
+    await calls.ship(1, 0, calls.asset(1, 0))
+    pieces = [piece for piece in outbox.sent() if isinstance(piece, wire.Blob)]
+    assert [len(piece.data) for piece in pieces] == [wire.CHUNK] * in_flight.TOGETHER
+    assert (await future).error == "the disk is full"
+
+
+async def test_a_file_whose_place_cannot_be_made() -> None:
+    def full(number: int) -> Sink:
+        raise OSError(28, "No space left on device", "/files/x")
+
+    calls = CallsInFlight("web1", Outbox(), full)  # type: ignore[arg-type]
+    future = await calls.submit(1, call, [])
+    assert calls.fetched(wire.Blob(1, 0, b"ab")) is None, "it is told at the end, when the host listens"
+    stored = calls.fetched(wire.Blob(1, 0, b""))
+    assert stored is not None
+    assert stored.error == "the controller cannot store /files/x: No space left on device"
+    calls.answer(reply(1), 1)
+    assert (await future).status is Status.CHANGED
+
+
+async def test_nobody_waits_for_a_reply_any_more() -> None:
+    """A call whose task was cancelled is answered all the same; that is no error, and makes room."""
+    calls = calls_of(Outbox())
+    gone, kept = [await calls.submit(number, call, []) for number in (1, 2)]
+    gone.cancel()
+    calls.answer(reply(1), 1)
+    assert calls.oldest == 2
+    other = await calls.submit(3, call, [])
+    other.cancel()
+    calls.end(ConnectionLost("lost"))
+    assert isinstance(kept.exception(), ConnectionLost)
+    assert (gone.cancelled(), other.cancelled(), calls.oldest) == (True, True, 0)
+
+
+@pytest.mark.parametrize("is_woken", [True, False])
+async def test_waiting_for_room_ends_with_the_session(is_woken: bool) -> None:
+    outbox = Outbox()
+    calls = calls_of(outbox)
+    with mock.patch.object(in_flight, "CALLS", 1):
+        await calls.submit(1, call, [])
+        if is_woken:
+            waiting = asyncio.create_task(calls.submit(2, call, []))
+            await asyncio.sleep(0)
+        outbox.end = ConnectionLost("lost")
+        if is_woken:
+            calls.end(outbox.end)
+        else:
+            waiting = asyncio.create_task(calls.submit(2, call, []))
+        with pytest.raises(ConnectionLost):
+            await waiting
+
+
 async def test_a_file_is_fetched() -> None:
     sink = Sink()
     calls = calls_of(Outbox(), sink)
@@ -219,6 +287,22 @@ async def test_queries() -> None:
     assert isinstance(lost, ConnectionLost)
     with pytest.raises(ProtocolError, match="a query that was not made"):
         queries.take(messages.Rows(id=0), 10)
+
+
+async def test_an_answer_that_comes_too_late_is_taken_in_silence() -> None:
+    """The query was given up, by Ctrl-C for example; the next one is answered as ever."""
+    outbox = Outbox()
+    queries = Queries("web1", outbox, calls_of(outbox), lambda error: None)  # type: ignore[arg-type]
+    given_up = asyncio.create_task(queries.query(1, "list", {}))
+    await asyncio.sleep(0.01)
+    given_up.cancel()
+    next_one = asyncio.create_task(queries.query(2, "list", {}))
+    await asyncio.sleep(0.01)
+    queries.take(messages.Rows(id=1, rows=[{"a": 1}]), 10)
+    queries.take(messages.Rows(id=2, rows=[{"a": 2}]), 10)
+    assert await next_one == [{"a": 2}]
+    with pytest.raises(ProtocolError, match="a query that was not made"):
+        queries.take(messages.Rows(id=1), 10)
 
 
 async def test_a_query_whose_session_ends_while_it_is_sent_leaves_no_message_of_asyncio() -> None:

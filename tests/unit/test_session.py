@@ -360,6 +360,20 @@ async def test_records_for_the_replica_come_back_in_order_and_are_bounded() -> N
     ReplicaRows("web1").add([], 1 << 30)
 
 
+async def test_what_a_replica_lacks_comes_before_the_end() -> None:
+    pages = [messages.ReplicaPage(rows=[{"key": name}]) for name in ("a", "b", "c")]
+    process = Process([b"".join(map(wire.pack, (READY, *pages, messages.Bye())))])
+    async with asyncio.timeout(20):
+        speaking = await opened(process)
+        assert speaking.replica_rows is None
+        end = asyncio.create_task(speaking.close())
+        await asyncio.sleep(0.001)
+        process.speak.set()
+        assert await end == (None, messages.Bye())
+    assert speaking.replica_rows is not None
+    assert [row["key"] for row in speaking.replica_rows] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(("times", "is_refused"), [(1, False), (2, True)])
 async def test_a_file_is_sent_once_at_a_time(times: int, is_refused: bool) -> None:
     asset = Asset("a", "0" * 64, 10**6, open=lambda: iter([b"x" * 10**6]))

@@ -77,7 +77,7 @@ class Caller:
 
             if call.options.is_judged or self._delegate(call.options):
                 raise CallError("this cannot be delegated, nor be tried again by itself", where=request.where)
-            return await reconnect(self._interpreter, self._context, request, call.cls, call.args)
+            return await reconnect(self._interpreter, self._context, request, call.cls, call.args, call.options)
         try:
             target = await self._target(request, call)
         except CallError as error:

@@ -17,6 +17,7 @@ from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.session.messages import Call, Reply
 
 if TYPE_CHECKING:
+    from sloth.engine.call_options import CallOptions
     from sloth.engine.interpreter import Interpreter
     from sloth.payload.kernel.resource import Action
     from sloth.payload.kernel.values import Arguments, JsonObject
@@ -110,14 +111,15 @@ class Reconnection:
 
     async def _come_back(self, account: str, task: str, args: Arguments, end: float, boot: str | None) -> str:
         """Connect until it works and the host has booted since `boot`; return why it did not, "" when it did."""
-        why = "no attempt was made"
+        why = ""
+        limit = float(args["connect_timeout"]) + QUERY
         while True:
             await self._sessions.disconnect()
             left = end - time.monotonic()
             if left <= 0:
-                return why
+                return why or "no attempt was made"
             try:
-                async with asyncio.timeout(min(left, float(args["connect_timeout"]) + QUERY)):
+                async with asyncio.timeout(min(left, limit)):
                     session = await self._sessions.get(account or False, task)
                     await session.ready
                     if boot is not None and await self._boot(session) == boot:
@@ -128,8 +130,10 @@ class Reconnection:
                             return ""
             except (HostKeyError, WrongMachine):
                 raise
-            except (HostError, StateError, CallError, TimeoutError) as error:
-                why = str(error) or f"no answer within {args['connect_timeout']:g} seconds"
+            except (HostError, StateError, CallError) as error:
+                why = str(error)
+            except TimeoutError:  # an attempt that was cut short says less than one before it
+                why = why if why and left < limit else f"no answer within {min(left, limit):.0f} seconds"
             await asyncio.sleep(float(args.get("sleep") or PAUSE))
 
     async def _boot(self, session: Session) -> str:
@@ -155,13 +159,19 @@ class Reconnection:
 
 
 async def reconnect(
-    interpreter: Interpreter, context: RunContext, request: Invoke, cls: type[Action], args: Arguments
+    interpreter: Interpreter,
+    context: RunContext,
+    request: Invoke,
+    cls: type[Action],
+    args: Arguments,
+    options: CallOptions,
 ) -> int:
     """Make a call after which the host is connected to again; return its number. Raises CallError, HostError."""
     await interpreter.sync()
     calls, sessions, work = interpreter.calls, interpreter.sessions, interpreter.work
-    account = sessions.account(work.become)
-    task, where, notify, given = context.secrets.redact((work.task, request.where, work.notify, args))
+    account = sessions.account(work.become if options.become is None else options.become)
+    names = tuple(dict.fromkeys((*work.notify, *options.notify)))
+    task, where, notify, given = context.secrets.redact((work.task, request.where, names, args))
     call = Call(id=0, epoch=calls.epoch, name=request.name, args=given, task=task, where=where, notify=list(notify))
     subject = cls.subject_of(given)
     host = interpreter.host
@@ -179,7 +189,8 @@ async def reconnect(
     session = sessions.open.get(account)
     pending = Pending(
         calls.next_number, 0, request.name, subject, request.where, work.task, session, calls.epoch, future,
-        handled=interpreter.handled(request),
+        handled=interpreter.handled(request), notify=options.notify,
     )  # fmt: skip
     calls.add(pending)
+    await calls.answered(pending.number)  # the host does not know that it has failed, and would do what follows
     return pending.number

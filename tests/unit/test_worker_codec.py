@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from sloth.engine.events import CallFinished, CallOutput, Result, Skip, SkipKind
 from sloth.engine.workers import variables
 from sloth.engine.workers.asking import QUESTIONS, Agreed, WriteEntry
 from sloth.engine.workers.channel import Prefix
-from sloth.engine.workers.codec import Malformed
+from sloth.engine.workers.codec import Codec, Malformed
 from sloth.engine.workers.messages import CODEC, EVENTS, MESSAGES, VALUES, Answer, Ask, Happened, Remember, SiteFiles
 from sloth.inventory.templated import Encrypted, Literal, Templated
 from sloth.payload.kernel.findings import Restored, RestoreStatus
@@ -130,3 +133,97 @@ def test_variables_keep_what_is_no_plain_data() -> None:
 def test_paths_of_a_worker_are_those_of_the_run() -> None:
     data = CODEC.encode([Ask(1, WriteEntry("/dev/shm/x-1/home/site", b"", None))])
     assert Prefix("/dev/shm/x-1").remove(data) == CODEC.encode([Ask(1, WriteEntry("/home/site", b"", None))])
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    field: Any = None
+
+
+def read(annotation: str, value: object) -> object:
+    """What a field of this annotation is when `value` was sent."""
+    cls = dataclasses.make_dataclass("Sample", [("field", annotation)])
+    (found,) = Codec([cls, Colour]).decode(json.dumps([["Sample", value]]).encode())
+    return found.field  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "expected"),
+    [
+        ("int | None", None, None),
+        ("int | str", "a", "a"),
+        ("int | str | None", None, None),
+        ("int | str | None", 5, 5),
+        ("tuple[None, ...]", [None, None], (None, None)),
+        ("tuple[int | str | None, ...]", [None, 1, "a"], (None, 1, "a")),
+        ("dict[str, int | None]", {"a": None, "b": 1}, {"a": None, "b": 1}),
+        ("dict[str, Json]", {"a": [1]}, {"a": [1]}),
+        ("Sequence[Path]", ["/a"], [Path("/a")]),
+        ("tuple[str, bytes]", ["a", "AA=="], ("a", b"\0")),
+        ("Literal['a', 2]", 2, 2),
+        ("set[Colour]", ["red"], {Colour.RED}),
+    ],
+)
+def test_what_a_class_declares_is_read(annotation: str, sent: object, expected: object) -> None:
+    found = read(annotation, sent)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent"),
+    [
+        ("int | str", [1]),
+        ("int | str | None", 1.5),
+        ("int | str", None),
+        ("tuple[None, ...]", [1]),
+        ("dict[str, int]", [1]),
+        ("dict[str, Json]", [1]),
+        ("dict[str, int]", {"a": "1"}),
+        ("Path", 1),
+        ("Path", None),
+        ("bytes", [1]),
+        ("tuple[str, bytes]", ["a"]),
+        ("tuple[str, ...]", "abc"),
+        ("Literal['a', 2]", 3),
+        ("Colour", "blue"),
+        ("bool", 1),
+        ("int", True),
+    ],
+)
+def test_what_a_class_does_not_declare_is_refused(annotation: str, sent: object) -> None:
+    with pytest.raises(Malformed):
+        read(annotation, sent)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "problem"),
+    [
+        ("Missing", "Missing does not travel"),
+        ("tuple[Missing, ...]", "Missing does not travel"),
+        ("dict[int, str]", "JSON has no other keys than texts"),
+        ("deque[int]", "a field of this type does not travel: deque"),
+        ("os.PathLike", r"a field of this type does not travel: os\.PathLike"),
+    ],
+)
+def test_a_field_that_cannot_travel_is_found_when_its_class_is_declared(annotation: str, problem: str) -> None:
+    """test_every_class_can_be_read() looks at all classes that there are."""
+    cls = dataclasses.make_dataclass("Odd", [("field", annotation)])
+    with pytest.raises(TypeError, match=problem):
+        Codec([cls])._reader(cls)
+
+
+def test_what_json_does_not_know_is_written_as_it_is_read() -> None:
+    codec = Codec([Sample])
+    for value, written in (
+        (Colour.RED, '"red"'),
+        (MappingProxyType({"a": 1}), '{"a":1}'),
+        (Path("/a"), '"/a"'),
+        (b"\0", '"AA=="'),
+        (frozenset([1]), "[1]"),
+    ):
+        assert codec.encode([Sample(value)]) == f'[["Sample",{written}]]'.encode()

@@ -77,6 +77,8 @@ async def _reach(address: EngineAddress, context: ssl.SSLContext | None) -> None
         from sloth.engine.workers.certificates import explain
 
         why, hint = explain(error)
+    except UnicodeError:  # Python's answer to a name that is none
+        why, hint = f"a part of the name {address.host} is empty or too long", "check the URL"
     except OSError as error:
         why = error.strerror or str(error)
     raise UsageError(f"the scheduler {address} cannot be reached: {why}", hint=hint)

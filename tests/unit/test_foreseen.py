@@ -220,3 +220,15 @@ def test_a_link_whose_target_begins_alike_leads_to_another_file(tmp_path: Path) 
     given = {"path": str(tmp_path / "a"), "src": "x", "force": True}
     assert execute_call("file.link", on=host, check=True, **given).status == "unknown"
     assert check(1, "ab") == "unknown"
+
+
+def test_a_link_is_known_though_what_it_leads_to_would_change(tmp_path: Path) -> None:
+    (tmp_path / "l").symlink_to("a")
+    (tmp_path / "a").write_text("")
+    host = Host(NoController())
+    line = {"path": str(tmp_path / "a"), "line": "x"}
+    assert execute_call("file.lineinfile", on=host, check=True, **line).status == "changed"
+    link = {"path": str(tmp_path / "l"), "src": "a"}
+    assert execute_call("file.link", on=host, check=True, **link).status == "unchanged"
+    through = {"name": "kernel.panic", "value": 1, "sysctl_set": False, "sysctl_file": str(tmp_path / "l")}
+    assert execute_call("sysctl.set", on=host, check=True, **through).status == "unknown"

@@ -47,7 +47,7 @@ def execute(call: "Call", store: "Store", check: "bool" = False, context: "Conte
             return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
         if isinstance(call, Resource):
             may_differ = call.wants_nothing()  # it may be so already when it comes
-            _foresight(call, store).note_missing(call, may_differ)
+            _note_missing(call, store, may_differ)
             if may_differ:
                 return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
         return _unknown(Reason.NEW, msg)
@@ -66,7 +66,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     if freeze is not None:
         return Outcome(status=Status.FROZEN, msg=store.redactor.text(freeze))
     host = resource.host
-    place = observed_place(resource) if check else None
+    place = _observed_place(resource) if check else None
     is_foreseen = check and resource.foreseeable and resource.key() in host.predicted
     is_predicted = place is not None and place in host.predicted
     known = None
@@ -112,16 +112,23 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     )
 
 
-def observed_place(resource: "Resource") -> "str | None":
+def _observed_place(resource: "Resource") -> "str | None":
     """Return the place of a resource that observes nothing else than that."""
     return None if resource.args.__dict__.get("recurse") else resource.place()
 
 
 def _another_call(resource: "Resource", store: "Store") -> "Outcome":
     """Return what a check says of a call about something that an earlier one would change otherwise."""
-    _foresight(resource, store).note_unknown(resource)
+    _foresight(resource, store).note_unknown(resource, _observed_place(resource))
     msg = "not known before the run: an earlier call would change it"
     return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
+
+
+def _note_missing(resource: "Resource", store: "Store", may_differ: "bool") -> "None":
+    try:
+        _foresight(resource, store).note_missing(resource, _observed_place(resource), may_differ)
+    except Failed:  # its own things are not known either
+        return
 
 
 def _foresight(resource: "Resource", store: "Store") -> "Foresight":

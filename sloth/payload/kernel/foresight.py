@@ -8,8 +8,7 @@ about the same thing would find is not known.
 import os
 
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
-from sloth.payload.kernel.converge import observed_place
-from sloth.payload.kernel.resource import Change, Failed
+from sloth.payload.kernel.resource import Change
 from sloth.payload.kernel.step import wish
 
 TYPE_CHECKING = False
@@ -60,25 +59,27 @@ class Foresight(object):
         if resource.makes_directory and change.after is not None:
             _predict_directory(resource.identity(), host)
 
-    def note_missing(self, resource: "Resource", may_differ: "bool") -> "None":
-        """Remember a call that needs what is not there yet; may_differ: it may find that nothing is to be done."""
+    def note_missing(self, resource: "Resource", place: "str | None", may_differ: "bool") -> "None":
+        """Remember a call that needs what is not there yet; may_differ: it may find that nothing is to be done.
+
+        Raises Failed when its own things are not known either.
+        """
         if resource.foreseeable:  # others with its key ask for other attributes, but for those that end something
             asked = self._asked.setdefault(resource.key(), set())
             asked.clear() if may_differ else asked.add(wish(resource, self._redactor))
             return
-        try:
-            self._note_unseen(resource, may_differ)
-        except Failed:  # its own things are not known either
-            return
+        self._note_unseen(resource, place, may_differ)
 
-    def note_unknown(self, resource: "Resource") -> "None":
+    def note_unknown(self, resource: "Resource", place: "str | None") -> "None":
         """Remember a call of which it is not known what it would find."""
-        self._note_unseen(resource, True)
+        self._note_unseen(resource, place, True)
 
-    def _note_unseen(self, resource: "Resource", may_differ: "bool") -> "None":
-        is_placed = observed_place(resource) is not None
+    def _note_unseen(self, resource: "Resource", place: "str | None", may_differ: "bool") -> "None":
         for part in resource.parts():
-            things = self._note(part, _UNKNOWN if may_differ else wish(part, self._redactor), is_placed)
+            things = self._note(part, _UNKNOWN if may_differ else wish(part, self._redactor), place is not None)
+            if resource.removes or _covers_tree(part):
+                for thing in things:
+                    self._move(thing)
             paths = [os.path.dirname(_file(thing)) for thing in things if thing.startswith(_PATH)]
             for path in [*paths, part.identity()] if part.makes_directory else paths:
                 while _is_missing(path, self._host):  # it may make them
@@ -120,7 +121,8 @@ class Foresight(object):
         for thing in [thing for thing in things if thing.startswith(_PATH)]:
             whole, mark, inside = thing.partition("#")
             real = "path:" + self._host.resolve(_file(whole))
-            if real != whole:
+            # A part is one of what a link leads to; of what is a whole, only some follow it.
+            if real != whole and (inside or part.args.__dict__.get("follow")):
                 things.append(real + mark + inside)
         return things
 

@@ -148,6 +148,9 @@ class Caller:
         """Return where a call is made. Raises CallError when its delegate cannot be reached, and HostError."""
         become = self._work.become if call.options.become is None else call.options.become
         name = self._delegate(call.options)
+        guarded = self._interpreter.guarded
+        if guarded is not None and (name or self._interpreter.sessions.account(become) != guarded):
+            raise CallError("in a task with `confirm` all calls are made as its own account", where=request.where)
         if not name:
             session = await self._interpreter.sessions.get(become, self._work.task)
             known = self._context.sessions.known(self._host.name).assets
@@ -179,9 +182,6 @@ class Caller:
         """Write a call; return its number."""
         cls, given, options, session, work = call.cls, call.given, call.options, target.session, self._work
         path = await _look_at_destination(request, self._host.name, call) if cls.fetches else None
-        guarded = self._interpreter.guarded
-        if guarded is not None and self._interpreter.sessions.open.get(guarded) is not session:
-            raise CallError("in a task with `confirm` all calls are made as its own account", where=request.where)
         if self._calls.needs_sync(session):
             await self._calls.sync()  # calls elsewhere come after those before them
         secrets = self._context.secrets.found_in({**call.args, "": dict(options.environment)}, call.assets)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sloth.cli import backend_option, credentials, parameters
-from sloth.cli.output import exit_status, write_diff, write_json
+from sloth.cli.output import exit_status, warn, write_diff, write_json
 from sloth.cli.syncing import deliver, fetch_accounts
 from sloth.engine import custom
 from sloth.engine.drift import Answers, applied_and_found, look_for_drift
@@ -90,6 +90,7 @@ def drift(
     query = Query(
         passwords=credentials.passwords(),
         forks=forks,
+        warn=warn,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )
     answers = find_drift(parameters.words(limit) or "all", inventory, query)

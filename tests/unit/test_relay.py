@@ -81,11 +81,18 @@ async def test_a_process_that_ends_by_itself_leaves_no_directory(share: Share) -
     await gone(share)
 
 
-async def test_a_run_that_asks_for_nothing_any_more_is_given_up(share: Share, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_a_run_that_asks_for_nothing_any_more_is_given_up(
+    share: Share, monkeypatch: pytest.MonkeyPatch, is_here: bool
+) -> None:
     monkeypatch.setattr(relay, "SILENCE", 0.05)
     monkeypatch.setattr(relay, "BEAT", 0.02)
-    directory = Path((await share.begin(False)).decode())
-    assert await removed(directory), "the process sees its sockets close, and ends"
+    directory = (await share.begin(is_here)).decode()
+    async with asyncio.timeout(30):
+        await share._tasks[-1]
+    assert not directory or not Path(directory).exists()
+    assert share._child is not None
+    await share._child.wait()  # it has seen its sockets close
 
 
 async def test_a_message_that_is_none_ends_the_process(share: Share) -> None:

@@ -31,6 +31,7 @@ from sloth.engine.workers.messages import (
     Ended,
     Happened,
     HostFacts,
+    Interrupt,
     Learned,
     Loaded,
     Message,
@@ -126,7 +127,7 @@ async def test_what_workers_say_of_their_hosts(sharing: Run) -> None:
     assert "s3cret" not in sharing.events[-1].text, "what one worker has learned is shown of no host"
     sharing.take(second, Happened(TaskStarted(1.0, "b", "first")))
     assert second.current == {"b": FIRST}
-    sharing.take(second, Done(True))
+    sharing.take(second, Interrupt(), Done(True))  # the first is for workers only, and does nothing here
     assert (second.is_done, first.is_done, sharing.out.failed) == (True, False, True)
 
 
@@ -340,9 +341,10 @@ async def test_hosts_in_step_wait_for_those_of_other_workers(sharing: Run) -> No
     for one, link in zip(remote, sharing.links, strict=True):
         for host in link.hosts:
             assert await one.enter(host, FIRST, pause) is None
+    paused.clear()
     entering = [asyncio.create_task(remote[0].enter(host, SECOND, pause)) for host in "ac"]
-    await asyncio.sleep(0.2)
-    assert (len(paused), [task.done() for task in entering]) == (2, [False, False]), "others have their slots"
+    await sharing.until(lambda: len(paused) == 2)  # other hosts have their slots meanwhile
+    assert [task.done() for task in entering] == [False, False]
     for one, link in zip(remote, sharing.links, strict=True):
         for host in link.hosts:
             one.passed(host, FIRST, failed=False)

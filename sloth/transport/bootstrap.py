@@ -107,7 +107,10 @@ class Bootstrap:
         return await connection.start(command_line)
 
     async def shell(self, connection: Connection, script: str) -> tuple[int | None, bytes, str]:
-        """Run a shell script, for hosts without Python; return its exit status, stdout and the end of its stderr."""
+        """Run a shell script, for hosts without Python; return its exit status, stdout and the end of its stderr.
+
+        Raises HostError, also when it fails and has printed nothing to stdout: then sudo may have refused it.
+        """
         process = await self._launch(connection, lambda python, prompt: shell(script, self._become, prompt))
         output = self._first
         while data := await process.read(READ):
@@ -115,7 +118,10 @@ class Bootstrap:
             if len(output) > NOISE:
                 process.kill()
                 raise ProtocolError(f"{self.host} prints too much")
-        return await process.wait(), output, process.stderr_tail()
+        status, printed = await process.wait(), process.stderr_tail()
+        if status != 0 and not output:
+            raise exit_errors.explain(self.host, status, printed, False, self._become)
+        return status, output, printed
 
     async def _make_directory(self, connection: Connection) -> None:
         """Let root make a directory for the account's files; whether that worked, stage 1 finds out."""

@@ -5,6 +5,7 @@ sudo and su are scripts that ask as the real ones do (those are used on the flee
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -159,6 +160,35 @@ async def test_a_question_that_nobody_understands_has_a_deadline(booted: Machine
     assert "passprompt_override" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("program", "password", "message", "hint"),
+    [
+        ("sudo: echo sudo: a password is required >&2; exit 1", None, "sudo requires a password", "--ask-become-pass"),
+        ("su: echo su: Authentication failure >&2; exit 1", None, "su requires a password", "it is that of deploy"),
+        (f"su: {SU}", "wrong", "su does not accept the become password", "it is that of deploy"),
+        ("doas: echo doas: Operation not permitted >&2; exit 1", None, "the account may not become", "doas.conf"),
+    ],
+    ids=["sudo", "su", "password", "doas"],
+)
+async def test_why_a_script_may_not_run_is_told(
+    booted: Machine, program: str, password: str | None, message: str, hint: str
+) -> None:
+    """It is what installs Python, so the first that many users see."""
+    name, _, text = program.partition(": ")
+    booted.program(name, text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
+    with pytest.raises(BecomeError) as caught:
+        await booted.shell("echo here", Become("deploy", password, BecomeMethod(name)))
+    assert caught.value.message.startswith(f"web1: {message}")
+    assert hint in caught.value.hint
+
+
+async def test_a_script_that_fails_after_it_has_printed_tells_it_itself(booted: Machine) -> None:
+    answer = await booted.bootstrap().shell(booted.connection, "echo here; echo why >&2; exit 3")
+    assert answer == (3, b"here\n", "why\n")
+    with pytest.raises(BootstrapError, match="exit status 3: why"):
+        await booted.shell("echo why >&2; exit 3")
+
+
 async def test_a_script_that_prints_without_end(booted: Machine) -> None:
     with pytest.raises(ProtocolError, match="web1 prints too much"):
         await booted.shell("while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done")
@@ -231,6 +261,18 @@ async def test_a_session_that_could_not_start_can_be_ended(booted: Machine) -> N
         await opened.open()
     await opened.abort()
     assert opened.end is not None
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_making_a_bundle_leaves_the_garbage_collector_as_it_was(is_enabled: bool) -> None:
+    """The command line runs without it: see cli.command_line()."""
+    if not is_enabled:
+        gc.disable()
+    try:
+        build()
+        assert gc.isenabled() == is_enabled
+    finally:
+        gc.enable()
 
 
 def test_scripts_for_hosts_without_a_python() -> None:

@@ -1,4 +1,4 @@
-"""What the controller cannot record or read of hosts, and what is remembered of runs: said once, and the work goes on."""
+"""What the controller cannot record, and what hosts cannot answer: it is said once, and the work goes on."""
 
 from __future__ import annotations
 

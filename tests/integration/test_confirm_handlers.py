@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sloth.engine import custom
 from sloth.engine.events import TaskFinished
+from sloth.engine.options import Options
 from tests.support.running import finished_hosts, printed, run_local
 
 SITE = """
@@ -67,3 +69,32 @@ async def test_all_calls_are_made_as_the_account_that_takes_them_back(tmp_path: 
         error = finished_hosts(events)["local"].error or ""
         assert error.endswith("site.sloth:4: in a task with `confirm` all calls are made as its own account")
         assert not (tmp_path / "x").exists()
+
+
+PUSH = '''"""own.push: an action that gets a file."""
+
+from sloth.payload.kernel.resource import REQUIRED, Action, Field
+
+
+class Push(Action):
+    """Push a file somewhere."""
+
+    name = "own.push"
+    ships = "file"
+    fields = (Field("src", "str", REQUIRED, help="the file"),)
+
+    def run(self):
+        return {}
+'''
+
+
+async def test_a_handler_cannot_need_a_file_of_the_controller(tmp_path: Path) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "own.py").write_text(PUSH)
+    try:
+        options = Options(custom=custom.load(tmp_path / "modules"))
+        events = await run_local(site('own.push("file")'), tmp_path, options)
+    finally:
+        custom.load()
+    assert "own.push needs the controller" in (finished_hosts(events)["local"].error or "")
+    assert not (tmp_path / "x").exists()

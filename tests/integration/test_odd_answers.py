@@ -139,3 +139,28 @@ end })
     shown = [(event.host, event.data) for event in events if isinstance(event, CallOutput)]
     assert shown == [("web1", "shown for web1\n"), ("web2", "shown for web2\n")]
     assert {end.status for end in finished_hosts(events).values()} == {"changed"}
+
+
+async def test_a_call_that_a_host_never_ends_is_given_up(tmp_path: Path) -> None:
+    """It has been told to end it, and had some seconds for that."""
+    site = COPY.replace('name = "t"', 'name = "t", timeout = 1')
+    events = await run(tmp_path, site, web1=[({"t": "reply"}, {"drop": True})])
+    assert "file.copy ~/x on web1: task t did not end within 1 seconds" in error_of(events)
+    assert finished_hosts(events)["web1"].status == "failed"
+
+
+async def test_a_call_that_has_not_begun_is_given_up_and_others_keep_the_delegate(tmp_path: Path) -> None:
+    site = """
+task({ name = "long", hosts = "web1", delegate_to = "web3", run = function()
+    exec.run("touch MARK; sleep 8")
+    exec.run("true")
+end })
+task({ name = "wait", hosts = "web2", run = function()
+    exec.run("until test -e MARK; do sleep 0.1; done")
+end })
+task({ name = "t", hosts = "web2", delegate_to = "web3", timeout = 1, run = function() exec.run("touch MARK2") end })
+""".replace("MARK", str(tmp_path / "mark"))
+    events = await run(tmp_path, site, hosts="web1,web2", web1=[], web2=[], web3=[])
+    assert "on web3 (for web2): task t did not end within 1 seconds" in error_of(events, "web2")
+    assert finished_hosts(events)["web1"].status == "changed"
+    assert not (tmp_path / "mark2").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sloth.engine.events import Event, TaskFinished
 from sloth.engine.options import Options
 from tests.support.running import printed, results, run_local
@@ -130,3 +132,9 @@ async def test_functions_of_calls_fail_with_their_calls(tmp_path: Path) -> None:
     assert "cannot judge" in ended["a"][1]
     assert "failed_when must be" in ended["b"][1]
     assert [result.status for result in results(events)] == ["failed", "failed"]
+
+
+async def test_an_empty_secret_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLOTH_SECRET_EMPTY", "")
+    events = await run_local(site_of('run = function() print("[" .. secret("empty") .. "] shown") end'), tmp_path)
+    assert printed(events) == ["[] shown"]

@@ -3,7 +3,7 @@
 `edited_host.py RULES HOME PYTHON ARG...` stands in place of the host's Python. RULES is a file of JSON rules
 [match, change]: a message that has all that `match` says is changed. Of `match`, "session" is the number of the session
 from 1. `change` is any of: "set", other values; "blob", a text that the host sends first as a piece of a file of this
-call; "end": the payload is killed instead.
+call; "drop": it is not passed on; "end": the payload is killed instead.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def _edited(message: dict[str, Any], rules: Sequence[Rule], session: int) -> byt
             continue
         if change.get("end"):
             os._exit(1)
+        if change.get("drop"):
+            return found
         if "blob" in change:
             found += _frame(struct.pack(">IH", message["id"], 0) + change["blob"].encode(), 1)
         message = {**message, **change.get("set", {})}

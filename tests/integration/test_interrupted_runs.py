@@ -114,6 +114,32 @@ end })
     assert text.startswith("interrupted: hosts have up to "), "nobody waits for what the delegate would record"
 
 
+async def test_an_interrupted_run_waits_for_no_delegate(tmp_path: Path) -> None:
+    """One never says goodbye, and one has not begun to answer; that nothing may be recorded there is no news."""
+    edited_hosts(tmp_path, web1=[], mute=[({"t": "bye"}, {"drop": True})], slow=[])
+    (tmp_path / "slow.python").write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
+    job = Job(
+        tmp_path,
+        Inventory.read(tmp_path / "edited.toml"),
+        """
+task({ name = "t", hosts = "web1", run = function()
+    exec.run({ cmd = "true", delegate_to = "mute" })
+    exec.run({ cmd = "true", delegate_to = "slow" })
+end })
+""",
+        "web1",
+    )
+    running = asyncio.create_task(job.run.run())
+    while not (tmp_path / "begun").exists():  # noqa: ASYNC110  another process makes it
+        await asyncio.sleep(0.05)
+    job.run.interrupt()
+    try:
+        assert await asyncio.wait_for(running, 50) == 130
+    finally:
+        job.memory.close()
+    assert len(job.texts()) == 1
+
+
 # The lock of a site
 
 

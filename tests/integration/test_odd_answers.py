@@ -164,3 +164,15 @@ task({ name = "t", hosts = "web2", delegate_to = "web3", timeout = 1, run = func
     assert "on web3 (for web2): task t did not end within 1 seconds" in error_of(events, "web2")
     assert finished_hosts(events)["web1"].status == "changed"
     assert not (tmp_path / "mark2").exists()
+
+
+async def test_a_host_that_is_lost_in_a_task_with_confirm_takes_all_back(tmp_path: Path) -> None:
+    lost: list[Rule] = [({"t": "reply", "session": 1, "key": f"file:copy:{tmp_path}/web1/y"}, {"end": True})]
+    site = COPY.replace('name = "t"', 'name = "t", confirm = 20').replace(
+        "end })", 'file.copy({ dest = "~/y", content = "y" }) end })'
+    )
+    events = await run(tmp_path, site, web1=lost)
+    assert "task t was not confirmed, and its changes were taken back: " in error_of(events)
+    assert [result.reason for result in results(events)][-2:] == ["reverted", "reverted"]
+    assert not (tmp_path / "web1" / "x").exists()
+    assert not (tmp_path / "web1" / "y").exists()

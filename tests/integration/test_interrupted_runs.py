@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from unittest import mock
@@ -80,6 +81,15 @@ async def test_a_run_that_is_interrupted_before_its_hosts_begin_touches_none(idl
     idle.on_event = lambda event: idle.run.interrupt() if isinstance(event, RunStarted) else None
     assert await idle.run.run() == 130
     assert [end.status for end in finished_hosts(idle.events).values()] == ["skipped"]
+    assert not (tmp_path / "x").exists()
+
+
+async def test_an_interrupted_run_that_cannot_be_recorded_is_an_interrupted_one(idle: Job, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "controller" / "controller.db") as database:
+        database.execute("CREATE TRIGGER no BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'no more'); END")
+    database.close()
+    idle.run.interrupt()
+    assert await idle.run.run() == 130
     assert not (tmp_path / "x").exists()
 
 

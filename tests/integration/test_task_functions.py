@@ -120,6 +120,13 @@ async def test_a_failure_before_facts_are_read_is_the_one_that_counts(tmp_path: 
     assert printed(events) == []
 
 
+async def test_a_failure_on_the_host_comes_before_one_of_the_controller_that_follows(tmp_path: Path) -> None:
+    source = 'file.copy({ content = "x", dest = "~/none/x" }) file.copy({ src = "missing", dest = "~/y" })'
+    events = await run_local(f'task({{ name = "a", run = function() {source} end }})', tmp_path)
+    assert "file.copy ~/none/x on local: " in outcomes(events)["a"][1]
+    assert [result.status for result in results(events)] == ["failed"]
+
+
 async def test_functions_of_calls_fail_with_their_calls(tmp_path: Path) -> None:
     events = await run_local(
         site_of(

@@ -130,7 +130,7 @@ def test_a_unit_that_runs_to_its_end_is_not_foreseen_as_active(unit: dict[str, s
     assert execute_call("systemd.stop", on=host, check=True, name="x").status == "unchanged"
 
 
-ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
+ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "40"))
 # Calls about things in one directory, which nobody else knows. "D" stands for it.
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB8Ht8Z3j6yDWPBHQtOp/R9rjWvfMYo3MSA/K6q8D86r"
 ARCHIVE = {"src": "D/../archive.tar", "remote_src": True}

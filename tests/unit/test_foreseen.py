@@ -165,7 +165,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a", "e/x"):
         (path / "packed" / name).parent.mkdir(parents=True, exist_ok=True)
         (path / "packed" / name).write_text(name)
-    subprocess.run(["tar", "-C", path / "packed", "-cf", path / "archive.tar", "a", "e"], check=True)
+    subprocess.run(["tar", "-C", path / "packed", "-cf", path / "archive.tar", "a", "e/x"], check=True)
     subprocess.run(["git", "init", "-q", path / "repo"], check=True)
     commit = ["-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "--allow-empty", "-m", "x"]
     subprocess.run(["git", "-C", path / "repo", *commit], check=True)

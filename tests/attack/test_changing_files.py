@@ -214,9 +214,7 @@ def fetch(sending: Sending) -> str:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    with mounted(path, "size=1m"):
+    with mounted(tmp_path / "small", "size=1m") as path:
         yield path
 
 
@@ -243,9 +241,7 @@ def test_a_fetched_file_that_does_not_fit_leaves_the_old_one(sending: Sending, f
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A file system that cannot be written."""
-    path = tmp_path / "read-only"
-    path.mkdir()
-    with mounted(path, "ro"):
+    with mounted(tmp_path / "read-only", "ro") as path:
         yield path
 
 

@@ -40,6 +40,14 @@ class Work:
     environment: Mapping[str, str] = field(default_factory=dict)
     resolve: Callable[[tuple[str, ...], str], tuple[str, ...]] = _no_handlers
 
+    def become_of(self, options: CallOptions) -> bool | str | None:
+        """Return as which account a call is made."""
+        return self.become if options.become is None else options.become
+
+    def notify_of(self, options: CallOptions) -> tuple[str, ...]:
+        """Return the handlers that a call notifies."""
+        return tuple(dict.fromkeys((*self.notify, *options.notify)))
+
 
 @frozen
 class CallOptions:

@@ -146,7 +146,7 @@ class Caller:
 
     async def _target(self, request: Invoke, call: Prepared) -> _Target:
         """Return where a call is made. Raises CallError when its delegate cannot be reached, and HostError."""
-        become = self._work.become if call.options.become is None else call.options.become
+        become = self._work.become_of(call.options)
         name = self._delegate(call.options)
         guarded = self._interpreter.guarded
         if guarded is not None and (name or self._interpreter.sessions.account(become) != guarded):
@@ -187,9 +187,9 @@ class Caller:
         secrets = self._context.secrets.found_in({**call.args, "": dict(options.environment)}, call.assets)
         await session.send_secrets(self._interpreter.secrets | secrets)
         epoch, sensitive = self._calls.epoch, bool(secrets) or options.sensitive
-        notify = tuple(dict.fromkeys((*work.notify, *options.notify)))
         # The site's own words, which the host keeps. It does not know which of the secrets are in them.
-        task, where, notify = self._context.secrets.redact((work.task, request.where, notify))
+        words = (work.task, request.where, work.notify_of(options))
+        task, where, notify = self._context.secrets.redact(words)
         is_repeatable = not issubclass(cls, Action) or bool(call.args.get("read_only"))
         frames = self._context.prepared.frames(call, where, task, notify, epoch, sensitive, work.check, target.lane)
         await _begin(self._context.delegates, target)

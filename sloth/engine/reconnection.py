@@ -169,9 +169,8 @@ async def reconnect(
     """Make a call after which the host is connected to again; return its number. Raises CallError, HostError."""
     await interpreter.sync()
     calls, sessions, work = interpreter.calls, interpreter.sessions, interpreter.work
-    account = sessions.account(work.become if options.become is None else options.become)
-    names = tuple(dict.fromkeys((*work.notify, *options.notify)))
-    task, where, notify, given = context.secrets.redact((work.task, request.where, names, args))
+    account = sessions.account(work.become_of(options))
+    task, where, notify, given = context.secrets.redact((work.task, request.where, work.notify_of(options), args))
     call = Call(id=0, epoch=calls.epoch, name=request.name, args=given, task=task, where=where, notify=list(notify))
     subject = cls.subject_of(given)
     host = interpreter.host

@@ -66,12 +66,13 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     if freeze is not None:
         return Outcome(status=Status.FROZEN, msg=store.redactor.text(freeze))
     host = resource.host
-    place = _observed_place(resource) if check else None
+    foresight = host.foresight if check else None
+    place = None if foresight is None else foresight.place_of(resource)
     is_foreseen = check and resource.foreseeable and resource.key() in host.predicted
     is_predicted = place is not None and place in host.predicted
     known = None
-    if check and host.foresight is not None and not is_predicted and not is_foreseen:
-        known = host.foresight.known(resource)
+    if foresight is not None and not is_predicted and not is_foreseen:
+        known = foresight.known(resource)
         if known.is_unknown:
             return _another_call(resource, store)
     try:
@@ -101,7 +102,7 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
         )
     if not check:
         return step.apply(diff)
-    _foresight(resource, store).remember(step, place)
+    _foresight(resource, store).remember(step)
     return Outcome(
         status=Status.CHANGED,
         reason=step.reason(),
@@ -112,21 +113,16 @@ def converge(resource: "Resource", store: "Store", check: "bool", context: "Cont
     )
 
 
-def _observed_place(resource: "Resource") -> "str | None":
-    """Return the place of a resource that observes nothing else than that."""
-    return None if resource.args.__dict__.get("recurse") else resource.place()
-
-
 def _another_call(resource: "Resource", store: "Store") -> "Outcome":
     """Return what a check says of a call about something that an earlier one would change otherwise."""
-    _foresight(resource, store).note_unknown(resource, _observed_place(resource))
+    _foresight(resource, store).note_unknown(resource)
     msg = "not known before the run: an earlier call would change it"
     return Outcome(status=Status.UNKNOWN, msg=msg, unknown=True)
 
 
 def _note_missing(resource: "Resource", store: "Store", may_differ: "bool") -> "None":
     try:
-        _foresight(resource, store).note_missing(resource, _observed_place(resource), may_differ)
+        _foresight(resource, store).note_missing(resource, may_differ)
     except Failed:  # its own things are not known either
         return
 

@@ -34,13 +34,18 @@ class Foresight(object):
         self._asked: "dict[str, set[str]]" = {}  # what was asked of the missing, by the key of who is `foreseeable`
         self._moved: "set[str]" = set()  # paths below which nothing is known: they would be removed, say, or be links
 
+    def place_of(self, resource: "Resource") -> "str | None":
+        """Return the place of a resource that observes nothing else than that."""
+        return None if _covers_tree(resource) else resource.place()
+
     def known(self, resource: "Resource") -> "Known":
         """Return what is known of a call before it observes anything."""
         return Known(resource, [(part, self._of(part)) for part in resource.parts()])
 
-    def remember(self, step: "Step", place: "str | None") -> "None":
-        """Predict what would be there once a change was made at a place."""
+    def remember(self, step: "Step") -> "None":
+        """Predict what would be there once a change was made."""
         host, resource, change = self._host, step.resource, step.change
+        place = self.place_of(resource)
         for part in step.parts:
             if not part.change.names:
                 continue
@@ -59,7 +64,7 @@ class Foresight(object):
         if resource.makes_directory and change.after is not None:
             _predict_directory(resource.identity(), host)
 
-    def note_missing(self, resource: "Resource", place: "str | None", may_differ: "bool") -> "None":
+    def note_missing(self, resource: "Resource", may_differ: "bool") -> "None":
         """Remember a call that needs what is not there yet; may_differ: it may find that nothing is to be done.
 
         Raises Failed when its own things are not known either.
@@ -68,13 +73,14 @@ class Foresight(object):
             asked = self._asked.setdefault(resource.key(), set())
             asked.clear() if may_differ else asked.add(wish(resource, self._redactor))
             return
-        self._note_unseen(resource, place, may_differ)
+        self._note_unseen(resource, may_differ)
 
-    def note_unknown(self, resource: "Resource", place: "str | None") -> "None":
+    def note_unknown(self, resource: "Resource") -> "None":
         """Remember a call of which it is not known what it would find."""
-        self._note_unseen(resource, place, True)
+        self._note_unseen(resource, True)
 
-    def _note_unseen(self, resource: "Resource", place: "str | None", may_differ: "bool") -> "None":
+    def _note_unseen(self, resource: "Resource", may_differ: "bool") -> "None":
+        place = self.place_of(resource)
         for part in resource.parts():
             things = self._note(part, _UNKNOWN if may_differ else wish(part, self._redactor), place is not None)
             if resource.removes or _covers_tree(part):

@@ -124,7 +124,7 @@ def _all_specified(cls: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         own = vars(base)
-        found |= own.get(_SPECIFIED) or own.get(_FIELDS) or {}  # the second of ordinary dataclasses
+        found |= own.get(_SPECIFIED, own.get(_FIELDS, {}))  # the second of ordinary dataclasses
     return found
 
 

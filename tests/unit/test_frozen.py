@@ -20,7 +20,11 @@ Decorator = Callable[[type], Any]
 
 def _classes(decorate: Decorator, base: Decorator) -> tuple[type, type, type]:
     @base
-    class Base:
+    class Message:
+        pass
+
+    @base
+    class Base(Message):
         name: str
         size: int = 1
         tags: list[str] = field(default_factory=list)

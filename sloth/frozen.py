@@ -1,4 +1,4 @@
-"""Immutable values: dataclasses that only the type checker keeps frozen.
+"""Values and states: dataclasses with slots; that values are frozen is for the type checker alone.
 
 A program makes a hundred such classes whenever it starts, and most have no or few instances in a run. What `dataclass`
 does for each takes a tenth of a millisecond, and what `frozen`, `eq`, `repr` and `init` generate as much again. So here
@@ -29,6 +29,20 @@ def frozen(*, eq: bool) -> Callable[[type[T]], type[T]]: ...
 def frozen(cls: type[T] | None = None, *, eq: bool = True) -> type[T] | Callable[[type[T]], type[T]]:
     """Make a class a dataclass with slots and immutable fields; eq: two are equal when all their fields are."""
 
+    return _maker(cls, _SHARED if eq else _SHOWN)
+
+
+@overload
+def mutable(cls: type[T]) -> type[T]: ...
+@overload
+def mutable(*, eq: bool) -> Callable[[type[T]], type[T]]: ...
+@dataclass_transform(field_specifiers=(field,))
+def mutable(cls: type[T] | None = None, *, eq: bool = True) -> type[T] | Callable[[type[T]], type[T]]:
+    """Make a class a dataclass with slots whose fields change; eq: two are equal when all their fields are."""
+    return _maker(cls, {**_SHARED, "__hash__": None} if eq else _SHOWN)
+
+
+def _maker(cls: type[T] | None, methods: Mapping[str, object]) -> type[T] | Callable[[type[T]], type[T]]:
     def make(plain: type[T]) -> type[T]:
         own = dict(vars(plain))
         kinds: Mapping[str, object] = plain.__annotations__
@@ -39,10 +53,7 @@ def frozen(cls: type[T] | None = None, *, eq: bool = True) -> type[T] | Callable
             own.pop(name, None)
         own["__slots__"] = tuple(name for name in names if name not in inherited)
         own[_SPECIFIED], own[_FIELDS] = specified, _Fields()
-        own.setdefault("__repr__", _repr)
-        if eq:
-            own.setdefault("__eq__", _eq)
-            own.setdefault("__hash__", _hash)  # None where a class has an __eq__ alone
+        own = {**methods, **own}  # where a class has an __eq__ alone, its __hash__ is None
         metaclass: Callable[..., type[T]] = type(plain)
         made = metaclass(plain.__name__, plain.__bases__, own)
         made.__qualname__ = plain.__qualname__
@@ -51,6 +62,11 @@ def frozen(cls: type[T] | None = None, *, eq: bool = True) -> type[T] | Callable
         return made
 
     return make if cls is None else make(cls)
+
+
+def field_names(cls: type) -> list[str]:
+    """Return the names of all fields of a class that frozen() or mutable() has made, without what `fields` needs."""
+    return list(_all_specified(cls))
 
 
 class _Fields:
@@ -134,19 +150,19 @@ def _init(cls: type) -> Callable[..., None]:
     named: list[str] = []
     body: list[str] = []
     values: dict[str, object] = {"MISSING": MISSING}
-    for each in fields(cls):
-        name, default = each.name, ""
-        if each.default is not MISSING:
-            values[f"default_{name}"] = each.default
-            default = f"=default_{name}"
-        elif each.default_factory is not MISSING:
-            values[f"new_{name}"] = each.default_factory
+    for name, at in _all_specified(cls).items():
+        default, is_field = "", isinstance(at, Field)
+        if is_field and at.default_factory is not MISSING:
+            values[f"new_{name}"] = at.default_factory
             default = "=MISSING"
-        if not each.init:
+        elif (value := at.default if is_field else at) is not MISSING:
+            values[f"default_{name}"] = value
+            default = f"=default_{name}"
+        if is_field and not at.init:
             if default:
                 body.append(f"self.{name}{f'=new_{name}()' if default == '=MISSING' else default}")
             continue
-        (named if each.kw_only else positional).append(f"{name}{default}")
+        (named if is_field and at.kw_only is True else positional).append(f"{name}{default}")
         new = f"new_{name}() if {name} is MISSING else " if default == "=MISSING" else ""
         body.append(f"self.{name}={new}{name}")
     if hasattr(cls, "__post_init__"):
@@ -178,3 +194,7 @@ def _hash(self: object) -> int:
 def _repr(self: object) -> str:
     shown = (f"{each.name}={getattr(self, each.name)!r}" for each in _fields(self) if each.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+_SHOWN = {"__repr__": _repr}
+_SHARED = {"__repr__": _repr, "__eq__": _eq, "__hash__": _hash}

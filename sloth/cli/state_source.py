@@ -6,7 +6,7 @@ import asyncio
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from sloth.cli.completed import Completed, completed
 from sloth.cli.output import exit_status, warn, write_error, write_json
 from sloth.cli.syncing import compare_versions, deliver, fetch_replicas
 from sloth.errors import SlothError, StateError, UsageError
+from sloth.frozen import mutable
 from sloth.passwords import Passwords
 from sloth.state import queries
 from sloth.state.local import LOCAL, LocalState, query_replica
@@ -73,7 +74,7 @@ def state_options(command: parameters.Command) -> parameters.Command:
     return options
 
 
-@dataclass
+@mutable
 class Source:
     """The states that a command is about.
 

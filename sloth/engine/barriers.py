@@ -11,18 +11,18 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 from sloth.engine.events import Skip, SkipKind
 from sloth.engine.progress import Progress
 from sloth.errors import HostError
+from sloth.frozen import mutable
 from sloth.playbook import Share, Task
 
 Pause = Callable[[], AbstractAsyncContextManager[None]]
 END = Task(name="(handlers)", where="", index=0)  # what follows all tasks
 
 
-@dataclass(slots=True, eq=False)
+@mutable(eq=False)
 class _Waiter:
     """One host that waits before a task; `wake` is answered when it can go on, or fails when it never can."""
 

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from sloth.engine.events import CHANGED, FAILED, SKIPPED, UNCHANGED, CallFinished, Event
 from sloth.engine.pending import Pending, UnknownResult, in_doubt, lua_result, result_of
 from sloth.errors import BecomeError, CallError, HostError, ProtocolError, SlothError, Unreachable, Unresponsive
+from sloth.frozen import mutable
 from sloth.payload.session.messages import Reply
 from sloth.transport import Session
 
@@ -22,7 +23,7 @@ __all__ = ["Calls", "Pending", "UnknownResult"]
 COMMON = ("changed", "failed", "msg", "key", "reason", "diff", "before", "after", "status", "warnings")
 
 
-@dataclass(slots=True)
+@mutable
 class Notes:
     """What is noted of the calls of one task.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.engine.events import CHANGED, FAILED, UNKNOWN, Handled, Result
 from sloth.errors import CallError, ConnectionLost, HostError, SlothError
+from sloth.frozen import mutable
 from sloth.payload.kernel.redact import MASK
 from sloth.payload.session.messages import Reply
 from sloth.playbook import Invoke
@@ -26,7 +27,7 @@ class UnknownResult(CallError):
     """A check cannot know what an action that it did not run would have answered."""
 
 
-@dataclass(slots=True)
+@mutable
 class Pending:
     """One call on its way.
 

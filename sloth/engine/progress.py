@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from sloth.frozen import mutable
 
 
-@dataclass(slots=True)
+@mutable
 class _HostProgress:
     """How far one host is."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from sloth.engine.assets import find_file, with_inner
@@ -16,7 +16,7 @@ from sloth.engine.prompts import Prompts
 from sloth.engine.scan import Problem, literal_sources, scan
 from sloth.engine.walk import Walk
 from sloth.errors import CallError, SiteError, SlothError, UsageError
-from sloth.frozen import frozen
+from sloth.frozen import frozen, mutable
 from sloth.inventory import Host, Inventory
 from sloth.playbook import (
     Done,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "missing_sources", "preflight", "validate"]
 
 
-@dataclass
+@mutable
 class _Declarations:
     """The tasks of a site, as one host loads it; is_complete: whether all of them are known before a run."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
+from sloth.frozen import mutable
 from sloth.inventory.connection import examine
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _GROUP = re.compile(r"[^\s,!@*?\[\]]{1,200}\Z")
 IMPLICIT = ("all", "ungrouped")  # groups that every inventory of Ansible has
 
 
-@dataclass(slots=True)
+@mutable
 class GroupContent:
     """A group as one source defines it; hosts, children: in their order, each with its line."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING
 
 from sloth.errors import SlothError
+from sloth.frozen import mutable
 from sloth.inventory.connection import NAMES
 from sloth.inventory.groups import EVERY, UNGROUPED
 from sloth.inventory.inventory import Inventory
@@ -29,7 +30,7 @@ class _NotToml(Exception):
     """A value that TOML cannot express."""
 
 
-@dataclass(slots=True)
+@mutable
 class _Table:
     """A table of the file: keys, variables, and comments on what is missing."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
-from sloth.frozen import frozen
+from sloth.frozen import frozen, mutable
 from sloth.inventory.document import Document
 from sloth.inventory.patterns import select
 from sloth.inventory.settings import Settings, read_settings
@@ -57,7 +57,7 @@ class Part:
     children: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@mutable
 class GroupDraft:
     """A group while the inventory is being read.
 

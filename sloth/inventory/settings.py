@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, fields, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sloth.frozen import frozen
+from sloth.frozen import field_names, frozen
 from sloth.inventory.document import Document
 from sloth.inventory.model import BecomeMethod, ConnectionType, HostKeyPolicy
 from sloth.inventory.templated import Templated
@@ -72,7 +72,7 @@ class Settings:
         return "root" if become is True else become or None
 
 
-_NAMES = tuple(field.name for field in fields(Settings) if field.name not in ("vars", "origins"))
+_NAMES = tuple(name for name in field_names(Settings) if name not in ("vars", "origins"))
 
 # A check takes a value of the file and the directory of the file; it returns the value to use, None for an invalid one.
 Check = Callable[["Json", Path], object]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import SiteError
+from sloth.frozen import frozen
 from sloth.playbook.roles import Role, Roles
 from sloth.playbook.site import lua_source
 from sloth.reading import of_site, read_file
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEEPEST = 50  # files that include one another
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _File:
     """A file that is being loaded. prefix: of the names of its tasks and handlers; role: that it belongs to."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeVar
+
+from sloth.frozen import mutable
 
 K = TypeVar("K", bound=Hashable)
 # A host's name in a text is one word: not a part of "HOSTNAME", "/srv/web1" or "web1.db".
@@ -13,7 +15,7 @@ _WORD = r"[\w/]+(?:[.-]+[\w/]+)*"  # compiled when it is used: most runs fold no
 COMPARED = 50  # groups that a text is compared with; when there are more, folding does not make them readable
 
 
-@dataclass
+@mutable
 class _Group(Generic[K]):
     """Hosts with one text; `words` and `gaps` are those of the first of them, and `names` where its name stands."""
 
@@ -25,7 +27,7 @@ class _Group(Generic[K]):
     names: frozenset[int] = frozenset()
 
 
-@dataclass
+@mutable
 class Folding(Generic[K]):
     """Texts of hosts, folded.
 

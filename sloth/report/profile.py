@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 from typing import TextIO
 
@@ -17,6 +17,7 @@ from sloth.engine.events import (
     SessionOpened,
 )
 from sloth.errors import UsageError
+from sloth.frozen import mutable
 from sloth.report.text import neutral, table_lines
 
 SLOWEST = 10  # calls, and hosts, in the table
@@ -33,7 +34,7 @@ COLOURS = {
 OTHER = "#6cc5b0"  # a call that changed nothing
 
 
-@dataclass
+@mutable
 class Span:
     """What took a host's time: from `begin` to `end`, in epoch seconds."""
 
@@ -47,7 +48,7 @@ class Span:
         return self.end - self.begin
 
 
-@dataclass
+@mutable
 class HostTimes:
     """A host of the run, and what took its time."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
+from sloth.frozen import field_names
 from sloth.state.database import Database, Transaction
 from sloth.state.outbox import Outbox
 from sloth.state.run_values import (
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "RunCounts", "RunHost", "RunKind", "RunRecord", "RunRecords", "RunResult", "StoredRun"]
 FACTS_SECONDS = 300  # within which facts are not written again
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
-_COUNTS = [field.name for field in fields(RunCounts)]
-_RESULT = ",".join(field.name for field in fields(RunResult))
-_HOST = ",".join(field.name for field in fields(RunHost))
-_RECORD = ",".join(field.name for field in fields(RunRecord))
+_COUNTS = field_names(RunCounts)
+_RESULT = ",".join(field_names(RunResult))
+_HOST = ",".join(field_names(RunHost))
+_RECORD = ",".join(field_names(RunRecord))
 _IS_RUN = "coalesce(kind, 'run')='run'"
 # Our own runs are in the order in which they were written, whatever the clock was, and those that were fetched from a
 # backend are between them by their time.

@@ -7,7 +7,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sloth.frozen import frozen
+from sloth.frozen import field_names, frozen
 from sloth.payload.kernel.hashing import as_utf8
 from sloth.state.backends.untrusted import LATEST, parse
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def _columns(row: RunResult | RunHost) -> Iterator[str | float | None]:
     """Return the values of a row's fields. (dataclasses.astuple() looks for further ones in each.)"""
-    return (getattr(row, each.name) for each in fields(row))
+    return (getattr(row, name) for name in field_names(type(row)))
 
 
 class RunKind(StrEnum):

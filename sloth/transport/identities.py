@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import AuthError
+from sloth.frozen import mutable
 from sloth.inventory import Host
 from sloth.transport.ssh_config import Target
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncssh
 
 
-@dataclass(slots=True)
+@mutable
 class _Identity:
     """What an identity file holds. problem: why there is no private key; public: by what an agent knows it."""
 

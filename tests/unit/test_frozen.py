@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sloth.frozen import FEW, frozen
+from sloth.frozen import FEW, field_names, frozen, mutable
 
 Decorator = Callable[[type], Any]
 
@@ -71,7 +71,7 @@ NAMES = ("name", "size", "tags", "seen", "later", "force", "must", "words", "lim
         min_size=1,
         max_size=FEW + 2,
     ),
-    st.sampled_from([frozen, dataclasses.dataclass]),
+    st.sampled_from([frozen, mutable, dataclasses.dataclass]),
     st.integers(0, 2),
 )
 def test_instances_are_those_of_a_dataclass(
@@ -97,6 +97,7 @@ def test_dataclasses_know_the_fields(instances: int) -> None:
         each.name for each in dataclasses.fields(_classes(_by_dataclass, _by_dataclass)[0])
     ]
     assert child.__slots__ == ("words",)
+    assert field_names(child) == [each.name for each in dataclasses.fields(child)]
 
 
 def test_values_are_compared_copied_and_shown() -> None:
@@ -112,6 +113,16 @@ def test_values_are_compared_copied_and_shown() -> None:
 class Point:
     x: int
     y: int = 0
+
+
+@mutable
+class State:
+    values: list[int] = field(default_factory=list)
+
+
+@mutable(eq=False)
+class Waiter:
+    value: int
 
 
 def test_what_a_class_defines_itself_stays() -> None:
@@ -139,5 +150,9 @@ def test_what_a_class_defines_itself_stays() -> None:
     with pytest.raises(TypeError, match="unhashable"):
         hash(Same(1))
     assert Itself(1) != Itself(1)
+    assert State([1]) == State([1])
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(State([1]))
+    assert len({Waiter(1), Waiter(1)}) == 2
     assert Empty() == Empty()
     assert dataclasses.fields(Empty) == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from sloth.engine.events import Event, HostFinished, OrphansFound, TaskFinished
@@ -14,6 +14,7 @@ from sloth.engine.plans.references import References, has_secret
 from sloth.engine.plans.values import HostPlan, Pause, PlannedAsset, PlannedCall, PlannedTask, Step
 from sloth.engine.secrets import Secrets
 from sloth.errors import StateError
+from sloth.frozen import mutable
 from sloth.payload.kernel.content import TEXT_LIMIT
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.status import Reason, Status
@@ -29,7 +30,7 @@ _READS = (SharedOp.GET, SharedOp.LIST)
 _UNPLANNED = (Hook.UNTIL, Hook.FAILED_WHEN, Hook.CHANGED_WHEN, Hook.CONFIRM_CHECK)  # Lua decides
 
 
-@dataclass
+@mutable
 class _Step:
     """A request of the program, and what became of it."""
 
@@ -41,7 +42,7 @@ class _Step:
     is_read: bool = False
 
 
-@dataclass
+@mutable
 class _Task:
     task: Task
     steps: dict[str, list[_Step]] = field(default_factory=dict)  # by hook; "": `run`
@@ -49,7 +50,7 @@ class _Task:
     end: TaskFinished | None = None
 
 
-@dataclass
+@mutable
 class _Host:
     tasks: dict[tuple[str, bool], _Task] = field(default_factory=dict)
     current: _Task | None = None

@@ -6,9 +6,10 @@ import os
 import pwd
 import re
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
+from sloth.frozen import mutable
 from sloth.transport.ssh_config.errors import ConfigError
 
 # A shell would take these for more than a part of a name; ssh refuses them as well.
@@ -25,7 +26,7 @@ def local_user() -> str:
         return str(os.getuid())
 
 
-@dataclass(slots=True)
+@mutable
 class Values:
     """What a configuration says of a host: by keyword, the words, and where the first came from."""
 

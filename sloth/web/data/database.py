@@ -6,11 +6,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from sloth.errors import StateError
+from sloth.frozen import mutable
 from sloth.web.data.liveness import is_lost
 
 SECONDS = 10.0  # after which a query is given up
@@ -24,7 +24,7 @@ class TooSlow(StateError):
     """A query took too long."""
 
 
-@dataclass
+@mutable
 class Work:
     """What queries have cost: how many there were, the rows that they returned, and thousands of SQLite's steps."""
 

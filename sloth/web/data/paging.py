@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeVar
 
 from sloth.errors import UsageError
-from sloth.frozen import frozen
+from sloth.frozen import frozen, mutable
 from sloth.suggest import did_you_mean
 from sloth.web.data.database import ReadOnly, Row, Value
 
@@ -48,7 +48,7 @@ class Window:
     sort: str = ""
 
 
-@dataclass
+@mutable
 class Where:
     """A WHERE clause that grows; only add() puts values into it, never into the text."""
 

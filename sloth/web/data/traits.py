@@ -6,9 +6,10 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from sloth.frozen import mutable
 from sloth.inventory import Inventory
 from sloth.inventory.templated import Encrypted, written
 from sloth.web.data.source import Source
@@ -24,7 +25,7 @@ HIDDEN = ("(encrypted)", "(hidden: its name is that of a secret)")
 _SECRET = re.compile(r"pass|secret|token|credential|private|api_?key|(^|_)key$", re.I)
 
 
-@dataclass
+@mutable
 class Traits:
     """The traits of hosts: name -> host -> value."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sloth.errors import InventoryError
 from sloth.frozen import frozen
 from sloth.inventory.document import Document
-from sloth.inventory.tables import TableKey, is_flag, is_text, read_table
+from sloth.inventory.tables import TableKey, is_flag, is_text, read_table, with_files_below
 from sloth.reading import read_file
 
 BACKEND = "backend"
@@ -35,7 +35,8 @@ KEYS = {
         "a URL such as etcd://host:2379/prefix",
         "none: this machine alone",
         "Where shared values, locks, run records and copies of hosts' states are kept for all controllers. "
-        "$SLOTH_BACKEND and `--backend` override it. Credentials do not belong here.",
+        "$SLOTH_BACKEND and `--backend` override it. A relative path in it (`?ca=`) begins at the inventory's "
+        "directory. Credentials do not belong here.",
     ),
     "encrypt": TableKey(
         is_flag,
@@ -51,7 +52,8 @@ def read_backend(document: Document) -> BackendSetting | None:
     table = read_table(document, BACKEND, KEYS)
     if table is None:
         return None
-    return BackendSetting(table.get("url", ""), table.get("encrypt", False), document.where(BACKEND, "url"))
+    url = with_files_below(table.get("url", ""), document.base)
+    return BackendSetting(url, table.get("encrypt", False), document.where(BACKEND, "url"))
 
 
 def find_backend(paths: Iterable[Path]) -> BackendSetting | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
-from sloth.inventory.tables import TableKey, is_flag, is_text, read_table
+from sloth.inventory.tables import TableKey, is_flag, is_text, read_table, with_files_below
 
 if TYPE_CHECKING:
     from sloth.inventory.document import Document
@@ -44,7 +44,8 @@ KEYS = {
         "a URL such as dasks://scheduler:8786",
         "none: this machine",
         "The Dask cluster among whose workers the hosts are divided. $SLOTH_ENGINE and `--engine` override it, `none` "
-        "is for no engine. Credentials do not belong here.",
+        "is for no engine. A relative path in it (`?ca=`) begins at the inventory's directory. Credentials do not "
+        "belong here.",
     ),
     "workers": TableKey(
         _is_number,
@@ -77,7 +78,7 @@ def read_engine(document: Document) -> EngineSetting | None:
     if table.get("only_near") and "near" not in table:
         raise document.error("only_near needs near", ENGINE, "only_near", hint='for example near = "region"')
     return EngineSetting(
-        table.get("url", ""),
+        with_files_below(table.get("url", ""), document.base),
         table.get("workers", 0),
         table.get("near", ""),
         table.get("only_near", False),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from sloth.frozen import frozen
 from sloth.suggest import did_you_mean
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 _OF_GROUPS = ("hosts", "groups", "vars")
+_FILES = ("ca", "cert", "key")  # the options of a URL that name files
 
 
 @frozen
@@ -33,6 +36,18 @@ def is_text(value: Json) -> bool:
 def is_flag(value: Json) -> bool:
     """Return whether a value is true or false."""
     return isinstance(value, bool)
+
+
+def with_files_below(url: str, base: Path) -> str:
+    """Return a URL whose files (?ca=, cert=, key=) begin at a directory, as other relative paths of an inventory do."""
+    head, mark, query = url.partition("?")
+    options = []
+    for option in query.split("&"):
+        name, equals, value = option.partition("=")
+        if name in _FILES and value and not unquote(value).startswith(("/", "~")):
+            value = f"{quote(str(base))}/{value}"
+        options.append(name + equals + value)
+    return head + mark + "&".join(options)
 
 
 def read_table(document: Document, name: str, keys: Mapping[str, TableKey]) -> Mapping[str, Any] | None:

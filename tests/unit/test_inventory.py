@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -128,3 +129,25 @@ connection = "local"
     assert (b.become, b.ssh_config, b.connection) == (None, False, ConnectionType.LOCAL)
     assert a.host_keys is HostKeyPolicy.ACCEPT_NEW
     assert a.origins["become"] == f"{tmp_path}/inventory.toml:2 (defaults)"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ca=ca.pem", "ca={base}/ca.pem"),
+        ("ca=../a%20b/ca.pem&cert=/etc/me.pem", "ca={base}/../a%20b/ca.pem&cert=/etc/me.pem"),
+        ("cert=~/me.pem&key=%7E/me.key", "cert=~/me.pem&key=%7E/me.key"),
+        ("region=eu&ca=x", "region=eu&ca={base}/x"),
+        ("ca=", "ca="),
+        ("wrong", "wrong"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("table", ["backend", "engine"])
+def test_files_in_urls_begin_at_the_inventorys_directory(tmp_path: Path, table: str, given: str, meant: str) -> None:
+    below = tmp_path / "a b"
+    below.mkdir()
+    found = read(below, f'[{table}]\nurl = "etcds://h/team?{given}"\n[hosts]\nweb = "10.0.0.1"\n')
+    setting = found.backend if table == "backend" else found.engine
+    assert setting is not None
+    assert setting.url == f"etcds://h/team?{meant.format(base=quote(str(below)))}"

@@ -51,6 +51,11 @@ VALUES = {
     "StrictHostKeyChecking": ("accept-new", "no"),
     "IgnoreUnknown": ("UseKeychain,Fancy*",),
 }
+# With nothing but a comment for an argument; ssh reads nothing of those that it has left out.
+EMPTY = (
+    "Host # nobody", "Include # nothing", "SendEnv # none", "SetEnv # none", "UserKnownHostsFile # none",
+    "GlobalKnownHostsFile # none", "CanonicalDomains # none", "Protocol # 2", 'UsePrivilegedPort ""', "Cipher # none",
+)  # fmt: skip
 CONDITIONS = (
     "all", "host web*", "host target", "!host web1", "originalhost web1,db-*", "!originalhost WEB1", "user deploy",
     "user root", "localuser root", "!localuser root", "final", "final host target", "host web* user deploy", "!final",
@@ -76,7 +81,7 @@ def config(chance: random.Random, directory: Path, depth: int = 0) -> str:
             included.write_text(config(chance, directory, depth + 1))
             lines.append(f"Include {chance.choice((str(included), f'{directory}/part-{number}*', '/no-such-file*'))}")
         elif kind < 0.5:
-            lines.append(chance.choice(("", "# a comment", "   ", "\t# Host web1")))
+            lines.append(chance.choice(("", "# a comment", "   ", "\t# Host web1", *EMPTY)))
         else:
             keyword = chance.choice(list(VALUES))
             value = chance.choice(VALUES[keyword])

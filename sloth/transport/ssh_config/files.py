@@ -128,7 +128,7 @@ def _directive(line: str, where: str, is_system: bool, depth: int) -> Directive 
         raise ConfigError(f"{word}: {error}", where=where) from None
     _check(keyword, word, words, where)
     kind = _KINDS.get(keyword) or (Kind.SETTING if keyword in keywords.KNOWN else Kind.UNKNOWN)
-    if kind is Kind.SETTING and keyword not in keywords.USED:
+    if kind is Kind.SETTING and (keyword not in keywords.USED or (not words and keyword in keywords.MAY_BE_EMPTY)):
         return None
     is_literal = kind is Kind.HOST and not any(character in text for character in "*?!")
     included = _included(words, where, is_system, depth) if kind is Kind.INCLUDE else ()
@@ -140,9 +140,9 @@ _KINDS = {"host": Kind.HOST, "match": Kind.MATCH, "include": Kind.INCLUDE}
 
 def _check(keyword: str, word: str, words: tuple[str, ...], where: str) -> None:
     """Refuse arguments that ssh refuses, wherever they would be used. Raises ConfigError."""
-    if keyword in keywords.RAW or keyword == "match" or keyword not in keywords.KNOWN:
+    if keyword in keywords.RAW | keywords.OBSOLETE or keyword == "match" or keyword not in keywords.KNOWN:
         return
-    if not words or "" in words:
+    if (not words and keyword not in keywords.MAY_BE_EMPTY) or "" in words:
         raise ConfigError(f"{word} has an empty argument", where=where)
     if keyword in keywords.ONE_WORD and len(words) > 1:
         raise ConfigError(f"{word} takes one argument, not {len(words)}: {' '.join(words)}", where=where)

@@ -32,20 +32,35 @@ SINGLE = frozenset(
 ONE_WORD = SINGLE | {"identityfile", "certificatefile"}
 USED = RAW | APPENDED | LISTS | SINGLE
 
-# Those without a meaning for us: sessions of people, forwarding, or left out of OpenSSH long ago.
+# Those without a meaning for us: sessions of people, forwarding.
 _OTHERS = """
-addkeystoagent afstokenpassing batchmode canonicalizefallbacklocal canonicalizemaxdots canonicalizepermittedcnames
-casignaturealgorithms channeltimeout checkhostip cipher clearallforwardings compression compressionlevel
+addkeystoagent batchmode canonicalizefallbacklocal canonicalizemaxdots canonicalizepermittedcnames
+casignaturealgorithms channeltimeout checkhostip clearallforwardings compression
 connectionattempts connecttimeout controlmaster controlpath controlpersist dynamicforward enableescapecommandline
-enablesshkeysign escapechar exitonforwardfailure fallbacktorsh fingerprinthash forkafterauthentication forwardx11
-forwardx11timeout forwardx11trusted gatewayports globalknownhostsfile2 gssapiauthentication gssapiclientidentity
+enablesshkeysign escapechar exitonforwardfailure fingerprinthash forkafterauthentication forwardx11
+forwardx11timeout forwardx11trusted gatewayports gssapiauthentication gssapiclientidentity
 gssapidelegatecredentials gssapikexalgorithms gssapikeyexchange gssapirenewalforcesrekey gssapiserveridentity
 gssapitrustdns hashknownhosts host hostbasedacceptedalgorithms hostbasedauthentication include ipqos
-kbdinteractivedevices kerberosauthentication kerberostgtpassing localforward loglevel logverbose match
+kbdinteractivedevices localforward loglevel logverbose match
 nohostauthenticationforlocalhost numberofpasswordprompts obscurekeystroketiming permitlocalcommand permitremoteopen
-protocol rekeylimit remoteforward requesttty requiredrsasize rhostsauthentication rhostsrsaauthentication
-rsaauthentication securitykeyprovider serveralivecountmax serveraliveinterval sessiontype stdinnull streamlocalbindmask
-streamlocalbindunlink stricthostkeychecking syslogfacility tag tunnel tunneldevice updatehostkeys useprivilegedport
-userknownhostsfile2 useroaming usersh verifyhostkeydns versionaddendum visualhostkey warnweakcrypto xauthlocation
+rekeylimit remoteforward requesttty requiredrsasize
+securitykeyprovider serveralivecountmax serveraliveinterval sessiontype stdinnull streamlocalbindmask
+streamlocalbindunlink stricthostkeychecking syslogfacility tag tunnel tunneldevice updatehostkeys
+verifyhostkeydns versionaddendum visualhostkey warnweakcrypto xauthlocation
 """
-KNOWN = USED | frozenset(_OTHERS.split()) | frozenset(ALIASES)
+# Left out of OpenSSH long ago: it reads nothing of their arguments.
+OBSOLETE = frozenset(
+    {
+        "afstokenpassing", "cipher", "compressionlevel", "fallbacktorsh", "globalknownhostsfile2",
+        "kerberosauthentication", "kerberostgtpassing", "protocol", "rhostsauthentication", "rhostsrsaauthentication",
+        "rsaauthentication", "useprivilegedport", "userknownhostsfile2", "useroaming", "usersh",
+    }
+)  # fmt: skip
+# Those of which a comment may be all there is: `Host # nobody` is of no host, and the others change nothing.
+MAY_BE_EMPTY = frozenset(
+    {
+        "host", "include", "sendenv", "setenv", "userknownhostsfile", "globalknownhostsfile", "canonicaldomains",
+        "canonicalizepermittedcnames", "logverbose",
+    }
+)  # fmt: skip
+KNOWN = USED | OBSOLETE | frozenset(_OTHERS.split()) | frozenset(ALIASES)

@@ -5,10 +5,11 @@ A host that has another one compiles what it needs, and so does one for a module
 
 from __future__ import annotations
 
-import ast
 import marshal
 import zlib
 from collections.abc import Iterable, Iterator
+from opcode import opmap
+from types import CodeType
 
 from sloth.payload.loader import pack, unpack
 
@@ -56,7 +57,7 @@ class Compiled:
                 if "." in name:
                     waiting.append(name.rpartition(".")[0])
         code = pack({name: self._codes[name] for name in sorted(needed)})
-        return zlib.compress(code, 6)  # 9 takes three times as long
+        return zlib.compress(code, 1)  # a tenth more bytes, for near hosts only, in a third of the time
 
     def _has(self, name: str) -> bool:
         """Return whether there is code of this module, after it was compiled if need be."""
@@ -68,13 +69,12 @@ class Compiled:
         if not path:
             return False
         try:
-            tree = ast.parse(source)
             code = compile(source, path, "exec", 0, dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError):  # hosts say what is wrong with it
             return False
         is_package = path.endswith("/__init__.py")
         self._codes[name] = (is_package, marshal.dumps(code))
-        self._imports[name] = sorted(set(_imports(tree)))
+        self._imports[name] = sorted(set(_imports(code)))
         self.has_grown = True
         return True
 
@@ -83,16 +83,19 @@ def _module(path: str) -> str:
     return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield the names that a module imports while it is loaded; some may be names in modules, and not modules."""
-    waiting: list[ast.AST] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+def _imports(code: CodeType) -> Iterator[str]:
+    """Yield the names that a module imports while it is loaded; some may be names in modules, and not modules.
+
+    (ast.parse() takes three times as long as it takes to compile the module.)
+    """
+    module, argument = "", 0
+    for operation, byte in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        argument = argument << 8 | byte
+        if operation == opmap["EXTENDED_ARG"]:
             continue
-        waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if operation == opmap["IMPORT_NAME"]:
+            module = code.co_names[argument]
+            yield module
+        elif operation == opmap["IMPORT_FROM"]:
+            yield f"{module}.{code.co_names[argument]}"
+        argument = 0

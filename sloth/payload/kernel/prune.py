@@ -55,7 +55,7 @@ class Prune(TakeBack):
         calls: "list[RecordedCall | None]" = [*(record.calls or ())] or [None]
         for call in calls:
             resource = self._replayed(call, record.key)
-            target = Target(record.key, record.task, call)
+            target = Target(record.key, record.task, call, (record.desired, record.observed))
             back = resource.removal(first)
             if back is not None and owners:
                 raise Failed("a part of it is managed by %s" % owners[0])
@@ -112,7 +112,7 @@ class Prune(TakeBack):
         return False
 
     def _remove_files(self, target: "Target", resource: "Resource", first: "Attributes | None") -> "Done":
-        view = self._view(resource, target.call)
+        view = self._view(resource, target)
         created = [path for path, attributes in resource.files(first).items() if attributes is None]
         if not created:
             raise Failed("the file existed before sloth-runner managed it", hint=FORGET)
@@ -130,5 +130,5 @@ class Prune(TakeBack):
         self._mark(target)
         for path in sorted(created, reverse=True):
             self.host.restore(path, None)
-        self._remember(target, Reason.PRUNED, view.attributes(now), None, diff, target.call, None)
+        self._remember(target, Reason.PRUNED, view.former(now), None, diff, target.call, None)
         return Done(diff)

@@ -5,15 +5,16 @@ of it can still be noticed. By value: the values of secrets that the run has rea
 """
 
 from sloth.payload.kernel.content import plain
-from sloth.payload.kernel.hashing import canonical
+from sloth.payload.kernel.hashing import as_utf8, canonical
 from sloth.payload.kernel.resource import secrets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Pattern
+    from typing import Callable, Collection, Iterable, Pattern
 
     from sloth.payload.kernel.resource import Resource
     from sloth.payload.kernel.values import Attributes, Diff, Json
+    from sloth.payload.state.store import Store
 
 MASK = "********"
 SHORTEST = 4  # characters; a shorter value would garble every text, so it is hidden only where it stands alone
@@ -193,6 +194,16 @@ class View(object):
         """Hide what the attributes were in which a secret was `recorded`: we may no longer know its value."""
         self._hidden.update(name for name, value in (recorded or {}).items() if holds_mask(value))
 
+    def hide_secrets_of_others(self, store: "Store", things: "Collection[str]") -> "None":
+        """Hide what calls about the same things or files knew to be secret, and this session may not."""
+        for key in store.claims.neighbours(things):
+            record = store.records.get(key)
+            if record is not None and record.is_sensitive:
+                self.sensitive = True
+                if not set(things).isdisjoint(store.claims.of(key)):  # else it has attributes of another part
+                    self.hide(record.desired)
+                    self.hide(record.observed)
+
     def attributes(self, attributes: "Attributes | None") -> "Redacted":
         """Return attributes (None: absent) as they may be stored and shown."""
         if attributes is None:
@@ -236,6 +247,11 @@ class View(object):
         if line[:1] == "+" and (not self._partial or self._redactor.text(line) != line):
             return line
         return line[:1] + MASK + "\n"
+
+
+def claimed(resource: "Resource", redactor: "Redactor") -> "list[str]":
+    """Return what a resource claims, as it is recorded."""
+    return [redactor.key(as_utf8(thing)) for thing in resource.claims()]
 
 
 def is_keyed_hash(value: "Json") -> "bool":

@@ -94,7 +94,7 @@ class Revert(Rollback):
 
     def _restore(self, target: "Target", entry: "HistoryEntry") -> "Done":
         resource = self._replayed(target.call, target.key)
-        view = self._view(resource, target.call)
+        view = self._view(resource, target)
         seen = view.attributes(resource.observe()).data
         if not difference(seen, entry.before) and not difference(entry.before, seen):
             if not self.check:  # it was not changed yet, or was taken back already

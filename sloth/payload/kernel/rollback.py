@@ -120,7 +120,7 @@ class Rollback(TakeBack):
         return Done(NOTHING)
 
     def _restore_one(self, entry: "HistoryEntry") -> "Restored":
-        target = Target(entry.key, entry.task, entry.call)
+        target = Target(entry.key, entry.task, entry.call, (entry.before, entry.after))
         return self._guarded(target, lambda: self._restore(target, entry))
 
     # A run's change
@@ -130,7 +130,7 @@ class Rollback(TakeBack):
             raise Failed("an action was done, and cannot be undone")
         self.store.freezes.refuse(target.key)
         resource = self._replayed(target.call, target.key)
-        view = self._view(resource, target.call)
+        view = self._view(resource, target)
         place = resource.place() or entry.key
         now: "Attributes | None" = None
         expected = entry.after
@@ -159,8 +159,6 @@ class Rollback(TakeBack):
             if "" in changed:
                 how = "it no longer exists" if seen is None else "it exists again"
             raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")
-        view.hide(entry.after)
-        view.hide(entry.before)
         if now is None:  # or in a check: what would be there after what comes before
             now = revive(_without_secrets(seen, seen), self.store)
         if resource.files(entry.before):

@@ -4,7 +4,7 @@ from sloth.payload.kernel.content import Content, plain
 from sloth.payload.kernel.errors import Failed, NotConverged
 from sloth.payload.kernel.hashing import as_utf8, canonical, fingerprint
 from sloth.payload.kernel.record import Outcome, RecordedCall
-from sloth.payload.kernel.redact import NOTHING, Redacted, View
+from sloth.payload.kernel.redact import NOTHING, Redacted, View, claimed
 from sloth.payload.kernel.resource import Change, difference, secrets_of
 from sloth.payload.kernel.status import Reason, Status
 
@@ -45,18 +45,9 @@ class Step(object):
         sensitive = any(part.is_sensitive for part in self.parts)
         self.view = View(resource, store.redactor, sensitive, context.masked)
         if change.names or any(part.record is None for part in self.parts):
-            self._hide_secrets_of_others()
+            self.view.hide_secrets_of_others(store, [thing for part in self.parts for thing in part.things])
         for part in self.parts:
             part.look(change if part.resource is resource else resource.part_change(part.resource, change), self.view)
-
-    def _hide_secrets_of_others(self) -> "None":
-        """Hide what other calls about the same things or files knew to be secret, and this one may not."""
-        for key in self.store.claims.neighbours(thing for part in self.parts for thing in part.things):
-            record = self.store.records.get(key)
-            if record is not None and record.is_sensitive:
-                self.view.sensitive = True
-                self.view.hide(record.desired)
-                self.view.hide(record.observed)
 
     def unchanged(self, check: "bool") -> "Outcome":
         """It is as desired: record that it is."""
@@ -140,7 +131,7 @@ class Part(object):
         self.call = recorded_call(resource, store.redactor, context)
         self.calls = [self.call]
         self.checksum = wish(resource, store.redactor)
-        self.things = [store.redactor.key(as_utf8(thing)) for thing in resource.claims()]
+        self.things = claimed(resource, store.redactor)
         # Whether the site's wish is that of the record: then what differs was changed on the host.
         self.same_wish = self.record is not None and self.record.checksum == self.checksum
 

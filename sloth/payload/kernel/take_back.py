@@ -6,7 +6,7 @@ from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, StoreError
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.record import Context
-from sloth.payload.kernel.redact import NOTHING, View
+from sloth.payload.kernel.redact import NOTHING, View, claimed
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, without_unknown
 from sloth.payload.kernel.resource import Args, Change, Resource
@@ -15,7 +15,7 @@ from sloth.payload.kernel.step import apply_and_verify, has_changed, keep_conten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Sequence
 
     from sloth.payload.kernel.record import RecordedCall
     from sloth.payload.kernel.redact import Redacted
@@ -83,7 +83,7 @@ class TakeBack(object):
             return Done(NOTHING, "by %s" % name)
         before = other.observe()
         change = Change(before, other.desired(before))
-        view = self._view(other, target.call)
+        view = self._view(other, target)
         diff = view.diff(differences(change))
         if change.names:
             self._check_company(other, change)
@@ -95,7 +95,7 @@ class TakeBack(object):
             after = self._apply(target, other, change, view)
         masked = target.call is not None and target.call.masked
         call = recorded_call(other, self.store.redactor, Context(masked=masked))
-        self._remember(target, reason, view.attributes(before), view.attributes(after).data, diff, call, was)
+        self._remember(target, reason, view.former(before), view.former(after).data, diff, call, was)
         return Done(diff)
 
     def _apply(
@@ -137,10 +137,13 @@ class TakeBack(object):
         assert isinstance(resource, Resource)
         return resource
 
-    def _view(self, resource: "Resource", call: "RecordedCall | None") -> "View":
-        if call is None:
-            return View(resource, self.store.redactor)
-        return View(resource, self.store.redactor, call.sensitive, call.masked)
+    def _view(self, resource: "Resource", target: "Target") -> "View":
+        call, redactor = target.call, self.store.redactor
+        view = View(resource, redactor, call is not None and call.sensitive, call is not None and call.masked)
+        view.hide_secrets_of_others(self.store, [one for part in resource.parts() for one in claimed(part, redactor)])
+        for attributes in target.recorded:
+            view.hide(attributes)
+        return view
 
     def _check_files(self, wanted: "dict[str, Attributes | None]", view: "View") -> "None":
         """Raise Failed, before anything is touched, when not all of these paths can be restored."""
@@ -177,11 +180,18 @@ class TakeBack(object):
 
 
 class Target(object):
-    """What is to be taken back: a key, the task that it belongs to, and the call that made it."""
+    """What is to be taken back: a key, the task that it belongs to, the call that made it, and records of it."""
 
-    __slots__ = ("call", "key", "task")
+    __slots__ = ("call", "key", "recorded", "task")
 
-    def __init__(self, key: "str", task: "str | None", call: "RecordedCall | None") -> "None":
+    def __init__(
+        self,
+        key: "str",
+        task: "str | None",
+        call: "RecordedCall | None",
+        recorded: "Sequence[Attributes | None]" = (),
+    ) -> "None":
+        self.recorded = recorded
         self.key = key
         self.task = task
         self.call = call
@@ -215,12 +225,11 @@ def _check_file(path: "str", attributes: "Attributes", view: "View", was_empty: 
     if kind == "file":
         if "content" not in attributes:
             raise Failed("the content of %s was not kept" % path)
-        if view.sensitive:
-            raise Failed("the content of %s was not kept: it had secrets in it" % path)
         try:
             attributes["content"].data()
         except Failed:
-            raise Failed("the content of %s was not kept: it is too large, or too long ago" % path)
+            why = "it had secrets in it" if view.sensitive else "it is too large, or too long ago"
+            raise Failed("the content of %s was not kept: %s" % (path, why))
     elif kind == "directory" and not was_empty and not os.path.lexists(path):
         raise Failed("what was in the directory %s was not kept" % path)
     elif kind not in ("link", "directory"):

@@ -301,7 +301,10 @@ def test_a_module_that_is_no_longer_known(peer: Peer, account: Path, monkeypatch
         probe.install(patched)
         peer.call("probe.setting", path=str(account / "setting"), value="b")
     registry._found.pop((registry.MODULES, "probe.setting"), None)
-    assert rollback(peer) == [("setting", "refused", "probe.setting is not among the modules")]
+    [refused] = peer.query("rollback", run="r1")
+    assert (refused["status"], refused["msg"]) == (
+        "refused", "probe.setting is not among the modules; hint: give --modules DIR",
+    )  # fmt: skip
     [drift, _] = peer.query("drift")
     assert (drift["status"], drift["msg"]) == ("unknown", "probe.setting is not among the modules")
 
@@ -377,6 +380,16 @@ def test_a_secret_in_what_is_compared_is_not_known(peer: Peer, account: Path, se
     (account / "setting").unlink()
     [found, _] = peer.query("drift")
     assert found["status"] == "drift"
+
+
+def test_a_text_with_secrets_that_was_changed_by_hand_is_drift(peer: Peer, account: Path) -> None:
+    """Though what it was is not kept: its hash is."""
+    copy(peer, account / "x", b"password=hunter2hunter2\n", sensitive_=True)
+    assert [row["status"] for row in peer.query("drift")] == ["clean"]
+    (account / "x").write_text("password=another\n")
+    found, _ = peer.query("drift")
+    assert (found["status"], sorted(found["diff"])) == ("drift", ["content"])
+    assert "another" not in str(found)
 
 
 def test_a_resource_whose_name_was_a_secret_is_not_touched(peer: Peer, account: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
+from sloth.payload.kernel.errors import NotKept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +33,16 @@ def differences(change: "Change") -> "Diff":
 
 
 def unified(old: "Content | None", new: "Content | None") -> "str | None":
-    """Return the unified diff of two contents (None: empty), or None when one is large or not text."""
+    """Return the unified diff of two contents (None: empty), or None when one is large, not text, or not kept."""
     texts = []
     for content in (old, new):
         if content is not None and content.size > TEXT_LIMIT:
             return None
     for content in (old, new):
-        data = content.data() if content is not None else b""
+        try:
+            data = content.data() if content is not None else b""
+        except NotKept:
+            return None
         if b"\0" in data:
             return None
         texts.append(data.decode("utf-8", "surrogateescape").splitlines(True))

@@ -35,6 +35,10 @@ class Missing(Failed):
     """
 
 
+class NotKept(Failed):
+    """A content that was there once is not kept on the host: it was too large, too long ago, or had secrets in it."""
+
+
 class ArgumentError(Failed):
     """The call's arguments are invalid; nothing was touched."""
 

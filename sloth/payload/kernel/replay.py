@@ -1,7 +1,7 @@
 """Makes a recorded call again, so that its resource can be observed, restored or removed without the site."""
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.errors import ArgumentError, Failed
+from sloth.payload.kernel.errors import ArgumentError, Failed, NotKept
 from sloth.payload.kernel.redact import holds_mask, is_keyed_hash
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.resource import Args, Field
@@ -40,8 +40,8 @@ def replay(call: "RecordedCall | None", host: "Host", store: "Store", key: "str"
         raise Failed("how it was made is not recorded", hint="a run of its site records it")
     try:
         cls = find(call.name)
-    except ArgumentError as error:
-        raise Failed("%s is not among the modules" % call.name, hint=error.hint or "give --modules DIR")
+    except ArgumentError:
+        raise Failed("%s is not among the modules" % call.name, hint="give --modules DIR")
     is_known = True
     args = {}
     for field in cls.fields:
@@ -87,18 +87,18 @@ def _revived(name: "str", value: "Json", store: "Store") -> "Json":
     if is_keyed_hash(value) or holds_mask(value):
         raise Failed("its former %s is a secret, and was not kept" % name)
     if isinstance(value, dict) and sorted(value) == ["sha256", "size"]:
-        return _kept(store, value["sha256"], value["size"], "it")
+        return _kept(store, value["sha256"], value["size"])
     return value
 
 
 def _kept_asset(store: "Store", call: "Call", index: "int") -> "Content":
     asset = call.assets[index]
-    return _kept(store, asset.sha256, asset.size, asset.name)
+    return _kept(store, asset.sha256, asset.size)
 
 
-def _kept(store: "Store", sha256: "str", size: "int", name: "str") -> "Content":
-    return store.blobs.get(sha256) or Content(sha256, size, lambda: _not_kept(name))
+def _kept(store: "Store", sha256: "str", size: "int") -> "Content":
+    return store.blobs.get(sha256) or Content(sha256, size, _not_kept)
 
 
-def _not_kept(name: "str") -> "Iterator[bytes]":
-    raise Failed("the content of %s is not kept on the host" % (name or "it"))
+def _not_kept() -> "Iterator[bytes]":
+    raise NotKept("its content is not kept on the host")

@@ -26,6 +26,7 @@ from sloth.payload.session import messages
 from sloth.payload.session.confirmation import Confirmation, Pending, Phase, end_process, is_running
 from sloth.payload.session.guarding import take_over
 from sloth.payload.session.reverting import NoLink, revert_alone
+from sloth.payload.session.run_lock import RunLock
 from tests.support.payload import Peer, connected
 
 GUARD: dict[str, object] = {"task": "t", "tasks": ["t", "h"], "seconds": 600.0, "handlers": [], "keep": []}
@@ -198,6 +199,20 @@ def test_the_next_run_waits_for_what_is_taken_back(account: Path, confirmation: 
         assert isinstance(item, messages.Ready)
         assert len(item.reverted) == 1
         assert not path.exists()
+
+
+def test_it_is_taken_back_when_nobody_else_works_on_the_host(account: Path, confirmation: Confirmation) -> None:
+    with connected(account) as peer:
+        path = guarded(peer, account)
+    lock = RunLock(confirmation.account)
+    lock.acquire(messages.LockHolder(run="r2", who="you"), 5.0, lambda other: None, lambda: False)
+    run_out(confirmation)
+    wait_for(lambda: (note := confirmation.read()) is not None and note.phase is Phase.REVERTING)
+    time.sleep(1.0)
+    assert path.exists()
+    lock.release()
+    wait_for(confirmation.reports)
+    assert not path.exists()
 
 
 def test_the_next_run_does_not_wait_for_ever(account: Path, confirmation: Confirmation) -> None:

@@ -102,7 +102,7 @@ def find_orphans(
     if not untouched:
         return []
     ownership = Ownership(store, host, [record.key for record in untouched])
-    orphans: "list[tuple[str, Record]]" = []  # a path, or "", and the record
+    orphans: "list[tuple[list[str], Record]]" = []  # what it claims, and the record
     for record in untouched:
         claims = ownership.claims_of(record)
         owners = [ownership.owner(thing) for thing in claims]
@@ -115,9 +115,43 @@ def find_orphans(
             continue  # a directory goes with the last that is managed in it
         if not check:
             store.records.mark_orphaned(record)
-        orphans.append((next((thing for thing in claims if thing.startswith("path:")), ""), record))
-    orphans.sort(key=lambda orphan: orphan[0], reverse=True)  # what is in a directory before the directory
-    return [record for _, record in orphans]
+        orphans.append((claims, record))
+    return _in_order(store, orphans)
+
+
+def _in_order(store: "Store", orphans: "list[tuple[list[str], Record]]") -> "list[Record]":
+    """Return records in the order in which they can be removed: first what is in a directory, or leads through a link.
+
+    orphans: what each claims, and the record.
+    """
+    users: "dict[str, list[tuple[list[str], Record]]]" = {}  # by thing, who cannot be without it
+    for orphan in orphans:
+        for thing in store.claims.needs(orphan[1].key):
+            users.setdefault(thing, []).append(orphan)
+        for thing in orphan[0]:
+            while thing.startswith("path:/"):
+                thing = thing.rpartition("/")[0]
+                users.setdefault(thing, []).append(orphan)
+    found: "dict[str, Record]" = {}
+    begun: "set[str]" = set()
+
+    def add(orphan: "tuple[list[str], Record]") -> "None":
+        claims, record = orphan
+        if record.key in begun:
+            return
+        begun.add(record.key)
+        for thing in claims:
+            for user in users.get(thing, ()):
+                add(user)
+        found[record.key] = record
+
+    for orphan in sorted(orphans, key=_path, reverse=True):
+        add(orphan)
+    return list(found.values())
+
+
+def _path(orphan: "tuple[list[str], Record]") -> "str":
+    return next((thing for thing in orphan[0] if thing.startswith("path:")), "")
 
 
 def _retire(store: "Store", context: "Context", record: "Record", owner: "str") -> "None":

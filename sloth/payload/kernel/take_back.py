@@ -151,12 +151,15 @@ class TakeBack(object):
         for path in sorted(wanted, reverse=True):
             attributes = wanted[path]
             if attributes is None:
-                left = [name for name in _inside(path) if os.path.join(path, name) not in self._removed]
+                left = [name for name in _inside(path) if self._canonical(path, name) not in self._removed]
                 if left:
                     raise Failed("%s is not empty: it contains %s" % (path, left[0]))
-                self._removed.add(path)
+                self._removed.add(self.host.canonical(path))
             else:
                 _check_file(path, attributes, view, self.removes_only_empty)
+
+    def _canonical(self, directory: "str", name: "str") -> "str":
+        return self.host.canonical(os.path.join(directory, name))
 
     def _remember(
         self,

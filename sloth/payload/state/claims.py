@@ -32,6 +32,11 @@ class Claims(object):
         rows = self._db.execute("SELECT thing FROM claims WHERE key=? AND need=0 ORDER BY thing", (key,))
         return [row[0] for row in rows]
 
+    def needs(self, key: "str") -> "list[str]":
+        """Return what the record of `key` needs."""
+        rows = self._db.execute("SELECT thing FROM claims WHERE key=? AND need=1 ORDER BY thing", (key,))
+        return [row[0] for row in rows]
+
     def others(self, key: "str", things: "Collection[str]") -> "list[str]":
         """Return the keys of other records, not superseded, that claim one of these things.
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.errors import Failed, StoreError
 from sloth.payload.kernel.record import Asset
+from sloth.payload.kernel.resource import Change
 from sloth.payload.kernel.status import FailureKind, Status
 from sloth.payload.lib.boot import boot_identity, process_start
 from sloth.payload.lib.host import Host
@@ -27,6 +28,7 @@ from sloth.payload.session.confirmation import Confirmation, Pending, Phase, end
 from sloth.payload.session.guarding import take_over
 from sloth.payload.session.reverting import NoLink, revert_alone
 from sloth.payload.session.run_lock import RunLock
+from tests.support import probe
 from tests.support.payload import Peer, connected
 
 GUARD: dict[str, object] = {"task": "t", "tasks": ["t", "h"], "seconds": 600.0, "handlers": [], "keep": []}
@@ -309,6 +311,50 @@ def test_what_cannot_be_taken_back_is_refused_before_it_is_done(account: Path, c
         peer.close()
     assert (account / "full" / "x").exists()
     assert (account / "empty").is_dir()
+
+
+@pytest.mark.parametrize("how", ["before", "after", "more"])
+def test_a_change_that_fails_is_taken_back_if_it_has_begun(
+    account: Path, confirmation: Confirmation, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It fails before anything is changed, after all of it is, or with something that was not asked for (and stays)."""
+    setting = probe.install(monkeypatch)
+    path = account / "setting"
+    path.write_text('{"value": "before"}')
+    apply = setting.apply
+
+    def fail(self: probe.Setting, change: Change) -> None:
+        if how == "after":
+            apply(self, change)
+        elif how == "more":
+            path.write_text('{"value": "before", "token": "half"}')
+        raise Failed("it broke")
+
+    with connected(account) as peer:
+        peer.query("guard", **GUARD)
+        with monkeypatch.context() as patch:
+            patch.setattr(setting, "apply", fail)
+            assert peer.call("probe.setting", path=str(path), value="after").error == "it broke"
+        assert len(peer.query("history")) == (0 if how == "before" else 1)
+        rows = peer.query("revert", why="x")
+        assert [row["status"] for row in rows] == (["done"] if how == "after" else [])
+        peer.close()
+    assert json.loads(path.read_text())["value"] == "before"
+    assert confirmation.read() is None
+
+
+def test_what_cannot_be_taken_back_after_all_is_reported(
+    account: Path, confirmation: Confirmation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = probe.install(monkeypatch)
+    (account / "setting").write_text('{"value": "before"}')
+    with connected(account) as peer:
+        peer.query("guard", **GUARD)
+        assert peer.call("probe.setting", path=str(account / "setting"), value="after").status is Status.CHANGED
+        setting.ignores = True
+        [row] = peer.query("revert", why="x")
+        assert (row["status"], row["msg"]) == ("failed", "the change did not hold: value is after, not before")
+        peer.close()
 
 
 def test_nothing_is_claimed_when_nothing_waits(confirmation: Confirmation) -> None:

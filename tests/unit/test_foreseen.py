@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.errors import Failed, Missing
@@ -117,9 +117,9 @@ def test_whether_a_unit_that_an_earlier_call_brings_is_active_is_not_known(unit:
     host.pending = True
     outcomes = [
         execute_call("systemd." + verb, on=host, check=True, name="x", **given)
-        for verb, given in (("restart", {"only_if_active": True}), ("start", {}), ("stop", {}))
+        for verb, given in (("restart", {"only_if_active": True}), ("start", {}), ("start", {}), ("stop", {}))
     ]
-    assert [outcome.status for outcome in outcomes] == ["unknown", "changed", "unknown"]
+    assert [outcome.status for outcome in outcomes] == ["unknown", "changed", "unchanged", "unknown"]
     assert all(outcome.unknown for outcome in outcomes), "so that a site is told, and reads no values of it"
 
 
@@ -172,8 +172,29 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def _directory(path: str, mode: str, **given: object) -> tuple[str, dict[str, object]]:
+    return "file.directory", {"path": path, "mode": mode, **given}
+
+
+TREE: tuple[str, dict[str, object]] = (
+    "file.copy", {"src": "D/../packed/", "dest": "D/t/", "remote_src": True, "directory_mode": "0755"},
+)  # fmt: skip
+CLOSED = "u=rwx,go="
+LINE: tuple[str, dict[str, object]] = ("file.lineinfile", {"path": "D/a", "line": "kernel.panic = 1", "create": True})
+
+
 @pytest.mark.timeout(120 + ROUNDS)
 @settings(max_examples=ROUNDS, suppress_health_check=list(HealthCheck))
+@example(  # what is unpacked into a directory that would be gone
+    [_directory("D/d", "0755"), ("archive.unpack", {**ARCHIVE, "dest": "D/d"})],
+    [("file.absent", {"path": "D/d"}), ("archive.unpack", {**ARCHIVE, "dest": "D/d"})],
+)
+@example(  # a whole tree, after something in it
+    [_directory("D/d", "0700"), _directory("D/d/e", "0700")],
+    [_directory("D/d/e", "0755"), _directory("D/d", CLOSED, recurse=True)],
+)
+@example([TREE, _directory("D/t/e", "0750")], [_directory("D/t/e", "0755"), TREE])
+@example([LINE], [_directory("D/d", "0755"), ("file.lineinfile", {**LINE[1], "line": "x"}), PARTS[2], LINE])
 @given(st.lists(st.sampled_from(PARTS), max_size=4), st.lists(st.sampled_from(PARTS), min_size=1, max_size=6))
 def test_a_check_foresees_what_its_calls_would_do_or_says_that_it_is_not_known(
     packed: Path, before: Calls, calls: Calls

@@ -289,10 +289,18 @@ def test_in_a_check_of_a_converged_host_nothing_excuses_what_is_missing(account:
         assert (missing.status, missing.error[:35]) == (Status.FAILED, "there is no user nobody_of_this_nam")
 
 
-def test_an_action_that_reports_no_change_owes_no_handler(peer: Peer, account: Path) -> None:
+def test_an_action_that_reports_no_change_owes_no_handler(
+    peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failed = peer.call("exec.run", cmd="exit 3", notify_=["h"])
-    assert failed.status is Status.FAILED
+    assert (failed.status, failed.values["exit_code"]) == (Status.FAILED, 3)
     assert peer.query("handlers") == []
+    probe.install(monkeypatch)
+    monkeypatch.setattr(probe.Bell, "run", lambda bell: {"changed": False})
+    quiet = peer.call("probe.bell", path=str(account / "bell"), notify_=["h"], epoch=1)
+    assert quiet.status is Status.UNCHANGED
+    assert peer.query("handlers") == []
+    assert peer.query("history") == []
 
 
 def test_two_sites_name_one_thing(account: Path) -> None:

@@ -159,3 +159,18 @@ def test_what_would_take_something_managed_along_stays(
             assert row["status"] == "refused"
             assert str(row["msg"]).startswith(f"{account}/{along} would be removed, too: file:")
     assert (account / "setting").exists()
+
+
+def test_what_replaced_something_of_ours_is_ours_to_remove(account: Path) -> None:
+    link: dict[str, Any] = {"path": str(account / "x"), "src": "y", "force": True}
+    with connected(account) as peer:
+        pushed = peer.push(b"x")
+        assert peer.call("file.copy", src="x", dest=str(account / "x"), assets_=[pushed]).status is Status.CHANGED
+        peer.close()
+    with connected(account, run="r2") as peer:
+        assert peer.call("file.link", **link).status is Status.CHANGED
+        assert peer.query("orphans") == []  # the link is what is managed now
+        assert [row["key"] for row in peer.query("list")] == [f"file:link:{account}/x"]
+        peer.close()
+    run(account, "s", [], prune=True)
+    assert not os.path.lexists(account / "x")

@@ -101,6 +101,18 @@ def test_what_was_made_with_a_secret_is_taken_back_exactly_or_left_alone(
     assert SECRET not in kept(account)
 
 
+def test_of_a_sensitive_call_only_what_names_its_subject_is_recorded(account: Path) -> None:
+    with connected(account) as peer:
+        given = {"path": str(account / "f"), "line": "password=mine", "create": True, "mode": "0600"}
+        assert peer.call("file.lineinfile", sensitive_=True, masked_=True, **given).status is Status.CHANGED
+        [row] = peer.query("list")
+        [call] = row["calls"]  # type: ignore[misc]
+        peer.close()
+    arguments = call["args"]
+    assert (arguments["path"], arguments["mode"], list(arguments["line"])) == (given["path"], "0600", ["secret"])
+    assert "mine" not in kept(account)
+
+
 @pytest.mark.parametrize("op", ["drift", "rollback", "prune"])
 def test_what_stands_beside_a_secret_shows_nothing_of_it(account: Path, op: str) -> None:
     (account / "f").write_text("theirs\n")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from sloth.payload.kernel import registry
-from sloth.payload.kernel.resource import Change, DriftBy, Failed
+from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.resource import REQUIRED, Change, DriftBy, Failed, Field, Resource
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.session import messages
 from sloth.payload.state import blobs
@@ -154,6 +155,7 @@ def test_actions_are_not_undone_but_handlers_run_again(peer: Peer, account: Path
         ("bell", "done", ""),
     ]
     assert (account / "bell").read_text() == "ring\nring\n"
+    assert [(row["reason"], row["task"]) for row in peer.query("history", limit=1)] == [("run", "ring")]
     assert peer.query("handlers") == []
 
 
@@ -307,6 +309,58 @@ def test_a_module_that_is_no_longer_known(peer: Peer, account: Path, monkeypatch
     )  # fmt: skip
     [drift, _] = peer.query("drift")
     assert (drift["status"], drift["msg"]) == ("unknown", "probe.setting is not among the modules")
+
+
+def test_what_cannot_be_made_again_is_no_sign_that_all_is_back(
+    peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of a module that is gone may have been of anything, and is not taken for one of the same file."""
+    (account / "x").write_text("before")
+    with monkeypatch.context() as patched:
+        probe.install(patched)
+        peer.call("probe.setting", path=str(account / "setting"), value="b")
+    registry._found.pop((registry.MODULES, "probe.setting"), None)
+    copy(peer, account / "x", b"after")
+    (account / "x").unlink()
+    [(_, status, msg), _] = rollback(peer)
+    assert (status, msg) == ("refused", "it has changed since: it no longer exists")
+
+
+class Text(Resource):
+    """A module of a site: a text that is no file to it."""
+
+    name = "probe.text"
+    fields = (Field("path", "path", REQUIRED), Field("text", "str"))
+
+    def identity(self) -> str:
+        return str(self.args.path)
+
+    def observe(self) -> Any:
+        return {"content": self.host.content(self.args.path)}
+
+    def desired(self, now: Any) -> Any:
+        return {"content": Content.of_bytes(self.args.text.encode())}
+
+    def apply(self, change: Change) -> None:
+        assert change.after is not None
+        Path(self.args.path).write_bytes(change.after["content"].data())
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_text_that_was_not_kept_is_refused_before_anything_is_touched(
+    peer: Peer, account: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    monkeypatch.setattr(blobs, "LARGEST", 100 if kept else 10)
+    monkeypatch.setitem(registry._found, (registry.MODULES, Text.name), Text)
+    (account / "x").write_text("what was before")
+    assert peer.call("probe.text", path=str(account / "x"), text="small").status is Status.CHANGED
+    for check in (True, False):
+        [(_, status, msg)] = rollback(peer, check=check)
+        if kept:
+            assert status == ("planned" if check else "done")
+        else:
+            assert (status, msg) == ("refused", "its content is not kept on the host")
+    assert (account / "x").read_text() == ("what was before" if kept else "small")
 
 
 # Drift

@@ -186,7 +186,7 @@ class Part(object):
         if not self.change.names:
             self.remember(after, False, None)
             return
-        is_ours = self.record is None and _is_addition(self.resource, self.change.before, diff)
+        is_ours = _is_addition(self.resource, self.change.before, diff)  # of later changes that is not recorded
         self.remember(after, True, self.before if is_ours else None)
         self.store.history.add(
             self.key,

@@ -7,14 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError, StateNotFound
+from sloth.payload.kernel.status import Reason, Status
 from sloth.state.backends.backend import Backend
 from sloth.state.backends.documents import patiently
 from sloth.state.memory import Memory
 from sloth.state.queries import Difference
-from sloth.state.run_records import RunRecord
+from sloth.state.run_records import RunRecord, RunResult
 from sloth.state.sync import entries
 from sloth.state.sync.entries import head_key, piece_key
-from sloth.state.sync.heads import Head, unpack_change
+from sloth.state.sync.heads import Head, Piece, unpack_change
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.record import ReplicaChange
@@ -35,10 +36,11 @@ async def compare(backend: Backend, memory: Memory, agent: str, first: str, last
     found = await entries.load_versions(backend, key)
     if not found:
         raise StateNotFound(f"{backend.url}: no replica of {agent}", hint="a run creates it")
-    heads = [Head.read(backend, key, one) for one in found]
+    # A version that somebody has restored is what the backend had, and not what the host was.
+    heads = [Head.read(backend, key, one) for one in found if not one.get("restored")]
     sides = []
     for run in (low, high):
-        head = _head_after(memory, agent, heads, run)
+        head = await _head_after(backend, memory, agent, heads, run)
         sides.append(await _states(backend, agent, head) if head is not None else {})
     before, after = sides
     return [
@@ -62,7 +64,7 @@ def _find(memory: Memory, agent: str, name: str) -> RunRecord:
     return newest
 
 
-def _head_after(memory: Memory, agent: str, heads: list[Head], run: RunRecord) -> Head | None:
+async def _head_after(backend: Backend, memory: Memory, agent: str, heads: list[Head], run: RunRecord) -> Head | None:
     """Return the version that has the state of the end of a run; None when that state was empty. Raises StateError.
 
     heads: all versions, the newest first.
@@ -70,20 +72,44 @@ def _head_after(memory: Memory, agent: str, heads: list[Head], run: RunRecord) -
     for head in heads:
         if head.run == run.run:
             return head
-    host = agent.partition("@")[0]
-    if any(row.host == host and row.status != "unreachable" for row in memory.runs.results(run.run)):
-        # It has changed the host, and yet no version is of its end: a later run's changes were delivered with its own,
-        # or it is too long ago.
-        raise StateError(f"the backend does not have what {agent} was at the end of run {run.run}", hint=_ASK_THE_HOST)
+    since, former = float("-inf"), None
     for head in heads:
-        if _began(memory, head) <= run.started:
-            return head
-    if heads[-1].version == 1:
-        return None
-    raise StateError(
-        f"the backend does not have what {agent} was at the end of run {run.run}: it keeps {entries.KEPT} versions",
-        hint=_ASK_THE_HOST,
-    )
+        if (began := _began(memory, head)) <= run.started:
+            since, former = began, head
+            break
+    unknown = f"the backend does not have what {agent} was at the end of run {run.run}"
+    if former is None and not (heads and heads[-1].version == 1):
+        raise StateError(f"{unknown}: it keeps {entries.KEPT} versions", hint=_ASK_THE_HOST)
+    kept = {head.run for head in heads}
+    lost = [one.run for one in memory.runs.newest(-1) if since <= one.started <= run.started and one.run not in kept]
+    if await _have_changed(
+        backend, memory, agent, heads, lost
+    ):  # what they have changed was delivered with a later run
+        raise StateError(unknown, hint=_ASK_THE_HOST)
+    return former
+
+
+async def _have_changed(backend: Backend, memory: Memory, agent: str, heads: list[Head], runs: list[str]) -> bool:
+    """Return whether one of these runs may have changed the state of an agent: not that of another account."""
+    host = agent.partition("@")[0]
+    changed = {row.key for run in runs for row in memory.runs.results(run) if row.host == host and _is_recorded(row)}
+    if not changed:
+        return False
+    stem = head_key(host).removesuffix("/head")
+    names = await patiently(partial(backend.names, stem))
+    agents = {entries.name_in(name) for name in names if entries.is_head(name)}
+    if not any(name != agent and name.partition("@")[0] == host for name in agents):
+        return True
+    for piece, one in {piece: head for head in heads for piece in head.pieces}.items():
+        change = await _change(backend, agent, one, piece)
+        if not changed.isdisjoint([*(str(row["key"]) for row in change.rows), *change.removed]):
+            return True
+    return False
+
+
+def _is_recorded(row: RunResult) -> bool:
+    """Return whether something happened that the host records as the state of a resource."""
+    return row.status == Status.CHANGED and row.reason != Reason.RUN
 
 
 def _began(memory: Memory, head: Head) -> float:
@@ -98,9 +124,14 @@ async def _states(backend: Backend, agent: str, head: Head) -> States:
     """Return the records that a version has. Raises Damaged."""
     states: States = {}
     for piece in head.pieces:
-        entry = await patiently(partial(backend.read, piece_key(agent, piece.id)))
-        _apply(states, unpack_change(backend, agent, head, piece, entry.value if entry is not None else None))
+        _apply(states, await _change(backend, agent, head, piece))
     return states
+
+
+async def _change(backend: Backend, agent: str, head: Head, piece: Piece) -> ReplicaChange:
+    """Return what a piece of a version holds. Raises Damaged."""
+    entry = await patiently(partial(backend.read, piece_key(agent, piece.id)))
+    return unpack_change(backend, agent, head, piece, entry.value if entry is not None else None)
 
 
 def _apply(states: States, change: ReplicaChange) -> None:

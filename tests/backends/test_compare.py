@@ -105,15 +105,21 @@ def test_what_is_said_is_what_lies_between_the_states(steps: list[tuple[str, str
 
 
 async def _go(directory: Path, steps: list[tuple[str, str, Work]]) -> None:
-    """late: what a run has changed is delivered with what comes next, so nobody knows what it was at its end."""
+    """Compare all runs.
+
+    late: what a run has changed is delivered with what comes next, so nobody knows what it was at its end. What has
+    changed without any run, such as a host that was set up anew, is delivered by who sees it first.
+    """
     backend = SQLite(directory / "backend.db")
     controllers = {name: Controller(directory / name, backend) for name in ("one", "two")}
     host, ends, unknown = Store(None), dict[str, States](), set[str]()
+    is_new = False
     for number, (step, name, work) in enumerate(steps):
         controller = controllers[name]
         if step == "anew":
-            host = Store(None)
+            host, is_new = Store(None), True
         elif step == "edit":
+            is_new = False
             work_on(host, work)
             controller.visit(host)
             await controller.deliver()
@@ -124,7 +130,8 @@ async def _go(directory: Path, steps: list[tuple[str, str, Work]]) -> None:
             run = f"20260101-000000-{number:06}"
             changed = controller.run(run, host, partial(work_on, host, work))
             ends[run] = states_of(host)
-            if step == "run":
+            if step == "run" or is_new:
+                is_new = False
                 await controller.deliver()
             elif changed:
                 unknown.add(run)
@@ -236,6 +243,25 @@ async def test_a_run_that_has_changed_no_resource_is_like_the_one_before(compare
     assert await place.compared("5", "3") == {"a": ({"v": 2}, {"v": 5})}, "whatever comes first"
 
 
+async def test_what_differs_is_listed(compared_place: Place) -> None:
+    place = compared_place
+    place.one.run("1", place.host, lambda: work_on(place.host, [("a", {"x": 1, "y": 1}), ("b", {"x": 1})]))
+    await place.one.deliver()
+    place.one.run("2", place.host, lambda: work_on(place.host, [("a", {"x": 2, "z": 1}), ("b", None), ("c", {"y": 1})]))
+    await place.one.deliver()
+    await Fetching(place.job.memory, place.backend).runs()
+    found = await compare(place.backend, place.job.memory, "web1", "1", "2")
+    assert {row.key: row.diff for row in found} == {
+        "m:t:a": {
+            "x": {"before": 1, "after": 2},
+            "y": {"before": 1, "after": None},
+            "z": {"before": None, "after": 1},
+        },
+        "m:t:b": {"exists": {"before": True, "after": False}, "x": {"before": 1, "after": None}},
+        "m:t:c": {"x": {"before": 0, "after": None}, "y": {"before": None, "after": 1}},
+    }, "c was something before its first change"
+
+
 async def test_a_check_changes_nothing(compared_place: Place) -> None:
     place = compared_place
     await place.run("1", a=1)
@@ -252,6 +278,8 @@ async def test_before_the_first_change_there_was_nothing_that_is_known(compared_
     await place.run("2", a=1, b=2)
     assert await place.compared("1", "2") == {"a": (None, {"v": 1}), "b": (None, {"v": 2})}
     assert await place.compared("1", "last") == await place.compared("1", "2")
+    found = await compare(place.backend, place.job.memory, "web1", "1", "2")
+    assert found[0].diff == {"exists": {"before": False, "after": True}, "v": {"before": None, "after": 1}}
     assert await place.compared("last", "2") == {}
 
 
@@ -266,6 +294,8 @@ async def test_what_is_older_than_all_versions_is_not_known(compared_place: Plac
         said = await place.refused(old, "last")
         assert f"{NO_RECORD}{old}: it keeps {KEPT} versions; hint: leave out --cached" in said
     assert await place.compared("2", "last") == {"a": ({"v": 2}, {"v": KEPT + 1})}
+    await place.run("99")
+    assert await place.compared("2", "99") == {"a": ({"v": 2}, {"v": KEPT + 1})}
     number = KEPT + 1
     for _ in range(KEPT):
         number = await versions.restore(place.backend, head_key("web1"), number, author())
@@ -322,3 +352,12 @@ async def test_a_key_that_was_there_in_between_only_is_one_of_this_account(compa
     await place.run("5", a=2)
     assert f"{NO_RECORD}3;" in await place.refused("1", "3")
     assert await place.compared("1", "5") == {"a": ({"v": 1}, {"v": 2})}
+
+
+async def test_what_was_there_before_the_first_delivery_only_is_not_taken_for_nothing(compared_place: Place) -> None:
+    place = compared_place
+    place.one.run("1", place.host, lambda: place.set(b=1))
+    place.one.run("2", place.host)
+    place.one.run("3", place.host, lambda: (place.host.records.forget("m:t:b"), place.host.commit()))
+    await place.one.deliver()
+    assert f"{NO_RECORD}2;" in await place.refused("2", "3")

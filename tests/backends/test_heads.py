@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,30 +16,14 @@ from hypothesis import strategies as st
 from sloth.errors import StateError
 from sloth.payload.state.store import Store
 from sloth.state.backends import documents
-from sloth.state.backends.backend import Damaged, Unsure
+from sloth.state.backends.backend import Damaged
 from sloth.state.backends.sqlite import SQLite
 from sloth.state.sync import entries, heads
 from sloth.state.sync.entries import NewerFormat, head_key, piece_key
+from tests.support.faulty import Lossy
 from tests.support.replicas import Controller, record_on, rows_of
 
 ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS") or 20)
-
-
-class Lossy(SQLite):
-    """Answers to writes are lost, as often as `chance` says; what they wrote is there, or not."""
-
-    def __init__(self, path: Path, chance: float, seed: int) -> None:
-        super().__init__(path)
-        self._chance, self._random = chance, random.Random(seed)
-
-    async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
-        if self._random.random() < self._chance / 2:
-            raise Unsure("the request was lost")
-        version = await super().write(key, value, expected)
-        await asyncio.sleep(0)
-        if self._random.random() < self._chance:
-            raise Unsure("the answer was lost")
-        return version
 
 
 def test_what_is_packed_is_unpacked() -> None:

@@ -18,19 +18,8 @@ from sloth.state.sync.entries import head_key, run_key
 from sloth.state.sync.fetch import Fetching
 from sloth.state.sync.migrate import migrate
 from sloth.state.sync.push import make_due
+from tests.support.faulty import Failing
 from tests.support.replicas import Controller, record_on, rows_of
-
-
-class Failing(SQLite):
-    """A backend whose disk is full after some writes."""
-
-    left = 10**9
-
-    async def write(self, key: str, value: bytes, expected: str | None) -> str | None:
-        if self.left == 0:
-            raise BackendError("no space left")
-        self.left -= 1
-        return await super().write(key, value, expected)
 
 
 async def filled(backend: SQLite, count: int) -> None:

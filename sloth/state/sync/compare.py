@@ -123,8 +123,11 @@ def _began(memory: Memory, head: Head) -> float:
 async def _states(backend: Backend, agent: str, head: Head) -> States:
     """Return the records that a version has. Raises Damaged."""
     states: States = {}
-    for piece in head.pieces:
-        _apply(states, await _change(backend, agent, head, piece))
+    for piece in head.pieces:  # the first one is all of it
+        change = await _change(backend, agent, head, piece)
+        states.update({str(row["key"]): row for row in change.rows})
+        for key in change.removed:
+            states.pop(key, None)
     return states
 
 
@@ -132,14 +135,6 @@ async def _change(backend: Backend, agent: str, head: Head, piece: Piece) -> Rep
     """Return what a piece of a version holds. Raises Damaged."""
     entry = await patiently(partial(backend.read, piece_key(agent, piece.id)))
     return unpack_change(backend, agent, head, piece, entry.value if entry is not None else None)
-
-
-def _apply(states: States, change: ReplicaChange) -> None:
-    if change.whole:
-        states.clear()
-    states.update({str(row["key"]): row for row in change.rows})
-    for key in change.removed:
-        states.pop(key, None)
 
 
 def _difference(key: str, before: JsonObject | None, after: JsonObject | None) -> Difference | None:

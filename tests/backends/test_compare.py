@@ -24,7 +24,7 @@ from sloth.state.queries import Difference
 from sloth.state.run_values import RunCounts, RunHost, RunKind, RunResult
 from sloth.state.sync import versions
 from sloth.state.sync.compare import compare
-from sloth.state.sync.entries import KEPT, head_key
+from sloth.state.sync.entries import KEPT, head_key, run_key
 from sloth.state.sync.fetch import Fetching
 from tests.support.replicas import Controller, changed, record_on
 from tests.support.stores import record
@@ -361,3 +361,12 @@ async def test_what_was_there_before_the_first_delivery_only_is_not_taken_for_no
     place.one.run("3", place.host, lambda: (place.host.records.forget("m:t:b"), place.host.commit()))
     await place.one.deliver()
     assert f"{NO_RECORD}2;" in await place.refused("2", "3")
+
+
+async def test_a_version_whose_run_is_not_known_any_more_is_of_when_it_was_written(compared_place: Place) -> None:
+    place = compared_place
+    await place.run("1", a=1)
+    await place.run("2")
+    await place.run("3", a=3)
+    await place.backend.forget(run_key("1"))  # as a sweep does
+    assert await place.compared("2", "3") == {"a": ({"v": 1}, {"v": 3})}

@@ -119,11 +119,12 @@ def hang(one: Controller, *keys: str) -> None:
 
 
 async def test_what_becomes_due_in_a_run_is_delivered_while_it_goes_on(
-    delivered_by: Controller, tmp_path: Path
+    delivered_by: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, host, other = delivered_by, Store(None), SQLite(tmp_path / "backend.db")
     one.memory.runs.begin("0", "site", "ann", 1)
     delivery = Delivery(one.memory, one.backend)
+    monkeypatch.setattr(delivering, "RETRY", 600.0)
     delivery.start()
     await until(lambda: not waiting(one))
     assert await other.names("runs/") == ["runs/0"], "what was due before"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from sloth.inventory import Inventory
+from sloth.transport import bundle
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.home import Home, QuickHome
+from tests.support.jobs import Job
 from tests.support.running import ENGINE, WORKERS
 
 
@@ -39,6 +42,25 @@ def home(tmp_path: Path) -> Home:
 def quick_home(tmp_path: Path) -> QuickHome:
     """As `home`, with commands that run in the test's own process."""
     return QuickHome(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def kept_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the bundle of the payload, which takes seconds to make."""
+    directory = tmp_path_factory.mktemp("bundle")
+    bundle.build(cache=directory)
+    return directory
+
+
+@pytest.fixture
+async def idle(tmp_path: Path, kept_bundle: Path) -> AsyncIterator[Job]:
+    """A run that would write a file, and has not begun."""
+    shutil.copytree(kept_bundle, tmp_path / "controller")
+    source = f'task({{ name = "t", run = function() file.copy({{ content = "x", dest = "{tmp_path}/x" }}) end }})'
+    job = Job(tmp_path, Inventory.local(), source)
+    yield job
+    job.memory.close()
+    await job.shared.close()
 
 
 @pytest.fixture

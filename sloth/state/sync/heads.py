@@ -190,7 +190,7 @@ async def _write(
         if end is not _End.WRITTEN:
             return KEEP, (end, [piece.id])
         before = [] if piece.since is None or head is None else [one.plain() for one in head.pieces]
-        version = 1 + max((int(one.get("version", 0)) for one in found), default=0)
+        version = 1 + max((one["version"] for one in found), default=0)
         new = {
             **by, "run": item.run, "version": version, "store": position.store, "seq": position.seq, "at": seen,
             "pieces": [*before, piece.plain()],

@@ -31,7 +31,7 @@ async def deliver(backend: Backend, run: StoredRun, by: JsonObject) -> None:
         found = versions_of(backend, key, content)
         if found and _rank(found[0]) >= rank:
             return KEEP, None
-        version = 1 + max((int(one.get("version", 0)) for one in found), default=0)
+        version = 1 + max((one["version"] for one in found), default=0)
         # What it was in mid-run is worth no version of its own: the first one is kept, and each that has ended.
         former = [one for one in found if one.get("has_ended") or one.get("version") == 1]
         # How it was called is the same in each, but at its end more is known of what is a secret.

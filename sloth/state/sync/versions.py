@@ -46,7 +46,7 @@ async def versions(backend: Backend, key: str) -> list[Version]:
         raise StateError(f"{backend.url}: no entry {key}", hint="see sloth-runner runs list, and state list --cached")
     return [
         Version(
-            int(one.get("version", 0)),
+            one["version"],
             float(one.get("at", 0)),
             str(one.get("by", "")),
             str(one.get("origin", "")),
@@ -73,7 +73,7 @@ async def restore(backend: Backend, key: str, number: int, by: JsonObject) -> in
     def decide(content: Json, now: float) -> tuple[Change, int]:
         found = versions_of(backend, key, content)
         again = _select(backend, key, found, number)
-        version = 1 + max(int(one.get("version", 0)) for one in found)
+        version = 1 + max(one["version"] for one in found)
         new = {**again, **by, "version": version, "at": now, "restored": number}
         return Change(with_versions(content, [new, *found])), version
 

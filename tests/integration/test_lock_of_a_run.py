@@ -268,6 +268,7 @@ async def test_one_that_somebody_has_released_is_said_once_and_then_lost_to_who_
     assert idle.texts()[1].endswith(" has taken it: two runs were at work at the same time")
     assert lock.is_taken_over
     assert idle.run.exit_status() == 1
+    await asyncio.sleep(short)
     assert await lock.release() == "", "it was said"
     found = await held(idle)
     assert found is not None

@@ -141,23 +141,37 @@ def in_a_process(work: Callable[[], int], log: str, seconds: float) -> int:
     return os.waitstatus_to_exitcode(done[1])
 
 
-def chosen(lines: Mapping[str, list[str]], node: Any, seconds: Mapping[str, float]) -> tuple[list[str], float]:
+def chosen(
+    lines: Mapping[str, list[str]], node: Any, around: Any, seconds: Mapping[str, float]
+) -> tuple[list[str], float]:
     """Return the tests that run a line, and how long they take.
 
-    All of them, if it only runs on import, or if other processes run the file.
+    All of them, if it only runs on import, or if other processes run the file. around: the coroutine that the line is
+    in: what runs right after an exception was thrown into one is not seen, so those that run another line come last.
     """
-    span = {str(line) for line in range(node.lineno, node.end_lineno + 1)}
-    if any("" in lines.get(line, ()) for line in span) or not any(map(any, lines.values())):
-        found = set(seconds)
-    else:
-        found = {test for line in span for test in lines.get(line, ())} & seconds.keys()
+    near = _running(lines, node)
+    found = near | _running(lines, around)
+    if "" in near or not any(map(any, lines.values())):
+        found = near = set(seconds)
     tests: list[str] = []
     total = 0.0
-    for test in sorted(found, key=lambda test: (seconds[test], test)):
+    for test in sorted(found & seconds.keys(), key=lambda test: (test not in near, seconds[test], test)):
         total += seconds[test]
         if not tests or total <= BUDGET:
             tests.append(test)
     return tests, total
+
+
+def _running(lines: Mapping[str, list[str]], node: Any) -> set[str]:
+    return {test for line in range(node.lineno, node.end_lineno + 1) for test in lines.get(str(line), ())}
+
+
+def coroutine_around(tree: ast.AST, node: Any) -> Any:
+    """Return the outermost coroutine that a part of a program is in; the part itself if it is in none."""
+    for one in ast.walk(tree):
+        if isinstance(one, ast.AsyncFunctionDef) and one.lineno < node.lineno and node.end_lineno <= one.end_lineno:
+            return one
+    return node
 
 
 def fate(tests: list[str], limit: float) -> str:
@@ -187,11 +201,12 @@ def main() -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     for file, _, line in (name.partition(":") for name in args.files):
         source = Path(file).read_text()
-        found = [pair for pair in places(ast.parse(source)) if not line or pair[0].lineno == int(line)]
+        tree = ast.parse(source)
+        found = [pair for pair in places(tree) if not line or pair[0].lineno == int(line)]
         sample = found if line else random.Random(f"{args.seed}:{file}").sample(found, min(args.count, len(found)))
         ends: Counter[str] = Counter()
         for node, other in sample:
-            tests, total = chosen(lines.get(file, {}), node, seconds)
+            tests, total = chosen(lines.get(file, {}), node, coroutine_around(tree, node), seconds)
             mutant = rewritten(source, node, other)
             Path(file).write_text(mutant)
             Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)

@@ -148,6 +148,9 @@ async def test_a_push_leaves_a_damaged_replica_that_is_further_to_who_has_more(t
         if key != head_key("web1"):
             await backend.forget(key)
     assert await make_due(one.memory, backend) == [head_key("web1")]
+    assert one.memory.outbox is not None
+    assert one.memory.outbox.waiting() == []
+    assert await backend.read(head_key("web1")) is not None, "it stays"
     assert await make_due(two.memory, backend) == []
     await two.deliver()
     third = Controller(tmp_path / "three", backend)
@@ -190,3 +193,18 @@ async def test_what_a_delivery_cannot_bring_stays_due_and_the_rest_is_brought(tm
     assert left.startswith("1 entry is not delivered to the backend yet")
     assert "has format 2" in left
     assert await backend.names("runs/") == ["runs/r"]
+
+
+async def test_a_push_leaves_a_damaged_replica_to_who_has_one(tmp_path: Path) -> None:
+    backend = SQLite(tmp_path / "b.db")
+    one, two, host = Controller(tmp_path / "one", backend), Controller(tmp_path / "two", backend), Store(None)
+    await two_visit(host, one, two)
+    entry = await backend.read(head_key("web1"))
+    assert entry is not None
+    await backend.write(head_key("web1"), b"damaged", entry.version)
+    two.memory.replica_path("web1").unlink()
+    await make_due(two.memory, backend)
+    await two.deliver()
+    entry = await backend.read(head_key("web1"))
+    assert entry is not None
+    assert entry.value == b"damaged"

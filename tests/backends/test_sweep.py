@@ -84,13 +84,14 @@ async def test_a_value_that_is_set_while_it_is_swept_stays(opened: Callable[[], 
 async def test_records_of_runs_that_are_old_and_not_among_the_newest(tmp_path: Path) -> None:
     backend = SQLite(tmp_path / "b.db")
     names = [f"runs/2020{month:02}{day:02}-120000-abcdef" for month in range(1, 11) for day in range(1, 11)]
-    for name in [*names, "runs/20991231-235959-ffffff", "runs/odd"]:
+    for name in [*names, "runs/00000000-000000-no-date", "runs/20991231-235959-ffffff", "runs/odd"]:
         await backend.write(name, b"x", None)
     assert (await sweep(backend, kept_runs=200)).runs == 0
     assert (await sweep(backend, kept_runs=20, run_age=10**10)).runs == 0, "none is so old"
     assert (await sweep(backend, kept_runs=20)).runs == 82
     left = await backend.names("runs/")
-    assert len(left) == 20
+    assert len(left) == 21
+    assert left[0] == "runs/00000000-000000-no-date", "nobody knows how old it is"
     assert left[-2:] == ["runs/20991231-235959-ffffff", "runs/odd"]
     assert (await sweep(backend, kept_runs=20)).runs == 0
 
@@ -106,7 +107,8 @@ async def test_pieces_that_no_version_names_and_hosts_that_are_no_more(tmp_path:
     versions = await entries.load_versions(backend, entries.head_key("web1"))
     assert len(versions) == entries.KEPT
     named = {Piece.read(piece).id for version in versions for piece in version["pieces"]}
-    for name in ("1000-dead", "2000-dead", f"{2**40:x}-young"):
+    days = int(await backend.clock()) - 2 * 86400
+    for name in ("1000-dead", f"{days:x}-dead", f"{2**40:x}-young"):
         await backend.write(entries.piece_key("web1", name), b"x", None)
         await backend.write(entries.piece_key("headless", name), b"x", None)
     assert (await sweep(backend)).pieces == 4
@@ -132,6 +134,34 @@ async def test_once_a_day_and_by_one(tmp_path: Path) -> None:
     for at in (now - 2 * 86400, now + 2 * 86400, "odd"):
         await change(one, sweeping.DONE, lambda content, now, at=at: (Change({"at": at}), None))
         assert await is_due(two)
+
+
+class Careless(SQLite):
+    """A server that deletes whatever the condition is, which its client has found out.
+
+    Attributes:
+        asked: how often it was asked.
+    """
+
+    asked = 0
+
+    async def remove(self, key: str, expected: str) -> bool:
+        self.asked += 1
+        raise Unsupported("no conditions")
+
+
+async def test_what_cannot_be_deleted_under_a_condition_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "OLD", -10.0)
+    backend = Careless(tmp_path / "b.db")
+    shared = Shared(backend)
+    for number in range(5 * sweeping.AT_ONCE):
+        await shared.set(f"v{number}", 1)
+        await shared.delete(f"v{number}")
+    before = await backend.names("")
+    swept = await sweep(backend)
+    assert (swept.values, swept.can_remove) == (0, False)
+    assert await backend.names("") == before
+    assert 1 <= backend.asked <= sweeping.AT_ONCE, "it is not asked for each"
 
 
 async def test_a_server_that_deletes_whatever_the_condition_is_keeps_everything(

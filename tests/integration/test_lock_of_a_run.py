@@ -178,6 +178,31 @@ async def test_an_interrupted_run_waits_for_no_backend(idle: Job) -> None:
     assert await lock.release() == ""
 
 
+async def test_a_request_that_ends_late_leaves_no_lock(idle: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, has_begun = idle.backend.write, asyncio.Event()
+
+    async def late(key: str, value: bytes, expected: str | None) -> str | None:
+        try:
+            has_begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+            await write(key, value, expected)
+            raise
+        raise AssertionError
+
+    monkeypatch.setattr(idle.backend, "write", late)
+    lock = SiteLock(idle.shared, idle.run, 600)
+    taking = asyncio.create_task(lock.take())
+    await has_begun.wait()
+    idle.run.interrupt()
+    await asyncio.wait_for(taking, 30)
+    monkeypatch.setattr(idle.backend, "write", write)
+    assert await lock.release() == ""
+    await asyncio.sleep(0.1)
+    assert await held(idle) is None
+
+
 async def test_a_lock_that_another_run_has_at_the_end_is_said(idle: Job) -> None:
     lock = SiteLock(idle.shared, idle.run, 0)
     await lock.take()

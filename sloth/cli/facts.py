@@ -66,7 +66,7 @@ def _keep(query: Query, found: Mapping[str, JsonObject]) -> None:
     try:
         memory = query.storage.memory()
         try:
-            memory.runs.keep_facts(found)
+            memory.keep_facts(found)
         finally:
             memory.close()
     except StateError as error:

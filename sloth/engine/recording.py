@@ -40,6 +40,7 @@ class Recording:
 
     def __init__(self, memory: Memory, run: str, emitter: Emitter, delivery: Delivery | None = None) -> None:
         """delivery: brings what is recorded to a backend while the run goes on."""
+        self._memory = memory
         self._runs = memory.runs
         self._run = run
         if memory.outbox is not None:
@@ -101,7 +102,7 @@ class Recording:
         )
         try:
             if self._out.facts:
-                await patiently(partial(self._runs.keep_facts, self._out.facts), interruption.happened)
+                await patiently(partial(self._memory.keep_facts, self._out.facts), interruption.happened)
             await patiently(end, interruption.happened)
         except StateError as error:
             self._out.warn(f"the controller cannot record how this run ended: {error}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from sloth.state.database import Transaction, open_database, sloth_home
 from sloth.state.outbox import Outbox
 from sloth.state.replicas import Position
 from sloth.state.run_records import RunRecords
+from sloth.state.run_values import storable
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import JsonObject
@@ -72,6 +74,7 @@ MIGRATIONS = (
     outbox.MIGRATION,
     outbox.RUN_MIGRATION,
 )
+FACTS_SECONDS = 300  # within which facts are not written again
 SETTLED_NS = 2 * 10**9  # a file that changed less than this ago may change again within one tick of its timestamp
 
 
@@ -245,6 +248,17 @@ class Memory:
             " store=excluded.store, seq=excluded.seq, seen_at=excluded.seen_at, payload=coalesce(?, payload)",
             values,
         )
+
+    def keep_facts(self, facts: Mapping[str, JsonObject]) -> None:
+        """Keep the facts of hosts, unless those that are kept were gathered a few minutes ago."""
+        now = time.time()
+        rows = [(storable(host), now, json.dumps(found, sort_keys=True)) for host, found in facts.items()]
+        with Transaction(self._database):
+            self._database.executemany(
+                "INSERT INTO facts VALUES (?, ?, ?) ON CONFLICT (host) DO UPDATE SET at=excluded.at,"
+                f" facts=excluded.facts WHERE at<excluded.at-{FACTS_SECONDS}",
+                rows,
+            )
 
     # Hashes of this machine's own files
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.frozen import field_names
@@ -23,11 +21,7 @@ from sloth.state.run_values import (
     storable,
 )
 
-if TYPE_CHECKING:
-    from sloth.payload.kernel.values import JsonObject
-
 __all__ = ["Progress", "RunCounts", "RunHost", "RunKind", "RunRecord", "RunRecords", "RunResult", "StoredRun"]
-FACTS_SECONDS = 300  # within which facts are not written again
 AMBIGUOUS_SHOWN = 5  # candidates that an error lists
 _COUNTS = field_names(RunCounts)
 _RESULT = ",".join(field_names(RunResult))
@@ -188,17 +182,6 @@ class RunRecords:
         )
         return dict(rows.fetchall())
 
-    def keep_facts(self, facts: Mapping[str, JsonObject]) -> None:
-        """Keep the facts of hosts, unless those that are kept were gathered a few minutes ago."""
-        now = time.time()
-        rows = [(storable(host), now, json.dumps(found, sort_keys=True)) for host, found in facts.items()]
-        with Transaction(self._database):
-            self._database.executemany(
-                "INSERT INTO facts VALUES (?, ?, ?) ON CONFLICT (host) DO UPDATE SET at=excluded.at,"
-                f" facts=excluded.facts WHERE at<excluded.at-{FACTS_SECONDS}",
-                rows,
-            )
-
     def newest(self, limit: int = 50, checks: bool = False) -> list[RunRecord]:
         """Return the newest runs, newest first; all of them when `limit` is negative. checks: whatever their kind."""
         where = "" if checks else f" WHERE {_IS_RUN}"
@@ -220,6 +203,15 @@ class RunRecords:
             names = ", ".join(one.run for one in found[:AMBIGUOUS_SHOWN])
             raise StateError(f"run {name} is ambiguous: {names}", hint="use a longer prefix")
         return found[0]
+
+    def changes(self, host: str, since: float, until: float) -> list[tuple[str, str]]:
+        """Return each resource that runs of this time have changed on a host: the run, and the key."""
+        rows = self._database.execute(
+            "SELECT run, key FROM run_results JOIN runs USING (run) WHERE host=? AND started BETWEEN ? AND ?"
+            f" AND run_results.status='changed' AND reason<>'run' AND {_IS_RUN}",  # an action changes no resource
+            (host, since, until),
+        )
+        return rows.fetchall()
 
     def newest_own(self) -> RunRecord:
         """Return the newest run of this controller, or else the newest of all. Raises StateError."""

@@ -130,7 +130,7 @@ def test_a_run_with_many_results_is_paged_and_searched_on_the_server(tmp_path: P
         hosts=[RunHost(f"h{number}", "changed", 1.0, 1.0) for number in range(5_000)],
     )  # fmt: skip
     memory = Memory(tmp_path)
-    memory.runs.keep_facts({"h1": {f"fact{number}": number for number in range(20_000)}})
+    memory.keep_facts({"h1": {f"fact{number}": number for number in range(20_000)}})
     memory.close()
     with serve(tmp_path) as server:
         for path in (f"/runs/{RUN}", f"/runs/{RUN}/hosts", "/hosts", "/hosts?by=fact:fact7", "/hosts/h1/facts"):

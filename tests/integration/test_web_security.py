@@ -51,7 +51,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     memory = Memory(directory)
     replica = ReplicaChange(id="s", seq=1, removed=[], whole=True)
     memory.remember(Seen("web1", "p", frozenset(), replica, (row,)))
-    memory.runs.keep_facts({"web1": {EVIL: {EVIL: EVIL}}, EVIL: {"os": EVIL}})
+    memory.keep_facts({"web1": {EVIL: {EVIL: EVIL}}, EVIL: {"os": EVIL}})
     memory.close()
     return directory
 

@@ -7,12 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError, StateNotFound
-from sloth.payload.kernel.status import Reason, Status
 from sloth.state.backends.backend import Backend
 from sloth.state.backends.documents import patiently
 from sloth.state.memory import Memory
 from sloth.state.queries import Difference
-from sloth.state.run_records import RunRecord, RunResult
+from sloth.state.run_records import RunRecord
 from sloth.state.sync import entries
 from sloth.state.sync.entries import head_key, piece_key
 from sloth.state.sync.heads import Head, Piece, unpack_change
@@ -81,35 +80,25 @@ async def _head_after(backend: Backend, memory: Memory, agent: str, heads: list[
     if former is None and not (heads and heads[-1].version == 1):
         raise StateError(f"{unknown}: it keeps {entries.KEPT} versions", hint=_ASK_THE_HOST)
     kept = {head.run for head in heads}
-    lost = [one.run for one in memory.runs.newest(-1) if since <= one.started <= run.started and one.run not in kept]
-    if await _have_changed(
-        backend, memory, agent, heads, lost
-    ):  # what they have changed was delivered with a later run
+    host = agent.partition("@")[0]
+    lost = {key for one, key in memory.runs.changes(host, since, run.started) if one not in kept}
+    if lost and await _are_of(backend, agent, heads, lost):  # they were delivered with a later run's
         raise StateError(unknown, hint=_ASK_THE_HOST)
     return former
 
 
-async def _have_changed(backend: Backend, memory: Memory, agent: str, heads: list[Head], runs: list[str]) -> bool:
-    """Return whether one of these runs may have changed the state of an agent: not that of another account."""
+async def _are_of(backend: Backend, agent: str, heads: list[Head], keys: set[str]) -> bool:
+    """Return whether one of these resources of a host may be of this agent, and not only of another account."""
     host = agent.partition("@")[0]
-    changed = {row.key for run in runs for row in memory.runs.results(run) if row.host == host and _is_recorded(row)}
-    if not changed:
-        return False
-    stem = head_key(host).removesuffix("/head")
-    names = await patiently(partial(backend.names, stem))
+    names = await patiently(partial(backend.names, head_key(host).removesuffix("/head")))
     agents = {entries.name_in(name) for name in names if entries.is_head(name)}
     if not any(name != agent and name.partition("@")[0] == host for name in agents):
         return True
     for piece, one in {piece: head for head in heads for piece in head.pieces}.items():
         change = await _change(backend, agent, one, piece)
-        if not changed.isdisjoint([*(str(row["key"]) for row in change.rows), *change.removed]):
+        if not keys.isdisjoint([*(str(row["key"]) for row in change.rows), *change.removed]):
             return True
     return False
-
-
-def _is_recorded(row: RunResult) -> bool:
-    """Return whether something happened that the host records as the state of a resource."""
-    return row.status == Status.CHANGED and row.reason != Reason.RUN
 
 
 def _began(memory: Memory, head: Head) -> float:

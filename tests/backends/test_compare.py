@@ -283,6 +283,31 @@ async def test_before_the_first_change_there_was_nothing_that_is_known(compared_
     assert await place.compared("last", "2") == {}
 
 
+async def test_a_run_that_began_while_another_one_was_at_work_ends_with_what_that_one_has_changed(
+    compared_place: Place,
+) -> None:
+    """It has waited for the host's lock."""
+    place, second = compared_place, compared_place.two.memory.runs
+    place.one.run("1", place.host, lambda: (second.begin("2", "site", "ben", 1), place.set(a=1)))
+    await place.one.deliver()
+    await place.two.fetch()
+    place.two.visit(place.host, "2")
+    second.end("2", counts=RunCounts(), seconds=1.0, status=0, hosts=[RunHost("web1", "ok")])
+    await place.two.deliver()
+    await place.run("3", a=3)
+    assert await place.compared("1", "2") == {}
+    assert await place.compared("2", "3") == {"a": ({"v": 1}, {"v": 3})}
+
+
+async def test_before_the_first_version_there_was_nothing_either(compared_place: Place) -> None:
+    place = compared_place
+    place.one.run("1", place.host)
+    await place.run("2", a=2)
+    assert await place.compared("1", "2") == {"a": (None, {"v": 2})}
+    await place.run("3", a=3)
+    assert await place.compared("1", "3") == {"a": (None, {"v": 3})}
+
+
 async def test_what_is_older_than_all_versions_is_not_known(compared_place: Place) -> None:
     place = compared_place
     await place.run("0")

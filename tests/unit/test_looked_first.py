@@ -45,7 +45,8 @@ def ask(peer: Peer, call: tuple[str, dict[str, Any]], home: Path, **more: object
     }
     reply = peer.call(name, **{**full, **more}).plain()
     if name == "file.stat":
-        reply["values"] = {key: reply["values"].get(key) for key in ("exists", "type", "mode")}
+        found = reply.pop("values", {})
+        reply["values"] = [found.get(key) for key in ("exists", "type", "mode")]
     return {key: value for key, value in reply.items() if key not in ("id", "seconds")}
 
 

@@ -174,3 +174,35 @@ def test_what_replaced_something_of_ours_is_ours_to_remove(account: Path) -> Non
         peer.close()
     run(account, "s", [], prune=True)
     assert not os.path.lexists(account / "x")
+
+
+def test_a_part_of_a_file_is_not_asked_for_any_more_by_whoever_has_the_whole(account: Path) -> None:
+    """And the other way round; which of two calls was the last does not matter."""
+    line = {"path": str(account / "x"), "line": "x", "create": True}
+    whole = {"path": str(account / "x"), "src": "y", "force": True}
+    with connected(account) as peer:
+        assert peer.call("file.lineinfile", **line).status is Status.CHANGED
+        peer.close()
+    with connected(account, run="r2") as peer:
+        assert peer.call("file.link", **whole).status is Status.CHANGED
+        assert peer.query("orphans") == []
+        peer.close()
+    os.unlink(account / "x")
+    with connected(account, run="r3") as peer:
+        assert peer.call("file.lineinfile", **line).status is Status.CHANGED
+        assert peer.query("orphans") == []
+        assert [row["key"] for row in peer.query("list")] == [f"file:lineinfile:{account}/x:x"]
+        peer.close()
+
+
+@pytest.mark.parametrize("spared", [[], ["another"]])
+def test_whether_a_run_that_did_not_name_a_thing_gives_up_its_part_in_it(account: Path, spared: list[str]) -> None:
+    """spared: a task that had no reason to run, which may be what names it."""
+    for site in ("one", "two"):
+        with connected(account, site=site, run=site) as peer:
+            peer.call("file.directory", path=str(account / "d"))
+            peer.close()
+    with connected(account, site="one", run="r3") as peer:
+        peer.close(spared)
+    with connected(account, site="two", run="r4") as peer:
+        assert [orphan.key for orphan in peer.close().orphans] == ([] if spared else [f"file:directory:{account}/d"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,30 @@ def test_what_stands_beside_a_secret_shows_nothing_of_it(account: Path, op: str)
         assert SECRET not in str(rows)
         peer.close()
     assert SECRET not in kept(account)
+
+
+def test_a_working_copy_keeps_its_secret_address_when_it_is_not_taken_back(account: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=b"]
+        return subprocess.run(["git", *who, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    origin, copy = str(account / SECRET), str(account / "copy")
+    git("init", "-q", "-b", "main", origin)
+    commits = []
+    for word in ("one", "two"):
+        git("-C", origin, "commit", "-q", "--allow-empty", "-m", word)
+        commits.append(git("-C", origin, "rev-parse", "HEAD"))
+    for run, commit in zip(("r1", "r2"), commits, strict=True):
+        with connected(account, run=run) as peer:
+            peer.send(messages.Secrets(values=[SECRET]))
+            given = {"repo": origin, "dest": copy, "version": commit}
+            reply = peer.call("git.clone", sensitive_=True, **given)
+            assert reply.status is Status.CHANGED, reply.error
+            peer.close()
+    with connected(account, run="r3") as peer:
+        [row] = peer.query("rollback", run="r2", force=True)
+        assert (row["status"], row["msg"]) == ("refused", "it cannot be taken back: git.clone needs repo")
+        assert SECRET not in str(row)
+        peer.close()
+    assert git("-C", copy, "remote", "get-url", "origin") == origin
+    assert git("-C", copy, "rev-parse", "HEAD") == commits[1]

@@ -4,6 +4,7 @@ from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged
 from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.ownership import PART
 from sloth.payload.kernel.redact import NOTHING, View, holds_mask, is_keyed_hash
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, revive
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.findings import HistoryEntry
     from sloth.payload.kernel.values import Attributes
     from sloth.payload.lib.host import Host
+
+
+UNSURE = "unless it has changed since: a change of the same file comes before"
 
 
 class Rollback(TakeBack):
@@ -131,10 +135,14 @@ class Rollback(TakeBack):
         self.store.freezes.refuse(target.key)
         resource = self._replayed(target.call, target.key)
         view = self._view(resource, target)
-        place = resource.place() or entry.key
+        place = _place(resource, entry.key)
+        things = set(thing.partition(PART)[0] for part in resource.parts() for thing in part.claims())
         now: "Attributes | None" = None
         expected = entry.after
-        if self.check and place in self._predicted:
+        is_unsure = self._predicted.is_unsure(place, things)
+        if is_unsure:
+            seen = expected
+        elif place in self._predicted:
             seen = self._predicted[place]
             if seen is not None and expected is not None:  # another resource may have seen less of the same file
                 expected = dict((name, value) for name, value in expected.items() if name in seen)
@@ -161,16 +169,15 @@ class Rollback(TakeBack):
             raise Failed("it has changed since: %s" % how, hint="--force restores it all the same")
         if now is None:  # or in a check: what would be there after what comes before
             now = revive(_without_secrets(seen, seen), self.store)
-        if resource.files(entry.before):
-            done = self._restore_files(target, resource, view, entry, now)
-        else:
-            done = self._by_way_back(target, resource, view, entry, now)
-        self._predicted[place] = entry.before
-        return done
+        restore = self._restore_files if resource.files(entry.before) else self._by_way_back
+        done = restore(target, resource, view, entry, now)
+        if self.check:
+            self._predicted.add(place, entry.before, things)
+        return Done(done.diff, done.msg or UNSURE) if is_unsure else done
 
     def _is_at(self, entry: "HistoryEntry", place: "str") -> "bool":
         try:
-            return self._replayed(entry.call, entry.key).place() == place
+            return _place(self._replayed(entry.call, entry.key), entry.key) == place
         except Failed:
             return False
 
@@ -245,6 +252,14 @@ def is_back(
         if not difference(seen, before):
             return True
     return False
+
+
+def _place(resource: "Resource", key: "str") -> "str":
+    """Return what a resource observes: a file, an account, or itself."""
+    place, files = resource.place(), list(resource.files({}))
+    if place is None and len(files) == 1:
+        place = files[0]
+    return place or key
 
 
 def notified_by(entry: "HistoryEntry") -> "list[str]":

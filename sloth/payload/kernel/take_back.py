@@ -38,7 +38,7 @@ class TakeBack(object):
         self.context = context
         self.check = check
         self.force = force
-        self._predicted: "dict[str, Attributes | None]" = {}  # in a check: by place or key, redacted
+        self._predicted = Predicted()
         self._removed: "set[str]" = set()  # in a check: paths at which nothing would be left
 
     def _guarded(self, target: "Target", work: "Callable[[], Done]") -> "Restored":
@@ -180,6 +180,31 @@ class TakeBack(object):
         self.store.records.restore(target.key, was)
         if reason is not Reason.PRUNED and was is None:
             self.store.records.release(target.key)
+
+
+class Predicted(object):
+    """What would be there after what a check would have taken back so far."""
+
+    def __init__(self) -> "None":
+        self._seen: "dict[str, Attributes | None]" = {}  # by place, or the key of what has none; redacted
+        self._things: "dict[str, set[str]]" = {}  # of which files or other things that is
+
+    def __contains__(self, place: "str") -> "bool":
+        return place in self._seen
+
+    def __getitem__(self, place: "str") -> "Attributes | None":
+        return self._seen[place]
+
+    def is_unsure(self, place: "str", things: "set[str]") -> "bool":
+        """Return whether something else of the same things would have been taken back."""
+        return place not in self._seen and any(map(things.intersection, self._things.values()))
+
+    def add(self, place: "str", before: "Attributes | None", things: "set[str]") -> "None":
+        """Note what would be at a place, and that nothing else is known of these things then."""
+        for other in [other for other in self._seen if not things.isdisjoint(self._things[other])]:
+            del self._seen[other]
+        self._seen[place] = before
+        self._things[place] = things
 
 
 class Target(object):

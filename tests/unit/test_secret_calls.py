@@ -160,7 +160,7 @@ def test_a_working_copy_keeps_its_secret_address_when_it_is_not_taken_back(accou
             peer.close()
     with connected(account, run="r3") as peer:
         [row] = peer.query("rollback", run="r2", force=True)
-        assert (row["status"], row["msg"]) == ("refused", "it cannot be taken back: git.clone needs repo")
+        assert row["status"] == "refused", row
         assert SECRET not in str(row)
         peer.close()
     assert git("-C", copy, "remote", "get-url", "origin") == origin

@@ -7,6 +7,8 @@ from sloth.payload.kernel.errors import NotKept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Iterable
+
     from sloth.payload.kernel.redact import View
     from sloth.payload.kernel.resource import Change
     from sloth.payload.kernel.values import Attributes, Diff, Json
@@ -48,12 +50,23 @@ def unified(old: "Content | None", new: "Content | None") -> "str | None":
         texts.append(data.decode("utf-8", "surrogateescape").splitlines(True))
     if len(texts[0]) + len(texts[1]) > DIFF_LINES:
         return None
-    import difflib
-
     return "".join(
-        line if line.endswith("\n") else line + "\n\\ No newline at end of file\n"
-        for line in difflib.unified_diff(texts[0], texts[1], "before", "after")
+        line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in _unified(*texts)
     )
+
+
+def _unified(old: "list[str]", new: "list[str]") -> "Iterable[str]":
+    if old and new:
+        import difflib  # it takes milliseconds to load, and most of a host's changes are new files
+
+        return difflib.unified_diff(old, new, "before", "after")
+    lines = old or new
+    if not lines:
+        return []
+    span = "1,%d" % len(lines) if len(lines) > 1 else "1"
+    where = "@@ -%s +0,0 @@\n" % span if old else "@@ -0,0 +%s @@\n" % span
+    sign = "-" if old else "+"
+    return ["--- before\n", "+++ after\n", where] + [sign + line for line in lines]
 
 
 def mismatch(change: "Change", view: "View") -> "str":

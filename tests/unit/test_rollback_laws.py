@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from sloth.payload.kernel.rollback import UNSURE
@@ -72,6 +72,8 @@ def there(home: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(120 + 4 * ROUNDS)
 @settings(max_examples=ROUNDS, deadline=None, suppress_health_check=list(HealthCheck))
+@example([], [CALLS[2], "remove b", CALLS[2]], False)
+@example([], [CALLS[-1], CALLS[0], CALLS[-1]], False)
 @given(
     st.lists(st.sampled_from(CALLS), max_size=3),
     st.lists(st.sampled_from([*CALLS, *BY_HAND]), min_size=1, max_size=5),

@@ -139,8 +139,10 @@ def _fill(one: object, cls: type, args: tuple[object, ...], named: dict[str, obj
 def _all_specified(cls: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        own = vars(base)
-        found |= own.get(_SPECIFIED, own.get(_FIELDS, {}))  # the second of ordinary dataclasses
+        if _SPECIFIED in vars(base):
+            found |= vars(base)[_SPECIFIED]
+        elif _FIELDS in vars(base):  # an ordinary dataclass
+            found |= {each.name: each for each in fields(base)}
     return found
 
 

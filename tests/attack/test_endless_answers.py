@@ -5,7 +5,6 @@ The limits are those of `impatient.py`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.peers import end_peers
 
 pytestmark = pytest.mark.attack
 GOOD = "good"
@@ -77,9 +77,7 @@ def endless_party(tmp_path: Path) -> Iterator[Party]:
     _, errors = done.communicate(timeout=60)
     assert done.returncode == 0, errors
     yield party
-    for entry in party.pids.iterdir():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(entry.name), signal.SIGKILL)
+    end_peers(party.pids)
 
 
 @pytest.mark.parametrize("name", list(QUERIES))

@@ -34,6 +34,7 @@ from sloth.transport import outbox, session
 from sloth.transport.loopback import LoopbackFleet
 from tests.attack.hostile_peer import ATTACKS
 from tests.support.paths import ROOT
+from tests.support.peers import end_peers
 
 pytestmark = pytest.mark.attack
 
@@ -72,10 +73,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def end_all(peers: Path) -> None:
     """End the peers that still run."""
-    for entry in (peers.parent / "pids").iterdir():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(entry.name), signal.SIGKILL)
-        entry.unlink()
+    end_peers(peers.parent / "pids")
 
 
 def inventory_of(servers: LoopbackFleet, peers: Path, attacks: Sequence[str]) -> str:

@@ -28,7 +28,6 @@ def frozen(*, eq: bool) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[T] | None = None, *, eq: bool = True) -> type[T] | Callable[[type[T]], type[T]]:
     """Make a class a dataclass with slots and immutable fields; eq: two are equal when all their fields are."""
-
     return _maker(cls, _SHARED if eq else _SHOWN)
 
 

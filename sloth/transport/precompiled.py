@@ -18,6 +18,7 @@ MODULES = "sloth.payload.modules"
 # What functions import, and first runs call: all of them, and those with a package.
 _LATER = ("sloth.payload.kernel.diff", "sloth.payload.kernel.paging", "sloth.payload.lib.contents")
 _LATER_OF = {"pkg": ("backend", "apt", "dpkg")}
+_EXTENDED, _NAME, _FROM = (opmap[name] for name in ("EXTENDED_ARG", "IMPORT_NAME", "IMPORT_FROM"))
 Code = tuple[bool, bytes]  # whether it is a package, and what marshal makes of its code
 
 
@@ -91,11 +92,11 @@ def _imports(code: CodeType) -> Iterator[str]:
     module, argument = "", 0
     for operation, byte in zip(code.co_code[::2], code.co_code[1::2], strict=True):
         argument = argument << 8 | byte
-        if operation == opmap["EXTENDED_ARG"]:
+        if operation == _EXTENDED:
             continue
-        if operation == opmap["IMPORT_NAME"]:
+        if operation == _NAME:
             module = code.co_names[argument]
             yield module
-        elif operation == opmap["IMPORT_FROM"]:
+        elif operation == _FROM:
             yield f"{module}.{code.co_names[argument]}"
         argument = 0

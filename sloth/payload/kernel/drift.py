@@ -3,7 +3,7 @@
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import Failed, Missing, StoreError
 from sloth.payload.kernel.findings import Drift, DriftStatus
-from sloth.payload.kernel.redact import View, claimed, holds_mask, is_keyed_hash
+from sloth.payload.kernel.redact import View, holds_mask, is_keyed_hash, view_of
 from sloth.payload.kernel.replay import Sealed, replay, revive
 from sloth.payload.kernel.resource import Change, Resource, difference
 from sloth.payload.kernel.status import DriftBy
@@ -51,9 +51,7 @@ def _compare(record: "Record", store: "Store", host: "Host") -> "Drift":
             resource, is_known = replay(call, host, store, record.key)
             if not isinstance(resource, Resource) or resource.drift_by is DriftBy.NOTHING:
                 continue
-            view = View(resource, store.redactor, call is not None and call.sensitive, call is not None and call.masked)
-            things = [thing for part in resource.parts() for thing in claimed(part, store.redactor)]
-            view.hide_secrets_of_others(store, things)
+            view = view_of(resource, call, store)
             try:
                 now = resource.observe()
                 if is_known and resource.drift_by is DriftBy.DESIRED:

@@ -4,7 +4,7 @@ A record whose thing another call claims is superseded: it is no orphan, no drif
 """
 
 from sloth.payload.kernel.errors import Failed
-from sloth.payload.kernel.redact import NOTHING, claimed
+from sloth.payload.kernel.redact import NOTHING, claimed_by_all
 from sloth.payload.kernel.replay import replay
 from sloth.payload.kernel.resource import Resource
 from sloth.payload.kernel.status import Reason
@@ -66,7 +66,7 @@ class Ownership(object):
             try:
                 resource, _ = replay(call, self._host, self._store, record.key)
                 if isinstance(resource, Resource):
-                    claims += [thing for part in resource.parts() for thing in claimed(part, self._store.redactor)]
+                    claims += claimed_by_all(resource, self._store.redactor)
             except (Failed, OSError):
                 continue
         return claims

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Collection, Iterable, Pattern
 
+    from sloth.payload.kernel.record import RecordedCall
     from sloth.payload.kernel.resource import Resource
     from sloth.payload.kernel.values import Attributes, Diff, Json
     from sloth.payload.state.store import Store
@@ -252,6 +253,18 @@ class View(object):
 def claimed(resource: "Resource", redactor: "Redactor") -> "list[str]":
     """Return what a resource claims, as it is recorded."""
     return [redactor.key(as_utf8(thing)) for thing in resource.claims()]
+
+
+def claimed_by_all(resource: "Resource", redactor: "Redactor") -> "list[str]":
+    """Return what all parts of a call claim, as it is recorded."""
+    return [thing for part in resource.parts() for thing in claimed(part, redactor)]
+
+
+def view_of(resource: "Resource", call: "RecordedCall | None", store: "Store") -> "View":
+    """Return how a call that was recorded is shown and stored: this session may not know its secrets."""
+    view = View(resource, store.redactor, call is not None and call.sensitive, call is not None and call.masked)
+    view.hide_secrets_of_others(store, claimed_by_all(resource, store.redactor))
+    return view
 
 
 def is_keyed_hash(value: "Json") -> "bool":

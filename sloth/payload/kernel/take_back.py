@@ -6,7 +6,7 @@ from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, StoreError
 from sloth.payload.kernel.findings import Restored, RestoreStatus
 from sloth.payload.kernel.record import Context
-from sloth.payload.kernel.redact import NOTHING, View, claimed
+from sloth.payload.kernel.redact import NOTHING, view_of
 from sloth.payload.kernel.registry import find
 from sloth.payload.kernel.replay import replay, without_unknown
 from sloth.payload.kernel.resource import Args, Change, Resource
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Callable, Sequence
 
     from sloth.payload.kernel.record import RecordedCall
-    from sloth.payload.kernel.redact import Redacted
+    from sloth.payload.kernel.redact import Redacted, View
     from sloth.payload.kernel.values import Arguments, Attributes, Diff, JsonObject
     from sloth.payload.lib.host import Host
     from sloth.payload.state.store import Store
@@ -138,9 +138,7 @@ class TakeBack(object):
         return resource
 
     def _view(self, resource: "Resource", target: "Target") -> "View":
-        call, redactor = target.call, self.store.redactor
-        view = View(resource, redactor, call is not None and call.sensitive, call is not None and call.masked)
-        view.hide_secrets_of_others(self.store, [one for part in resource.parts() for one in claimed(part, redactor)])
+        view = view_of(resource, target.call, self.store)
         for attributes in target.recorded:
             view.hide(attributes)
         return view

@@ -102,6 +102,11 @@ def versions_of(backend: Backend, key: str, content: Json) -> list[JsonObject]:
     return versions
 
 
+def next_version(versions: list[JsonObject]) -> int:
+    """Return the number of the version that follows these."""
+    return 1 + max((one["version"] for one in versions), default=0)
+
+
 def _is_version(one: Json) -> bool:
     """Return whether a version has what all of them have, so that their readers need not doubt it."""
     try:

@@ -24,7 +24,7 @@ from sloth.state.backends.untrusted import MALFORMED, moment, whole
 from sloth.state.outbox import Item
 from sloth.state.replicas import Position
 from sloth.state.sync import entries
-from sloth.state.sync.entries import head_key, piece_key, versions_of, with_versions
+from sloth.state.sync.entries import head_key, next_version, piece_key, versions_of, with_versions
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -190,7 +190,7 @@ async def _write(
         if end is not _End.WRITTEN:
             return KEEP, (end, [piece.id])
         before = [] if piece.since is None or head is None else [one.plain() for one in head.pieces]
-        version = 1 + max((one["version"] for one in found), default=0)
+        version = next_version(found)
         new = {
             **by, "run": item.run, "version": version, "store": position.store, "seq": position.seq, "at": seen,
             "pieces": [*before, piece.plain()],

@@ -12,7 +12,7 @@ from sloth.state.backends.documents import KEEP, Change, change
 from sloth.state.backends.untrusted import MALFORMED
 from sloth.state.run_records import StoredRun
 from sloth.state.sync import entries
-from sloth.state.sync.entries import run_key, versions_of, with_versions
+from sloth.state.sync.entries import next_version, run_key, versions_of, with_versions
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -31,7 +31,7 @@ async def deliver(backend: Backend, run: StoredRun, by: JsonObject) -> None:
         found = versions_of(backend, key, content)
         if found and _rank(found[0]) >= rank:
             return KEEP, None
-        version = 1 + max((one["version"] for one in found), default=0)
+        version = next_version(found)
         # What it was in mid-run is worth no version of its own: the first one is kept, and each that has ended.
         former = [one for one in found if one.get("has_ended") or one.get("version") == 1]
         # How it was called is the same in each, but at its end more is known of what is a secret.

@@ -10,7 +10,7 @@ from sloth.frozen import frozen
 from sloth.state.backends.backend import Backend
 from sloth.state.backends.documents import Change, change, patiently
 from sloth.state.sync import entries, runs
-from sloth.state.sync.entries import versions_of, with_versions
+from sloth.state.sync.entries import next_version, versions_of, with_versions
 from sloth.state.sync.heads import Head, unpack_change
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def restore(backend: Backend, key: str, number: int, by: JsonObject) -> in
     def decide(content: Json, now: float) -> tuple[Change, int]:
         found = versions_of(backend, key, content)
         again = _select(backend, key, found, number)
-        version = 1 + max(one["version"] for one in found)
+        version = next_version(found)
         new = {**again, **by, "version": version, "at": now, "restored": number}
         return Change(with_versions(content, [new, *found])), version
 

@@ -45,8 +45,11 @@ gc.set_threshold(50000)
 if sys.version_info < (3, 6):
     os._exit(75)
 try:
-    import _sqlite3, fcntl, json, pwd, select, struct, threading, zlib
+    import _sqlite3, fcntl, pwd, select, struct, zlib
+    from _frozen_importlib_external import PathFinder
 except ImportError:
+    os._exit(75)
+if not all(map(PathFinder.find_spec, ("json", "threading"))):
     os._exit(75)
 
 def say(data):

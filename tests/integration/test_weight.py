@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
@@ -22,6 +24,9 @@ from sloth.transport.local import LocalProcess
 from sloth.transport.slim import slim
 from tests.support.paths import ROOT
 from tests.support.running import run_local
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 BUNDLE = 170_000  # bytes; every host gets them once a version
 PAYLOAD_MODULES = 106  # that a payload has loaded when it is ready for calls
@@ -39,6 +44,10 @@ HEAVY = (
     "logging",
     "ssl",
     "ast",
+    "re",
+    "enum",
+    "json",
+    "threading",
 )
 
 
@@ -237,32 +246,58 @@ async def test_a_call_does_not_wait_for_a_slow_site(tmp_path: Path, writes: list
     assert len(writes) >= 4, "hello, two that were overdue, the rest"
 
 
-def _system_calls(home: Path, lines: int) -> Counter[str]:
-    """What a payload asks of its kernel to look at `lines` lines that are there, from its start to its end."""
+def _serve(home: Path, calls: list[tuple[str, dict[str, Json]]], program: tuple[str, ...] = (), end: str = "") -> bytes:
+    """Let a payload answer `calls`, from its start to its end, and return what it wrote.
+
+    program: what runs Python; end: code that runs after the session.
+    """
     hello = messages.Hello(v=messages.VERSION, agent="a", site="s", run="r", who="w", origin="o")
     asked = [
-        messages.Call(
-            id=n, epoch=0, task="t", where="s:1", name="file.lineinfile",
-            args={"path": f"{home}/lines", "line": f"line {n}", "create": True},
-        )
-        for n in range(1, lines + 1)
-    ]  # fmt: skip
+        messages.Call(id=n, epoch=0, task="t", where="s:1", name=name, args=args)
+        for n, (name, args) in enumerate(calls, 1)
+    ]
     frames = b"".join(wire.pack(message) for message in (hello, *asked, messages.Close()))
-    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sloth.payload.__main__ import main; main()"
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sloth.payload.__main__ import main; main(); {end}"
+    process = subprocess.Popen(
+        [*program, sys.executable, "-I", "-S", "-E", "-c", start],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(home)},
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(frames)
+    process.stdin.flush()  # it stays open: its end would be that of the controller
+    said = process.stdout.read()
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait() == 0
+    return said
+
+
+def test_a_converged_run_of_files_users_and_packages_does_without_re_enum_json_and_threading(tmp_path: Path) -> None:
+    calls: list[tuple[str, dict[str, Json]]] = [
+        ("file.lineinfile", {"path": f"{tmp_path}/lines", "line": "a", "create": True}),
+        ("file.directory", {"path": f"{tmp_path}/directory", "mode": "0750"}),
+        ("user.create", {"name": "root", "shell": pwd.getpwnam("root").pw_shell}),
+        ("group.create", {"name": "root"}),
+    ]
+    if os.path.exists("/var/lib/dpkg/status"):
+        calls.append(("pkg.install", {"name": "dpkg"}))
+    for _ in range(2):
+        said = _serve(tmp_path, calls, end=f"open({f'{tmp_path}/modules'!r}, 'w').write(' '.join(sys.modules))")
+    assert said.count(b'"unchanged"') == len(calls), said[-1000:]
+    loaded = set((tmp_path / "modules").read_text().split())
+    assert "sloth.payload.modules.user.create" in loaded
+    assert not loaded & {"re", "enum", "json", "threading", "importlib", "subprocess", "hashlib"}
+
+
+def _system_calls(home: Path, lines: int) -> Counter[str]:
+    """What a payload asks of its kernel to look at `lines` lines that are there, from its start to its end."""
     trace = home / "trace"
-    for program in ([], [], ["strace", "-f", "-qq", "-o", str(trace)]):
-        process = subprocess.Popen(
-            [*program, sys.executable, "-I", "-S", "-E", "-c", start],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(home)},
-        )  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(frames)
-        process.stdin.flush()  # it stays open: its end would be that of the controller
-        said = process.stdout.read()
-        process.stdout.close()
-        process.stdin.close()
-        assert process.wait() == 0
+    calls: list[tuple[str, dict[str, Json]]] = [
+        ("file.lineinfile", {"path": f"{home}/lines", "line": f"line {n}", "create": True}) for n in range(lines)
+    ]
+    for program in ((), (), ("strace", "-f", "-qq", "-o", str(trace))):
+        said = _serve(home, calls, program)
     assert said.count(b'"unchanged"') == lines, said[-1000:]
     return Counter(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.M))
 
@@ -278,7 +313,7 @@ def test_a_look_costs_a_few_system_calls_and_no_sync(tmp_path: Path) -> None:
     assert (sixty.total() - ten.total()) / 50 < EACH, sixty - ten
 
 
-MODULES = 363  # that a run on this machine has loaded at its end, of Python's and the libraries' as of ours
+MODULES = 365  # that a run on this machine has loaded at its end, of Python's and the libraries' as of ours
 
 
 def test_a_run_loads_few_modules(tmp_path: Path) -> None:

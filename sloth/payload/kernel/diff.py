@@ -1,7 +1,6 @@
 """How attributes differ, in full; it is redacted (kernel/redact.py) before anybody gets to see it."""
 
-import json
-
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.content import TEXT_LIMIT, Content
 from sloth.payload.kernel.errors import NotKept
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Attributes, Diff, Json
 
 DIFF_LINES = 20000  # difflib is quadratic at worst: of longer texts only the hashes are compared
+_sorted_json = plain_json.encoder(sort_keys=True)
 
 
 def differences(change: "Change") -> "Diff":
@@ -101,4 +101,4 @@ def _in_words(value: "Json") -> "str":
         return "%s bytes (%s)" % (value.get("size"), str(value["sha256"])[:12])
     if isinstance(value, dict) and "secret" in value:
         return "(secret)"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return value if isinstance(value, str) else _sorted_json(value)

@@ -1,6 +1,6 @@
 """SHA-256 without loading OpenSSL, which takes longer than hashing all that a usual run reads; canonical JSON."""
 
-import json
+from sloth.payload.kernel import plain_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _built_in() -> "Callable[..., Digest]":
 
 
 sha256 = _built_in()
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+_encode = plain_json.encoder((",", ":"), sort_keys=True)
 
 
 def sha256_for(size: "int") -> "Digest":

@@ -1,6 +1,6 @@
 """Splits long lists of rows into pages that fit into a frame each."""
 
-import json
+from sloth.payload.kernel import plain_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def pages(rows: "Iterable[JsonObject]") -> "Iterator[Rows]":
     for row in rows:
         length = sum(len(value) if isinstance(value, str) else 8 for value in row.values())
         if any(isinstance(value, (dict, list)) for value in row.values()):
-            length = len(json.dumps(row))
+            length = len(plain_json.dumps(row))
         if page and (len(page) == ROWS or size + length > PAGE):
             yield page
             page, size = [], 0

@@ -1,7 +1,6 @@
 """What the kernel remembers and answers, as values: the state file keeps them, the wire carries them."""
 
-import json
-
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.hashing import canonical
 from sloth.payload.kernel.status import Reason, Status
 from sloth.payload.kernel.value import Value, uses_words
@@ -54,7 +53,7 @@ class RecordedCall(Value):
 
 def read_calls(text: "str | None") -> "list[RecordedCall] | None":
     """Return the calls of a record's column, None when it has none."""
-    return None if text is None else [RecordedCall.read(call) for call in json.loads(text)]
+    return None if text is None else [RecordedCall.read(call) for call in plain_json.loads(text)]
 
 
 class Record(object):
@@ -220,4 +219,4 @@ class ReplicaChange(Value):
 
 
 def _decoded(text: "str | None") -> "Json":
-    return None if text is None else json.loads(text)
+    return None if text is None else plain_json.loads(text)

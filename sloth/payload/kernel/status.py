@@ -1,10 +1,53 @@
 """What can become of a call, and why: the enumerations that both ends, the state file and reports share."""
 
-import enum
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from enum import Enum
+    from typing import Iterator
+else:
+    # What Enum would do here, without the module `enum`: loading it, and making these classes with it, takes a
+    # twentieth of a payload's start.
+    class WordType(type):
+        """Makes a member of each word in the body of a class."""
+
+        def __new__(cls, name: "str", bases: "tuple[type, ...]", namespace: "dict[str, object]") -> "WordType":
+            made = type.__new__(cls, name, bases, namespace)
+            made._members = {}
+            for key, value in namespace.items():
+                if key.isupper() and isinstance(value, str):
+                    member = str.__new__(made, value)
+                    member.name, member.value = key, value
+                    made._members[value] = member
+                    setattr(made, key, member)
+            return made
+
+        def __call__(cls, value: "str") -> "Word":
+            try:
+                return cls._members[value]
+            except (KeyError, TypeError):
+                raise ValueError("%r is not a valid %s" % (value, cls.__name__))
+
+        def __iter__(cls) -> "Iterator[Word]":
+            return iter(cls._members.values())
+
+        def __len__(cls) -> "int":
+            return len(cls._members)
+
+    class Enum(metaclass=WordType):
+        """The base of an enumeration; a member is the only object with its word."""
+
+        def __reduce__(self) -> "tuple[type, tuple[str]]":
+            return type(self), (self.value,)
+
+        def __copy__(self) -> "Enum":
+            return self
 
 
-class Word(str, enum.Enum):
+class Word(str, Enum):
     """An enumeration whose members are their words: they compare, format and travel as plain text."""
+
+    def __repr__(self) -> "str":
+        return "<%s.%s: %r>" % (type(self).__name__, self.name, self.value)
 
     def __str__(self) -> "str":
         return str(self.value)

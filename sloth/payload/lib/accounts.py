@@ -3,8 +3,8 @@
 import grp
 import os
 import pwd
-import re
 
+from sloth.payload.kernel.regex import expression, is_word
 from sloth.payload.kernel.resource import ArgumentError, Missing
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DATABASES = {"passwd": "/etc/passwd", "group": "/etc/group", "shadow": "/etc/shadow"}
 DAY = 86400  # seconds; /etc/shadow counts days since the epoch
-_NAME = re.compile(r"^[^\s:,/+~-][^\s:,/]*$")
+_NAME = expression(r"^[^\s:,/+~-][^\s:,/]*$")
 
 
 class ShadowEntry(object):
@@ -45,7 +45,7 @@ def missing_user(name: "str") -> "Missing":
 def check_name(values: "Arguments", kind: "str") -> "None":
     """Raise ArgumentError when values["name"] cannot be the name of an account ("user") or a group ("group")."""
     name = values["name"]
-    if not _NAME.match(name) or len(name) > 256:
+    if not (is_word(name) or _NAME.match(name)) or len(name) > 256:
         raise ArgumentError("%r is not a valid %s name" % (name, kind))
     if name.isdigit():
         raise ArgumentError("the %s name %s is a number, which tools would take for an ID" % (kind, name))

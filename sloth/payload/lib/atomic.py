@@ -2,10 +2,10 @@
 
 import errno
 import os
-import re
 import stat
 import time
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib import unfinished
 from sloth.payload.lib.attributes import copy_attributes
@@ -226,7 +226,7 @@ def _sweep(name: "str", directory: "int") -> "None":
     except OSError:
         return
     for one in names:
-        found = one[0] == "." and re.match(r"^\..+\.sloth-([0-9]+)-[0-9a-f]{12}$", one, re.DOTALL)
+        found = one[0] == "." and ".sloth-" in one and re.match(r"^\..+\.sloth-([0-9]+)-[0-9a-f]{12}$", one, re.DOTALL)
         if not found:
             continue
         try:

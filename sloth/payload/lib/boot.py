@@ -34,8 +34,8 @@ def boot_identity() -> "str":
     its first process began, which the kernel counts in ticks since the machine's boot: no clock that is set changes it.
     """
     try:
-        with open(BOOT_ID, encoding="ascii") as file:
-            boot = file.read().strip()
+        with open(BOOT_ID, "rb") as file:
+            boot = file.read().strip().decode("ascii")
     except OSError:
         boot = ""
     return "%s/%s" % (boot, process_start(1))

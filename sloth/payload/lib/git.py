@@ -2,8 +2,8 @@
 
 import errno
 import os
-import re
 
+from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.lib import files, unfinished
 from sloth.payload.lib.atomic import remove_unfinished
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DEADLINE = 1800  # seconds for one git command
 DEPLOYED = "refs/sloth-runner/"  # holds the commits that were checked out, so that git keeps them and they are known
-_COMMIT = re.compile(r"^[0-9a-f]{7,64}$")
+_COMMIT = expression(r"^[0-9a-f]{7,64}$")
 
 
 class Git(object):

@@ -1,8 +1,8 @@
 """Passwords in the URLs of repositories: git gets them neither as arguments nor from a configuration."""
 
-import re
+from sloth.payload.kernel.regex import expression
 
-_HTTP = re.compile(r"^(https?://)([^/@\s]+)@([^/@\s]+)(.*)$", re.DOTALL)
+_HTTP = expression(r"(?s)^(https?://)([^/@\s]+)@([^/@\s]+)(.*)$")
 # What git runs for a user name and password. They are in the environment, which other accounts cannot read.
 _HELPER = (
     '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLOTH_GIT_USER" "$SLOTH_GIT_PASSWORD"; }; f'

@@ -1,8 +1,8 @@
 """Permission bits: what an octal or symbolic mode, as people write it, means for a file."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError
 
 ALL_BITS = 0o7777

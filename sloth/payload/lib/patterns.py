@@ -1,8 +1,8 @@
 """Regular expressions as users of Ansible write them, with the same meaning under every Python from 3.6 on."""
 
-import re
 import sys
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError
 
 TYPE_CHECKING = False

@@ -1,8 +1,8 @@
 """The arguments `validate` and `backup`: a command checks a new file before it is used, and the old one is kept."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Failed, Field
 
 TYPE_CHECKING = False

@@ -1,7 +1,6 @@
 """HTTP requests with the standard library: any URL that people write, and errors in plain words."""
 
-import re
-
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Failed
 
 TYPE_CHECKING = False

@@ -1,9 +1,9 @@
 """cron.job: a job that cron runs, in a user's crontab or in a file of /etc/cron.d."""
 
 import os
-import re
 
 from sloth.payload.kernel.content import Content
+from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Change, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.accounts import missing_user
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SPECIAL = ("reboot", "yearly", "annually", "monthly", "weekly", "daily", "hourly")
 MARKS = ("#sloth: ", "#Ansible: ")  # a job that Ansible wrote is taken over
 DIRECTORY = "/etc/cron.d"
-_TIME = re.compile(r"^[0-9A-Za-z*,/~-]+$")
+_TIME = expression(r"^[0-9A-Za-z*,/~-]+$")
 # A job's line, disabled or not; the minute and hour have no names, which tells it from a comment in English.
-_JOB = re.compile(r"^#?\s*(?:@[a-z]+|[0-9*,/~-]+\s+[0-9*,/~-]+(?:\s+[0-9A-Za-z*,/~?-]+){3})\s+\S")
+_JOB = expression(r"^#?\s*(?:@[a-z]+|[0-9*,/~-]+\s+[0-9*,/~-]+(?:\s+[0-9A-Za-z*,/~?-]+){3})\s+\S")
 
 
 class Job(Resource):

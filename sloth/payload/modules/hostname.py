@@ -1,8 +1,8 @@
 """hostname.set: the machine's name, now and after the next boot."""
 
-import re
 import socket
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
 from sloth.payload.lib import files
 

@@ -2,8 +2,8 @@
 
 import errno
 import os
-import re
 
+from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.contents import open_regular
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.resource import Change
     from sloth.payload.kernel.values import Arguments, Attributes
 
-_LINE = re.compile(rb"^\s*-?\s*([^#;\s=][^=]*?)\s*=\s*(.*?)\s*$")
-_RANGES = re.compile(r"^[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*$")
-_NUMBER = re.compile(r"^[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)$")
+_LINE = expression(rb"^\s*-?\s*([^#;\s=][^=]*?)\s*=\s*(.*?)\s*$")
+_RANGES = expression(r"^[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*$")
+_NUMBER = expression(r"^[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)$")
 
 
 class Set(Resource):

@@ -1,14 +1,13 @@
 """The payload's end of the connection: a thread that reads frames, and the only writer of them."""
 
-import collections
 import fcntl
 import os
 import select
-import threading
 import time
+from collections import deque
 
 from sloth.payload.kernel.errors import Disconnected, Failed
-from sloth.payload.session import messages, wire
+from sloth.payload.session import messages, threads, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class FrameWriter(object):
         """ended: returns why nothing more can be read from the other end, "" while it can."""
         self._descriptor = descriptor
         self._ended = ended
-        self._lock = threading.Lock()
+        self._lock = threads.allocate_lock()
         self._next_beat = time.monotonic() + BEAT
         os.set_blocking(descriptor, False)
 
@@ -96,7 +95,7 @@ class Channel(object):
         """reader, writer: file descriptors."""
         self._reader = reader
         self._frames = FrameWriter(writer, lambda: self._ended)
-        self._messages: "Deque[Message]" = collections.deque()
+        self._messages: "Deque[Message]" = deque()
         self._pieces: "dict[int, dict[int, Deque[bytes]]]" = {}  # call -> asset index -> pieces; b"" ends them
         self._held = 0  # bytes in _pieces
         self._current = -1  # the call that is running; pieces for earlier ones are dropped
@@ -107,13 +106,11 @@ class Channel(object):
         self._ended = ""  # why nothing more will come
         self.on_heard: "Callable[[], None] | None" = None  # called by the reading thread when bytes have come
         self._violation: "wire.WireError | None" = None  # if it is what the controller sent that ended it
-        self._condition = threading.Condition()
+        self._condition = threads.Condition()
 
     def start(self) -> "None":
         """Begin to read."""
-        thread = threading.Thread(target=self._read, name="wire")
-        thread.daemon = True
-        thread.start()
+        threads.start(self._read)
 
     # Reading
 
@@ -174,7 +171,7 @@ class Channel(object):
             self._frames.beat()
             self._condition.wait(1)
         if blob.call >= self._current:
-            self._pieces.setdefault(blob.call, {}).setdefault(blob.index, collections.deque()).append(blob.data)
+            self._pieces.setdefault(blob.call, {}).setdefault(blob.index, deque()).append(blob.data)
             self._held += len(blob.data)
 
     def receive(self, wait: "bool" = True) -> "Message | None":

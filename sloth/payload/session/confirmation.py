@@ -6,11 +6,11 @@ then, or taken back.
 """
 
 import fcntl
-import json
 import os
 import signal
 import time
 
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.status import Word
 from sloth.payload.kernel.value import InvalidValue, Value, uses_words
@@ -93,7 +93,7 @@ class Confirmation(object):
         """Return what must be confirmed, None when there is nothing. Raises StoreError when the note is damaged."""
         try:
             with open(self._path(PENDING), "rb") as file:
-                return Pending.read(json.loads(file.read().decode("utf-8")))
+                return Pending.read(plain_json.loads(file.read().decode("utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, InvalidValue) as error:
@@ -250,7 +250,7 @@ class Confirmation(object):
         """Return what was taken back and not yet reported."""
         try:
             with open(self._path("reverted.json"), "rb") as file:
-                found: "list[JsonObject]" = json.loads(file.read().decode("utf-8"))["reports"]
+                found: "list[JsonObject]" = plain_json.loads(file.read().decode("utf-8"))["reports"]
                 return found
         except (OSError, ValueError, KeyError, TypeError):
             return []
@@ -307,7 +307,7 @@ def _write(path: "str", data: "JsonObject") -> "None":
     try:
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            view = memoryview(json.dumps(data).encode("utf-8"))
+            view = memoryview(plain_json.dumps(data).encode("utf-8"))
             while view:
                 view = view[os.write(file, view) :]
             os.fsync(file)

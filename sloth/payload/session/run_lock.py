@@ -2,11 +2,11 @@
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
 
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.errors import Locked, StoreError
 from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session.messages import LockHolder
@@ -83,7 +83,7 @@ class RunLock(object):
         return False
 
     def _write_note(self, file: "int", holder: "LockHolder") -> "None":
-        note = json.dumps(holder.replace(pid=os.getpid(), since=int(time.time())).plain()).encode("ascii")
+        note = plain_json.dumps(holder.replace(pid=os.getpid(), since=int(time.time())).plain()).encode("ascii")
         try:
             os.ftruncate(file, 0)
             os.pwrite(file, note, 0)
@@ -191,6 +191,6 @@ def _ask_to_end(other: "LockHolder") -> "None":
 def _read(file: "int") -> "LockHolder":
     # The holder writes it after it has the lock, so it may be empty, or still name the one before.
     try:
-        return LockHolder.read(json.loads(os.pread(file, 4096, 0).decode("ascii")))
+        return LockHolder.read(plain_json.loads(os.pread(file, 4096, 0).decode("ascii")))
     except (ValueError, RecursionError, InvalidValue):
         return LockHolder()

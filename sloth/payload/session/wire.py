@@ -9,9 +9,9 @@ A frame is a 5-byte header (`>IB`: body length in bytes, kind) and its body:
 Before its first frame the payload writes MARK, so that whatever a login shell prints before it can be told apart.
 """
 
-import json
 import struct
 
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.errors import PayloadError
 from sloth.payload.kernel.value import InvalidValue
 from sloth.payload.session import messages
@@ -216,6 +216,5 @@ def _read_float(text: "str") -> "float":
 
 
 _LIMITS = {JSON: MAX_BODY, BLOB: BLOB_HEADER.size + CHUNK}
-# Made once: json.loads() and json.dumps() make new ones for every call that has options.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_decode = json.JSONDecoder(parse_int=_read_int, parse_float=_read_float, parse_constant=_no_constant).decode
+_encode = plain_json.encoder((",", ":"), allow_nan=False)
+_decode = plain_json.decoder(_read_int, _read_float, _no_constant)

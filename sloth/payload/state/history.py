@@ -1,8 +1,8 @@
 """The history: every change, what was there before and after, why, in which run, and who ran it from where."""
 
-import json
 import time
 
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.status import Reason
 
 TYPE_CHECKING = False
@@ -85,8 +85,8 @@ class History(object):
         )
         found: "dict[str, JsonObject]" = {}
         for key, before, after in rows:
-            entry = found.setdefault(key, {"key": key, "before": json.loads(before or "null")})
-            entry["after"] = json.loads(after or "null")
+            entry = found.setdefault(key, {"key": key, "before": plain_json.loads(before or "null")})
+            entry["after"] = plain_json.loads(after or "null")
         return [found[key] for key in sorted(found) if found[key]["before"] != found[key]["after"]]
 
     def drop(self, older: "int") -> "int":
@@ -99,7 +99,7 @@ class History(object):
 def _shown(row: "tuple[Column, ...]") -> "JsonObject":
     shown: "JsonObject" = dict(zip(COLUMNS, row))
     for name in _JSON:
-        shown[name] = None if shown[name] is None else json.loads(shown[name])
+        shown[name] = None if shown[name] is None else plain_json.loads(shown[name])
     return shown
 
 

@@ -1,8 +1,8 @@
 """The records of what is managed: one row a resource, written only when something about it changed."""
 
-import json
 import time
 
+from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.hashing import canonical
 from sloth.payload.kernel.record import Record
@@ -91,7 +91,7 @@ class Records(object):
         lists = (record.calls_json, record.other_sites)
         for texts, kind in ((objects, dict), (lists, list)):
             for text in texts:
-                if text is not None and not isinstance(json.loads(text), (kind, type(None))):
+                if text is not None and not isinstance(plain_json.loads(text), (kind, type(None))):
                     raise ValueError("%s of a record is not what it must be" % text[:50])
         self._put(record)
 

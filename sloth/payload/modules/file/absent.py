@@ -1,7 +1,6 @@
 """file.absent: nothing exists at a path."""
 
-import re
-
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
 

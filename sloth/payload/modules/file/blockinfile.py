@@ -1,7 +1,6 @@
 """file.blockinfile: a block of lines between two marker lines in a file that others write, too."""
 
-import re
-
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Field
 from sloth.payload.lib.patterns import compile_pattern
 from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEdit, encode

@@ -2,10 +2,10 @@
 
 import errno
 import os
-import re
 import socket
 import time
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Action, ArgumentError, Failed, Field
 
 TYPE_CHECKING = False

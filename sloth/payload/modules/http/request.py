@@ -1,8 +1,8 @@
 """http.request: sends a request and returns the answer."""
 
 import json
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field
 from sloth.payload.lib.web import check_headers, check_url, credentials, open_url, public_url, read_chunks
 

@@ -1,8 +1,8 @@
 """What mount.present and mount.absent share: an entry of /etc/fstab, and what is mounted."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.contents import open_regular

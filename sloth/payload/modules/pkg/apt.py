@@ -1,16 +1,16 @@
 """Debian's apt and dpkg. What is installed is read from dpkg's own file, without a command."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Offer
-from sloth.payload.modules.pkg.dpkg import EXTENDED, STATUS, Status, newer, parse_automatic
+from sloth.payload.modules.pkg.dpkg import EXTENDED, STATUS, Automatic, Status, newer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Collection, Iterable, Mapping, Sequence
+    from typing import Iterable, Mapping, Sequence
 
     from sloth.payload.modules.pkg.backend import Command
     from sloth.payload.modules.pkg.names import Wanted
@@ -142,7 +142,7 @@ class Apt(Backend):
 
     def read(self) -> "Database":
         try:
-            with open(self.path(STATUS), encoding="utf-8", errors="surrogateescape") as file:
+            with open(self.path(STATUS), "rb") as file:
                 database = Status(file.read())
         except FileNotFoundError:
             return Database({})
@@ -213,17 +213,17 @@ class Apt(Backend):
 
     def is_automatic(self, name: "str") -> "bool":
         stamp = index.signature(self.path(EXTENDED))
-        marked: "Collection[str]" = self.host.once(
+        marked: "Automatic" = self.host.once(
             "pkg.automatic %s%s" % (self.name, self.root), self._read_automatic, stamp or "none"
         )
         return name in marked
 
-    def _read_automatic(self) -> "Collection[str]":
+    def _read_automatic(self) -> "Automatic":
         try:
-            with open(self.path(EXTENDED), encoding="utf-8", errors="replace") as file:
-                return parse_automatic(file.read())
+            with open(self.path(EXTENDED), "rb") as file:
+                return Automatic(file.read())
         except FileNotFoundError:
-            return ()
+            return Automatic(b"")
 
     def mark_commands(self, names: "Sequence[str]", automatic: "bool", options: "Options") -> "Sequence[Command]":
         return [["apt-mark", *self.options, "auto" if automatic else "manual", "--", *names]]

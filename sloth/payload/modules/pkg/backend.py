@@ -1,7 +1,6 @@
 """What install, remove and update need of a package manager; a class in a file of its own implements it for each."""
 
-import re
-
+from sloth.payload.kernel.regex import is_word, re
 from sloth.payload.kernel.resource import ArgumentError, Failed, Missing
 from sloth.payload.modules.pkg import execution, index, locks
 from sloth.payload.modules.pkg.database import Database, Installed, Offer
@@ -241,7 +240,7 @@ class Backend(Tool):
 
     def is_valid(self, name: "str") -> "bool":
         """Return whether `name` means a package, and nothing else, to this package manager."""
-        return re.match(r"(?:%s)\Z" % self.valid_name, name) is not None
+        return is_word(name) or re.match(r"(?:%s)\Z" % self.valid_name, name) is not None
 
     def check_name(self, name: "str") -> "None":
         """Raise ArgumentError when `name` is not valid."""

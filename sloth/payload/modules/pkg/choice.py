@@ -1,7 +1,5 @@
 """Choose the package manager of a host."""
 
-import importlib
-
 from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.lib.os_release import os_release
 from sloth.payload.modules.pkg.names import MANAGERS
@@ -40,6 +38,6 @@ def _choose(host: "Host", use: "str | None") -> "Backend":
 def create(name: "str", host: "Host", root: "str" = "", options: "Sequence[str]" = ()) -> "Backend":
     """Return the package manager called `name`, such as "apt"."""
     module = "dnf" if name == "yum" else name
-    cls = importlib.import_module("sloth.payload.modules.pkg.%s" % module).BACKEND
-    backend: "Backend" = cls(host, root, options, "yum" if name == "yum" else "")
+    found = __import__("sloth.payload.modules.pkg.%s" % module, fromlist=("BACKEND",))
+    backend: "Backend" = found.BACKEND(host, root, options, "yum" if name == "yum" else "")
     return backend

@@ -1,8 +1,8 @@
 """Fedora's and Red Hat's dnf, and yum on hosts that have no dnf yet."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.database import Offer

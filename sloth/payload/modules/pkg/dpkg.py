@@ -1,8 +1,8 @@
 """The files in which dpkg and apt keep what is installed."""
 
-import re
 from itertools import zip_longest
 
+from sloth.payload.kernel.regex import expression
 from sloth.payload.modules.pkg.database import Database, Installed, Packages
 
 TYPE_CHECKING = False
@@ -11,9 +11,32 @@ if TYPE_CHECKING:
 
 STATUS = "/var/lib/dpkg/status"
 EXTENDED = "/var/lib/apt/extended_states"
-_PARTS = re.compile(r"([^0-9]*)([0-9]*)")
+_PARTS = expression(r"([^0-9]*)([0-9]*)")
 _END = ([0], 0)
 _INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
+
+
+class Paragraphs(object):
+    """The paragraphs of a file; each begins with a newline. Only those that are asked for are decoded."""
+
+    def __init__(self, data: "bytes") -> "None":
+        self._data = b"\n\n%s\n\n" % data
+
+    def of(self, name: "str") -> "Iterator[str]":
+        """Yield those about the package `name`."""
+        label = b"\nPackage: %s\n" % name.encode("utf-8", "surrogateescape")
+        at = self._data.find(label)
+        while at >= 0:
+            end = self._data.find(b"\n\n", at)
+            yield _decoded(self._data[self._data.rfind(b"\n\n", 0, at + 1) + 1 : end])
+            at = self._data.find(label, end)
+
+    def __iter__(self) -> "Iterator[str]":
+        return ("\n" + paragraph for paragraph in _decoded(self._data).split("\n\n"))
+
+
+def _decoded(data: "bytes") -> "str":
+    return data.decode("utf-8", "surrogateescape")
 
 
 class StatusFile(Packages):
@@ -23,9 +46,9 @@ class StatusFile(Packages):
     one that is unpacked or half configured as broken.
     """
 
-    def __init__(self, text: "str") -> "None":
+    def __init__(self, data: "bytes") -> "None":
         Packages.__init__(self, {})
-        self._text = "\n\n%s\n\n" % text
+        self._file = Paragraphs(data)
         self._provides: "dict[str, list[str]] | None" = None
 
     def __getitem__(self, name: "str") -> "list[Installed]":
@@ -37,14 +60,10 @@ class StatusFile(Packages):
         return self._packages.get(name, [])
 
     def _find(self, name: "str") -> "Iterator[Installed]":
-        label = "\nPackage: %s\n" % name
-        at = self._text.find(label)
-        while at >= 0:
-            end = self._text.find("\n\n", at)
-            entry = _entry(self._text[self._text.rfind("\n\n", 0, at + 1) + 1 : end])
+        for paragraph in self._file.of(name):
+            entry = _entry(paragraph)
             if entry:
                 yield entry
-            at = self._text.find(label, end)
 
     def provides(self) -> "dict[str, list[str]]":
         """Return virtual name -> names of the installed packages that provide it."""
@@ -52,8 +71,7 @@ class StatusFile(Packages):
             return self._provides
         provides: "dict[str, list[str]]" = {}
         self._packages.clear()
-        for paragraph in self._text.split("\n\n"):
-            paragraph = "\n" + paragraph
+        for paragraph in self._file:
             entry = _entry(paragraph)
             if not entry:
                 continue
@@ -77,8 +95,8 @@ class StatusFile(Packages):
 class Status(Database):
     """The database that a status file describes."""
 
-    def __init__(self, text: "str") -> "None":
-        packages = StatusFile(text)
+    def __init__(self, data: "bytes") -> "None":
+        packages = StatusFile(data)
         own = [entry.architecture for entry in packages["dpkg"] if not entry.state]
         Database.__init__(self, packages, None, own[-1] if own else "")
         self._status = packages
@@ -109,14 +127,15 @@ def _field(paragraph: "str", label: "str") -> "str":
     return (paragraph[start:] if end < 0 else paragraph[start:end]).strip()
 
 
-def parse_automatic(text: "str") -> "set[str]":
-    """Return the names of the packages that apt has installed as dependencies, from the text of its extended states."""
-    found = set()
-    for paragraph in text.split("\n\n"):
-        paragraph = "\n" + paragraph
-        if _field(paragraph, "\nAuto-Installed: ") == "1":
-            found.add(_field(paragraph, "\nPackage: "))
-    return found
+class Automatic(object):
+    """The packages that apt has installed as dependencies. Few are asked for, so that one is read when it is."""
+
+    def __init__(self, data: "bytes") -> "None":
+        """data: apt's extended states."""
+        self._file = Paragraphs(data)
+
+    def __contains__(self, name: "str") -> "bool":
+        return any(_field(paragraph, "\nAuto-Installed: ") == "1" for paragraph in self._file.of(name))
 
 
 def newer(one: "str", other: "str") -> "bool":

@@ -1,7 +1,6 @@
 """Run the commands of a package manager that change something, and explain their failures."""
 
-import re
-
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.modules.pkg import locks
 

@@ -1,9 +1,9 @@
 """The names and versions that calls ask for, and the arguments that several calls share."""
 
 import os
-import re
 
 from sloth.payload.kernel.hashing import sha256
+from sloth.payload.kernel.regex import is_word, re
 from sloth.payload.kernel.resource import ArgumentError, Field
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ def split_version(text: "str") -> "tuple[str, str, str]":
 
 def check_name(name: "str", text: "str" = "") -> "None":
     """Raise ArgumentError when `name` cannot be the name of a package; `text`: the argument that it is a part of."""
-    if re.match(_NAME, name):
+    if is_word(name) or re.match(_NAME, name):
         return
     hint = ""
     if "://" in name or name.startswith("@"):
@@ -164,5 +164,5 @@ def upcoming_names(given: "Mapping[str, Json]") -> "list[str]":
         if value:
             values: "Sequence[Json]" = [value] if isinstance(value, str) else value
             names = split_list([item for item in values if isinstance(item, str)])
-            return [name for name in names if re.match(_NAME, name)]
+            return [name for name in names if is_word(name) or re.match(_NAME, name)]
     return []

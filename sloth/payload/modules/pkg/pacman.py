@@ -1,8 +1,8 @@
 """Arch's pacman. What is installed is read from the names of its database's directories."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.modules.pkg import index, locks
 from sloth.payload.modules.pkg.backend import Backend

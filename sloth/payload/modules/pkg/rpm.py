@@ -1,7 +1,6 @@
 """What dnf and zypper share: the RPM database, read by one query, and the order of RPM's versions."""
 
-import re
-
+from sloth.payload.kernel.regex import expression, re
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Installed
@@ -20,7 +19,7 @@ QUERY = "%{NAME}\\t" + EVR + "\\t%{ARCH}\\n"
 ARCHITECTURES = frozenset(
     "noarch x86_64 i386 i486 i586 i686 aarch64 armv7hl armv7l ppc64 ppc64le s390x riscv64 src".split()
 )
-_PART = re.compile(r"[0-9]+|[A-Za-z]+|~|\^")
+_PART = expression(r"[0-9]+|[A-Za-z]+|~|\^")
 # Names, virtual ones such as perl(DBI) or libz.so.1()(64bit), and files that a package provides. A name that ends like
 # a package file would be one to the tools.
 VALID_NAME = (

@@ -1,8 +1,8 @@
 """ssh.config: a user's SSH client configuration for a host."""
 
 import os
-import re
 
+from sloth.payload.kernel.regex import expression
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 from sloth.payload.lib.accounts import get_account
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
@@ -35,9 +35,9 @@ _NAMED = (
     ("dynamicforward", "dynamicforward", "DynamicForward: [address:]port"),
 )
 _ORDER = [keyword for _, keyword, _ in _NAMED]
-_KEYWORD = re.compile(r"^[A-Za-z][A-Za-z0-9]*$")
-_LINE = re.compile(r"^(\s*)([A-Za-z][A-Za-z0-9]*)(\s*=\s*|\s+)(.*?)(\s*)$", re.DOTALL)
-_WORD = re.compile(r'"([^"]*)"|([^\s"]+)')
+_KEYWORD = expression(r"^[A-Za-z][A-Za-z0-9]*$")
+_LINE = expression(r"(?s)^(\s*)([A-Za-z][A-Za-z0-9]*)(\s*=\s*|\s+)(.*?)(\s*)$")
+_WORD = expression(r'"([^"]*)"|([^\s"]+)')
 
 
 class Config(UserFileEdit):

@@ -2,14 +2,15 @@
 
 import base64
 import binascii
-import re
 import struct
+
+from sloth.payload.kernel.regex import expression, re
 
 TYPES = (
     "ssh-ed25519", "ssh-rsa", "ssh-dss", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
     "sk-ecdsa-sha2-nistp256@openssh.com", "sk-ssh-ed25519@openssh.com", "ssh-ed448",
 )  # fmt: skip
-_CERTIFICATE = re.compile(r"^(?:sk-)?(?:ssh|ecdsa)-[a-z0-9-]+-cert-v01@openssh\.com$")
+_CERTIFICATE = expression(r"^(?:sk-)?(?:ssh|ecdsa)-[a-z0-9-]+-cert-v01@openssh\.com$")
 BLANKS = " \t"  # what separates words for OpenSSH; str.split() would also split at a no-break space
 SHOWN = 40  # characters of a key's data that may stand in a state key
 

@@ -4,8 +4,8 @@ import base64
 import hashlib
 import hmac
 import os
-import re
 
+from sloth.payload.kernel.regex import expression
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 from sloth.payload.lib.accounts import get_account
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.resource import Change
     from sloth.payload.kernel.values import Arguments, Attributes, Json
 
-_NAMES = re.compile(r"^([ \t]*(?:@[^ \t]+[ \t]+)?)([^ \t]+)")
+_NAMES = expression(r"^([ \t]*(?:@[^ \t]+[ \t]+)?)([^ \t]+)")
 
 
 class KnownHosts(UserFileEdit):

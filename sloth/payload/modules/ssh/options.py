@@ -3,8 +3,7 @@
 ssh refuses to connect anywhere while its configuration holds one wrong keyword or value, so none is written.
 """
 
-import re
-
+from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import ArgumentError, did_you_mean
 
 TYPE_CHECKING = False
@@ -13,16 +12,16 @@ if TYPE_CHECKING:
 
 # A word that is not among the choices is one of these, or it is wrong. ssh_config(5) describes the keywords.
 _FLAG = ("yes", "no")
-_TIME = re.compile(r"^(?:[0-9]+[smhdw]?)+$", re.IGNORECASE)
-_COUNT = re.compile(r"^[0-9]+$")
-_PORT = re.compile(r"^(?:0*[1-9][0-9]{0,4}|ssh)$", re.IGNORECASE)
-_SOCKET = re.compile(r"^\S*[/$~%].*$")
-_ESCAPE = re.compile(r"^\^?.$")
+_TIME = expression(r"(?i)^(?:[0-9]+[smhdw]?)+$")
+_COUNT = expression(r"^[0-9]+$")
+_PORT = expression(r"(?i)^(?:0*[1-9][0-9]{0,4}|ssh)$")
+_SOCKET = expression(r"^\S*[/$~%].*$")
+_ESCAPE = expression(r"^\^?.$")
 _ENDPOINT = r"(?:(?:\S*[:/])?[0-9]{1,5}|\S*[/$%]\S*)"  # [address:]port, or the path of a socket
 _TARGET = r"(?:\S*[:/][0-9]{1,5}|\S*[/$%]\S*)"
-_LISTEN = re.compile(r"^%s$" % _ENDPOINT)
-_FORWARD = re.compile(r"^%s\s+%s$" % (_ENDPOINT, _TARGET))
-_REMOTE = re.compile(r"^%s(?:\s+%s)?$" % (_ENDPOINT, _TARGET))
+_LISTEN = expression(r"^%s$" % _ENDPOINT)
+_FORWARD = expression(r"^%s\s+%s$" % (_ENDPOINT, _TARGET))
+_REMOTE = expression(r"^%s(?:\s+%s)?$" % (_ENDPOINT, _TARGET))
 
 _LEVELS = ("quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3")
 _FACILITIES = ("daemon", "user", "auth", "authpriv") + tuple("local%d" % number for number in range(8))
@@ -56,10 +55,10 @@ _WORDS = (
 )
 # Keywords with choices, or a value of a certain form: keyword -> (choices, form, what the form is).
 _FORMS = (
-    ("AddKeysToAgent", (("yes", "no", "ask", "confirm"), re.compile(r"^(?:confirm\s+)?(?:[0-9]+[smhdw]?)+$", re.I),
+    ("AddKeysToAgent", (("yes", "no", "ask", "confirm"), expression(r"(?i)^(?:confirm\s+)?(?:[0-9]+[smhdw]?)+$"),
                         "a time such as 10m")),
     ("CanonicalizeMaxDots", ((), _COUNT, "a number")),
-    ("ConnectionAttempts", ((), re.compile(r"^0*[1-9][0-9]*$"), "a number above 0")),
+    ("ConnectionAttempts", ((), expression(r"^0*[1-9][0-9]*$"), "a number above 0")),
     ("ConnectTimeout", (("none",), _TIME, "a time such as 30 or 1m")),
     ("ControlPersist", (_FLAG, _TIME, "a time such as 10m")),
     ("DynamicForward", ((), _LISTEN, "[address:]port")),
@@ -68,15 +67,15 @@ _FORMS = (
     ("ForwardX11Timeout", (("none",), _TIME, "a time such as 20m")),
     ("LocalForward", ((), _FORWARD, "[address:]port host:port")),
     ("NumberOfPasswordPrompts", ((), _COUNT, "a number")),
-    ("ObscureKeystrokeTiming", (_FLAG, re.compile(r"^interval:[0-9]+$", re.I), "interval:MILLISECONDS")),
+    ("ObscureKeystrokeTiming", (_FLAG, expression(r"(?i)^interval:[0-9]+$"), "interval:MILLISECONDS")),
     ("Port", ((), _PORT, "a number from 1 to 65535")),
-    ("RekeyLimit", ((), re.compile(r"^(?:default|[0-9]+[kmg]?)(?:\s+(?:none|(?:[0-9]+[smhdw]?)+))?$", re.I),
+    ("RekeyLimit", ((), expression(r"(?i)^(?:default|[0-9]+[kmg]?)(?:\s+(?:none|(?:[0-9]+[smhdw]?)+))?$"),
                     "a size such as 1G, and a time")),
     ("RemoteForward", ((), _REMOTE, "[address:]port [host:port]")),
     ("RequiredRSASize", ((), _COUNT, "a number of bits")),
     ("ServerAliveCountMax", ((), _COUNT, "a number")),
     ("ServerAliveInterval", (("none",), _TIME, "a time such as 30 or 1m")),
-    ("StreamLocalBindMask", ((), re.compile(r"^[0-7]+$"), "an octal number")),
+    ("StreamLocalBindMask", ((), expression(r"^[0-7]+$"), "an octal number")),
 )  # fmt: skip
 _TEXTS = (
     "BindAddress", "BindInterface", "CanonicalDomains", "CanonicalizePermittedCNAMEs", "CASignatureAlgorithms",

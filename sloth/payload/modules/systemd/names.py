@@ -1,7 +1,6 @@
 """What the calls about units have in common: the names of units, the arguments and the state keys."""
 
-import re
-
+from sloth.payload.kernel.regex import expression
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ SETTLE = Field(
     help="seconds that a simple service must stay active to count as started (other types report it themselves)",
 )
 SUFFIXES = ("service", "socket", "timer", "mount", "automount", "swap", "target", "path", "slice", "scope", "device")
-_VALID = re.compile(r"^[A-Za-z0-9:_.\\@-]+$")
+_VALID = expression(r"^[A-Za-z0-9:_.\\@-]+$")
 
 
 def full_name(name: "str") -> "str":

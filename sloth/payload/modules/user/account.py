@@ -1,9 +1,9 @@
 """What user.create, user.modify and user.delete share: one account, its attributes as the databases have them."""
 
 import os
-import re
 import time
 
+from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import accounts, files
 from sloth.payload.modules.user.home import make_home, read_home_umask

@@ -38,6 +38,7 @@ CANDIDATES = (
 # more than its own, since the payload reads on. Every directory on the way must belong to the account and be closed to
 # others: the files in it are run, perhaps as root. Collecting garbage would cost a millisecond, and imports make none.
 # Where the disk is full or read-only, the payload goes to memory: what it runs then may be what frees the disk.
+# What is large and rarely used, json, is looked for, and not loaded.
 # An installation needs the first part of the bundle only (payload/loader.py), and loads OpenSSL for no hash.
 SOURCE = """
 import gc, os, sys
@@ -47,9 +48,8 @@ if sys.version_info < (3, 6):
 try:
     import _sqlite3, fcntl, pwd, select, struct, zlib
     from _frozen_importlib_external import PathFinder
-except ImportError:
-    os._exit(75)
-if not all(map(PathFinder.find_spec, ("json", "threading"))):
+    PathFinder.find_spec("json").name
+except (AttributeError, ImportError):
     os._exit(75)
 
 def say(data):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, get_args, get_origin, get_type_hints
 
+from sloth.payload.kernel.status import Word
 from sloth.payload.kernel.value import Value
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _SIMPLE: dict[object, JsonObject] = {
 
 def plain(value: object) -> Json:
     """Return a value as plain data."""
-    if isinstance(value, Enum):
+    if isinstance(value, (Enum, Word)):
         return str(value.value)
     if isinstance(value, str):
         return text(value)
@@ -74,7 +75,7 @@ class Schemas:
             return {"type": "array", "items": self.of(arguments[0])}
         if origin in (dict, Mapping):
             return {"type": "object", "additionalProperties": self.of(arguments[1])}
-        if isinstance(kind, type) and issubclass(kind, Enum):
+        if isinstance(kind, type) and issubclass(kind, (Enum, Word)):
             return {"type": "string", "enum": [str(one.value) for one in kind]}
         target = origin or kind
         if isinstance(target, type) and dataclasses.is_dataclass(target):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any
 
 from hypothesis import strategies as st
 
 from sloth.payload.kernel import findings as findings  # messages hold some, which are found by their names
 from sloth.payload.kernel import value
+from sloth.payload.kernel.status import Word
 from sloth.payload.session import messages
 
 MESSAGES = [*messages.FROM_CONTROLLER.values(), *messages.FROM_PAYLOAD.values()]
@@ -49,7 +49,7 @@ def _of(kind: str) -> st.SearchStrategy[Any]:
         return st.lists(_of(kind[len("list[") : -1]), max_size=3)
     if kind in _PLAIN:
         return _PLAIN[kind]
-    words: type[Enum] | None = value._words.get(kind)
+    words: type[Word] | None = value._words.get(kind)
     if words is not None:
         return st.sampled_from(list(words))
     cls = value._classes[kind]

@@ -74,6 +74,7 @@ def there(home: Path) -> dict[str, str]:
 @settings(max_examples=ROUNDS, deadline=None, suppress_health_check=list(HealthCheck))
 @example([], [CALLS[2], "remove b", CALLS[2]], False)
 @example([], [CALLS[-1], CALLS[0], CALLS[-1]], False)
+@example([], [CALLS[7], "write a", CALLS[1]], False)  # whether it is the file that the link replaced is not known
 @given(
     st.lists(st.sampled_from(CALLS), max_size=3),
     st.lists(st.sampled_from([*CALLS, *BY_HAND]), min_size=1, max_size=5),

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sloth.payload.kernel import plain_json, status
-from sloth.payload.kernel.regex import expression, is_word
 from sloth.payload.lib import accounts
+from sloth.payload.lib.regex import expression, is_word
 from sloth.payload.modules.pkg import apk, apt, names, pacman, rpm
 from sloth.payload.session import threads
 from tests.support.paths import PYTHONS, ROOT

@@ -124,7 +124,7 @@ def test_what_another_session_finishes_meanwhile_is_no_error(
 
 
 def test_the_line_is_short() -> None:
-    assert len(stage1.command(None, Become("www-data", "x"), "sloth-0123456789abcdef:")) < 2600
+    assert len(stage1.command(None, Become("www-data", "x"), "sloth-0123456789abcdef:")) < 2650
     doas = Become("www-data", "x", BecomeMethod.DOAS)
     assert len(stage1.command(None, doas, doas.prompt())) < 4000
 

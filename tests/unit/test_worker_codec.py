@@ -48,7 +48,7 @@ def test_every_class_can_be_read(cls: type) -> None:
         CODEC._reader(cls)
 
 
-@given(st.text(), JSON, st.sampled_from(Status), st.sampled_from(Reason), st.lists(st.text(), max_size=3))
+@given(st.text(), JSON, st.sampled_from(list(Status)), st.sampled_from(list(Reason)), st.lists(st.text(), max_size=3))
 def test_results_arrive_as_they_were(text: str, value: Json, status: Status, reason: Reason, words: list[str]) -> None:
     result = Result(text, "file.copy", status, reason, values={"v": value}, warnings=tuple(words), diff={text: {}})
     received = sent(Happened(CallFinished(1.5, "h", text, result)))

@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from sloth.payload.kernel.status import Word
 from sloth.payload.kernel.value import InvalidValue, Value
 
 Read = Callable[[object], object]
@@ -64,7 +65,7 @@ class Codec:
             return base64.b64encode(value).decode("ascii")
         if isinstance(value, Path):
             return str(value)
-        if isinstance(value, Enum):
+        if isinstance(value, (Enum, Word)):
             return value.value
         cls = type(value)
         if self._classes.get(cls.__name__) is not cls:
@@ -129,7 +130,7 @@ class Codec:
                 is_so = " or ".join(f"{name}.__class__ is {one.__name__}" for one in _PRIMITIVES[cls])
                 wrong = f"raise Malformed('{cls} expected')"
                 return [f"if not ({f'{name} is None or ' if prefix else ''}{is_so}): {wrong}"]
-            if cls in self._classes and issubclass(self._classes[cls], Enum):
+            if cls in self._classes and issubclass(self._classes[cls], (Enum, Word)):
                 values[f"members_{name}"] = {member.value: member for member in self._classes[cls]}  # type: ignore[attr-defined]  # it is an Enum
                 return [f"{prefix}{name} = members_{name}[{name}]"]
         values[f"read_{name}"] = self._either(some)
@@ -151,7 +152,7 @@ class Codec:
                 return _read_bytes
             case ast.Name(id="Path"):
                 return lambda value: Path(_text(value))
-            case ast.Name(id=name) if name in self._classes and issubclass(self._classes[name], Enum):
+            case ast.Name(id=name) if name in self._classes and issubclass(self._classes[name], (Enum, Word)):
                 return self._classes[name]
             case ast.Name(id=name):
                 return self._one_of(name)

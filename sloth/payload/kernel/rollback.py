@@ -159,6 +159,7 @@ class Rollback(TakeBack):
         if (
             changed
             and self._may_be_back
+            and _tells_files_apart(resource, entry.before)
             and is_back(entry, self._entries or (entry,), seen, lambda other: self._is_at(other, place))
         ):
             return self._finish(target, entry, seen)
@@ -252,6 +253,14 @@ def is_back(
         if not difference(seen, before):
             return True
     return False
+
+
+def _tells_files_apart(resource: "Resource", before: "Attributes | None") -> "bool":
+    """Return whether what was before a change says what the files had in them: a link that replaced one does not."""
+    for found in resource.files(before).values():
+        if found is not None and found.get("type", "file") == "file" and "content" not in found:
+            return False
+    return True
 
 
 def _place(resource: "Resource", key: "str") -> "str":

@@ -4,8 +4,8 @@ import grp
 import os
 import pwd
 
-from sloth.payload.kernel.regex import expression, is_word
 from sloth.payload.kernel.resource import ArgumentError, Missing
+from sloth.payload.lib.regex import expression, is_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ import os
 import stat
 import time
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed
 from sloth.payload.lib import unfinished
 from sloth.payload.lib.attributes import copy_attributes
+from sloth.payload.lib.regex import re
 from sloth.payload.lib.safe_path import Parent, open_directory, refuse_foreign_link, refuse_special, resolve
 
 TYPE_CHECKING = False

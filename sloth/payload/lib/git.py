@@ -3,10 +3,10 @@
 import errno
 import os
 
-from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import Failed, Missing
 from sloth.payload.lib import files, unfinished
 from sloth.payload.lib.atomic import remove_unfinished
+from sloth.payload.lib.regex import expression, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Passwords in the URLs of repositories: git gets them neither as arguments nor from a configuration."""
 
-from sloth.payload.kernel.regex import expression
+from sloth.payload.lib.regex import expression
 
 _HTTP = expression(r"(?s)^(https?://)([^/@\s]+)@([^/@\s]+)(.*)$")
 # What git runs for a user name and password. They are in the environment, which other accounts cannot read.

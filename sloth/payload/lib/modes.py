@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError
+from sloth.payload.lib.regex import re
 
 ALL_BITS = 0o7777
 _SHIFT = {"u": 6, "g": 3, "o": 0}

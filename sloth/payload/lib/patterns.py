@@ -2,8 +2,8 @@
 
 import sys
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError
+from sloth.payload.lib.regex import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """HTTP requests with the standard library: any URL that people write, and errors in plain words."""
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Failed
+from sloth.payload.lib.regex import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

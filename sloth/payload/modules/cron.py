@@ -3,11 +3,11 @@
 import os
 
 from sloth.payload.kernel.content import Content
-from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Change, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.accounts import missing_user
 from sloth.payload.lib.contents import open_regular
+from sloth.payload.lib.regex import expression, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

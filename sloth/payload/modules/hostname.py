@@ -2,9 +2,9 @@
 
 import socket
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field, Resource
 from sloth.payload.lib import files
+from sloth.payload.lib.regex import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

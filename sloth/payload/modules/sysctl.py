@@ -3,10 +3,10 @@
 import errno
 import os
 
-from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Missing, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.contents import open_regular
+from sloth.payload.lib.regex import expression, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

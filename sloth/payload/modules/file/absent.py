@@ -1,8 +1,8 @@
 """file.absent: nothing exists at a path."""
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
+from sloth.payload.lib.regex import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """file.blockinfile: a block of lines between two marker lines in a file that others write, too."""
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Field
 from sloth.payload.lib.patterns import compile_pattern
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.file.text import CREATE, EDIT_FIELDS, RETURNS, TextEdit, encode
 
 TYPE_CHECKING = False

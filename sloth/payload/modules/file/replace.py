@@ -1,8 +1,8 @@
 """file.replace: replaces every match of a regular expression in a file, or in a section of it."""
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 from sloth.payload.lib.patterns import check_template, compile_pattern, substitute
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.file.text import EDIT_FIELDS, RETURNS, TextEdit
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ import os
 import socket
 import time
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Action, ArgumentError, Failed, Field
+from sloth.payload.lib.regex import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import os
 import time
 
 from sloth.payload.kernel.hashing import sha256
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, DriftBy, Failed, Field, Resource
 from sloth.payload.lib import files
+from sloth.payload.lib.regex import re
 from sloth.payload.lib.web import check_headers, check_url, credentials, file_name, open_url, public_url, read_chunks
 
 TYPE_CHECKING = False

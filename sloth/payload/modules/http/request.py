@@ -2,8 +2,8 @@
 
 import json
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, Action, ArgumentError, Failed, Field
+from sloth.payload.lib.regex import re
 from sloth.payload.lib.web import check_headers, check_url, credentials, open_url, public_url, read_chunks
 
 TYPE_CHECKING = False

@@ -2,10 +2,10 @@
 
 import os
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import files
 from sloth.payload.lib.contents import open_regular
+from sloth.payload.lib.regex import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

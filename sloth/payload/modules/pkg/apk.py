@@ -1,6 +1,6 @@
 """Alpine's apk. What is installed is read from its own file, without a command."""
 
-from sloth.payload.kernel.regex import re
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Installed, Offer

@@ -2,7 +2,7 @@
 
 import os
 
-from sloth.payload.kernel.regex import re
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Offer

@@ -1,7 +1,7 @@
 """What install, remove and update need of a package manager; a class in a file of its own implements it for each."""
 
-from sloth.payload.kernel.regex import is_word, re
 from sloth.payload.kernel.resource import ArgumentError, Failed, Missing
+from sloth.payload.lib.regex import is_word, re
 from sloth.payload.modules.pkg import execution, index, locks
 from sloth.payload.modules.pkg.database import Database, Installed, Offer
 from sloth.payload.modules.pkg.names import AT_LEAST, Wanted, file_kind, is_pattern, literal_prefix, upcoming_names

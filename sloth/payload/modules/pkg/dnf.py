@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.database import Offer
 from sloth.payload.modules.pkg.rpm import Rpm, latest_first

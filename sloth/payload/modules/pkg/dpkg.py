@@ -2,7 +2,7 @@
 
 from itertools import zip_longest
 
-from sloth.payload.kernel.regex import expression
+from sloth.payload.lib.regex import expression
 from sloth.payload.modules.pkg.database import Database, Installed, Packages
 
 TYPE_CHECKING = False

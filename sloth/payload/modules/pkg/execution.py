@@ -1,7 +1,7 @@
 """Run the commands of a package manager that change something, and explain their failures."""
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed, Missing
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.pkg import locks
 
 TYPE_CHECKING = False

@@ -3,8 +3,8 @@
 import os
 
 from sloth.payload.kernel.hashing import sha256
-from sloth.payload.kernel.regex import is_word, re
 from sloth.payload.kernel.resource import ArgumentError, Field
+from sloth.payload.lib.regex import is_word, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

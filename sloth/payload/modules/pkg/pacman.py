@@ -2,8 +2,8 @@
 
 import os
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import Failed
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.pkg import index, locks
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Installed, Offer

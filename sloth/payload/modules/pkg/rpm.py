@@ -1,6 +1,6 @@
 """What dnf and zypper share: the RPM database, read by one query, and the order of RPM's versions."""
 
-from sloth.payload.kernel.regex import expression, re
+from sloth.payload.lib.regex import expression, re
 from sloth.payload.modules.pkg import index
 from sloth.payload.modules.pkg.backend import Backend
 from sloth.payload.modules.pkg.database import Database, Installed

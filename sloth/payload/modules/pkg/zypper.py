@@ -1,6 +1,6 @@
 """SUSE's zypper."""
 
-from sloth.payload.kernel.regex import re
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.pkg import locks
 from sloth.payload.modules.pkg.database import Offer
 from sloth.payload.modules.pkg.rpm import Rpm, latest_first

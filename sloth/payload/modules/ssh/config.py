@@ -2,9 +2,9 @@
 
 import os
 
-from sloth.payload.kernel.regex import expression
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.regex import expression
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.options import ACCUMULATING, EXCLUSIVE, find_option, value_texts
 

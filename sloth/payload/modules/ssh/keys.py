@@ -4,7 +4,7 @@ import base64
 import binascii
 import struct
 
-from sloth.payload.kernel.regex import expression, re
+from sloth.payload.lib.regex import expression, re
 
 TYPES = (
     "ssh-ed25519", "ssh-rsa", "ssh-dss", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",

@@ -5,9 +5,9 @@ import hashlib
 import hmac
 import os
 
-from sloth.payload.kernel.regex import expression
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
 from sloth.payload.lib.accounts import get_account
+from sloth.payload.lib.regex import expression
 from sloth.payload.lib.user_files import UserFile, UserFileEdit, join_lines, split_lines
 from sloth.payload.modules.ssh.keys import defect, is_type, split_words
 

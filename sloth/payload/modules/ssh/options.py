@@ -3,8 +3,8 @@
 ssh refuses to connect anywhere while its configuration holds one wrong keyword or value, so none is written.
 """
 
-from sloth.payload.kernel.regex import expression, re
 from sloth.payload.kernel.resource import ArgumentError, did_you_mean
+from sloth.payload.lib.regex import expression, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What the calls about units have in common: the names of units, the arguments and the state keys."""
 
-from sloth.payload.kernel.regex import expression
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Field
+from sloth.payload.lib.regex import expression
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

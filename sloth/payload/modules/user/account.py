@@ -3,9 +3,9 @@
 import os
 import time
 
-from sloth.payload.kernel.regex import re
 from sloth.payload.kernel.resource import REQUIRED, ArgumentError, Failed, Field, Resource
 from sloth.payload.lib import accounts, files
+from sloth.payload.lib.regex import re
 from sloth.payload.modules.user.home import make_home, read_home_umask
 
 TYPE_CHECKING = False

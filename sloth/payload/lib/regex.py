@@ -1,7 +1,7 @@
 r"""Regular expressions that are compiled, and whose module is loaded, when one is used first.
 
 With `enum`, which it needs, `re` takes a tenth of a payload's start; a converged run of files, users and packages can
-do without. Modules write `from sloth.payload.kernel.regex import expression, re`, and then `re.match(...)` as ever.
+do without. Modules write `from sloth.payload.lib.regex import expression, re`, and then `re.match(...)` as ever.
 """
 
 TYPE_CHECKING = False

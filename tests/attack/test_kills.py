@@ -2,7 +2,7 @@
 
 A round changes what the site describes, starts a run, and kills something in it. Then, file by file and record by
 record: every file is the old one or the new one, and the next run converges, runs the handlers that are owed, leaves no
-temporary file, and reports no drift, because nobody changed the host by hand. 60 rounds with a fixed seed;
+temporary file, and reports no drift, because nobody changed the host by hand. 40 rounds with a fixed seed;
 SLOTH_ATTACK_ROUNDS=500 for the long form, SLOTH_ATTACK_SEED=1 for other moments.
 """
 
@@ -41,7 +41,7 @@ from tests.support.link import Link
 from tests.support.paths import ROOT
 from tests.support.running import finished_hosts, results
 
-ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "60"))
+ROUNDS = int(os.environ.get("SLOTH_ATTACK_ROUNDS", "40"))
 SEED = int(os.environ.get("SLOTH_ATTACK_SEED", "20261126"))
 # What is killed. "frozen": the payload stops, then the link breaks, as with a host that hangs and is reset; "silent":
 # the link passes nothing on any more, and neither end is told.

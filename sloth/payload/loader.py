@@ -30,17 +30,22 @@ class CodeFile(object):
     def __init__(self, root: "str") -> "None":
         self._root = root
         self._path = "%s/code.%s" % (root, sys.implementation.cache_tag)
-        self._codes = _read(self._path)
+        self._kept = Kept(self._path)
+        self._compiled: "dict[str, tuple[bool, bytes]]" = {}  # what the file does not have
         self._sources: "dict[str, bytes] | None" = None
-        self._is_whole = True
 
     def find_spec(self, name: "str", path: "object" = None, target: "object" = None) -> "ModuleSpec | None":
         """Return how to load one of our modules; None for others, and when there is none of this name."""
         if not name.startswith(PREFIX):
             return None
-        if name not in self._codes and not self._compile(name):
+        if name in self._compiled:
+            is_package = self._compiled[name][0]
+        elif name in self._kept.index:
+            is_package = self._kept.index[name][0]
+        elif self._compile(name):
+            is_package = self._compiled[name][0]
+        else:
             return None
-        is_package, _ = self._codes[name]
         spec = ModuleSpec(name, self, is_package=is_package)  # type: ignore[arg-type]  # a Loader by its methods
         if is_package:
             spec.submodule_search_locations = [self._root + "/" + name.replace(".", "/")]
@@ -50,7 +55,11 @@ class CodeFile(object):
         """Let the import system make an ordinary module."""
 
     def exec_module(self, module: "ModuleType") -> "None":
-        code = marshal.loads(self._codes[module.__name__][1])
+        name = module.__name__
+        data = self._kept.read(name)
+        if data is None and name not in self._compiled and not self._compile(name):
+            raise ImportError("the source of %s is gone" % name, name=name)
+        code = marshal.loads(self._compiled[name][1] if data is None else data)
         path = code.co_filename
         if not path.startswith("/"):  # the controller has compiled it
             path = self._root + "/" + path
@@ -64,8 +73,7 @@ class CodeFile(object):
             return False
         path, is_package, source = found
         code = compile(source, path, "exec", 0, True)  # without what this file itself imports from __future__
-        self._codes[name] = (is_package, marshal.dumps(code))
-        self._is_whole = False
+        self._compiled[name] = (is_package, marshal.dumps(code))
         return True
 
     def _source(self, name: "str") -> "tuple[str, bool, bytes] | None":
@@ -100,11 +108,13 @@ class CodeFile(object):
 
     def save(self) -> "None":
         """Write what had to be compiled, and what other sessions wrote meanwhile; if it fails, the next one tries."""
-        if self._is_whole:
+        if not self._compiled:
             return
         for directory in (self._root, os.path.dirname(self._root)):
             _remove_unfinished(directory)
-        data = pack(dict(_read(self._path), **self._codes))
+        kept = Kept(self._path)
+        data = pack(dict(kept.all(), **self._compiled))
+        kept.close()
         new = "%s/.new-%d" % (self._root, os.getpid())
         try:
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
@@ -115,7 +125,9 @@ class CodeFile(object):
                 os.unlink(new)
             except OSError:
                 pass
-        self._is_whole = True
+        self._compiled.clear()
+        self._kept.close()
+        self._kept = Kept(self._path)
 
 
 def _remove_unfinished(directory: "str") -> "None":
@@ -138,10 +150,64 @@ def _remove_unfinished(directory: "str") -> "None":
                     pass
 
 
+class Kept(object):
+    """A code file: what it has is listed at its start, with sizes and checksums, and read when it is needed."""
+
+    def __init__(self, path: "str") -> "None":
+        """It has nothing when it is not there, or damaged, or of another Python."""
+        self.index: "dict[str, tuple[bool, int, int, int]]" = {}  # whether a package, where, how long, its CRC
+        self._start, self._file = 0, -1
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            start = os.pread(self._file, 16384, 0)
+            size = len(MAGIC) + 16
+            crc, length = int(start[size - 16 : size - 8], 16), int(start[size - 8 : size], 16)
+            index = start[size : size + length]
+            if len(index) < length:
+                index += os.pread(self._file, length - len(index), size + len(index))
+        except (OSError, ValueError):
+            return
+        if start.startswith(MAGIC) and zlib.crc32(index) == crc:
+            self.index = marshal.loads(index)
+            self._start = size + length
+
+    def read(self, name: "str") -> "bytes | None":
+        """Return the code of a module, as marshal makes it; None when it is not here, or damaged."""
+        if name not in self.index:
+            return None
+        _, at, length, crc = self.index[name]
+        try:
+            data = os.pread(self._file, length, self._start + at)
+        except OSError:
+            return None
+        return data if zlib.crc32(data) == crc else None
+
+    def all(self) -> "dict[str, tuple[bool, bytes]]":
+        """Return what can be read, by the names of the modules."""
+        found = ((name, self.index[name][0], self.read(name)) for name in self.index)
+        return dict((name, (is_package, data)) for name, is_package, data in found if data is not None)
+
+    def close(self) -> "None":
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
 def pack(codes: "dict[str, tuple[bool, bytes]]") -> "bytes":
     """Return the contents of a code file."""
-    data = marshal.dumps(codes)
-    return MAGIC + b"%08x" % zlib.crc32(data) + data
+    index, at = {}, 0
+    for name, (is_package, data) in codes.items():
+        index[name] = (is_package, at, len(data), zlib.crc32(data))
+        at += len(data)
+    start = marshal.dumps(index)
+    return b"%s%08x%08x%s%s" % (
+        MAGIC,
+        zlib.crc32(start),
+        len(start),
+        start,
+        b"".join(data for _, data in codes.values()),
+    )
 
 
 def unpack(data: "bytes") -> "dict[str, bytes]":
@@ -152,21 +218,6 @@ def unpack(data: "bytes") -> "dict[str, bytes]":
         sources.update(marshal.loads(part.decompress(data)))
         data = part.unused_data
     return sources
-
-
-def _read(path: "str") -> "dict[str, tuple[bool, bytes]]":
-    """Return the contents of a code file; {} when there is none, or it is damaged or of another Python."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError:
-        return {}
-    start = len(MAGIC) + 8
-    data = content[start:]
-    if content[:start] != MAGIC + b"%08x" % zlib.crc32(data):
-        return {}
-    codes: "dict[str, tuple[bool, bytes]]" = marshal.loads(data)
-    return codes
 
 
 _installed: "list[CodeFile]" = []

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -225,7 +226,12 @@ def _boot_far_host(tmp_path: Path, after: contextlib.ExitStack) -> Path:
     sshd = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after.callback(sshd.wait)
     after.callback(sshd.kill)
-    return root
+    end = time.monotonic() + 60
+    while time.monotonic() < end:  # until it listens
+        with contextlib.suppress(OSError), socket.create_connection((INSIDE, 22), timeout=5):
+            return root
+        time.sleep(0.1)
+    raise AssertionError("the sshd of the far host does not answer")
 
 
 def test_a_dropped_route_comes_back(far_host: Path) -> None:

@@ -10,6 +10,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sloth.payload import loader
 
@@ -79,6 +81,39 @@ def test_a_code_file_that_cannot_be_used_is_no_error(root: Path, damage: str) ->
     assert list(root.glob(".new-*")) == []
     if data is not None:
         assert zlib.crc32(path.read_bytes()) != zlib.crc32(data), "it is written anew"
+
+
+def test_one_module_that_is_damaged_is_compiled_and_the_others_are_kept(root: Path) -> None:
+    run(root)
+    path = code_file(root)
+    content = bytearray(path.read_bytes())
+    whole = loader.Kept(str(path))
+    _, at, length, _ = whole.index["sloth.pack.inner"]
+    content[whole._start + at + length // 2] ^= 1
+    path.write_bytes(content)
+    assert sorted(loader.Kept(str(path)).all()) == sorted(set(whole.index) - {"sloth.pack.inner"})
+    assert run(root)[1] == "1"
+    assert sorted(loader.Kept(str(path)).all()) == sorted(whole.index), "it is there again"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**6), st.integers(0, 255), st.booleans())
+def test_no_damage_is_taken_for_code(root: Path, at: int, value: int, is_cut: bool) -> None:
+    path = root / "damaged"
+    codes = {"a": (True, b"one"), "b": (False, b""), "c": (False, bytes(range(256)) * 40)}
+    content = loader.pack(codes)
+    at %= len(content)
+    path.write_bytes(content[:at] if is_cut else content[:at] + bytes([value]) + content[at + 1 :])
+    found = loader.Kept(str(path))
+    assert found.all().items() <= codes.items()
+    found.close()
+    assert found.all() == {}, "nothing is read of a descriptor that something else may have got"
+
+
+def test_a_long_list_of_modules_is_read(root: Path) -> None:
+    codes = {f"sloth.{'m' * 80}{number}": (False, b"%d" % number) for number in range(900)}
+    (root / "long").write_bytes(loader.pack(codes))
+    assert loader.Kept(str(root / "long")).all() == codes
 
 
 def test_what_another_session_removes_meanwhile_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,7 @@ def use(target: Path) -> list[str]:
 def codes(target: Path) -> dict[str, str]:
     """Return the modules in the code file, and the paths that their code names."""
     (path,) = target.glob("code.*")
-    found = marshal.loads(path.read_bytes()[len(loader.MAGIC) + 8 :])
-    return {name: marshal.loads(code).co_filename for name, (_, code) in found.items()}
+    return {name: marshal.loads(code).co_filename for name, (_, code) in loader.Kept(str(path)).all().items()}
 
 
 def test_a_host_compiles_nothing_that_was_sent(tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_without_usable_code_a_host_compiles(tmp_path: Path, what: str) -> None:
     target = install(tmp_path, bundle, *(("0", b"") if what == "none" else (check, code)))
     if what == "damaged later":
         (path,) = target.glob("code.*")
-        path.write_bytes(path.read_bytes()[:-1])
+        path.write_bytes(path.read_bytes()[:100])
     else:
         assert not list(target.glob("code.*"))
     assert use(target)[0].startswith("sloth.payload.modules.file.copy ")

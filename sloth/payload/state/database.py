@@ -9,7 +9,7 @@ import time
 
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.hashing import as_utf8
-from sloth.payload.state.migrations import MIGRATIONS, VERSION
+from sloth.payload.state.migrations import MIGRATIONS, SCHEMA, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,14 +70,17 @@ class Database(object):
         if path is None or (readonly and not os.path.exists(path)):
             self.path = None
             return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        is_new = False
         if not readonly:
             make_private_directory(os.path.dirname(path))
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
                 file = os.open(path, flags, 0o600)
                 try:
-                    if not stat.S_ISREG(os.fstat(file).st_mode):
+                    info = os.fstat(file)
+                    if not stat.S_ISREG(info.st_mode):
                         raise OSError(errno.ENXIO, "it is not a regular file")
+                    is_new = not info.st_size
                 finally:
                     os.close(file)
             except OSError as error:
@@ -87,9 +90,10 @@ class Database(object):
             if readonly:
                 db.execute("PRAGMA query_only=1")
             else:
-                db.execute(
-                    "PRAGMA journal_mode=WAL"
-                )  # answers another mode where WAL cannot work (network file systems)
+                if is_new:  # there is nothing to lose yet; the first commit syncs the file
+                    db.execute("PRAGMA synchronous=OFF")
+                # It answers another mode where WAL cannot work (network file systems).
+                db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error:
             db.close()
@@ -117,9 +121,9 @@ class Database(object):
         self._db.execute("BEGIN IMMEDIATE")
         try:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
-            for statements in MIGRATIONS[version:]:
-                for statement in statements:
-                    self._db.execute(statement)
+            steps = [MIGRATIONS[number] for number in range(version, VERSION)] if version else [SCHEMA]
+            for statement in [statement for statements in steps for statement in statements]:
+                self._db.execute(statement)
             if version == 0:
                 for name, value in (("id", _random()), ("secret_key", _random()), ("seq", "0")):
                     self._db.execute("INSERT INTO meta VALUES (?, ?)", (name, value))

@@ -160,7 +160,7 @@ class Rollback(TakeBack):
             changed
             and self._may_be_back
             and _tells_files_apart(resource, entry.before)
-            and is_back(entry, self._entries or (entry,), seen, lambda other: self._is_at(other, place))
+            and is_back(entry, self._entries or (entry,), seen, lambda other: _is_at(self, other, place))
         ):
             return self._finish(target, entry, seen)
         if changed and not self.force:
@@ -175,12 +175,6 @@ class Rollback(TakeBack):
         if self.check:
             self._predicted.add(place, entry.before, things)
         return Done(done.diff, done.msg or UNSURE) if is_unsure else done
-
-    def _is_at(self, entry: "HistoryEntry", place: "str") -> "bool":
-        try:
-            return _place(self._replayed(entry.call, entry.key), entry.key) == place
-        except Failed:
-            return False
 
     def _finish(self, target: "Target", entry: "HistoryEntry", seen: "Attributes | None") -> "Done":
         """Make the record what it was before a change that is not there any more, unless it describes what is there."""
@@ -253,6 +247,14 @@ def is_back(
         if not difference(seen, before):
             return True
     return False
+
+
+def _is_at(rollback: "Rollback", entry: "HistoryEntry", place: "str") -> "bool":
+    """Return whether a change was one of what is at `place`."""
+    try:
+        return _place(rollback._replayed(entry.call, entry.key), entry.key) == place
+    except Failed:
+        return False
 
 
 def _tells_files_apart(resource: "Resource", before: "Attributes | None") -> "bool":

@@ -70,21 +70,7 @@ class Database(object):
         if path is None or (readonly and not os.path.exists(path)):
             self.path = None
             return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        is_new = False
-        if not readonly:
-            make_private_directory(os.path.dirname(path))
-            try:
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                file = os.open(path, flags, 0o600)
-                try:
-                    info = os.fstat(file)
-                    if not stat.S_ISREG(info.st_mode):
-                        raise OSError(errno.ENXIO, "it is not a regular file")
-                    is_new = not info.st_size
-                finally:
-                    os.close(file)
-            except OSError as error:
-                raise unusable("the state file %s cannot be opened" % path, error)
+        is_new = not readonly and _create(path)
         db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             if readonly:
@@ -247,6 +233,22 @@ def _patiently(work: "Callable[[], T]") -> "T":
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
         time.sleep(0.02)
+
+
+def _create(path: "str") -> "bool":
+    """Create the file where there is none; return whether nothing is in it. Raises StoreError."""
+    make_private_directory(os.path.dirname(path))
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        try:
+            info = os.fstat(file)
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError(errno.ENXIO, "it is not a regular file")
+            return not info.st_size
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise unusable("the state file %s cannot be opened" % path, error)
 
 
 def _open_as_it_is(path: "str") -> "sqlite3.Connection | None":

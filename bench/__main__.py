@@ -26,13 +26,14 @@ from bench.proxy import proxied
 from bench.servers import Servers
 
 ROUNDS = 3  # of everything, in turn
+OWN_ROUNDS = 11  # of the floor and of ourselves, which take a second each: their ratio varies by a fifth
 OURS = 7  # of what the peers have no part in
 HEAD = f"""# Benchmarks
 
 `python -m bench` writes every section, `python -m bench WORK` one of them. The peers are
 {", ".join(peers.PINNED)}, in a virtual environment of their own. Each host is a process of OpenSSH's
 sshd on loopback with a home directory of its own, so the hosts' work is in every number. Medians of {ROUNDS} rounds
-in turn. The floor is a bare asyncssh script that connects to the same hosts and starts Python on each."""
+in turn; in W1, W2 and W4 of {OWN_ROUNDS} rounds of the floor and of sloth-runner, and of one first run of each peer. The floor is a bare asyncssh script that connects to the same hosts and starts Python on each."""
 DOCS = Path(__file__).parent.parent / "docs"
 MB = 1024 * 1024
 DELAY = 0.025  # seconds each way: a round trip of 50 ms
@@ -71,12 +72,15 @@ class Bench:
             if self.with_peers:
                 commands.update(peers.peers(directory, servers, hosts))
             samples: dict[str, list[Sample]] = {who: [] for who in commands}
-            for turn in range((1 if first else ROUNDS) + (0 if first else 1)):
+            theirs = 1 if first else ROUNDS
+            for turn in range(1 if first else 0, OWN_ROUNDS + 1):  # turn 0 brings the hosts there
                 for who, (command, more) in commands.items():
+                    if turn > (OWN_ROUNDS if who in ("floor", "sloth-runner") else theirs):
+                        continue
                     if first:
                         self._wipe(servers)
                     sample = measure(command, {**self.environment, **more}, directory=directory, hosts_cpu=servers.cpu)
-                    if turn or first:  # the first turn brings the hosts there
+                    if turn:
                         samples[who].append(sample)
             on_the_wire = asyncio.run(self._count(directory, servers, work, first))
         self._table(title, {who: median(found) for who, found in samples.items()}, on_the_wire, name)

@@ -93,7 +93,8 @@ end })
     losing = asyncio.create_task(lose())
     events = await run_site(site, inventory, tmp_path / "controller", Options(), ["web1", "db1"])
     await losing
-    assert {name: end.status for name, end in finished_hosts(events).items()} == {"web1": "changed", "db1": "failed"}
+    ends = finished_hosts(events)
+    assert {name: end.status for name, end in ends.items()} == {"web1": "changed", "db1": "failed"}, ends
     assert (servers.homes["web2"] / "again").exists()
 
 

@@ -33,7 +33,7 @@ HEAD = f"""# Benchmarks
 `python -m bench` writes every section, `python -m bench WORK` one of them. The peers are
 {", ".join(peers.PINNED)}, in a virtual environment of their own. Each host is a process of OpenSSH's
 sshd on loopback with a home directory of its own, so the hosts' work is in every number. Medians of {ROUNDS} rounds
-in turn; where peers are compared (W1 and W2), of {OWN_ROUNDS} rounds of the floor and of us, and of one first run of each
+in turn; in W1 and W2 of {OWN_ROUNDS} rounds of the floor and of sloth-runner, and of one first run of each
 peer. The floor is a bare asyncssh script that connects to the same hosts and starts Python on each."""
 DOCS = Path(__file__).parent.parent / "docs"
 MB = 1024 * 1024

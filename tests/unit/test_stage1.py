@@ -18,6 +18,7 @@ from sloth.payload.lib import host
 from sloth.transport import stage1
 from sloth.transport.become import Become
 from sloth.transport.bundle import build
+from tests.support.paths import PYTHONS
 
 
 class Ended(Exception):
@@ -121,6 +122,24 @@ def test_what_another_session_finishes_meanwhile_is_no_error(
     here.install(str(tmp_path), str(tmp_path / bundle.sha256), bundle.sha256, bundle.data)
     assert (tmp_path / bundle.sha256 / "sloth/payload/__main__.py").is_file()
     assert not (tmp_path / "old").exists(), "what nothing used for a month goes"
+
+
+WITHOUT = """
+from _frozen_importlib_external import PathFinder
+real = PathFinder.find_spec
+PathFinder.find_spec = classmethod(lambda cls, name, *more: None if name == %r else real(name, *more))
+MARK, SILENCE = b"", 1
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=str)
+@pytest.mark.parametrize(("missing", "status"), [("json", 75), ("_sqlite3", 75), ("nothing", 74)])
+def test_a_python_that_lacks_a_part_gives_way_to_the_next(python: Path, missing: str, status: int) -> None:
+    """Such as Debian's python3-minimal, which has no json. 74: it read on, and there was nothing."""
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", WITHOUT % missing + stage1.SOURCE], stdin=subprocess.DEVNULL, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (status, b"")
 
 
 def test_the_line_is_short() -> None:

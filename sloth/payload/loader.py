@@ -162,6 +162,8 @@ class Kept(object):
             start = os.pread(self._file, 16384, 0)
             size = len(MAGIC) + 16
             crc, length = int(start[size - 16 : size - 8], 16), int(start[size - 8 : size], 16)
+            if not 0 < length <= os.fstat(self._file).st_size:  # no memory is taken for what damage says
+                return
             index = start[size : size + length]
             if len(index) < length:
                 index += os.pread(self._file, length - len(index), size + len(index))

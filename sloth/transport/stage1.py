@@ -46,7 +46,7 @@ gc.set_threshold(50000)
 if sys.version_info < (3, 6):
     os._exit(75)
 try:
-    import _sqlite3, fcntl, pwd, select, struct, zlib
+    import _sqlite3, _thread, fcntl, pwd, select, struct, zlib
     from _frozen_importlib_external import PathFinder
     PathFinder.find_spec("json").name
 except (AttributeError, ImportError):

@@ -110,6 +110,20 @@ def test_no_damage_is_taken_for_code(root: Path, at: int, value: int, is_cut: bo
     assert found.all() == {}, "nothing is read of a descriptor that something else may have got"
 
 
+@pytest.mark.parametrize("length", [b"ffffffff", b"7fffffff", b"00000000", b"-0000001"])
+def test_no_memory_is_taken_for_a_length_that_is_damaged(
+    root: Path, length: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = loader.pack({"a": (False, b"one")})
+    at = len(loader.MAGIC) + 8
+    (root / "damaged").write_bytes(content[:at] + length + content[at + 8 :])
+    asked: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, start: asked.append(size) or pread(file, size, start))
+    assert loader.Kept(str(root / "damaged")).all() == {}
+    assert asked == [16384]
+
+
 def test_a_long_list_of_modules_is_read(root: Path) -> None:
     codes = {f"sloth.{'m' * 80}{number}": (False, b"%d" % number) for number in range(900)}
     (root / "long").write_bytes(loader.pack(codes))

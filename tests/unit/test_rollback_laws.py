@@ -33,7 +33,7 @@ BY_HAND = ["write a", "remove a", "close a", "remove b", "link b"]
 Step = tuple[str, dict[str, Any]] | str
 
 
-def go(peer: Peer, home: Path, step: Step) -> bool:
+def go(peer: Peer | None, home: Path, step: Step) -> bool:
     """Take a step; return whether it went well."""
     if isinstance(step, str):
         verb, name = step.split()
@@ -47,6 +47,7 @@ def go(peer: Peer, home: Path, step: Step) -> bool:
         elif verb == "link":
             path.symlink_to("elsewhere")
         return True
+    assert peer is not None
     name, template = step
     full = {
         key: value.replace("D/", f"{home}/") if isinstance(value, str) else value for key, value in template.items()
@@ -68,6 +69,42 @@ def there(home: Path) -> dict[str, str]:
             if text or path.is_dir():
                 found[str(path.relative_to(home))] = f"{mode} {text}"
     return found
+
+
+@pytest.mark.parametrize("last", [("file.copy", {**CALLS[0][1], "follow": False}), ("file.absent", {"path": "D/a"})])
+def test_a_file_that_may_be_another_one_is_not_said_to_be_back(last: Step, account: Path) -> None:
+    (account / "a").write_text("theirs\n")
+    with connected(account, run="r2") as peer:
+        assert go(peer, account, CALLS[7])
+        assert go(peer, account, last)
+        peer.close()
+    go(None, account, "write a")
+    with connected(account, run="r3") as peer:
+        for check in (True, False):
+            rows = peer.query("rollback", run="r2", check=check)
+            assert [row["status"] for row in rows] == ["refused", "refused"], rows
+            assert all("changed since" in row["msg"] for row in rows) or "exists again" in rows[0]["msg"]
+        peer.close()
+    assert (account / "a").read_text() == "by hand\n"
+
+
+@pytest.mark.parametrize("is_hard", [True, False])
+def test_a_file_that_is_known_again_is_back(is_hard: bool, account: Path) -> None:
+    (account / "a").write_text("theirs\n")
+    (account / "x").write_text("x\n")
+    os.link(account / "a", account / "kept")
+    with connected(account, run="r2") as peer:
+        if is_hard:
+            peer.call("file.link", path=f"{account}/a", src=f"{account}/x", hard=True, force=True)
+        else:
+            peer.call("file.copy", dest=f"{account}/a", assets_=[peer.push(b"ours\n", "")], content="")
+        peer.close()
+    (account / "a").unlink()
+    os.link(account / "kept", account / "a")
+    with connected(account, run="r3") as peer:
+        (row,) = peer.query("rollback", run="r2")
+        peer.close()
+    assert (row["status"], row["msg"]) == ("done", "it is as it was before already")
 
 
 @pytest.mark.timeout(120 + 4 * ROUNDS)

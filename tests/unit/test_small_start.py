@@ -7,6 +7,7 @@ import enum
 import json
 import pickle
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -178,6 +179,41 @@ def test_who_waits_is_woken_by_a_change_and_by_time() -> None:
     for _ in range(3):
         assert done.acquire(timeout=30), "a wait of 60 seconds was not cut short"
     assert condition._waiting == []
+
+
+def test_a_signal_handler_may_notify_in_the_middle_of_anything() -> None:
+    """A handler runs between any two steps of the main thread, also of those that wait and notify."""
+    condition = threads.Condition()
+    caught = 0
+
+    def notify(number: int, frame: object) -> None:
+        nonlocal caught
+        caught += 1
+        if condition.acquire(timeout=1):
+            condition.notify_all()
+            condition.release()
+
+    def follow() -> None:
+        while not done:
+            with condition:
+                condition.wait(0.001)
+
+    done: list[bool] = []
+    former = signal.signal(signal.SIGALRM, notify)
+    for _ in range(4):
+        threads.start(follow)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            with condition:
+                condition.notify_all()
+                condition.wait(0.0001)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+        done.append(True)
+    assert caught > 50
 
 
 def test_a_lock_is_given_away_while_its_owner_waits() -> None:

@@ -159,7 +159,6 @@ class Rollback(TakeBack):
         if (
             changed
             and self._may_be_back
-            and _tells_files_apart(resource, entry.before)
             and is_back(entry, self._entries or (entry,), seen, lambda other: _is_at(self, other, place))
         ):
             return self._finish(target, entry, seen)
@@ -236,7 +235,7 @@ def is_back(
     """
     for other in entries:
         before = other.before
-        if other.id > entry.id or (other.key != entry.key and not is_here(other)):
+        if other.id > entry.id or not _tells_apart(other) or (other.key != entry.key and not is_here(other)):
             continue
         if other.key != entry.key and before is not None and seen is not None:  # it may describe more of the file
             before = dict((name, value) for name, value in before.items() if name in seen)
@@ -257,12 +256,14 @@ def _is_at(rollback: "Rollback", entry: "HistoryEntry", place: "str") -> "bool":
         return False
 
 
-def _tells_files_apart(resource: "Resource", before: "Attributes | None") -> "bool":
-    """Return whether what was before a change says what the files had in them: a link that replaced one does not."""
-    for found in resource.files(before).values():
-        if found is not None and found.get("type", "file") == "file" and "content" not in found:
-            return False
-    return True
+def _tells_apart(entry: "HistoryEntry") -> "bool":
+    """Return whether what was before a change can be told from what somebody has put there.
+
+    A link knows nothing of the content of a file that it replaced; a hard link knows its inode.
+    """
+    before, after = entry.before or {}, entry.after or {}
+    is_replaced = before.get("type") == "file" and after.get("type") != "file"
+    return not is_replaced or "content" in before or "inode" in before
 
 
 def _place(resource: "Resource", key: "str") -> "str":

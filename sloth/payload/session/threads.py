@@ -42,11 +42,16 @@ class Condition(object):
             waiter.acquire(True, seconds)
         finally:
             self.acquire()
-            if waiter in self._waiting:
+            try:
                 self._waiting.remove(waiter)
+            except ValueError:  # it was notified
+                pass
 
     def notify_all(self) -> "None":
         """Wake all who wait, as soon as the lock, which the caller holds, is free."""
-        for waiter in self._waiting:
-            waiter.release()
+        for waiter in self._waiting[:]:
+            try:
+                waiter.release()
+            except RuntimeError:  # a signal handler has, in the middle of this
+                pass
         del self._waiting[:]

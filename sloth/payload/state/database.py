@@ -70,14 +70,13 @@ class Database(object):
         if path is None or (readonly and not os.path.exists(path)):
             self.path = None
             return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        is_new = not readonly and _create(path)
+        if not readonly:
+            _create(path)
         db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             if readonly:
                 db.execute("PRAGMA query_only=1")
             else:
-                if is_new:  # there is nothing to lose yet; the first commit syncs the file
-                    db.execute("PRAGMA synchronous=OFF")
                 # It answers another mode where WAL cannot work (network file systems).
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
@@ -235,16 +234,14 @@ def _patiently(work: "Callable[[], T]") -> "T":
         time.sleep(0.02)
 
 
-def _create(path: "str") -> "bool":
-    """Create the file where there is none; return whether nothing is in it. Raises StoreError."""
+def _create(path: "str") -> "None":
+    """Create the file where there is none. Raises StoreError."""
     make_private_directory(os.path.dirname(path))
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            info = os.fstat(file)
-            if not stat.S_ISREG(info.st_mode):
+            if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise OSError(errno.ENXIO, "it is not a regular file")
-            return not info.st_size
         finally:
             os.close(file)
     except OSError as error:

@@ -38,6 +38,21 @@ def test_the_last_session_of_a_run_gives_the_lock_back(tmp_path: Path) -> None:
     assert Path(other.path).read_bytes() == b""
 
 
+def test_a_sibling_that_has_just_begun_is_not_asked_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sessions of one run begin at once: the other has the lock alone until it shares it, and its note comes late."""
+    asked: list[object] = []
+    monkeypatch.setattr(run_lock, "_ask_to_end", asked.append)
+    for link in (0, 1):  # a later one is no predecessor either
+        other = RunLock(str(tmp_path))
+        file = other._open()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        other._write_note(file, OURS.replace(link=link))
+        with pytest.raises(HeldByOther):
+            acquire(tmp_path, OURS, 0.2)
+        fcntl.flock(file, fcntl.LOCK_UN)
+    assert asked == []
+
+
 def test_a_session_over_a_lost_link_is_asked_to_end_and_waited_for(tmp_path: Path) -> None:
     program = (
         "import signal, sys, time\n"

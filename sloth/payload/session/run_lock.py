@@ -55,7 +55,8 @@ class RunLock(object):
         is_reported = is_asked = False
         while not self._take(file, holder):
             other = _read(file)
-            if not is_asked and other.run and other.run == holder.run:
+            # A sibling that has just begun may have written its note since _take() looked; it is no predecessor.
+            if not is_asked and other.run and other.run == holder.run and other.link < holder.link:
                 is_asked = True
                 end = max(end, time.monotonic() + PREDECESSOR)
                 _ask_to_end(other)

@@ -39,9 +39,10 @@ def test_the_last_session_of_a_run_gives_the_lock_back(tmp_path: Path) -> None:
 
 
 def test_a_sibling_that_has_just_begun_is_not_asked_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two sessions of one run begin at once: the other has the lock alone until it shares it, and its note comes late."""
+    """Two sessions of one run begin at once: the other has the lock alone at first, and its note comes late."""
     asked: list[object] = []
     monkeypatch.setattr(run_lock, "_ask_to_end", asked.append)
+    monkeypatch.setattr(run_lock, "PREDECESSOR", 0.3)
     for link in (0, 1):  # a later one is no predecessor either
         other = RunLock(str(tmp_path))
         file = other._open()

@@ -55,11 +55,11 @@ class RunLock(object):
         is_reported = is_asked = False
         while not self._take(file, holder):
             other = _read(file)
-            # A sibling that has just begun may have written its note since _take() looked; it is no predecessor.
-            if not is_asked and other.run and other.run == holder.run and other.link < holder.link:
+            if not is_asked and other.run and other.run == holder.run:
                 is_asked = True
                 end = max(end, time.monotonic() + PREDECESSOR)
-                _ask_to_end(other)
+                if other.link < holder.link:  # not a sibling that has just begun, whose note came since _take() looked
+                    _ask_to_end(other)
             if time.monotonic() >= end or is_cancelled():
                 os.close(file)
                 raise HeldByOther(other)

@@ -38,14 +38,9 @@ class CodeFile(object):
         """Return how to load one of our modules; None for others, and when there is none of this name."""
         if not name.startswith(PREFIX):
             return None
-        if name in self._compiled:
-            is_package = self._compiled[name][0]
-        elif name in self._kept.index:
-            is_package = self._kept.index[name][0]
-        elif self._compile(name):
-            is_package = self._compiled[name][0]
-        else:
+        if name not in self._compiled and name not in self._kept.index and not self._compile(name):
             return None
+        is_package = (self._compiled.get(name) or self._kept.index[name])[0]
         spec = ModuleSpec(name, self, is_package=is_package)  # type: ignore[arg-type]  # a Loader by its methods
         if is_package:
             spec.submodule_search_locations = [self._root + "/" + name.replace(".", "/")]

@@ -49,7 +49,7 @@ class Batch:
 
     def _write(self, data: bytes) -> None:
         """Send the messages of one batch to the other end."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of channel has its own
 
 
 class Channel(Batch):

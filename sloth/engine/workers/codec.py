@@ -130,8 +130,9 @@ class Codec:
                 is_so = " or ".join(f"{name}.__class__ is {one.__name__}" for one in _PRIMITIVES[cls])
                 wrong = f"raise Malformed('{cls} expected')"
                 return [f"if not ({f'{name} is None or ' if prefix else ''}{is_so}): {wrong}"]
-            if cls in self._classes and issubclass(self._classes[cls], (Enum, Word)):
-                values[f"members_{name}"] = {member.value: member for member in self._classes[cls]}  # type: ignore[attr-defined]  # it is an Enum
+            words = self._classes.get(cls)
+            if words is not None and issubclass(words, (Enum, Word)):
+                values[f"members_{name}"] = {member.value: member for member in words}
                 return [f"{prefix}{name} = members_{name}[{name}]"]
         values[f"read_{name}"] = self._either(some)
         return [f"{prefix}{name} = read_{name}({name})"]

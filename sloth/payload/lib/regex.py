@@ -7,7 +7,7 @@ do without. Modules write `from sloth.payload.lib.regex import expression, re`, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re as re
-    from typing import AnyStr, Pattern
+    from typing import AnyStr, Callable, Pattern
 
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -20,36 +20,23 @@ def is_word(text: "str") -> "bool":
     return _WORD.issuperset(text) and text[:1] not in ("", "_", "-")
 
 
-class _Module(object):
-    """Stands for the module `re` until something of it is used."""
+class _Later(object):
+    """Stands for something until an attribute of it is used; then it is made."""
+
+    def __init__(self, make: "Callable[[], object]") -> "None":
+        self._make = make
 
     def __getattr__(self, name: "str") -> "object":
-        import re
-
-        found: "object" = getattr(re, name)
-        setattr(self, name, found)
-        return found
-
-
-class _Pattern(object):
-    """Stands for a compiled expression until something of it is used."""
-
-    def __init__(self, source: "str | bytes") -> "None":
-        self._source = source
-
-    def __getattr__(self, name: "str") -> "object":
-        import re
-
-        found: "object" = getattr(re.compile(self._source), name)
+        found: "object" = getattr(self._make(), name)
         setattr(self, name, found)
         return found
 
 
 if not TYPE_CHECKING:
-    re = _Module()
+    re = _Later(lambda: __import__("re"))
 
 
 def expression(source: "AnyStr") -> "Pattern[AnyStr]":
     """Return a regular expression like re.compile(source); flags are written into it: (?i)."""
-    made: "Pattern[AnyStr]" = _Pattern(source)  # type: ignore[assignment]  # it has whatever that has
+    made: "Pattern[AnyStr]" = _Later(lambda: re.compile(source))  # type: ignore[assignment]  # it has whatever that has
     return made

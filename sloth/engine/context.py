@@ -44,6 +44,7 @@ class RunContext:
 
     run_id: str
     site: Site
+    identity: str  # the site's, found once
     options: Options
     inventory: Inventory
     modules: Mapping[str, Sequence[str]]  # namespace -> verbs

@@ -68,14 +68,14 @@ class PostTasks:
                 for report in read_answer(self._host, "reverted", ready.reverted, Reverted.read):
                     self._report_earlier(report)
         for session, site in self._states():
-            if site != self._context.site.identity:
+            if site != self._context.identity:
                 rows = await session.query("handlers", {"site": site})
                 self._pending.update(str(row.get("name")) for row in rows)
         return self._pending - self._settled
 
     def _states(self) -> Iterator[tuple[Session, str]]:
         """Yield the sessions that this host has used, and the name of the site under which each records for it."""
-        site = self._context.site.identity
+        site = self._context.identity
         for session in self._sessions.values():
             yield session, site
         for session in self._delegates:

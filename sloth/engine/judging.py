@@ -72,7 +72,7 @@ class Judging:
         """Let the host of a call remember its handlers. Raises CallError for a delegate, HostError otherwise."""
         assert pending.session is not None  # a call that is decided was sent
         assert pending.decided is not None
-        site = self._context.site.identity
+        site = self._context.identity
         site = recorded_site(site, self._host) if pending.delegate else site
         try:
             await owe(self._context, pending.session, site, pending.task, names, pending.decided.key)

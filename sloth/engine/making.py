@@ -53,9 +53,10 @@ def make_context(
     saved: SavedPlan | None = None,
 ) -> RunContext:
     """Return the context of hosts. others: names of hosts of this run that other processes work on."""
+    identity = site.identity
     purpose = Purpose(
         run=run_id,
-        site=site.identity,
+        site=identity,
         check=options.check,
         adopt=options.adopt,
         lock_wait=options.lock_wait,
@@ -68,6 +69,7 @@ def make_context(
     return RunContext(
         run_id=run_id,
         site=site,
+        identity=identity,
         options=options,
         inventory=inventory,
         modules=module_names(),

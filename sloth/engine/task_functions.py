@@ -70,7 +70,7 @@ class TaskFunctions:
             self._calls.noted.withdrawn.update(task.notify)
         if counts and not changed and task.notify and not (self._context.options.check or self._context.options.adopt):
             session = await self._interpreter.sessions.get(task.become, task.name)  # the handlers need one, too
-            await owe(self._context, session, self._context.site.identity, task.name, task.notify)
+            await owe(self._context, session, self._context.identity, task.name, task.notify)
         return None, bool(counts)
 
     async def delegate(self, program: Program, task: Task) -> SlothError | None:

@@ -18,7 +18,7 @@ from sloth.errors import CallError, StateError, UsageError
 from sloth.frozen import frozen
 from sloth.playbook.requests import Evaluate, Matching
 from sloth.playbook.substitution import is_usual, substitute
-from sloth.playbook.template import find_template, is_plain, may_need_more, plain_text, read_header, read_text
+from sloth.playbook.template import find_template, is_plain, may_need_more, read_template, read_text
 from sloth.playbook.worker import HEADER, LARGEST, SECONDS
 
 if TYPE_CHECKING:
@@ -225,12 +225,14 @@ class Templates:
         functions of `hostvars`, if that is Others.
         """
         path = str(self.file(name))
-        settings = {**(options or {}), **read_header(path)}
-        plain = plain_text(path, settings)
-        if plain is None and all(is_usual(name, value) for name, value in settings.items()):
-            plain = substitute(read_text(path), variables)
-        if plain is not None:
-            return plain
+        text, header = read_template(path)
+        settings = {**(options or {}), **header}
+        if is_plain(text, settings):
+            return text
+        if all(is_usual(name, value) for name, value in settings.items()):
+            plain = substitute(text, variables)
+            if plain is not None:
+                return plain
         request = self._request("render", path)
         look_ups = _add_variables(request, variables)
         request["options"] = dict(options or {})

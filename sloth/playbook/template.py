@@ -136,11 +136,12 @@ class Renderer:
         from jinja2.exceptions import TemplateSyntaxError
 
         path = str(self.file(name))
-        environment = self._environment({**(options or {}), **read_header(path)})
+        source, header = read_template(path)
+        settings = {**(options or {}), **header}
+        if is_plain(source, settings):
+            return source
+        environment = self._environment(settings)
         try:
-            plain = plain_text(path, {**(options or {}), **read_header(path)})
-            if plain is not None:
-                return plain
             text = environment.get_template(path).render(self._readable(variables))
         except TemplateSyntaxError as error:
             raise CallError(error.message or "bad syntax", where=_place(error.filename or path, error.lineno)) from None
@@ -221,22 +222,22 @@ def may_need_more(text: str) -> bool:
     return _MAY_NEED_MORE.search(text) is not None
 
 
-def plain_text(path: str, settings: Mapping[str, Json]) -> str | None:
-    """Return the text of a file that nothing in it makes a template: it is written as it is, with its line ends."""
-    text = _without_header(read_text(path))
-    if settings.get("line_statement_prefix"):
-        return None
-    return text if is_plain(text, settings) else None
+def read_template(path: str) -> tuple[str, dict[str, Json]]:
+    """Return the text of a template, and the settings in a line before it, which is no part of it. Raises CallError."""
+    text = read_text(path)
+    return _without_header(text), _read_header(text, path)
 
 
 def is_plain(text: str, settings: Mapping[str, Json] | None = None) -> bool:
-    """Return whether nothing in a text makes it a template."""
+    """Return whether nothing in a text makes it a template: it is written as it is, with its line ends."""
+    if settings and settings.get("line_statement_prefix"):
+        return False
     return not any(str((settings or {}).get(name, usual)) in text for name, usual in _BEGINNINGS)
 
 
-def read_header(path: str) -> dict[str, Json]:
+def _read_header(text: str, path: str) -> dict[str, Json]:
     """Return the settings in the first line of a template, as Ansible reads them: `#jinja2: trim_blocks: False`."""
-    line = read_text(path).partition("\n")[0]
+    line = text.partition("\n")[0]
     if not line.startswith(HEADER):
         return {}
     found: dict[str, Json] = {}

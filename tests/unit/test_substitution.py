@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sloth.errors import CallError
 from sloth.inventory.templated import Literal, Templated
 from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split, substitute
@@ -57,6 +60,40 @@ def test_more_than_a_name_is_left_to_jinja(text: str) -> None:
 def test_other_values_are_left_to_jinja(value: object) -> None:
     assert substitute("{{ a }}", {"a": value}) is None
     assert substitute("{{ a }}", {}) is None
+
+
+class _Left(Exception):
+    """A template was left to Jinja2's process."""
+
+
+class _NoProcess(Worker):
+    async def call(self, *_: object) -> NoReturn:
+        raise _Left
+
+
+HEADERS = st.sampled_from(
+    (
+        "", "#jinja2: trim_blocks: False\n", "#jinja2:lstrip_blocks:True, trim_blocks:True\n", "\n#jinja2: x\n",
+        "#jinja2: keep_trailing_newline: False\n", "#jinja2: newline_sequence: '\\r\\n'\n",
+        "#jinja2: trim_blocks: True", "#jinja2: variable_start_string: '[['\n",
+    )
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(HEADERS, st.lists(PIECES, max_size=4).map("".join), VALUES)
+@example("#jinja2: trim_blocks: False\n", "{{ a }}\n", "x")
+def test_a_template_with_settings_before_it_comes_out_as_jinja_renders_it(
+    tmp_path_factory: pytest.TempPathFactory, header: str, text: str, a: object
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "with_settings"
+    path.write_bytes((header + text).encode())
+    variables = {"a": a, "b": "b", "n": 1}
+    try:
+        found = asyncio.run(Templates([path.parent], _NoProcess()).render(path.name, variables))
+    except (_Left, CallError):
+        return
+    assert Renderer([path.parent]).render(path.name, variables) == found
 
 
 async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:

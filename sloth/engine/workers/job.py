@@ -53,7 +53,7 @@ def make_job(
     options, shared = context.options, context.shared
     return Job(
         run_id=context.run_id,
-        site=dataclasses.replace(context.site, remembered=context.site.identity),
+        site=dataclasses.replace(context.site, remembered=context.identity),
         options=dataclasses.replace(options, workers=0, engine="", near={}),
         hosts=tuple(hosts),
         others=frozenset(all_hosts),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ def test_a_sibling_that_has_just_begun_is_not_asked_to_end(tmp_path: Path, monke
             acquire(tmp_path, OURS, 0.2)
         fcntl.flock(file, fcntl.LOCK_UN)
     assert asked == []
+
+
+def test_a_session_that_does_not_wait_sees_a_sibling_whose_note_comes_a_moment_later(tmp_path: Path) -> None:
+    other = RunLock(str(tmp_path))
+    file = other._open()
+    assert other._try(file, fcntl.LOCK_EX)
+    other._write_note(file, OTHER)  # that of the holder before: its process was killed
+
+    def begin() -> None:
+        other._write_note(file, OURS)
+        assert other._try(file, fcntl.LOCK_SH)
+
+    late = threading.Timer(run_lock.POLL / 2, begin)
+    late.start()
+    sibling = acquire(tmp_path, OURS)
+    late.join()
+    assert not sibling.is_held
 
 
 def test_a_session_over_a_lost_link_is_asked_to_end_and_waited_for(tmp_path: Path) -> None:

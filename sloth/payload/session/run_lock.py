@@ -51,7 +51,7 @@ class RunLock(object):
         they may not have noticed, and still be at work.
         """
         file = self._open()
-        end = time.monotonic() + wait
+        end = time.monotonic() + max(wait, POLL)  # who has just taken it has a moment to say who that is
         is_reported = is_asked = False
         while not self._take(file, holder):
             other = _read(file)
@@ -63,7 +63,7 @@ class RunLock(object):
             if time.monotonic() >= end or is_cancelled():
                 os.close(file)
                 raise HeldByOther(other)
-            if not is_reported:
+            if not is_reported and (wait or is_asked):
                 is_reported = True
                 on_wait(other)
             time.sleep(POLL)

@@ -1,5 +1,6 @@
 """Installs the payload on a host. Stage 1 (transport/stage1.py) runs this from the bundle that it has checked."""
 
+import marshal
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ def install(root: "str", target: "str", sources: "dict[str, bytes]", data: "byte
         code = zlib.decompress(code) if code else b""
         if code.startswith(MAGIC_NUMBER):
             _write("%s/code.%s" % (new, sys.implementation.cache_tag), code)
+            _write_loader(new + "/sloth/payload/__pycache__", code)
         try:
             os.rename(new, target)
         except OSError:
@@ -45,6 +47,16 @@ def install(root: "str", target: "str", sources: "dict[str, bytes]", data: "byte
             continue
         if old and other != target:
             _remove(other)
+
+
+def _write_loader(directory: "str", code: "bytes") -> "None":
+    """Keep the loader's code, which is in a code file, as Python itself keeps code; it takes long to compile."""
+    start = len(MAGIC_NUMBER) + 16
+    end = start + int(code[start - 8 : start], 16)
+    _, at, size, _ = marshal.loads(code[start:end])["sloth.payload.loader"]
+    os.mkdir(directory)
+    header = MAGIC_NUMBER + b"\1" + bytes(11)  # unchecked, and no hash: see PEP 552
+    _write("%s/loader.%s.pyc" % (directory, sys.implementation.cache_tag), header + code[end + at : end + at + size])
 
 
 def _remove(path: "str") -> "None":

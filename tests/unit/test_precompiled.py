@@ -21,6 +21,8 @@ from sloth.transport.bundle import Bundle, build
 MAIN = "sloth.payload.__main__"
 IMPORT = """
 import sys, traceback
+compiled = []
+sys.addaudithook(lambda event, args: event == "compile" and compiled.append(args[1]))
 sys.path.insert(0, {target!r})
 from sloth.payload import loader
 loader.install({target!r})
@@ -35,6 +37,7 @@ except ArgumentError as error:
     print(error.hint)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     print(frame.filename, frame.line)
+print(loader.__file__, [path for path in compiled if path.startswith({target!r}) and "__init__" not in path])
 loader.save()
 """
 
@@ -74,6 +77,7 @@ def test_a_host_compiles_nothing_that_was_sent(tmp_path: Path) -> None:
     assert lines[0] == f"sloth.payload.modules.file.copy {target}/sloth/payload/lib/modes.py"
     assert lines[1] == 'did you mean "file.copy"?', "the names come from the file with the sources"
     assert lines[2].startswith(f"{target}/sloth/payload/kernel/registry.py raise ArgumentError("), "so do lines"
+    assert lines[3] == f"{target}/sloth/payload/loader.py []", "nor is the loader compiled, which Python itself loads"
     compiled = {name for name, path in codes(target).items() if path.startswith("/")}
     assert compiled <= {"sloth.payload.installer"}, compiled
 

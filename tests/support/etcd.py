@@ -91,6 +91,10 @@ class EtcdCluster:
         """Return what a member reports of itself."""
         return await self.call(member, "maintenance/status")
 
+    def kill_member(self, member: int) -> None:
+        """Kill one of the members."""
+        self._members[member].kill()
+
     async def kill_leader(self) -> None:
         """Kill the member that leads."""
         states = [await self.status(number) for number in range(3)]

@@ -106,7 +106,8 @@ class Etcd:
     async def clock(self) -> float:
         now = self._http.skew.now()
         if now is None:
-            answer = await self._http.ask("GET", "/version", again=True)
+            # A member without a leader says so at once here, where it would leave us waiting elsewhere.
+            answer = await self._http.ask("GET", "/health", again=True, is_cut_off=_is_unsure)
             now = self._http.skew.now()
             if now is None:
                 raise BackendError(f"{self.url}: the server does not send its time ({answer.status})")
@@ -131,7 +132,7 @@ class Etcd:
 
     async def _ask(self, what: str, data: bytes, again: bool) -> Answer:
         headers = {"Content-Type": "application/json", **({"Authorization": self._token} if self._token else {})}
-        return await self._http.ask("POST", f"/v3/{what}", data, headers, again=again)
+        return await self._http.ask("POST", f"/v3/{what}", data, headers, again=again, is_cut_off=_is_unsure)
 
     async def _log_in(self) -> None:
         self._token = ""
@@ -175,7 +176,7 @@ class Etcd:
         if "too large" in what or "larger than max" in what or answer.status == 413:
             hint = f"the server must take {self.limit} bytes and a little more: --max-request-bytes"
             raise BackendError(f"{self.url}: {what}", hint=hint)
-        if answer.status in (500, 502, 503, 504) or code in UNSURE:
+        if _is_unsure(answer):
             raise (BackendUnavailable if again else Unsure)(f"{self.url}: {what}")
         if answer.status == 404:
             raise BackendError(f"{self.url}: the server has no v3 JSON gateway", hint="etcd 3.4 or newer is needed")
@@ -191,6 +192,11 @@ def _error(answer: Answer) -> tuple[int, str]:
         return int(content.get("code", 0)), str(content.get("message") or content.get("error") or "")[:300]
     except MALFORMED:
         return 0, answer.body[:300].decode("utf-8", "replace").strip() or f"status {answer.status}"
+
+
+def _is_unsure(answer: Answer) -> bool:
+    """Return whether a member could not do what was asked for, or may still do it: it has no leader, perhaps."""
+    return answer.status in (500, 502, 503, 504) or (answer.status != 200 and _error(answer)[0] in UNSURE)
 
 
 def _is_old_token(answer: Answer) -> bool:

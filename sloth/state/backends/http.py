@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 from sloth.frozen import frozen
 from sloth.state.backends.backend import BackendError, BackendUnavailable, Unsure
+from sloth.state.backends.skew import Skew
 from sloth.state.backends.untrusted import MALFORMED, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sloth.state.backends.address import Address
 
 CONNECT = 5.0  # seconds for a connection, TLS included
+NEXT_ADDRESS = 0.25  # seconds after which the next address of a name is tried, too: one that drops packets says nothing
 ANSWER = 10.0  # seconds for an answer from the first byte that we send, and more for what is large
 SLOWEST = 50_000  # bytes a second, for what is large
 IDLE = 20.0  # seconds after which a connection is not used again: servers close theirs, often after a minute
@@ -31,7 +33,6 @@ MOST_HEADERS = 100
 LARGEST_ANSWER = 64 * 1024 * 1024
 UNREACHABLE = "check the address, and that the server runs and no firewall is between"
 CLOSED = "check whether the server speaks TLS at this port, and whether the URL does"
-FRESH = 60.0  # seconds for which what we know of a server's clock counts
 
 
 @frozen
@@ -50,38 +51,6 @@ class Lost(Exception):
         super().__init__(why)
         self.sent = sent
         self.hint = hint
-
-
-class Skew:
-    """How far a server's clock is from our monotonic one.
-
-    The Date header is cut to whole seconds, so each answer gives a window of a second, and many narrow it down. A
-    window that contradicts what was known replaces it: a clock was set, or this machine slept.
-    """
-
-    def __init__(self) -> None:
-        self._low = self._high = 0.0
-        self._learned: float | None = None
-
-    def learn(self, date: float, sent: float, received: float) -> None:
-        """Narrow the window by an answer; sent, received: by time.monotonic()."""
-        low, high = date - received, date + 1 - sent
-        if self._learned is None or low > self._high or high < self._low:
-            self._low, self._high = low, high
-        else:
-            self._low, self._high = max(low, self._low), min(high, self._high)
-        self._learned = received
-
-    def now(self) -> float | None:
-        """Return the server's time in epoch seconds; None when nothing fresh is known."""
-        if self._learned is None or time.monotonic() - self._learned > FRESH:
-            return None
-        return time.monotonic() + (self._low + self._high) / 2
-
-    @property
-    def uncertainty(self) -> float:
-        """Return by how many seconds the time may be wrong."""
-        return (self._high - self._low) / 2
 
 
 class Http:
@@ -103,23 +72,29 @@ class Http:
         return self._skews[self._servers[self._first]]
 
     async def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, again: bool
-    ) -> Answer:
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, again: bool,
+        is_cut_off: Callable[[Answer], bool] = lambda answer: False,
+    ) -> Answer:  # fmt: skip
         """Return the answer to a request.
 
-        again: it may be sent twice, as a read may. Raises BackendError, BackendUnavailable, and Unsure without `again`.
+        again: it may be sent twice, as a read may. is_cut_off: tells the answers of a server that is there, but cannot
+        reach the others of its cluster. Raises BackendError, BackendUnavailable, and Unsure without `again`.
         """
         self._enter_loop()
         why, hint = "", ""
         async with self._slots:
-            for _ in range(len(self._servers)):
+            for left in range(len(self._servers) - 1, -1, -1):
                 server = self._servers[self._first]
                 try:
-                    return await self._ask_one(server, method, path, body, headers or {}, again)
+                    answer = await self._ask_one(server, method, path, body, headers or {}, again)
+                    if not is_cut_off(answer):
+                        return answer
+                    self._leave(server)
+                    if not left or not again:
+                        return answer
                 except Lost as error:
                     why, hint = f"{server}: {error}", error.hint
-                    if self._servers[self._first] is server:  # another request may have moved on already
-                        self._first = (self._first + 1) % len(self._servers)
+                    self._leave(server)
                     if error.sent and not again:
                         raise Unsure(f"{self.url}: no answer from {why}", hint=hint) from None
                 except ssl.SSLError as error:
@@ -154,6 +129,11 @@ class Http:
             else:
                 connection.abort()
             return answer
+
+    def _leave(self, server: Address) -> None:
+        """Begin with the next server from now on, unless another request has moved on already."""
+        if self._servers[self._first] is server:
+            self._first = (self._first + 1) % len(self._servers)
 
     def _take(self, server: Address) -> _Connection | None:
         """Return an idle connection that the server has not closed."""
@@ -303,7 +283,12 @@ async def _connect(server: Address, tls: ssl.SSLContext | None) -> _Connection:
         async with asyncio.timeout(CONNECT):
             return _Connection(
                 *await asyncio.open_connection(
-                    server.host, server.port, ssl=tls, server_hostname=server.host if tls else None, limit=LARGEST_LINE
+                    server.host,
+                    server.port,
+                    ssl=tls,
+                    server_hostname=server.host if tls else None,
+                    limit=LARGEST_LINE,
+                    happy_eyeballs_delay=NEXT_ADDRESS,
                 )
             )
     except ssl.SSLError:

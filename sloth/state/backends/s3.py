@@ -30,6 +30,7 @@ from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
 from sloth.state.backends.s3_delete import delete_if
 from sloth.state.backends.s3_errors import Refused, meaning
+from sloth.state.backends.skew import FRESH
 from sloth.state.backends.tls import trusting
 from sloth.state.backends.untrusted import MOST_NAMES
 
@@ -234,7 +235,7 @@ class S3:
 
     async def _clock_of_an_object(self) -> float:
         """Return the server's time as the time of an object that we have just written says."""
-        if self._learned is None or time.monotonic() - self._learned > http.FRESH:
+        if self._learned is None or time.monotonic() - self._learned > FRESH:
             async with self._scratch() as path:
                 sent = time.monotonic()
                 await self._put(path, b"", None)

@@ -29,6 +29,22 @@ def join(pieces: Iterable[Any]) -> Any:
     return "".join(_text(piece) for piece in (*first, *rest))
 
 
+def keep_newlines(rendered: str, least: int, newline: str = "\n") -> str:
+    """Return what was rendered with at least as many newlines at its end as its source has, as in Ansible.
+
+    Jinja2 removes the last one, trim_blocks one after a block. least: newlines; newline: of the rendered text.
+    """
+    return rendered + newline * max(0, least - count_final(rendered, newline))
+
+
+def count_final(text: str, newline: str) -> int:
+    """Return the number of newlines at the end of `text`."""
+    end = len(text)
+    while text.endswith(newline, 0, end):
+        end -= len(newline)
+    return (len(text) - end) // len(newline)
+
+
 def _text(piece: Any) -> str:
     return "" if piece is None else str(piece)
 

@@ -227,7 +227,7 @@ class Templates:
         path = str(self.file(name))
         text, header = read_template(path)
         settings = {**(options or {}), **header}
-        if is_plain(text, settings):
+        if not header and is_plain(text, settings):
             return text
         if all(is_usual(name, value) for name, value in settings.items()):
             plain = substitute(text, variables)

@@ -52,7 +52,7 @@ class Renderer:
         self._expressions: dict[str, Template] = {}
         self._needs: dict[str, frozenset[str]] = {}
         self._final_newlines: dict[str, int] = {}  # by path, of every template that was loaded
-        self._evaluation = Evaluation(lambda: self._environment({"keep_trailing_newline": True}))
+        self._evaluation = Evaluation(lambda: self._environment({NATIVE: True}))
 
     def file(self, name: str) -> Path:
         """Return the path of a template. Raises CallError when it is not found."""
@@ -138,7 +138,7 @@ class Renderer:
         path = str(self.file(name))
         source, header = read_template(path)
         settings = {**(options or {}), **header}
-        if is_plain(source, settings):
+        if not header and is_plain(source, settings):
             return source
         environment = self._environment(settings)
         try:
@@ -150,9 +150,7 @@ class Renderer:
             raise
         except Exception as error:  # whatever a template leads to is the template's error
             raise _explain(error, path, variables) from None
-        newline = environment.newline_sequence
-        missing = self._final_newlines[path] - _count_final(text, newline)
-        return text + newline * max(0, missing)
+        return native.keep_newlines(text, self._final_newlines[path], environment.newline_sequence)
 
     def evaluate(self, name: str, value: Json, variables: JsonObject) -> Json:
         """Return the value of a variable that has Jinja in it. Raises CallError with its position."""
@@ -182,7 +180,7 @@ class Renderer:
         if not os.path.isfile(name):
             raise TemplateNotFound(name)
         source = _without_header(read_text(name))
-        self._final_newlines[name] = _count_final(source, "\n")
+        self._final_newlines[name] = native.count_final(source, "\n")
         return source, name, lambda: True
 
 
@@ -229,9 +227,10 @@ def read_template(path: str) -> tuple[str, dict[str, Json]]:
 
 
 def is_plain(text: str, settings: Mapping[str, Json] | None = None) -> bool:
-    """Return whether nothing in a text makes it a template: it is written as it is, with its line ends."""
-    if settings and settings.get("line_statement_prefix"):
-        return False
+    """Return whether nothing in a text makes it a template: it is written as it is, with its line ends.
+
+    As in Ansible, a line with settings makes it one: they may be about its lines.
+    """
     return not any(str((settings or {}).get(name, usual)) in text for name, usual in _BEGINNINGS)
 
 
@@ -278,14 +277,6 @@ def place_of(error: BaseException, path: str) -> str:
             where = _place(code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
     return where
-
-
-def _count_final(text: str, newline: str) -> int:
-    """Return the number of newlines at the end of `text`."""
-    count = 0
-    while text.endswith(newline * (count + 1)):
-        count += 1
-    return count
 
 
 def _explain(error: Exception, path: str, variables: Mapping[str, Json]) -> CallError:

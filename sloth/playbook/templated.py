@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import CallError
 from sloth.inventory.templated import Encrypted, Literal, Templated, is_template
+from sloth.playbook import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +44,17 @@ class Evaluation:
     """Evaluates the variables of one Jinja environment."""
 
     def __init__(self, environment: Callable[[], jinja2.Environment]) -> None:
-        """environment: returns the one for the texts of variables, which is made when it is needed."""
+        """environment: returns the one for the texts of variables, a native one, which is made when it is needed."""
         self._new = environment
         self._names: list[str] = []  # of the variables that are being evaluated
         self._compile = lru_cache(maxsize=2000)(self._compiled)
 
     def variable(self, name: str, value: Json, variables: Mapping[str, Json]) -> Json:
-        """Return the value of a variable. Raises CallError for one that cannot be evaluated, with its position."""
+        """Return the value of a variable. Raises CallError for one that cannot be evaluated, with its position.
+
+        As in Ansible, one value keeps its type, also with newlines behind it, as a block of YAML has them; a text keeps
+        those newlines.
+        """
         if isinstance(value, Encrypted):
             error = value.error(name)
             raise CallError(error.message, hint=error.hint, where=error.where)
@@ -92,7 +97,8 @@ class Evaluation:
         from jinja2.exceptions import TemplateError
 
         try:
-            return plain(self._compile(text)(variables))
+            template = self._compile(text)
+            found = native.Plain().of(native.join(template.root_render_func(template.new_context(dict(variables)))))
         except CallError as error:
             error.where = error.where or where
             raise
@@ -102,6 +108,7 @@ class Evaluation:
             raise CallError(f"the variable {name} refers to others too deeply", where=where) from None
         except Exception as error:  # whatever an expression leads to is its error
             raise CallError(f"the variable {name}: {error or type(error).__name__}", where=where) from None
+        return native.keep_newlines(found, native.count_final(text, "\n")) if isinstance(found, str) else found
 
     def _undefined(self, name: str, error: Exception, where: str, variables: Mapping[str, Json]) -> CallError:
         from sloth.suggest import did_you_mean
@@ -115,19 +122,8 @@ class Evaluation:
                 hint = f"{', '.join(sealed)} may have it, and is encrypted with ansible-vault"
         return CallError(f"the variable {name}: {error}", where=where, hint=hint)
 
-    def _compiled(self, text: str) -> Callable[[Mapping[str, Json]], Any]:
-        """Return what evaluates a text: one expression alone keeps its type, as in Ansible."""
-        import jinja2
-
-        environment = self._new()
-        body = environment.parse(text).body
-        nodes = body[0].nodes if len(body) == 1 and isinstance(body[0], jinja2.nodes.Output) else []
-        if len(nodes) == 1 and not isinstance(nodes[0], jinja2.nodes.TemplateData):
-            inner = text.strip()[2:-2].strip("-+ \t\n")
-            expression = environment.compile_expression(inner, undefined_to_none=False)
-            return lambda variables: expression(variables)
-        template = environment.from_string(text)
-        return lambda variables: template.render(variables)
+    def _compiled(self, text: str) -> jinja2.Template:
+        return self._new().from_string(text)
 
 
 class _Tables(Mapping[str, Table]):
@@ -145,23 +141,6 @@ class _Tables(Mapping[str, Table]):
 
     def __len__(self) -> int:
         return len(self._hosts)
-
-
-def plain(value: Any) -> Json:
-    """Return what an expression yields as plain data. Raises UndefinedError."""
-    import jinja2
-
-    if isinstance(value, jinja2.Undefined):
-        return str(value)  # raises the error
-    if isinstance(value, str):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (Iterable, Iterator)):
-        return [plain(item) for item in value]
-    return str(value)
 
 
 def context_class(evaluation: Evaluation) -> type[jinja2.runtime.Context]:

@@ -98,13 +98,13 @@ def test_a_template_with_settings_before_it_comes_out_as_jinja_renders_it(
 
 async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:
     (tmp_path / "simple").write_text("port {{ port }} of {{ name }}\n")
-    (tmp_path / "set").write_text("#jinja2: variable_start_string: '[['\nport {{ port }}\n")
+    (tmp_path / "set").write_text("#jinja2: lstrip_blocks: True\nport {{ port }}\n")
     worker = Worker()
     templates = Templates([tmp_path], worker)
     try:
         assert await templates.render("simple", {"port": 80, "name": "web"}) == "port 80 of web\n"
         assert worker._process is None
-        assert await templates.render("set", {"port": 80}) == "port {{ port }}\n"
+        assert await templates.render("set", {"port": 80}) == "port 80\n"
         usual = {"trim_blocks": True, "lstrip_blocks": True, "newline_sequence": "\n", "variable_start_string": "{{"}
         assert await templates.render("simple", {"port": 80, "name": "web"}, usual) == "port 80 of web\n"
         assert worker._process is None
@@ -113,3 +113,22 @@ async def test_such_a_template_starts_no_process(tmp_path: Path) -> None:
         assert worker._process is not None
     finally:
         await worker.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("#jinja2: line_comment_prefix: '##'\na\n## no part of it\nb\n", "a\n\nb\n"),
+        ("#jinja2: newline_sequence: '\\r\\n'\na\nb\n", "a\r\nb\r\n"),
+        ("#jinja2: trim_blocks: False\na\r\nb\n", "a\nb\n"),
+        ("a\r\nb\n", "a\r\nb\n"),
+    ],
+)
+async def test_settings_count_in_a_template_without_expressions(tmp_path: Path, source: str, expected: str) -> None:
+    (tmp_path / "t").write_bytes(source.encode())
+    worker = Worker()
+    try:
+        assert await Templates([tmp_path], worker).render("t", {}) == expected
+    finally:
+        await worker.close()
+    assert Renderer([tmp_path]).render("t", {}) == expected

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from sloth.state.backends.backend import BackendError, Entry
 from sloth.state.backends.documents import Change, change, load
 from sloth.state.backends.location import open_backend, parse
 from sloth.state.sync.deliver import probe
-from tests.support.etcd import EtcdCluster, EtcdServer
+from tests.support.etcd import EtcdCluster, EtcdServer, EtcdTlsServer
+from tests.support.tls import Certificates
 
 # etcd #8660, #8326: a member that is cut off from the others answers everything with an error, after seconds
 
@@ -44,7 +46,42 @@ async def test_a_member_that_is_cut_off_is_left_for_the_next(etcd_server: EtcdSe
         cluster.kill()
 
 
-# etcd #9949, python happy eyeballs: an address of a name that drops packets
+# etcd #9949: members whose certificate has expired, or that refuse ours, beside one that is as it should be
+
+
+async def test_a_member_with_which_tls_fails_is_left_for_the_next(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    old = certificates.issue("old-", "127.0.0.1", is_expired=True)
+    good = (certificates.cert, certificates.key)
+    servers = []
+    for name, ca, pair in (
+        ("expired", certificates.ca, old), ("refusing", certificates.other_ca, good), ("good", certificates.ca, good)
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        servers.append(EtcdTlsServer(tmp_path / name, ca, *pair))
+    mine = f"ca={certificates.ca}&cert={certificates.cert}&key={certificates.key}"
+    try:
+        for server in servers:
+            server.start()
+        ports = [f"127.0.0.1:{server.port}" for server in servers]
+        for first in (ports, [ports[1], ports[0], ports[2]]):
+            backend = open_backend(parse(f"etcds://{','.join(first)}/x?{mine}"))
+            version = await backend.write(first[0], b"1", None)
+            assert version is not None
+            assert await backend.read(first[0]) == Entry(b"1", version)
+            await backend.close()
+        for kind in (ports[:1], ports[1:2], ports[:2]):
+            backend = open_backend(parse(f"etcds://{','.join(kind)}/x?{mine}"))
+            with pytest.raises(BackendError, match=r"no TLS connection to .*certificate") as caught:
+                await backend.read("a")
+            assert type(caught.value) is BackendError, "to ask again would help nobody"
+            await backend.close()
+    finally:
+        for server in servers:
+            server.kill()
+
+
+# python happy eyeballs: an address of a name that drops packets
 
 
 @contextlib.contextmanager

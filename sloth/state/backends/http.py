@@ -81,7 +81,7 @@ class Http:
         reach the others of its cluster. Raises BackendError, BackendUnavailable, and Unsure without `again`.
         """
         self._enter_loop()
-        why, hint = "", ""
+        trouble: BackendError | None = None
         async with self._slots:
             for left in range(len(self._servers) - 1, -1, -1):
                 server = self._servers[self._first]
@@ -93,13 +93,15 @@ class Http:
                     if not left or not again:
                         return answer
                 except Lost as error:
-                    why, hint = f"{server}: {error}", error.hint
                     self._leave(server)
                     if error.sent and not again:
-                        raise Unsure(f"{self.url}: no answer from {why}", hint=hint) from None
-                except ssl.SSLError as error:
-                    raise self._no_tls(server, error) from error
-        raise BackendUnavailable(f"{self.url}: cannot reach {why}", hint=hint)
+                        raise Unsure(f"{self.url}: no answer from {server}: {error}", hint=error.hint) from None
+                    trouble = BackendUnavailable(f"{self.url}: cannot reach {server}: {error}", hint=error.hint)
+                except ssl.SSLError as error:  # it has taken nothing
+                    self._leave(server)
+                    trouble = trouble or self._no_tls(server, error)
+        assert trouble is not None  # there is a server
+        raise trouble
 
     async def close(self) -> None:
         """Close the connections."""
@@ -207,8 +209,8 @@ class _Connection:
             raise _no_http() from None
         except (OSError, EOFError) as error:
             self.abort()
-            if isinstance(error, ssl.SSLError):
-                raise
+            if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+                raise  # it refuses our certificate, or the lack of one: with TLS 1.3 it says so after the handshake
             raise Lost(_reason(error), sent, CLOSED if isinstance(error, EOFError) else UNREACHABLE) from error
         except BaseException:  # cancelled, too: an answer that still comes must not be taken for the next one's
             self.abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from sloth.playbook.runtime import (
     has_room,
     new_driver,
     new_runtime,
+    note_object,
     object_from_json,
     to_bytes,
     to_lua,
@@ -191,7 +193,7 @@ class Program:
             elif not has_room(self._runtime, self._limits.memory, answer[1]):
                 return self._out_of_memory(self._near)
             else:
-                values = answer[0], to_lua(self._runtime, answer[1])
+                values = answer[0], to_lua(self._runtime, answer[1], partial(note_object, self._driver))
             yielded: tuple[LuaObject, ...] = self._thread.send(values)
             return yielded if isinstance(yielded, tuple) else (yielded,)
         except RecursionError:

@@ -68,12 +68,21 @@ def new_driver(runtime: LuaObject, config: JsonObject, names_of: Callable[[bytes
     """
     if not _bytecode:
         _bytecode.extend(_compile(runtime))
-    room = runtime.table_from({b"config": to_lua(runtime, config), b"later": _later, b"names_of": names_of})
+    objects: list[LuaObject] = []
+    values = to_lua(runtime, config, objects.append)
+    room = runtime.table_from({b"config": values, b"later": _later, b"names_of": names_of})
     driver = None
     for name, code in _bytecode:
         if name not in LATER:
             driver = runtime.execute(code, room, name=_shown(name), mode="b")
+    for one in objects:
+        note_object(driver, one)
     return driver
+
+
+def note_object(driver: LuaObject, table: LuaObject) -> None:
+    """Let an empty table leave the runtime of `driver` as an object, and not as a list."""
+    driver[b"objects"][table] = True
 
 
 def _later(chunk: bytes) -> bytes:
@@ -118,8 +127,11 @@ def check_syntax(site: Site) -> None:
             raise SiteError(problem[position.end() :] if position else problem, where=where)
 
 
-def to_lua(runtime: LuaObject, value: object) -> LuaObject:
-    """Return plain data as Lua's tables and byte strings. None is left out: a Lua table cannot hold it."""
+def to_lua(runtime: LuaObject, value: object, note: Callable[[LuaObject], None]) -> LuaObject:
+    """Return plain data as Lua's tables and byte strings. None is left out: a Lua table cannot hold it.
+
+    note: is called with each empty table that stands for an object, since in Lua it is no other than an empty list.
+    """
     if value is None or isinstance(value, (bool, float, bytes)):
         return value
     if isinstance(value, str):
@@ -132,10 +144,13 @@ def to_lua(runtime: LuaObject, value: object) -> LuaObject:
         except OverflowError:
             return math.inf if value > 0 else -math.inf
     if isinstance(value, Mapping):
-        pairs = [(to_bytes(str(key)), to_lua(runtime, item)) for key, item in value.items() if item is not None]
-        return runtime.table_from(dict(pairs))
+        pairs = [(to_bytes(str(key)), to_lua(runtime, item, note)) for key, item in value.items() if item is not None]
+        table = runtime.table_from(dict(pairs))
+        if not pairs:
+            note(table)
+        return table
     if isinstance(value, (list, tuple)):
-        return runtime.table_from([to_lua(runtime, item) for item in value if item is not None])
+        return runtime.table_from([to_lua(runtime, item, note) for item in value if item is not None])
     return to_bytes(str(value))  # the dates and times of TOML
 
 

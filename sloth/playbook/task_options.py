@@ -51,7 +51,7 @@ Check = Callable[["Json"], object]
 
 
 def _names(value: Json) -> tuple[str, ...] | None:
-    values = [value] if isinstance(value, str) else value  # an empty Lua table arrives as an empty list
+    values = [value] if isinstance(value, str) else [] if value == {} else value  # an empty table is both
     if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
         return None
     return tuple(values)

@@ -170,7 +170,7 @@ class Shared:
 
         def decide(content: Json, now: float) -> tuple[Change, bool]:
             held = self._value(name, content) if _is_present(content, now) else None
-            if held != expected:
+            if not _is_same(held, expected):
                 return Change(keep=True), False
             if value is None:
                 return Change({"name": name}) if content is not None else Change(keep=True), True
@@ -269,6 +269,17 @@ def _expires(content: Json) -> float | None:
 def _is_present(content: Json, now: float) -> bool:
     expires = _expires(content)
     return _is_held(content) and (expires is None or expires > now)
+
+
+def _is_same(one: Json, other: Json) -> bool:
+    """Return whether Lua takes both for the same data: an empty object is an empty list there, and true is not 1."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(item, other[key]) for key, item in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other or (one in ({}, []) and other in ({}, []))
 
 
 def _ttl(name: str, options: Json) -> float | None:

@@ -103,6 +103,10 @@ task({ name = "t", run = function()
     local first, second = state.cas("turn", nil, "a"), state.cas("turn", "b", "c")
     print(tostring(first), tostring(second), tostring(state.cas("turn", "a", "b")))
     print(tostring(state.cas("release", { version = "0" }, "x")), state.get("turn"))
+    state.set("bare", json.decode('{"a": {}}'))
+    local kept = json.encode(state.get("bare"))
+    print(kept, tostring(state.cas("bare", { a = {} }, true)), tostring(state.cas("bare", 1, 2)))
+    state.delete("bare")
     state.set("release", nil)
     print(#state.list())
 end })
@@ -111,7 +115,7 @@ end })
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line.partition("local: ")[2].split("\t") for line in done.stdout.splitlines() if "local: " in line]
     assert said == [["1.2", "2", "true", "0.5"], ["nil", "default"], ["nil", "release"], ["true", "false", "true"],
-                    ["false", "b"], ["1"]]  # fmt: skip
+                    ["false", "b"], ['{"a":{}}', "true", "false"], ["1"]]  # fmt: skip
     assert "turn" in sloth(tmp_path, "state", "list", "shared").stdout
 
 
@@ -215,7 +219,7 @@ task({ name = "t", run = function()
         exec.run("PYTHON -m sloth state unlock l --yes")
         exec.run("sleep 2")
         exec.run("touch mark")
-    end, { ttl = 0.6 })
+    end, { ttl = 2 })
 end })
 """.replace("PYTHON", sys.executable)
     )

@@ -181,6 +181,8 @@ def _argv(field: "Field", value: "Json") -> "str | list[str]":
 
 
 def _words(field: "Field", value: "Json") -> "list[str]":
+    if value == {}:  # an empty Lua table is both
+        return []
     if not isinstance(value, list) or not all(isinstance(item, (str, int, float)) for item in value):
         raise field.mismatch(value)
     return [item if isinstance(item, str) else number_text(item) for item in value]

@@ -97,6 +97,7 @@ function run(f, kind, argument, keep)
 end
 
 return {
+    objects = room.objects,
     load = function(source, path)
         return run(function() room.compile(source, path)() end, "site")
     end,

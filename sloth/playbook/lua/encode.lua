@@ -17,6 +17,9 @@ local UNIT = 2000 -- bytes of a request that weigh as much as a further one
 local results = setmetatable({}, { __mode = "k" })
 room.results = results
 
+-- The empty tables that were objects of JSON, and are again where they are still empty. Weak, too.
+room.objects = setmetatable({}, { __mode = "k" })
+
 -- Table whose values come when they are read -> what reads all of them.
 room.fill = {}
 
@@ -58,8 +61,8 @@ local function encode_table(value, path, seen)
     end
     seen[#seen] = nil
     seen[value] = nil
-    if count == length then return "[" .. concat(parts, ",") .. "]" end
-    return "{" .. concat(parts, ",") .. "}"
+    if count ~= length or count == 0 and room.objects[value] then return "{" .. concat(parts, ",") .. "}" end
+    return "[" .. concat(parts, ",") .. "]"
 end
 
 function encode(value, path, seen)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -102,6 +103,24 @@ def test_hosts_of_all_workers_share_what_hosts_of_one_process_share(four: Home, 
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_a_worker_gets_a_secret_while_large_values_are_on_their_way_to_it(four: Home, form: tuple[str, ...]) -> None:
+    """It waits for the secret, and reads nothing else meanwhile: what is before that must not hold it up."""
+    site = """
+    task({ name = "set", run_once = true, run = function() state.set("large", string.rep("x", 8000000)) end })
+    task({ name = "get", depends_on = "set", run = function()
+        for number = 1, 6 do
+            if host.name < "c" then assert(#state.get("large") == 8000000)
+            else assert(secret("s" .. number)) exec.run("true") end
+        end
+    end })
+    """
+    environment = {f"SLOTH_SECRET_S{number}": f"unguessable-{number}" for number in range(1, 7)}
+    with mock.patch.dict(os.environ, environment):
+        out, error = start(four, form, site, "-o", "json").communicate(timeout=250)
+    hosts = json.loads(out)["hosts"]
+    assert {name: host["error"] for name, host in hosts.items()} == dict.fromkeys(HOSTS), error
+
+
 def test_secrets_get_to_workers_over_their_sockets_only(four: Home, form: tuple[str, ...]) -> None:
     process = start(four, form, SITE)
     try:

@@ -37,16 +37,26 @@ class Gone(OSError):
 
 
 class Side(Batch):
-    """One of the two connections of a worker, as parts of what is sent to its relay."""
+    """One of the two connections of a worker, as parts of what is sent to its relay.
 
-    def __init__(self, mark: int, out: asyncio.Queue[bytes]) -> None:
+    Each is sent by itself: a worker that waits for an answer on one of them does not read the other meanwhile.
+    """
+
+    def __init__(self, mark: int) -> None:
         super().__init__()
         self._mark = mark
-        self._out = out
+        self._out: asyncio.Queue[bytes] = asyncio.Queue()
 
     def _write(self, data: bytes) -> None:
         for part in parts(HEADER.pack(len(data)) + data):
             self._out.put_nowait(MARK.pack(self._mark, len(part)) + part)
+
+    async def next(self) -> bytes:
+        """Return what is to be sent next, as much as there is at a time."""
+        data = bytearray(await self._out.get())
+        while len(data) < PART and not self._out.empty():
+            data += self._out.get_nowait()
+        return bytes(data)
 
 
 class Remote(Link):
@@ -63,8 +73,7 @@ class Remote(Link):
         self._client = client
         self._future: Any = None
         self._actor: Any = None
-        self._out: asyncio.Queue[bytes] = asyncio.Queue()
-        self._line = Side(LINE, self._out)
+        self._line = Side(LINE)
         self._sending: asyncio.Task[None] | None = None
         self._why = ""
 
@@ -89,8 +98,8 @@ class Remote(Link):
         except Exception as error:  # Dask raises what the other end has raised, of whatever kind
             self._why = f"it could not be started: {error}"
             raise Gone(self._why) from error
-        self.channel = Side(MAIN, self._out)
-        self._sending = asyncio.create_task(self._send())
+        self.channel = main = Side(MAIN)
+        self._sending = asyncio.create_task(self._send(main, self._line))
 
     async def serve(self, take: Take) -> None:
         assert self.channel is not None
@@ -107,14 +116,19 @@ class Remote(Link):
                 take(self, self._line if mark == LINE else self.channel, decode(frame))
             await asyncio.sleep(0)
 
-    async def _send(self) -> None:
-        """Send what is to be sent, as much as there is at a time."""
-        with contextlib.suppress(Gone):
+    async def _send(self, *sides: Side) -> None:
+        """Send what is to be sent, until the worker is lost."""
+
+        async def send(side: Side) -> None:
             while True:
-                data = bytearray(await self._out.get())
-                while len(data) < PART and not self._out.empty():
-                    data += self._out.get_nowait()
-                await self._call("send", bytes(data))
+                await self._call("send", await side.next())
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for side in sides:
+                    group.create_task(send(side))
+        except* Gone:
+            pass
 
     async def _call(self, method: str, *args: object, limit: float = LOST) -> bytes:
         """Call the relay. Raises Gone when it cannot be reached, or has raised something."""

@@ -110,14 +110,16 @@ class Share:
         if self._child is None:  # Dask has made another one in place of a lost one
             raise OSError("the worker has been lost")
         data, at = bytes(data), 0
+        written = set()
         while at < len(data):
             mark, size = MARK.unpack_from(data, at)
             at += MARK.size
             self._writers[mark].write(data[at : at + size])
+            written.add(mark)
             at += size
         with contextlib.suppress(OSError):
-            for writer in self._writers:
-                await writer.drain()
+            for mark in written:  # the process may not read the other one now
+                await self._writers[mark].drain()
         return b""
 
     async def poll(self, seconds: float) -> bytes:

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 
 root: Path | None = None  # below which the files of a site are, on another machine than that of the run
+withheld: dict[str, str] = {}  # there: path -> why its content has stayed on the run's machine
+NOT_REGULAR = "it is not a regular file"
 LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
 
 
@@ -32,7 +34,7 @@ def read_file(path: str | os.PathLike[str], limit: int = LIMIT, pipes: bool = Fa
         if stat.S_ISDIR(mode):
             raise OSError(errno.EISDIR, "it is a directory")
         if not (stat.S_ISREG(mode) or (pipes and _is_stream(mode))):
-            raise OSError(errno.EINVAL, "it is not a regular file")
+            raise OSError(errno.EINVAL, why_not_regular(name))
         parts: list[bytes] = []
         left = limit + 1
         while left > 0 and (data := file.read(min(left, 1024 * 1024))):
@@ -48,8 +50,18 @@ def open_regular(path: Path) -> io.FileIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise OSError(errno.EINVAL, why_not_regular(path), str(path))
     return io.FileIO(descriptor, "rb")
+
+
+def why_not_regular(path: str | os.PathLike[str]) -> str:
+    """Return why something is not read that is no regular file."""
+    return withheld.get(os.path.realpath(path), NOT_REGULAR) if withheld else NOT_REGULAR
+
+
+def is_withheld(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path stands for what has stayed on the run's machine."""
+    return bool(withheld) and os.path.realpath(path) in withheld
 
 
 def of_site(path: Path) -> Path:

@@ -21,7 +21,7 @@ from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split
 from sloth.playbook.template import find_template, may_need_more, read_text
-from sloth.reading import missing_hint, of_site, open_regular
+from sloth.reading import NOT_REGULAR, missing_hint, of_site, open_regular, why_not_regular
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
@@ -113,6 +113,8 @@ class Shipper:
         try:
             info = path.stat()
             if not stat.S_ISREG(info.st_mode):
+                if (why := why_not_regular(path)) != NOT_REGULAR:
+                    raise CallError(f"{path} on the controller cannot be read: {why}")
                 raise CallError(f"{path} is neither a file nor a directory")
             sha256 = await self._hash(path, info, meanwhile)
         except OSError as error:

@@ -14,7 +14,7 @@ from sloth.inventory.templated import Templated
 from sloth.playbook import native
 from sloth.playbook.environment import NATIVE, new_environment
 from sloth.playbook.templated import Evaluation
-from sloth.reading import missing_hint, of_site, read_file
+from sloth.reading import is_withheld, missing_hint, of_site, read_file
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def find_template(name: str, directories: Sequence[Path]) -> Path:
         path = Path(name)  # a "~user" that does not exist
     candidates = [of_site(path)] if path.is_absolute() else [directory / path for directory in directories]
     for candidate in candidates:
-        if os.path.isfile(candidate):  # False also for a name that cannot be one
+        if os.path.isfile(candidate) or is_withheld(candidate):  # False also for a name that cannot be one
             return candidate
     raise CallError(f"template {name} not found", hint=missing_hint("searched " + " and ".join(map(str, candidates))))
 

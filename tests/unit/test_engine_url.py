@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from sloth.engine.workers import address, files
-from sloth.engine.workers.files import SiteContents, place
-from sloth.engine.workers.messages import SiteFiles
+from sloth.engine.workers import address
 from sloth.errors import UsageError
 from tests.support.tls import Certificates
 
@@ -129,52 +124,3 @@ def test_what_a_worker_answers_about_itself() -> None:
     assert cluster.describe_error(TimeoutError()) == "no answer within 15 seconds"
     assert cluster.describe_error(ValueError()) == "ValueError"
     assert len(cluster.describe_error(ValueError("x" * 5000))) == 303
-
-
-def contents(directory: Path) -> SiteContents:
-    """What goes to other machines of the site in a directory."""
-    site = SimpleNamespace(directories=(directory,), roles=SimpleNamespace(path=(directory / "none",)))
-    options = SimpleNamespace(keys=SimpleNamespace(key_file=directory / "key"))
-    context: Any = SimpleNamespace(
-        site=site, inventory=SimpleNamespace(paths=(directory / "inventory.toml",)), options=options
-    )
-    return SiteContents(context)
-
-
-def test_what_of_a_site_goes_to_other_machines(tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    (site / "files").mkdir(parents=True)
-    for name in ("site.sloth", "files/a", "inventory.toml", "key", ".hidden", "files/.env"):
-        (site / name).write_text("os.getenv('A')" if name == "files/a" else "secret")
-    os.mkfifo(site / "files" / "fifo")
-    (site / "files" / "loop").symlink_to(site)
-    (site / "files" / "broken").symlink_to("nowhere")
-    (site / "files" / "a").chmod(0o750)
-    made = contents(site)
-    sent = made.message()
-    names = {str(Path(path).relative_to(tmp_path)) for path in sent.files}
-    assert names == {"site", "site/files", "site/site.sloth", "site/files/a"}
-    assert made.variables({"A": "1", "B": "2", "C": "3"}, ["C"]) == {"A": "1", "C": "3"}
-    assert not made.needs_other_hosts
-    place(sent, tmp_path / "memory")
-    copy = tmp_path / "memory" / str(site).lstrip("/") / "files" / "a"
-    assert copy.read_text() == "os.getenv('A')"
-    assert copy.stat().st_mode & 0o777 == 0o750
-
-
-@pytest.mark.parametrize("limit", ["LARGEST", "MOST"])
-def test_a_site_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    """A site in a home or in /srv would send all that is there."""
-    monkeypatch.setattr(files, limit, 3)
-    for name in "abcd":
-        (tmp_path / name).write_text(name)
-    with pytest.raises(UsageError) as caught:
-        contents(tmp_path)
-    assert caught.value.message.startswith(f"{tmp_path} has more than ")
-    assert caught.value.hint == "give the site a directory of its own"
-
-
-def test_no_file_is_placed_outside_of_its_directory(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"/a/\.\./\.\./b is not below the directory"):
-        place(SiteFiles({"/a/../../b": (0o600, b"x")}), tmp_path / "memory")
-    assert not (tmp_path / "b").exists()

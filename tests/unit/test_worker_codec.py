@@ -80,7 +80,7 @@ def test_bytes_and_what_is_no_utf8_arrive(data: bytes, text: str) -> None:
         Answer(1, ["a", "b"]),
         Ask(2, Agreed("h", (Restored(key="k", status=RestoreStatus.PLANNED),))),
         Remember(Seen("h", "p", frozenset("ab"), ReplicaChange(id="i", seq=3), ({"a": 1},), None)),
-        SiteFiles({"/a": (0o755, None), "/a/b": (0o600, b"\xff")}),
+        SiteFiles({"/a": (0o755, None), "/a/b": (0o600, b"\xff")}, {"/c": "/a"}, {"/a/.d": "it stays"}),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -51,9 +51,17 @@ class HostList(Message):
 
 @frozen
 class SiteFiles(Message):
-    """Files of the site for a worker on another machine: path -> mode and contents; directories have no contents."""
+    """Files of the site for a worker on another machine.
+
+    Attributes:
+        files: path -> mode and contents; directories have no contents.
+        links: path -> where it leads: to a directory that is there under another name, or nowhere.
+        withheld: path -> why it stays on the run's machine, or cannot be read there.
+    """
 
     files: Mapping[str, tuple[int, bytes | None]]
+    links: Mapping[str, str]
+    withheld: Mapping[str, str]
 
 
 @frozen

@@ -147,7 +147,7 @@ class Share:
         for task in self._tasks:
             task.cancel()
         if self.directory is not None:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            remove(self.directory)
         return how.encode()
 
     async def _read(self, mark: int, reader: asyncio.StreamReader) -> None:
@@ -181,7 +181,7 @@ class Share:
             self.give_up()
             await waiting
         if self.directory is not None:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            remove(self.directory)
 
 
 def private_directory() -> Path:
@@ -195,10 +195,20 @@ def private_directory() -> Path:
     for old in MEMORY.glob(prefix + "*"):
         pid = old.name.removeprefix(prefix).partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists() and old.stat().st_uid == os.getuid():
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
     path = MEMORY / f"{prefix}{os.getpid()}-{os.urandom(8).hex()}"
     path.mkdir(mode=0o700)
     return path
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory of ours with all that is in it: a site may have directories that nobody may write."""
+    for path, names, _ in os.walk(directory):
+        for inside in (path, *(os.path.join(path, name) for name in names)):
+            if not os.path.islink(inside):
+                with contextlib.suppress(OSError):
+                    os.chmod(inside, 0o700)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def about() -> bytes:

@@ -96,6 +96,10 @@ def test_dpkg_status(tmp_path: Path) -> None:
     assert debian.version(Wanted("mawk:native")) == "1.3.4-3.1"
     assert debian.present(["gone", "half", "lib*"], False) == {"half": "2 half-configured", "libc6:i386": "2.36-9"}
     assert debian.present(["gone"], True) == {"gone": "1 config-files"}
+    marks = tmp_path / "var/lib/apt/extended_states"
+    marks.parent.mkdir(parents=True)
+    marks.write_text("Package: mawk\nArchitecture: i386\nAuto-Installed: 1\n")
+    assert [debian.is_automatic(name) for name in ("mawk", "mawk:i386")] == [False, True]
     place.write_text("")
     assert debian.version(Wanted("mawk")) is None, "a file that differs is read again"
 
@@ -121,6 +125,9 @@ def test_the_other_databases(tmp_path: Path) -> None:
     policy = "awk:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\nbash:\n  Installed: 5.1\n"
     policy += "  Candidate: 5.2\n  Version table:\n     5.2 500\n        500 file:/r ./ Packages\n *** 5.1 100\n"
     assert apt.parse_policy(policy) == {"awk": Offer(), "bash": Offer("5.2", ["5.2", "5.1"])}
+    # What Ubuntu offers to some hosts first, as apt 2.6 prints it.
+    phased = policy.replace("5.2 500\n", "5.2 500 (phased 10%)\n")
+    assert apt.parse_policy(phased) == apt.parse_policy(policy)
     assert dnf.parse_offers("a 0:1-1 noarch\na 0:1-2 noarch\nb 2:1-1 i686\n") == {
         "a": Offer("1-2", ["1-2", "1-1"]), "a.noarch": Offer("1-2", ["1-2", "1-1"]),
         "b": Offer("2:1-1"), "b.i686": Offer("2:1-1"),
@@ -475,9 +482,12 @@ def test_a_package_read_alone_is_as_it_is_among_all(paragraphs: list[tuple[str, 
 
 
 def test_marks_and_refusals_are_read() -> None:
-    text = "Package: a\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: b\nArchitecture: amd64\nAuto-Installed: 0\n"
+    marks = [("a", "amd64", 1), ("b", "amd64", 0), ("lib", "amd64", 0), ("lib", "i386", 1), ("other", "i386", 0)]
+    text = "\n".join(f"Package: {name}\nArchitecture: {arch}\nAuto-Installed: {on}\n" for name, arch, on in marks)
     marked = dpkg.Automatic(text.encode())
-    assert [name for name in ("a", "b", "c", "") if name in marked] == ["a"]
+    assert [name for name in ("a", "b", "c", "") if marked.has(name, "amd64")] == ["a"]
+    # As `apt-mark showauto` shows: a mark is of one architecture.
+    assert [marked.has("lib", arch) for arch in ("amd64", "i386", "")] == [False, True, True]
     refusal = """error: Failed dependencies:
 \tlibrary is needed by (installed) two-3.0-1.noarch
 \tlibz.so.1()(64bit) is needed by (installed) perl-DBI-1.6-2.x86_64

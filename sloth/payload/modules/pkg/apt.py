@@ -24,7 +24,7 @@ def parse_policy(text: "str") -> "dict[str, Offer]":
     found: "dict[str, Offer]" = {}
     offer = Offer()
     for line in text.splitlines():
-        version = re.match(r" (?:\*\*\*|   ) (\S+) +-?[0-9]+$", line)
+        version = re.match(r" (?:\*\*\*|   ) (\S+) +-?[0-9]+(?: \(phased [0-9]+%\))?$", line)
         if line and not line.startswith(" ") and line.endswith(":"):
             offer = found[line[:-1]] = Offer()
         elif line.startswith("  Candidate: "):
@@ -216,7 +216,9 @@ class Apt(Backend):
         marked: "Automatic" = self.host.once(
             "pkg.automatic %s%s" % (self.name, self.root), self._read_automatic, stamp or "none"
         )
-        return name in marked
+        database = self.database()
+        bare, architecture = self.split(name, database)
+        return marked.has(bare, architecture or database.native)
 
     def _read_automatic(self) -> "Automatic":
         try:

@@ -139,8 +139,16 @@ class Automatic(object):
         """data: apt's extended states."""
         self._file = Paragraphs(data)
 
-    def __contains__(self, name: "str") -> "bool":
-        return any(_field(paragraph, "\nAuto-Installed: ") == "1" for paragraph in self._file.of(name))
+    def has(self, name: "str", architecture: "str") -> "bool":
+        """Return whether the package of an architecture is one of them; "": where all packages are of one.
+
+        apt keeps a mark for each architecture; that of a package for "all" is with those of the host's own.
+        """
+        return any(
+            _field(paragraph, "\nAuto-Installed: ") == "1"
+            and (not architecture or _field(paragraph, "\nArchitecture: ") in ("", "all", architecture))
+            for paragraph in self._file.of(name)
+        )
 
 
 def newer(one: "str", other: "str") -> "bool":

@@ -102,7 +102,6 @@ def test_hosts_of_all_workers_share_what_hosts_of_one_process_share(four: Home, 
     assert [run["hosts"] for run in four.json("runs", "list")] == [4]
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_a_worker_gets_a_secret_while_large_values_are_on_their_way_to_it(four: Home, form: tuple[str, ...]) -> None:
     """It waits for the secret, and reads nothing else meanwhile: what is before that must not hold it up."""
     site = """
@@ -121,6 +120,7 @@ def test_a_worker_gets_a_secret_while_large_values_are_on_their_way_to_it(four: 
     assert {name: host["error"] for name, host in hosts.items()} == dict.fromkeys(HOSTS), error
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_secrets_get_to_workers_over_their_sockets_only(four: Home, form: tuple[str, ...]) -> None:
     process = start(four, form, SITE)
     try:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 root: Path | None = None  # below which the files of a site are, on another machine than that of the run
+home: str | None = None  # there: of the user of the run
 withheld: dict[str, str] = {}  # there: path -> why its content has stayed on the run's machine
 NOT_REGULAR = "it is not a regular file"
 LIMIT = 16 * 1024 * 1024  # bytes: far more than anybody writes by hand
@@ -57,6 +58,16 @@ def open_regular(path: Path) -> io.FileIO:
 def why_not_regular(path: str | os.PathLike[str]) -> str:
     """Return why something is not read that is no regular file."""
     return withheld.get(os.path.realpath(path), NOT_REGULAR) if withheld else NOT_REGULAR
+
+
+def expanduser(name: str) -> Path:
+    """Return a path that a site names, whose "~" is the home of the user of the run.
+
+    Raises RuntimeError for a "~user" who does not exist.
+    """
+    if home is not None and (name == "~" or name.startswith("~/")):
+        return Path(home + name[1:])
+    return Path(name).expanduser()
 
 
 def is_withheld(path: str | os.PathLike[str]) -> bool:

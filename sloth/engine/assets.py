@@ -21,7 +21,7 @@ from sloth.playbook import Site
 from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split
 from sloth.playbook.template import find_template, may_need_more, read_text
-from sloth.reading import NOT_REGULAR, missing_hint, of_site, open_regular, why_not_regular
+from sloth.reading import NOT_REGULAR, expanduser, missing_hint, of_site, open_regular, why_not_regular
 from sloth.state.memory import Memory
 from sloth.transport import Asset
 
@@ -184,7 +184,7 @@ def find_file(src: str, sources: Sequence[Path]) -> Path:
     """Return the path of a local file: absolute, in one of these directories, or below `files` in one of them."""
     if not src.strip():  # joined to the site's directory it would mean all of it, secrets included
         raise CallError("src must be a path, not an empty string")
-    path = Path(src).expanduser()
+    path = expanduser(src)
     inside = with_inner(sources, "files")
     candidates = [of_site(path)] if path.is_absolute() else [directory / path for directory in inside]
     for candidate in candidates:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sloth.engine.assets import hash_file
 from sloth.frozen import frozen
+from sloth.reading import expanduser
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments
@@ -33,7 +34,7 @@ def destination(site_directory: Path, host: str, args: Arguments) -> Destination
     It goes below `dest`, as dest/host/full/path; with `flat` to `dest` itself, or into it under its base name when
     dest ends with a slash.
     """
-    dest = Path(args["dest"]).expanduser()
+    dest = expanduser(args["dest"])
     base = dest if dest.is_absolute() else site_directory / dest
     source = str(args["src"])
     if not args.get("flat"):

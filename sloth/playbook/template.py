@@ -14,7 +14,7 @@ from sloth.inventory.templated import Templated
 from sloth.playbook import native
 from sloth.playbook.environment import NATIVE, new_environment
 from sloth.playbook.templated import Evaluation
-from sloth.reading import is_withheld, missing_hint, of_site, read_file
+from sloth.reading import expanduser, is_withheld, missing_hint, of_site, read_file
 from sloth.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def evaluate(value: Templated, variables: JsonObject) -> Json:
 def find_template(name: str, directories: Sequence[Path]) -> Path:
     """Return the path of a template. Raises CallError when it is not found."""
     try:
-        path = Path(name).expanduser()
+        path = expanduser(name)
     except RuntimeError:
         path = Path(name)  # a "~user" that does not exist
     candidates = [of_site(path)] if path.is_absolute() else [directory / path for directory in directories]

@@ -33,6 +33,7 @@ class Proxy:
             process = await asyncio.create_subprocess_exec(
                 shell, "-c", f"exec {command}", stdin=theirs.fileno(), stdout=theirs.fileno(),
                 stderr=asyncio.subprocess.PIPE, start_new_session=True,
+                env=os.environ,  # and not C's, in which there may be variables for sites
             )  # fmt: skip
         except OSError as error:
             ours.close()

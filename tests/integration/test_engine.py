@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sloth.engine.events import CallFinished, HostFinished, Log
+from sloth.engine.events import CallFinished, HostFinished, Log, TaskFinished
 from sloth.engine.options import Options
 from sloth.engine.workers import address
 from sloth.engine.workers.engine import PART
 from sloth.errors import UsageError
 from sloth.inventory import Inventory
+from sloth.playbook import Site
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.home import Home
@@ -115,6 +116,55 @@ async def test_a_worker_on_another_machine_gets_what_it_needs_and_keeps_nothing(
     assert "/dev/shm" not in repr(events)
     assert "unguessable" not in repr(events)
     assert left_in_memory() == before
+
+
+@needs_root
+async def test_paths_of_a_site_are_those_of_the_run(
+    elsewhere: Cluster, servers: LoopbackFleet, inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They begin at its home and its working directory, under whatever names of links."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for role, place in (("beside", tmp_path / "site" / "roles"), ("shared", tmp_path / "team" / "roles")):
+        (place / role / "files" / "tree").mkdir(parents=True)
+        (place / role / "files" / "tree" / "page").write_text(role)
+        (place / role / "init.lua").write_text(f"""task({{ name = "t", run = function()
+            file.copy({{ src = "tree/", dest = "~/{role}" }})
+            file.fetch({{ src = "~/{role}/page", dest = "~/fetched/" }})
+        end }})""")
+    (tmp_path / "site" / "site.sloth").write_text('role("beside") role("shared") print(os.getenv("HOME"))')
+    (tmp_path / "link").symlink_to("site")
+    site = Site.read(str(tmp_path / "link" / "site.sloth"), roles_path=[Path("../team/roles")])
+    events = await run_site(site, inventory, tmp_path / "controller", hosts="web1")
+    ends = {event.host: (str(event.status), event.error) for event in events if isinstance(event, HostFinished)}
+    assert ends == {"web1": ("changed", None)}
+    fetched = tmp_path / "home" / "fetched" / "web1"
+    assert {path.parent.name: path.read_text() for path in fetched.rglob("page")} == {
+        "beside": "beside",
+        "shared": "shared",
+    }
+    assert [event.text for event in events if isinstance(event, Log)] == [str(tmp_path / "home")]
+
+
+@needs_root
+async def test_a_tree_is_whole_or_an_error(
+    elsewhere: Cluster, servers: LoopbackFleet, inventory: Inventory, tmp_path: Path
+) -> None:
+    (tmp_path / "site" / "files" / "tree").mkdir(parents=True)
+    (tmp_path / "site" / "files" / "tree" / ".htaccess").write_text("x")
+    (tmp_path / "site" / "files" / ".page.j2").write_text("x")
+    (tmp_path / "site" / "site.sloth").write_text("""
+        task({ name = "t", ignore_errors = true, run = function() file.copy({ src = "tree/", dest = "~/tree" }) end })
+        task({ name = "u", run = function() file.template({ src = "files/.page.j2", dest = "~/page" }) end })
+    """)
+    events = await run_site(tmp_path / "site" / "site.sloth", inventory, tmp_path / "controller", hosts="web1")
+    errors = [event.error or "" for event in events if isinstance(event, TaskFinished)]
+    for error, name in zip(errors, ("tree/.htaccess", ".page.j2"), strict=True):
+        assert name in error
+        assert "it does not go to workers on other machines" in error
+    assert not (servers.homes["web1"] / "tree").exists()
 
 
 @needs_root

@@ -21,18 +21,18 @@ WORKERS = "SLOTH_TEST_WORKERS"  # how many workers the runs of a test have
 
 
 async def run_site(
-    site: Path,
+    site: Path | Site,
     inventory: Inventory,
     controller: Path,
     options: Options | None = None,
     hosts: str | Sequence[str] = "all",
 ) -> list[Event]:
-    """Run the site file over the hosts and return all events; the controller's memory is below `controller`."""
+    """Run a site over the hosts and return all events; the controller's memory is below `controller`."""
     return (await run_whole(site, inventory, controller, options, hosts))[0]
 
 
 async def run_whole(
-    site: Path,
+    site: Path | Site,
     inventory: Inventory,
     controller: Path,
     options: Options | None = None,
@@ -47,7 +47,7 @@ async def run_whole(
     )
     try:
         status = await Run(
-            Site.read(str(site)),
+            site if isinstance(site, Site) else Site.read(str(site)),
             inventory,
             inventory.select(hosts),
             options,

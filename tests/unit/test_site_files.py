@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from sloth import reading
-from sloth.engine.workers import files, relay
+from sloth.engine.workers import elsewhere, files, relay
 from sloth.engine.workers.files import SiteContents, place
 from sloth.engine.workers.messages import SiteFiles
 from sloth.errors import UsageError
@@ -160,3 +161,20 @@ def test_no_file_is_placed_outside_of_its_directory(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"/a/\.\./\.\./b is not below the directory"):
         place(SiteFiles({"/a/../../b": (0o600, b"x")}, {}, {}), tmp_path / "memory")
     assert not (tmp_path / "b").exists()
+
+
+def test_variables_that_a_site_names_are_not_those_of_the_worker_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site that asks for HOME or SSH_AUTH_SOCK must not change where the worker looks for its keys."""
+    monkeypatch.setenv("HOME", "/home/worker")
+    monkeypatch.delenv("NEW", raising=False)
+    known: Any = SimpleNamespace(hosts=[SimpleNamespace(password_env="PASSWORD"), SimpleNamespace(password_env="")])
+    monkeypatch.setenv("PASSWORD", "of the worker")
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_char_p
+    try:
+        elsewhere.show_variables({"HOME": "/home/run", "NEW": "1", "PASSWORD": "of the run"}, known)
+        assert (libc.getenv(b"HOME"), libc.getenv(b"NEW")) == (b"/home/run", b"1"), "what Lua sees"
+        assert os.path.expanduser("~") == "/home/worker"
+        assert (os.environ.get("NEW"), os.environ["PASSWORD"]) == (None, "of the run")
+    finally:
+        os.unsetenv("NEW")

@@ -14,7 +14,7 @@ from sloth import reading
 from sloth.engine import fetch
 from sloth.engine.events import UNREACHABLE, Event, HostFinished
 from sloth.engine.workers.asking import HashOf, StoreBegin, StoreEnd, StorePart
-from sloth.engine.workers.files import at_home, below
+from sloth.engine.workers.files import absolute, at_home, below
 from sloth.engine.workers.messages import Remember
 from sloth.engine.workers.remote import RemoteEmitter
 from sloth.errors import StateError
@@ -24,7 +24,7 @@ from sloth.state.memory import Known, Memory, Replicated, Seen
 if TYPE_CHECKING:
     from sloth.engine.secrets import Secrets
     from sloth.engine.workers.channel import Channel
-    from sloth.engine.workers.messages import Job
+    from sloth.engine.workers.messages import HostList, Job
     from sloth.engine.workers.questions import Questions
     from sloth.playbook import Site
 
@@ -111,14 +111,14 @@ class ElsewhereEmitter(RemoteEmitter):
         super().emit(event)
 
 
-def move_site(site: Site, root: Path) -> Site:
-    """Return a site whose files are below a directory."""
+def move_site(site: Site, root: Path, cwd: Path) -> Site:
+    """Return a site whose files are below a directory. cwd: where the run was started."""
     return dataclasses.replace(
         site,
         path=str(below(root, Path(site.path))) if site.path.startswith("/") else site.path,
         directory=below(root, site.directory),
-        more=tuple(move_site(file, root) for file in site.more),
-        roles_path=tuple(below(root, path.resolve()) for path in site.roles_path),
+        more=tuple(move_site(file, root, cwd) for file in site.more),
+        roles_path=tuple(below(root, absolute(cwd / path)) for path in site.roles_path),
     )
 
 
@@ -136,8 +136,18 @@ def move_inventory(inventory: Inventory, home: str) -> Inventory:
     return Inventory(inventory.paths, hosts, inventory.groups)
 
 
+def show_variables(environment: Mapping[str, str], known: HostList) -> None:
+    """Let sites see variables of the run's environment; what this process needs (HOME, SSH_AUTH_SOCK) stays its own."""
+    passwords = {host.password_env for host in known.hosts}
+    for name, value in environment.items():
+        if name in passwords:
+            os.environ[name] = value
+        else:
+            os.putenv(name, value)  # Lua asks C's library, and Python does not
+
+
 def settle(job: Job, root: Path, questions: Questions) -> Job:
     """Let this process read and store files as that of the run would; return the job with paths of this machine."""
-    reading.root = root
+    reading.root, reading.home = root, job.home
     fetch.store = RemoteStore(questions)
-    return dataclasses.replace(job, site=move_site(job.site, root), cwd=below(root, job.cwd))
+    return dataclasses.replace(job, site=move_site(job.site, root, job.cwd), cwd=below(root, job.cwd))

@@ -70,10 +70,11 @@ class Worker:
         if self._directory:
             files = next(message for message in pending if isinstance(message, SiteFiles))
             place(files, Path(self._directory))
+            elsewhere.show_variables(job.environment, known)
             job = elsewhere.settle(job, Path(self._directory), self._questions)
         else:
             os.environ.clear()
-        os.environ.update(job.environment)
+            os.environ.update(job.environment)
         job.cwd.mkdir(parents=True, exist_ok=True)
         os.chdir(job.cwd)
         for message in pending:

@@ -34,7 +34,7 @@ def ask_ssh(configuration: Configuration, original: str, given: Values, reason: 
     try:
         done = subprocess.run(
             [*command, "--", original], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT,
-            check=False,
+            check=False, env=os.environ,  # and not C's, in which there may be variables for sites
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"ssh -G {original}: {error}", where=reason.where) from None

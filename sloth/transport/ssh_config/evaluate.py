@@ -177,6 +177,7 @@ def _succeeds(command: str, where: str) -> bool:
         done = subprocess.run(
             [shell, "-c", command],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=EXEC, check=False,
+            env=os.environ,  # and not C's, in which there may be variables for sites
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ConfigError(f"the command of Match exec did not end within {EXEC:g} seconds", where=where) from None

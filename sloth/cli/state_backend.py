@@ -222,7 +222,7 @@ def sweep(inventory: tuple[str, ...], output: str, key_file: str | None, passphr
         return
     click.echo(f"removed {swept.values} deleted values, {swept.runs} records of runs and {swept.pieces} pieces")
     if not swept.can_remove:
-        warn("warning: deleted values stay: the server does not delete under a condition")
+        warn("warning: deleted values stay: nothing is deleted under a condition by this server, or by way of a proxy")
 
 
 @backend.command()

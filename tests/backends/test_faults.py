@@ -412,7 +412,7 @@ async def test_keys_of_s3_that_are_wrong_or_may_only_read(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     for error in await both(open_backend(parse(seaweed_server.url("x")))):
-        assert type(error) is BackendError
+        assert type(error) is Refused
         assert "SignatureDoesNotMatch" in error.message
         assert "s3cret" not in str(error)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER)

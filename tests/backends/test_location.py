@@ -111,6 +111,12 @@ def test_a_url_is_parsed(url: str, location: object) -> None:
         ("s3://team/x?endpont=http://h", 'unknown option "endpont"', 'did you mean "endpoint"'),
         ("s3://team/x?endpoint=h:9000", "the endpoint must be http://", ""),
         ("s3://team/x?endpoint=http://h/path", "the endpoint must be http://", ""),
+        ("s3://team/x?endpoint=http://h:99999", '"99999" is no port', "the usual one is 80"),
+        ("s3://team/x?endpoint=https://h:abc", '"abc" is no port', "the usual one is 443"),
+        ("s3://team/x?endpoint=http://[::1", '"[::1" is no host and port', ""),
+        ("s3://team/x?endpoint=http://a b", '"a b" is no name of a host', ""),
+        ("s3://team/x?endpoint=http://bücher.de:9000", "is no name of a host", "write it as xn--bcher-kva.de"),
+        ("etcd://例え.jp/x", "is no name of a host", "write it as xn--r8jz45g.jp"),
     ],
 )
 def test_a_wrong_url_is_refused_with_a_reason(url: str, message: str, hint: str) -> None:

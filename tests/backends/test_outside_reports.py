@@ -125,7 +125,7 @@ async def test_a_write_that_s3_answers_with_409_is_made_once(moto_server: MotoSe
 
     backend = open_server(parse(moto_server.url(secrets.token_hex(4))))
     await count(backend, 1)
-    whole = cast(Any, backend)._store
+    whole = cast(Any, backend)._bucket.store
     conflicts = iter([True, True, False, True] + [False] * 20)
 
     class Conflicting:
@@ -137,7 +137,7 @@ async def test_a_write_that_s3_answers_with_409_is_made_once(moto_server: MotoSe
                 raise AlreadyExistsError("409 ConditionalRequestConflict")
             return await whole.put_async(*words, **options)
 
-    cast(Any, backend)._store = Conflicting()
+    cast(Any, backend)._bucket.store = Conflicting()
     await count(backend, 5)
     assert await load(backend, "shared/n") == 6
     await backend.close()

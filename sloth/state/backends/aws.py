@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
 from sloth.frozen import frozen
+from sloth.state.backends.address import WrongAddress, parse_endpoint
 
 if TYPE_CHECKING:
     from sloth.state.backends.location import BucketLocation
 
 REGION = "us-east-1"  # what servers that are not Amazon's take, too
 HOW_TO_LOG_IN = "set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or use ~/.aws/credentials"
-ENDPOINT = re.compile(r"https?://[^/?#@]+(?<!:)(:[0-9]{1,5})?/?")
 # With one of them the client gets credentials by itself: a role of a container, or of a CI job.
 ROLES = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_WEB_IDENTITY_TOKEN_FILE")
 # What a profile may have that only Amazon's tools can use.
@@ -45,6 +44,7 @@ class Credentials:
         settings = {
             "endpoint": self.endpoint, "region": self.region, "access_key_id": self.key,
             "secret_access_key": self.secret, "session_token": self.token,
+            "aws_endpoint_url_s3": self.endpoint,  # else that of the environment counts more than the one of the URL
         }  # fmt: skip
         return {name: value for name, value in settings.items() if value}
 
@@ -69,10 +69,13 @@ def _credentials(location: BucketLocation) -> Credentials:
     region = location.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     endpoint = location.endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     endpoint = endpoint or settings.get("endpoint_url", "")
-    if endpoint and not ENDPOINT.fullmatch(endpoint):
-        raise UsageError(
-            f"{location.url}: the endpoint of the environment must be http://host:port or https://host:port"
-        )
+    if endpoint:
+        try:
+            parse_endpoint(endpoint)
+        except WrongAddress as error:  # its text may have a password in it
+            hint = error.hint if "@" not in endpoint else ""
+            why = "it must be http://host:port or https://host:port"
+            raise UsageError(f"{location.url}: the endpoint of the environment is wrong: {why}", hint=hint) from None
     region = region or settings.get("region") or (REGION if endpoint else "")
     if not region:
         raise UsageError(f"{location.url}: the region is missing", hint="add ?region=, or set $AWS_REGION")

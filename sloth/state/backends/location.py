@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from sloth.errors import UsageError
 from sloth.frozen import frozen
-from sloth.state.backends.address import Address
+from sloth.state.backends.address import Address, WrongAddress, parse_address, parse_endpoint
 from sloth.suggest import did_you_mean_or_list
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ CREDENTIALS = {
     "consul": "set $CONSUL_HTTP_TOKEN, or $CONSUL_HTTP_TOKEN_FILE",
     "s3": "set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or use ~/.aws/credentials",
 }
-HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -232,32 +230,10 @@ def _file(authority: str, path: str) -> FileLocation:
 
 
 def _address(scheme: str, text: str) -> Address:
-    bracketed = re.fullmatch(IPV6.pattern + r"(?::(.*))?", text)
-    host, port = (bracketed[1], bracketed[2]) if bracketed else (text, None)
-    if not bracketed and text.count(":") > 1:
-        raise _wrong(scheme, f'"{text}" is no host and port', f"write an IPv6 address in brackets: [{text}]")
-    if not bracketed and ":" in text:
-        host, _, port = text.partition(":")
-    if not host:
-        raise _wrong(scheme, "a host is missing")
-    if bracketed:
-        _check_ipv6(scheme, host)
-    elif not HOST.fullmatch(host):
-        raise _wrong(scheme, f'"{host}" is no name of a host')
-    if port is None:
-        return Address(host.lower(), PORTS[scheme])
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-        raise _wrong(scheme, f'"{port}" is no port: a number from 1 to 65535', f"the usual one is {PORTS[scheme]}")
-    return Address(host.lower(), int(port))
-
-
-def _check_ipv6(scheme: str, text: str) -> None:
-    import ipaddress
-
     try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        raise _wrong(scheme, f'"[{text}]" is no IPv6 address') from None
+        return parse_address(text, PORTS[scheme])
+    except WrongAddress as error:
+        raise _wrong(scheme, str(error), error.hint) from None
 
 
 def _tls(scheme: str, options: dict[str, str]) -> Tls:
@@ -277,10 +253,11 @@ def _bucket(bucket: str, prefix: str, options: dict[str, str]) -> BucketLocation
         raise _wrong("s3", f'"{bucket}" is no name of a bucket', hint)
     endpoint = options.get("endpoint", "")
     if endpoint:
-        found = re.fullmatch(r"(https?)://([^/?#]+)/?", endpoint)
-        if found is None:
-            raise _wrong("s3", "the endpoint must be http://host:port or https://host:port")
-        _refuse_credentials("s3", found[2])
+        _refuse_credentials("s3", endpoint)
+        try:
+            parse_endpoint(endpoint)
+        except WrongAddress as error:
+            raise _wrong("s3", str(error), error.hint) from None
         options["endpoint"] = endpoint = endpoint.rstrip("/")
     shown = f"s3://{bucket}/{quote(prefix)}{_query(options)}"
     ca = Path(options["ca"]).expanduser() if "ca" in options else None

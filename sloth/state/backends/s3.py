@@ -9,70 +9,31 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, cast
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, TypeVar
 
-from sloth.errors import UsageError
-from sloth.state.backends import http
-from sloth.state.backends.address import Address
-from sloth.state.backends.aws import Credentials, credentials
+from sloth.state.backends.aws import credentials
 from sloth.state.backends.backend import (
     BackendError,
     BackendUnavailable,
     Damaged,
     Entry,
     Unsupported,
-    Unsure,
 )
-from sloth.state.backends.http import Http
 from sloth.state.backends.naming import LEAF, decode, directory, encode
 from sloth.state.backends.s3_delete import delete_if
-from sloth.state.backends.s3_errors import Refused, meaning
+from sloth.state.backends.s3_errors import meaning
+from sloth.state.backends.s3_store import LIMIT, Bucket, Meta, Store, clock_server, is_proxied
 from sloth.state.backends.skew import FRESH
-from sloth.state.backends.tls import trusting
 from sloth.state.backends.untrusted import MOST_NAMES
 
 if TYPE_CHECKING:
     from sloth.state.backends.location import BucketLocation
 
 T = TypeVar("T")
-LIMIT = 32 * 1024 * 1024  # bytes of a value; all of it is in memory
 ID = 32  # hexadecimal digits before each value
 PROBE_TRIES = 3
 SETTLE = 0.02  # seconds
-
-
-class Meta(TypedDict):
-    """What obstore reports of an object."""
-
-    path: str
-    e_tag: str
-    size: int
-    last_modified: datetime
-
-
-class Found(Protocol):
-    """An object that obstore has found."""
-
-    meta: Meta
-
-    async def bytes_async(self) -> bytes: ...
-
-
-class Store(Protocol):
-    """What we use of obstore's S3Store; the package need not be there."""
-
-    async def get_async(self, path: str) -> Found: ...
-
-    async def put_async(self, path: str, file: bytes, *, mode: str | Mapping[str, str]) -> Meta: ...
-
-    async def head_async(self, path: str) -> Meta: ...
-
-    async def delete_async(self, paths: str) -> None: ...
-
-    def list(self, prefix: str | None = None) -> AsyncIterator[list[Meta]]: ...
 
 
 class S3:
@@ -86,18 +47,11 @@ class S3:
 
     def __init__(self, location: BucketLocation) -> None:
         """Raises UsageError when the package is missing, or the credentials are."""
-        try:
-            from obstore import exceptions
-        except ImportError as error:
-            hint = "pip install 'sloth-runner[s3]'"
-            raise UsageError(f"{location.url}: the package obstore is missing", hint=hint) from error
         self.url = location.url
-        self._location = location
-        self._errors = exceptions
-        self._not_found = (exceptions.NotFoundError, FileNotFoundError)
-        self._credentials = credentials(location)
-        self._store = _open_store(location, self._credentials)
-        self._http = _clock_server(location.url, self._credentials)
+        found = credentials(location)
+        self._bucket = Bucket(location, found)
+        self._http = clock_server(location.url, found)
+        self._is_direct = not is_proxied(found.endpoint)  # whether that reaches the server
         self._offset = 0.0  # of the server's clock to time.monotonic(), learned from an object of ours
         self._learned: float | None = None
         self._has_conditions = False
@@ -105,11 +59,11 @@ class S3:
 
     async def read(self, key: str) -> Entry | None:
         try:
-            found = await self._ask(lambda: self._store.get_async(encode(key, LEAF)), again=True)
+            found = await self._bucket.ask(lambda store: store.get_async(encode(key, LEAF)), again=True)
             if found.meta["size"] > LIMIT + ID + 1:
                 raise Damaged(f"{self.url}: {key} has {found.meta['size']} bytes, and a value may have {LIMIT}")
-            data = await self._ask(found.bytes_async, again=True, size=found.meta["size"])
-        except self._not_found as error:
+            data = await self._bucket.ask(lambda store: found.bytes_async(), again=True, size=found.meta["size"])
+        except self._bucket.not_found as error:
             self._check_bucket(error)
             return None
         return Entry(bytes(data)[ID + 1 :], str(found.meta["e_tag"]))
@@ -121,14 +75,23 @@ class S3:
         return await self._put(encode(key, LEAF), value, expected)
 
     async def names(self, prefix: str) -> list[str]:
-        pages = self._store.list(directory(prefix, LEAF) or None).__aiter__()
         paths: list[str] = []
+        used: Store | None = None
+        pages: AsyncIterator[list[Meta]]
+
+        async def next_page(store: Store) -> list[Meta]:
+            nonlocal used, pages
+            if store is not used:  # with renewed credentials the list begins anew: one that has failed just ends
+                used, pages = store, store.list(directory(prefix, LEAF) or None)
+                paths.clear()
+            return await _next(pages)
+
         try:
-            while page := await self._ask(lambda: _next(pages), again=True):
+            while page := await self._bucket.ask(next_page, again=True):
                 paths += [one["path"] for one in page]
                 if len(paths) > MOST_NAMES:
                     raise BackendError(f"{self.url}: the list of entries does not end", hint="is this an S3?")
-        except self._not_found as error:
+        except self._bucket.not_found as error:
             self._check_bucket(error)
             return []
         found = (decode(path, LEAF) for path in paths)
@@ -138,19 +101,21 @@ class S3:
         await self._delete(encode(key, LEAF))
 
     async def remove(self, key: str, expected: str) -> bool:
+        if not self._is_direct:
+            raise Unsupported(f"{self.url}: nothing is deleted under a condition by way of a proxy")
         if self._removes is None:
             self._removes = await self._honours_conditional_deletes()
         if not self._removes:
             raise Unsupported(f"{self.url}: the server deletes whatever the condition is")
-        return await delete_if(self._store, self._http, encode(key, LEAF), expected) or await self.read(key) is None
+        return await self._delete_if(encode(key, LEAF), expected) or await self.read(key) is None
 
     async def clock(self) -> float:
         now = self._http.skew.now()
-        if now is None:
+        if now is None and self._is_direct:
             try:
                 await self._http.ask("HEAD", "/", again=True)  # refused, and dated
                 now = self._http.skew.now()
-            except BackendError:  # behind a proxy, perhaps, which the other client uses
+            except BackendError:  # what is wrong with it the other client says
                 pass
         return now if now is not None else await self._clock_of_an_object()
 
@@ -163,29 +128,33 @@ class S3:
         data = secrets.token_hex(ID // 2).encode("ascii") + b"\n" + value
         mode = "create" if expected is None else {"e_tag": expected}
         try:
-            done = await self._ask(lambda: self._store.put_async(path, data, mode=mode), again=False, size=len(data))
-        except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
+            size = len(data)
+            done = await self._bucket.ask(lambda store: store.put_async(path, data, mode=mode), again=False, size=size)
+        except (self._bucket.errors.AlreadyExistsError, self._bucket.errors.PreconditionError):
             return None
-        except self._not_found as error:  # an If-Match of what is not there: another dialect's 412
+        except self._bucket.not_found as error:  # an If-Match of what is not there: another dialect's 412
             self._check_bucket(error)
             return None
         return str(done["e_tag"])
 
     async def _delete(self, path: str) -> None:
-        async def delete() -> None:
-            await self._store.delete_async(path)
+        async def delete(store: Store) -> None:
+            await store.delete_async(path)
 
         try:
-            await self._ask(delete, again=True)
-        except self._not_found as error:
+            await self._bucket.ask(delete, again=True)
+        except self._bucket.not_found as error:
             self._check_bucket(error)
 
     async def _honours_conditional_deletes(self) -> bool:
         async with self._scratch() as path:
             first = await self._put(path, b"1", None)
-            if first is None or await delete_if(self._store, self._http, path, f'"{"0" * 32}"'):
+            if first is None or await self._delete_if(path, f'"{"0" * 32}"'):
                 return False
-            return await delete_if(self._store, self._http, path, first)
+            return await self._delete_if(path, first)
+
+    async def _delete_if(self, path: str, version: str) -> bool:
+        return await self._bucket.ask(lambda store: delete_if(store, self._http, path, version), again=True)
 
     @contextlib.asynccontextmanager
     async def _scratch(self) -> AsyncIterator[str]:
@@ -240,36 +209,11 @@ class S3:
                 sent = time.monotonic()
                 await self._put(path, b"", None)
                 received = time.monotonic()
-                head = await self._ask(lambda: self._store.head_async(path), again=True)
+                head = await self._bucket.ask(lambda store: store.head_async(path), again=True)
             # The time is cut to whole seconds.
             self._offset = head["last_modified"].timestamp() + 0.5 - (sent + received) / 2
             self._learned = received
         return time.monotonic() + self._offset
-
-    async def _ask(self, request: Callable[[], Awaitable[T]], again: bool, size: int = 0) -> T:
-        """Return the answer to a request; raise what its failure means, and pass on what callers look at.
-
-        Where the credentials have expired, and others are there by now, it is made again with those.
-        """
-        try:
-            return await self._ask_once(request, again, size)
-        except Refused:
-            found = credentials(self._location)
-            if found == self._credentials:
-                raise
-            self._credentials, self._store = found, _open_store(self._location, found)
-            return await self._ask_once(request, again, size)
-
-    async def _ask_once(self, request: Callable[[], Awaitable[T]], again: bool, size: int) -> T:
-        try:
-            async with asyncio.timeout(http.CONNECT + http.ANSWER + size / http.SLOWEST):
-                return await request()
-        except (*self._not_found, self._errors.AlreadyExistsError, self._errors.PreconditionError):
-            raise
-        except TimeoutError:
-            raise (BackendUnavailable if again else Unsure)(f"{self.url}: no answer in time") from None
-        except (self._errors.BaseError, OSError) as error:
-            raise meaning(self.url, str(error), again) from error
 
     def _check_bucket(self, error: Exception) -> None:
         if "<Code>NoSuchBucket</Code>" in str(error):
@@ -282,38 +226,3 @@ async def _next(pages: AsyncIterator[list[Meta]]) -> list[Meta]:
         if page:
             return page
     return []
-
-
-def _open_store(location: BucketLocation, found: Credentials) -> Store:
-    """Return the client of the bucket. Raises UsageError when the CA's file cannot be used."""
-    from obstore.store import S3Store
-
-    options: dict[str, object] = {
-        "allow_http": True,  # only where the endpoint says http://
-        "connect_timeout": f"{http.CONNECT:.0f}s",
-        "timeout": f"{http.ANSWER + LIMIT / http.SLOWEST:.0f}s",  # ours for each request are shorter
-    }
-    host = urlsplit(found.endpoint).hostname or ""
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        # The client takes a proxy from the environment, and would ask it for this machine. Of the two options that it
-        # has, the second one makes the first one, of which there must be one, have no effect.
-        options |= {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": host}
-    if found.ca is not None:
-        trusting(location.url, found.ca)  # its errors name the file
-        options["root_certificate"] = found.ca.read_bytes()
-    return cast("Callable[..., Store]", S3Store)(
-        location.bucket,
-        prefix=encode(location.prefix),
-        config=found.settings(),
-        client_options=options,
-        # No retries below us: a conditional write that is repeated would be refused for its own first try.
-        retry_config={"max_retries": 0},
-    )
-
-
-def _clock_server(url: str, found: Credentials) -> Http:
-    """Return a client for the time of the server, which it sends with refusals, too."""
-    whole = urlsplit(found.endpoint or f"https://s3.{found.region}.amazonaws.com")
-    is_tls = whole.scheme == "https"
-    server = Address(whole.hostname or "", whole.port or (443 if is_tls else 80))
-    return Http(url, [server], trusting(url, found.ca) if is_tls else None)

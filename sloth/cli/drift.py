@@ -93,7 +93,7 @@ def drift(
         warn=warn,
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
     )
-    answers = find_drift(parameters.words(limit) or "all", inventory, query)
+    answers = find_drift(parameters.words(limit, "--limit") or "all", inventory, query)
     found = [_Findings.read(name, answer) for name, answer in answers.items()]
     if output == "json":
         write_json(_document(found))

@@ -41,7 +41,7 @@ def facts(
     FACT selects some of them: sloth-runner facts distribution version --limit 'web*'. Exit status: 0, 1 when a host
     failed, 4 when a host was unreachable.
     """
-    hosts = parameters.select(parameters.read_inventory(inventory), parameters.words(limit) or "all", "--limit")
+    hosts = parameters.limited(parameters.read_inventory(inventory), limit)
     query = Query(passwords=credentials.passwords(), forks=forks)
     answers = asyncio.run(query.calls([Agent(host) for host in hosts], CALL))
     errors = {host: answer for host, answer in answers.items() if isinstance(answer, SlothError)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -244,9 +244,15 @@ checking = combine(
 )
 
 
-def words(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the words of an option that may be repeated and takes comma lists."""
-    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+def words(values: Sequence[str], option: str = "") -> tuple[str, ...]:
+    """Return the words of an option that may be repeated and takes comma lists.
+
+    option: its name, if it must not be empty: a variable that is not set, as in --tags "$TAGS", must not select all.
+    """
+    found = tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+    if option and values and not found:
+        raise UsageError(f"{option} is empty", hint=f"leave {option} out to select all")
+    return found
 
 
 def read_inventory(names: Sequence[str]) -> Inventory:
@@ -315,6 +321,11 @@ def select(inventory: Inventory, pattern: str | Sequence[str], where: str) -> tu
     if not hosts:
         raise UsageError(f"{where} selects no host", hint="see sloth-runner inventory list")
     return tuple(hosts)
+
+
+def limited(inventory: Inventory, limit: Sequence[str]) -> tuple[Host, ...]:
+    """Return the hosts that --limit selects; all when it was not given. Raises UsageError when it selects none."""
+    return select(inventory, words(limit, "--limit") or "all", "--limit")
 
 
 def modules_directories(option: str | None, *beside: Path) -> list[Path]:

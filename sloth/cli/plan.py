@@ -264,8 +264,7 @@ def apply(
     missing = [name for name in saved.plan.hosts if name not in everything.hosts]
     if missing:
         raise UsageError(f"the plan is for {', '.join(missing)}, which the inventory does not have", hint="use -i")
-    chosen = parameters.words(limit)
-    selected = parameters.select(everything, chosen or "all", "--limit") if chosen else everything.hosts.values()
+    selected = parameters.limited(everything, limit) if limit else everything.hosts.values()
     hosts = tuple(host for host in selected if host.name in saved.plan.hosts)
     if not hosts:
         raise UsageError("the plan has nothing for these hosts", hint=f"it is for {', '.join(saved.plan.hosts)}")

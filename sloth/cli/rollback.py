@@ -93,7 +93,7 @@ def rollback(
         custom=custom.load(*parameters.modules_directories(modules, Path.cwd())),
         storage=storage,
     )
-    agents = agents_of(parameters.select(everything, parameters.words(limit) or "all", "--limit"), storage)
+    agents = agents_of(parameters.limited(everything, limit), storage)
     answers = _roll_back(agents, query, run, check=True, force=force)
     able = [agent for agent in agents if _count(answers, agent.name, RestoreStatus.PLANNED)]
     if not check and output != "json" and not yes:

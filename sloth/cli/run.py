@@ -248,7 +248,7 @@ def run_site(
     extra = extra_vars(given.extra, [Path(name) for name in given.values])
     for text in everything.override(extra):
         warn(f"warning: {text}")
-    hosts = parameters.select(everything, parameters.words(given.limit) or "all", "--limit")
+    hosts = parameters.limited(everything, given.limit)
     texts = {name.strip(): value for name, _, value in (text.partition("=") for text in given.extra)}
     prompts = Prompts(extra, texts, invented if listing else ask)
     options = Options(
@@ -256,7 +256,7 @@ def run_site(
         eager=given.eager,
         linear=given.strategy == "linear",
         forks=given.forks,
-        tags=parameters.words(given.tags),
+        tags=parameters.words(given.tags, "--tags"),
         skip_tags=parameters.words(given.skip_tags),
         start_at={host.name: start_at for host in hosts} if start_at is not None else {},
         lock_wait=given.lock_wait,

@@ -59,7 +59,7 @@ class _Wanted:
 
     def missing(self, declared: _Declarations) -> UsageError | None:
         """Return the error for a name that no task has."""
-        names = [task.name for task in declared.tasks]
+        names = list(dict.fromkeys(task.name for task in declared.tasks))  # of several hosts
         for name in sorted(self.tasks.difference(names)):
             return UsageError(f'no task has the name "{name}"', hint=did_you_mean_or_list(name, names, "tasks"))
         tags = declared.tags

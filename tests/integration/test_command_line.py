@@ -71,6 +71,16 @@ def test_a_tag_that_no_task_has_is_a_usage_error(home: Home, option: str) -> Non
     home("run", "-f", "site.sloth", option, "users,always,never")
 
 
+@pytest.mark.parametrize("value", ["", " ", ","])
+def test_an_empty_selection_is_an_error_and_not_everything(home: Home, value: str) -> None:
+    (home.path / "site.sloth").write_text(SITE)
+    for verb in (("run", "-f", "site.sloth"), ("plan", "-f", "site.sloth"), ("facts",), ("drift",)):
+        shown = home(*verb, "--limit", value, status=2)
+        assert "error: --limit is empty; hint: leave --limit out to select all" in shown
+    assert "error: --tags is empty" in home("run", "-f", "site.sloth", "--tags", value, status=2)
+    home("run", "-f", "site.sloth", "--skip-tags", value)
+
+
 def test_a_tag_may_be_that_of_another_host_s_tasks(home: Home) -> None:
     text = f'if host.name == "web2" then {SITE.replace("users", "other")} else {SITE} end'
     (home.path / "site.sloth").write_text(text)

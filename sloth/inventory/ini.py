@@ -24,7 +24,7 @@ _PLAIN = re.compile(r"[A-Za-z_/~][^\"'()]*\Z")  # a text that cannot be a litera
 _WORD = re.compile(r"""(?:[^\s"'\\#]|"[^"\\]*"|'[^']*')+""")
 _QUOTED = re.compile(rf"(?:{_WORD.pattern}(?:\s+|\Z))+\Z")
 _QUOTE = re.compile(r"""\"([^"]*)\"|'([^']*)'""")
-_WORDS = ("True", "False", "None")
+_WORDS = ("True", "False", "None")  # with which a literal may begin: "True  # comment" is one
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+\Z")
 
 
@@ -122,9 +122,9 @@ def _hint(line: str) -> str:
 
 def _words(line: str) -> list[str]:
     """Return the words of a line as a shell splits it, without a comment."""
-    if not any(mark in line for mark in "\"'\\#"):
+    if line.isascii() and not any(mark in line for mark in "\"'\\#"):
         return line.split()
-    if _QUOTED.match(line):  # a tenth of the time that shlex takes
+    if line.isascii() and _QUOTED.match(line):  # a tenth of the time that shlex takes
         return [_QUOTE.sub(lambda found: found[1] or found[2] or "", word) for word in _WORD.findall(line)]
     words = shlex.split(line, comments=True)
     if not words:
@@ -157,6 +157,6 @@ def _plain(value: object) -> Json:
 
 def read_value(text: str) -> Json:
     """Return a value as Ansible reads it: as a literal of Python when it is one, else as a text."""
-    if (_PLAIN.match(text) and text not in _WORDS) or _ADDRESS.match(text):
+    if (_PLAIN.match(text) and not text.startswith(_WORDS)) or _ADDRESS.match(text):
         return text
     return _literal(text)

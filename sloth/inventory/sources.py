@@ -131,10 +131,10 @@ class _Reader:
         from sloth.inventory.script import read_plugin
         from sloth.inventory.vars_files import refuse_vault
         from sloth.inventory.yaml_inventory import is_listing, read_groups, read_listing
-        from sloth.inventory.yaml_text import load_yaml
+        from sloth.inventory.yaml_text import load_data
 
         refuse_vault(text, str(path))
-        data = load_yaml(text, str(path), content.warnings.append)
+        data = load_data(text, str(path), content.warnings.append)
         if data is None:
             return
         if isinstance(data, dict) and isinstance(data.get("plugin"), str):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.errors import UsageError
-from sloth.inventory.templated import VAULT, VAULT_HINT, mark
+from sloth.inventory.templated import VAULT, VAULT_HINT, mark, tagged
 from sloth.reading import read_file
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _file(path: Path) -> JsonObject:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(f"cannot read --values {path}: {reason}") from error
-    values = _json(text) if text.lstrip().startswith("{") else None
+    values = _json(path, text) if text.lstrip().startswith("{") else None
     if values is None:
         values = _toml_or_yaml(path, text)
     if not isinstance(values, dict):
@@ -65,10 +65,11 @@ def _file(path: Path) -> JsonObject:
     return values
 
 
-def _json(text: str) -> Json:
-    """Return the data of JSON, None when the text is none: YAML may begin like it."""
+def _json(path: Path, text: str) -> Json:
+    """Return the data of JSON, None when the text is none: YAML may begin like it. Texts in both may be templates."""
     try:
-        return json.loads(text)
+        values: JsonObject = json.loads(text)
+        return {name: mark(tagged(value, str(path)), str(path)) for name, value in values.items()}
     except (ValueError, RecursionError):
         return None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sloth.errors import InventoryError
 from sloth.frozen import frozen
-from sloth.inventory.templated import VAULT, VAULT_HINT, tagged
+from sloth.inventory.templated import VAULT, VAULT_HINT
 from sloth.reading import read_file
 
 if TYPE_CHECKING:
@@ -115,32 +115,15 @@ def parse_vars(text: str, path: Path, is_toml: bool, warn: Callable[[str], None]
         data = parse_toml(text, name)
         lines = {path[0]: line for path, line in locate(text).items() if len(path) == 1}
         return VarsFile(name, data, lines, is_plain=True)
-    table = _yaml_or_json(text, name, warn)
+    from sloth.inventory.yaml_text import load_data
+
+    table = load_data(text, name, warn)
     if table is None:
         return VarsFile(name, {}, {}, is_plain=False)
     if not isinstance(table, dict):
         raise InventoryError(f"{name} must contain a table of variables, not {_kind(table)}", where=f"{name}:1")
     lines = getattr(table, "lines", {})
-    if text.lstrip().startswith("{") and "__ansible_" in text:
-        table = tagged(table, name)
     return VarsFile(name, dict(table), lines, is_plain=False)
-
-
-def _yaml_or_json(text: str, name: str, warn: Callable[[str], None]) -> Json:
-    from sloth.inventory.yaml_text import load_yaml
-
-    try:
-        return load_yaml(text, name, warn)
-    except InventoryError:
-        if not text.lstrip().startswith(("{", "[")):
-            raise
-        import json
-
-        try:
-            return json.loads(text)  # JSON may be indented with tabs, unlike YAML
-        except (ValueError, RecursionError):
-            pass
-        raise
 
 
 def _kind(value: Json) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 from typing import TYPE_CHECKING, Any
 
 from sloth.errors import InventoryError
-from sloth.inventory.templated import Encrypted, Literal
+from sloth.inventory.templated import Encrypted, Literal, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,46 @@ class Table(dict[str, Any]):
     def __init__(self) -> None:
         super().__init__()
         self.lines: dict[str, int] = {}
+
+
+def load_data(text: str, name: str, warn: Callable[[str], None] = lambda _: None) -> Json:
+    """Return the data of a file that is JSON or YAML, as load_yaml() does.
+
+    As in Ansible, what is JSON is read as such: `1e3` is a number there and a text in YAML, tabs may indent it, and
+    `{"__ansible_unsafe": "{{ x }}"}` is a text that is no template. YAML still knows the lines.
+    """
+    data: Json = None
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    try:
+        found = load_yaml(text, name, warn)
+    except InventoryError:
+        if data is None:
+            raise
+        found = None
+    return found if data is None else _with_lines(data, found, name, 0)
+
+
+def _with_lines(value: Json, known: Json, name: str, depth: int) -> Json:
+    """Return JSON as tables with the lines of what YAML has made of the same text."""
+    if depth > DEEPEST:
+        raise InventoryError(f"lists or tables are nested more than {DEEPEST} levels deep", where=name)
+    if isinstance(value, list):
+        others = known if isinstance(known, list) and len(known) == len(value) else [None] * len(value)
+        return [_with_lines(item, other, name, depth + 1) for item, other in zip(value, others, strict=True)]
+    if isinstance(value, dict) and len(value) == 1:
+        value = tagged(value, name)
+    if not isinstance(value, dict):
+        return value
+    of_yaml = known if isinstance(known, Table) else Table()
+    table = Table()
+    table.lines = of_yaml.lines
+    for key, item in value.items():
+        table[key] = _with_lines(item, of_yaml.get(key), name, depth + 1)
+    return table
 
 
 def load_yaml(text: str, name: str, warn: Callable[[str], None] = lambda _: None) -> Json:

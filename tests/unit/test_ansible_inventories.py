@@ -24,7 +24,7 @@ CASES = [json.loads(line) for line in RECORDED.read_text().splitlines()]
 
 
 def test_enough_is_recorded() -> None:
-    assert len(CASES) >= 47
+    assert len(CASES) >= 49
     assert sum(case["expected"] is not None for case in CASES) >= 40
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sloth.errors import InventoryError
 from sloth.inventory import Inventory, extra_vars
-from sloth.inventory.templated import Encrypted
+from sloth.inventory.templated import Encrypted, Templated
 from sloth.playbook.filters import FILTERS
 from sloth.playbook.template import evaluate
 
@@ -172,6 +172,14 @@ def test_values_are_read_by_their_content(tmp_path: Path) -> None:
     for text in ('{"a": {"b": 1}}', "[a]\nb = 1\n", "a:\n  b: 1\n", "---\na: {b: 1}\n", "{a: {b: 1}}\n"):
         path.write_text(text)
         assert extra_vars([], [path]) == {"a": {"b": 1}}
+
+
+def test_texts_of_json_values_may_be_templates_as_those_of_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "values"
+    path.write_text('{"a": "{{ b }}", "b": "x", "c": {"__ansible_unsafe": "{{ b }}"}}')
+    found = extra_vars([], [path])
+    assert isinstance(found["a"], Templated)
+    assert (found["b"], found["c"]) == ("x", "{{ b }}")
 
 
 def test_the_filter_from_yaml_refuses_bombs() -> None:

@@ -4,8 +4,9 @@ A record whose thing another call claims is superseded: it is no orphan, no drif
 """
 
 from sloth.payload.kernel.errors import Failed
+from sloth.payload.kernel.hashing import as_utf8
 from sloth.payload.kernel.redact import NOTHING, claimed_by_all
-from sloth.payload.kernel.replay import replay
+from sloth.payload.kernel.replay import remake
 from sloth.payload.kernel.resource import Resource
 from sloth.payload.kernel.status import Reason
 
@@ -13,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Collection
 
-    from sloth.payload.kernel.record import Context, Record, RecordedCall
+    from sloth.payload.kernel.record import Context, Record
     from sloth.payload.lib.host import Host
     from sloth.payload.state.store import Store
 
@@ -28,6 +29,13 @@ class Ownership(object):
         self._store = store
         self._host = host
         self._claimed, self._needed = store.claims.live(undecided)
+        for record in store.records.unclaimed():
+            if record.key not in undecided and record.orphaned is None:
+                things, needs = _asked(store, host, record)
+                for thing in things:
+                    self._claimed.setdefault(thing, record.key)
+                for thing in needs:
+                    self._needed.setdefault(thing, record.key)
 
     def owner(self, thing: "str") -> "str | None":
         """Return the key of the record that claims `thing` now: itself, or as the whole or a part of a file."""
@@ -60,21 +68,39 @@ class Ownership(object):
 
     def claims_of(self, record: "Record") -> "list[str]":
         """Return what a record claims. One that was written before claims were recorded is asked by its calls."""
-        claims = self._store.claims.of(record.key)
-        calls: "list[RecordedCall]" = [] if claims else record.calls or []
-        for call in calls:
-            try:
-                resource, _ = replay(call, self._host, self._store, record.key)
-                if isinstance(resource, Resource):
-                    claims += claimed_by_all(resource, self._store.redactor)
-            except (Failed, OSError):
-                continue
-        return claims
+        return self._store.claims.of(record.key) or _asked(self._store, self._host, record)[0]
 
     def path_user(self, path: "str") -> "str | None":
         """Return the key of a record that claims the file `path`, a part of it or something in that directory."""
         thing = "path:" + self._host.canonical(path)
         return self.owner(thing) or self.inhabitant(thing)
+
+
+def claim_again(store: "Store", host: "Host", key: "str | None" = None) -> "None":
+    """Record what the record of `key` claims and needs, or what all do that came without it, as from an export.
+
+    Until the next run of their sites nobody else says that their things are managed.
+    """
+    found = store.records.unclaimed() if key is None else [store.records.get(key)]
+    for record in found:
+        if record is not None and not store.claims.of(record.key):
+            things, needs = _asked(store, host, record)
+            store.claims.put(record.key, things, needs)
+
+
+def _asked(store: "Store", host: "Host", record: "Record") -> "tuple[list[str], list[str]]":
+    """Return what the calls of a record claim and need, as far as they can be made again."""
+    things: "list[str]" = []
+    needs: "list[str]" = []
+    for call in record.calls or []:
+        try:
+            resource, _ = remake(call, host)
+            if isinstance(resource, Resource):
+                things += claimed_by_all(resource, store.redactor)
+                needs += [store.redactor.key(as_utf8(thing)) for thing in resource.needs()]
+        except (Failed, OSError):
+            continue
+    return things, needs
 
 
 def find_orphans(

@@ -36,6 +36,18 @@ def replay(call: "RecordedCall | None", host: "Host", store: "Store", key: "str"
     The contents that the controller shipped are those that the state file keeps. key: that of the record. When it is
     not the replayed call's, what the call is about was a secret, and it would concern something else.
     """
+    made, is_known = remake(call, host)
+    if not is_known and store.redactor.key(made.key()) != key:
+        raise Sealed(LOST, hint=RUN)
+    host.asset = lambda call, index: _kept_asset(store, call, index)  # type: ignore[method-assign]  # no controller here
+    return made, is_known
+
+
+def remake(call: "RecordedCall | None", host: "Host") -> "tuple[Call, bool]":
+    """Return what replay() does, also where it is about something else than it was, because of a secret in its name.
+
+    Its file is the same all the same. Raises Failed; Sealed, if its path is a secret.
+    """
     if call is None:
         raise Failed("how it was made is not recorded", hint="a run of its site records it")
     try:
@@ -52,11 +64,7 @@ def replay(call: "RecordedCall | None", host: "Host", store: "Store", key: "str"
             is_known = False
             value = _stand_in(field)
         args[field.name] = value
-    made = cls(Args(args), host, call.assets)
-    if not is_known and store.redactor.key(made.key()) != key:
-        raise Sealed(LOST, hint=RUN)
-    host.asset = lambda call, index: _kept_asset(store, call, index)  # type: ignore[method-assign]  # no controller here
-    return made, is_known
+    return cls(Args(args), host, call.assets), is_known
 
 
 def without_unknown(args: "Arguments") -> "Arguments":

@@ -54,7 +54,7 @@ class Revert(Rollback):
         due: "set[str]" = set()
         for entry in sorted(entries, key=lambda entry: -entry.id):
             if entry.reason is Reason.SUPERSEDED:
-                self.store.records.restore(entry.key, entry.was)
+                self._restore_record(entry.key, entry.was)
             elif entry.reason not in (Reason.RUN, Reason.REVERTED):
                 restored = self._restore_one(entry)
                 due.update(notified_by(entry))
@@ -98,7 +98,7 @@ class Revert(Rollback):
         seen = view.attributes(resource.observe()).data
         if not difference(seen, entry.before) and not difference(entry.before, seen):
             if not self.check:  # it was not changed yet, or was taken back already
-                self.store.records.restore(target.key, entry.was)
+                self._restore_record(target.key, entry.was)
             return Done(NOTHING)
         return Rollback._restore(self, target, entry)
 

@@ -60,7 +60,7 @@ class Rollback(TakeBack):
                     self.store.handlers.settle(entry.site or "", owed)
                 yield restored
             elif not self.check:  # nothing was changed on the host: only the record comes back
-                self.store.records.restore(entry.key, entry.was)
+                self._restore_record(entry.key, entry.was)
         left: "set[str]" = set()
         for entry in reversed(entries):
             if _is_of(entry, handlers):

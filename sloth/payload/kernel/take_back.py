@@ -5,6 +5,7 @@ import os
 from sloth.payload.kernel.diff import differences
 from sloth.payload.kernel.errors import ArgumentError, Failed, NotConverged, StoreError
 from sloth.payload.kernel.findings import Restored, RestoreStatus
+from sloth.payload.kernel.ownership import claim_again
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.redact import NOTHING, view_of
 from sloth.payload.kernel.registry import find
@@ -175,9 +176,16 @@ class TakeBack(object):
         old = self.store.records.get(target.key)
         shown = self.store.redactor.redact(after)
         self.store.history.add(target.key, reason, before, shown, diff, context, text, old)
-        self.store.records.restore(target.key, was)
+        self._restore_record(target.key, was)
         if reason is not Reason.PRUNED and was is None:
             self.store.records.release(target.key)
+
+
+    def _restore_record(self, key: "str", was: "JsonObject | None") -> "None":
+        """Make a record what it was before a change; None: there was none."""
+        self.store.records.restore(key, was)
+        if was is not None:
+            claim_again(self.store, self.host, key)
 
 
 class Predicted(object):

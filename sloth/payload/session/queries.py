@@ -5,6 +5,7 @@ import time
 from sloth.payload.kernel.diff import unified
 from sloth.payload.kernel.drift import find_drift
 from sloth.payload.kernel.errors import StoreError
+from sloth.payload.kernel.ownership import claim_again
 from sloth.payload.kernel.prune import Prune
 from sloth.payload.kernel.record import Context
 from sloth.payload.kernel.rollback import Rollback
@@ -169,6 +170,8 @@ class Queries(object):
 
     def load(self, table: "str", rows: "Rows", replace: "bool" = False) -> "Rows":
         added, altered = export.load(self._store, table, rows, replace)
+        if table == "resources" and self._host_or_none is not None:
+            claim_again(self._store, self._host_or_none)
         return [{"added": added, "altered": altered}]
 
     def empty(self) -> "Rows":

@@ -39,6 +39,11 @@ class Records(object):
             where += (" AND" if where else " WHERE") + " orphaned IS NOT NULL AND superseded_by IS NULL"
         return [Record(row) for row in self._db.execute("%s%s ORDER BY key" % (_SELECT, where), values)]
 
+    def unclaimed(self) -> "list[Record]":
+        """Return the records of which it is not recorded what they claim."""
+        rows = self._db.execute(_SELECT + " WHERE NOT EXISTS (SELECT 1 FROM claims WHERE claims.key=resources.key)")
+        return [Record(row) for row in rows.fetchall()]
+
     def match(self, spec: "str") -> "list[str]":
         """Return the keys that `spec` may mean: the exact key, else all of the same module and id (user:john)."""
         if self.get(spec):
@@ -140,6 +145,7 @@ class Records(object):
         module, kind, name = _parts(new)
         if not (module and kind and name):
             raise StoreError("%r is not a state key" % new, hint="a key has the form module:type:id")
+        self._db.write("UPDATE claims SET key=? WHERE key=?", (new, old))
         self.forget(old)
         record.key, record.module, record.type, record.id = new, module, kind, name
         record.calls_json = None  # the recorded arguments name the old one; the next run records the new ones

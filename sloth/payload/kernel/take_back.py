@@ -180,7 +180,6 @@ class TakeBack(object):
         if reason is not Reason.PRUNED and was is None:
             self.store.records.release(target.key)
 
-
     def _restore_record(self, key: "str", was: "JsonObject | None") -> "None":
         """Make a record what it was before a change; None: there was none."""
         self.store.records.restore(key, was)

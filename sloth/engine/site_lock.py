@@ -130,7 +130,10 @@ class SiteLock:
                     self._run.warn(f"{text}. The work on hosts goes on, and another run may begin")
 
     async def _recover(self, grant: Grant, error: LockLost) -> None:
-        """Find out what became of the lock, and take it again if it has expired and nobody had it since."""
+        """Find out what became of the lock, and take it again if it has expired and nobody had it since.
+
+        A smaller number than ours means that the entry was removed, or that an older one was brought back.
+        """
         try:
             async with asyncio.timeout(TTL / 3):
                 number, holder = await self._locks.last(self.name)
@@ -140,11 +143,14 @@ class SiteLock:
                         self._run.warn("somebody has released the lock of the site: another run may begin")
                     return
                 taken: Grant | Lock | None = None
-                if number == grant.number:
+                if number <= grant.number:
                     taken = await self._locks.take(self.name, self._run.run_id, TTL, _about(), TTL / 3)
-                if isinstance(taken, Grant) and taken.number == grant.number + 1:
+                if isinstance(taken, Grant) and taken.number == number + 1:
                     self._grant, self._is_lost = taken, False
-                    self._run.warn("the lock of the site is held again: no other run had it meanwhile")
+                    why = "no other run had it meanwhile"
+                    if number < grant.number:
+                        why = "its entry was removed from the backend, or an older one was brought back"
+                    self._run.warn(f"the lock of the site is held again: {why}")
                     return
                 self.is_taken_over = True
                 self._run.fail(

@@ -190,6 +190,26 @@ def test_a_lock_that_expired_is_taken_again_if_nobody_had_it(place: Place) -> No
     assert place.locks() == []
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_lock_whose_entry_was_removed_or_is_an_older_one_is_taken_again(place: Place, number: int) -> None:
+    """A rule of the bucket that deletes what is old, or a server that was restored from a backup."""
+    with contextlib.closing(sqlite3.connect(place.path / "backend.db", isolation_level=None)) as database:
+        place.go()
+        said(place.run("before"), 0)
+        older = database.execute("SELECT * FROM entries WHERE name LIKE 'locks/%'").fetchone()
+        (place.path / "go").unlink()
+        run = place.begin("ann", ttl=1.5)
+        database.execute("DELETE FROM entries WHERE name LIKE 'locks/%'")
+        if number:
+            database.execute("INSERT INTO entries VALUES (?, ?, ?)", older)
+    assert run.stdout is not None
+    seen = iter(run.stdout.readline, "")
+    assert any("the lock of the site is held again: its entry was removed from the backend" in line for line in seen)
+    assert place.locks() == ["run:web"]
+    place.go()
+    assert "another run" not in said(run, 0)
+
+
 def test_a_lock_that_cannot_be_given_back_expires_by_itself(place: Place) -> None:
     run = place.begin("ann")
     with contextlib.closing(sqlite3.connect(place.path / "backend.db")) as database:

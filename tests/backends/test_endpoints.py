@@ -17,6 +17,7 @@ from sloth.state.backends.backend import BackendError, Entry
 from sloth.state.backends.documents import Change, change, load
 from sloth.state.backends.location import open_backend, parse
 from sloth.state.sync.deliver import probe
+from tests.support.consul import ConsulStub
 from tests.support.etcd import EtcdCluster, EtcdServer, EtcdTlsServer
 from tests.support.tls import Certificates
 
@@ -113,3 +114,24 @@ async def test_a_name_whose_first_address_drops_packets(
         assert await backend.read("a") is None
         assert time.monotonic() - began < 4
         await backend.close()
+
+
+# terraform #16098, consul-template: a token that expires in the middle of a run, and is renewed in its file
+
+
+async def test_a_renewed_token_of_consul_is_used_without_a_new_start(
+    consul_stub: ConsulStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN_FILE", str(file))
+    consul_stub.store.tokens = {"first": "team/"}
+    backend = open_backend(parse(consul_stub.url("team")))
+    assert await change(backend, "shared/n", lambda content, now: (Change(1), "done")) == "done"
+    consul_stub.store.tokens = {"second": "team/"}
+    with pytest.raises(BackendError, match="ACL not found"):
+        await load(backend, "shared/n")
+    file.write_text("second\n")
+    found = await asyncio.gather(*(load(backend, "shared/n") for _ in range(4)))
+    assert found == [1] * 4
+    await backend.close()

@@ -105,7 +105,12 @@ class Consul:
 
     async def _ask(self, method: str, path: str, body: bytes = b"", *, again: bool) -> Answer:
         """Return an answer of 200, 404 or 409, and raise what the others mean."""
-        answer = await self._http.ask(method, path, body, self._headers, again=again)
+        used = self._headers
+        answer = await self._http.ask(method, path, body, used, again=again)
+        if answer.status in (401, 403):
+            self._headers = _credentials(self.url)  # the token's file may have another one by now
+            if self._headers != used:
+                answer = await self._http.ask(method, path, body, self._headers, again=again)
         if answer.status in (200, 404, 409):
             return answer
         what = _text(answer)

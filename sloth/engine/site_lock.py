@@ -14,7 +14,7 @@ from sloth.engine.recording import ci_job
 from sloth.errors import StateError
 from sloth.state.author import who
 from sloth.state.backends.backend import BackendError
-from sloth.state.shared_locks import Grant, Lock, LockLost
+from sloth.state.shared_locks import Grant, Lock, LockLost, how_to_unlock
 from sloth.state.sync.migrate import refuse_incomplete
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class SiteLock:
         return f"the lock of the site was lost, and {by} has taken it: two runs were at work at the same time"
 
     def _locked(self, lock: Lock) -> StateError:
-        hint = f"--lock-wait waits longer; if that run is dead: sloth-runner state unlock '{self.name}'"
+        hint = f"--lock-wait waits longer; if that run is dead: {how_to_unlock(self.name)}"
         return StateError(f"the site is locked by {_describe(lock)}", hint=hint)
 
 

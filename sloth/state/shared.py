@@ -13,7 +13,7 @@ from sloth.frozen import frozen
 from sloth.payload.kernel.redact import MASK
 from sloth.state.backends.documents import LONGEST_NAME, Change, change, encode_name, load, patiently
 from sloth.state.backends.untrusted import MALFORMED
-from sloth.state.shared_locks import TTL, Grant, Lock, SharedLocks
+from sloth.state.shared_locks import TTL, Grant, Lock, SharedLocks, how_to_unlock
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
@@ -241,7 +241,7 @@ class Shared:
         left = max(0.0, taken.expires - await patiently(self.backend.clock))
         raise StateError(
             f"the lock {name} is held by {taken.holder} for another {left:.0f} seconds",
-            hint=f"sloth-runner state unlock {name}",
+            hint=how_to_unlock(name),
         )
 
     async def unlock(self, name: str, holder: str) -> bool:

@@ -7,13 +7,16 @@ has seen is safe from a holder that does not know yet that it has lost the lock.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sloth.errors import StateError
 from sloth.frozen import frozen
+from sloth.state.backends.backend import Damaged
 from sloth.state.backends.documents import KEEP, PATIENCE, Change, change, encode_name, load, patiently
 from sloth.state.backends.untrusted import MALFORMED, moment, whole
 
@@ -86,7 +89,7 @@ class _Stored:
             about = {str(key): str(value) for key, value in content.get("about", {}).items()}
             return cls(str(content["name"]), number, str(holder), since, renewed, expires, about)
         except MALFORMED:
-            raise StateError(f"the lock {name} is damaged", hint=f"sloth-runner state unlock {name}") from None
+            raise StateError(f"the lock {name} is damaged", hint=how_to_unlock(name)) from None
 
     @classmethod
     def read_any(cls, name: str, content: Json, now: float) -> _Stored:
@@ -229,10 +232,36 @@ class SharedLocks:
         return PREFIX + encode_name(name)
 
 
+async def keep_numbers(source: Backend, target: Backend) -> None:
+    """Let the numbers of locks in a target go on from those in a source: what they protect has seen these already.
+
+    What is held in the source is not held in the target. Raises BackendError.
+    """
+    for key in await patiently(lambda: source.names(PREFIX)):
+        try:
+            stored = _Stored.read_any(key, await load(source, key), 0.0)
+            await change(target, key, partial(_raise_number, stored))
+        except Damaged:
+            continue  # its number is not known
+
+
+def _raise_number(stored: _Stored, content: Json, now: float) -> tuple[Change, None]:
+    there = _Stored.read_any(stored.name, content, now)
+    if there.number >= stored.number or there.holder is not None:
+        return KEEP, None
+    return Change(_Stored(stored.name, stored.number).plain()), None
+
+
 def _bounded(ttl: float) -> float:
     if math.isnan(ttl):
         raise StateError("the ttl of a lock must be a number of seconds")
     return min(float(ttl), LONGEST)
+
+
+def how_to_unlock(name: str) -> str:
+    """Return the command that releases a lock, as a shell takes it."""
+    quoted = shlex.quote(name)
+    return "sloth-runner state unlock " + (quoted if quoted != name else f"'{name}'")
 
 
 def _fate(lock: _Stored) -> str:

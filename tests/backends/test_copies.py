@@ -11,6 +11,7 @@ from sloth.errors import StateError
 from sloth.state.backends.backend import BackendError
 from sloth.state.backends.documents import Change, change, load
 from sloth.state.backends.sqlite import SQLite
+from sloth.state.shared_locks import Grant, SharedLocks
 from sloth.state.sync.migrate import AT_ONCE, MARK, PASSES, migrate, refuse_incomplete
 from tests.support.faulty import Failing, Hanging, Stopping
 
@@ -94,6 +95,22 @@ async def test_an_incomplete_copy_is_no_source(tmp_path: Path, source_file: SQLi
     ):
         await migrate(source_file, SQLite(tmp_path / "b.db"), True)
     assert await SQLite(tmp_path / "b.db").names("") == []
+
+
+async def test_the_numbers_of_locks_go_on_where_all_was_copied_to(tmp_path: Path, source_file: SQLite) -> None:
+    """What a lock protects refuses smaller numbers than it has seen."""
+    before, target = SharedLocks(source_file), SQLite(tmp_path / "target.db")
+    for holder in ("ann", "ben", "cid"):
+        await before.take("deploy", holder)
+        assert holder == "cid" or await before.release("deploy", holder)
+    await migrate(source_file, target, False)
+    after = SharedLocks(target)
+    assert await after.held() == [], "whoever holds one in the source does not hold it in the target"
+    taken = await after.take("deploy", "dan")
+    assert isinstance(taken, Grant)
+    assert taken.number == 4
+    await migrate(source_file, target, True)
+    assert await after.release("deploy", "dan"), "one that is held by then stays as it is"
 
 
 async def test_other_data_stays_unless_it_is_forced(tmp_path: Path, source_file: SQLite) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sloth.errors import StateError
 from sloth.state.backends.backend import Backend, BackendError, Entry
 from sloth.state.backends.documents import Change, change, load, patiently
+from sloth.state.shared_locks import keep_numbers
 from sloth.state.sync import entries
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ async def migrate(
 ) -> dict[str, int]:
     """Copy all entries but locks, and verify that the target has them; return how many there are of each kind.
 
-    The target must have none, or those of a copy that was interrupted; force: entries of the same name are replaced,
-    and others stay. progress: is called with the numbers of entries that are copied, and of all. Raises StateError.
+    The numbers of locks go on in the target. That must have no entries, or those of a copy that was interrupted;
+    force: entries of the same name are replaced, and others stay. progress: is called with the numbers of entries that
+    are copied, and of all. Raises StateError.
     """
     if source.url == target.url:
         raise StateError(f"{source.url} is both the source and the target")
@@ -57,6 +59,7 @@ async def migrate(
     missing = set(names) - set(await _names(target))
     if missing:
         raise BackendError(f"{target.url} lacks {min(missing)} and {len(missing) - 1} more", hint="repeat the command")
+    await keep_numbers(source, target)
     await patiently(lambda: target.forget(MARK))
     return dict(sorted(Counter(name.partition("/")[0] for name in names).items()))
 

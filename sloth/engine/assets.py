@@ -22,7 +22,7 @@ from sloth.playbook.rendering import Templates, Worker
 from sloth.playbook.substitution import split
 from sloth.playbook.template import find_template, may_need_more, read_text
 from sloth.reading import NOT_REGULAR, expanduser, missing_hint, of_site, open_regular, why_not_regular
-from sloth.state.memory import Memory
+from sloth.state.memory import Memory, has_settled, signature
 from sloth.transport import Asset
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _QUOTED = re.compile(rb"[\"']([^\"'\\\n/~][^\"'\\\n]{0,200})[\"']")  # what may 
 LARGEST_SEEN = 100_000  # bytes of a file that is looked at before it is used
 LARGE = 4 * READ  # bytes from which on a hash is remembered from one run to the next
 
+_File = tuple[str, int, int, int, int, int]  # a path, and what its signature() was
 Variables = Callable[[Collection[str]], Awaitable[Mapping[str, Any]]]
 
 
@@ -46,7 +47,8 @@ class Shipper:
         self._templates: dict[tuple[Path, ...], Templates] = {}
         self._worker = Worker()
         self._start: asyncio.Task[None] | None = None
-        self._hashes: dict[tuple[str, int, int, int], str] = {}
+        self._hashes: dict[_File, str] = {}
+        self._hashing: dict[_File, asyncio.Task[str]] = {}
 
     def templates(self, sources: tuple[Path, ...]) -> Templates:
         """Return what renders the templates in the directories `sources`, or below `templates` in one of them."""
@@ -122,18 +124,35 @@ class Shipper:
         return Asset(name, sha256, info.st_size, _mode(info), open=lambda: read_chunks(path, info.st_size))
 
     async def _hash(self, path: Path, info: os.stat_result, meanwhile: Callable[[], None] | None) -> str:
-        key = (str(path), info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-        if key not in self._hashes and info.st_size < LARGE:
-            self._hashes[key] = hash_file(path, info.st_size)
-        elif key not in self._hashes:
+        key = (str(path), *signature(info))
+        is_settled = has_settled(info)  # before it is read: what changes meanwhile may keep its times
+        known = self._hashes.get(key)
+        if known is None and info.st_size < LARGE:
+            known = hash_file(path, info.st_size)
+        elif known is None:
             known = self._memory.hash_of(str(path), info)
             if known is None:
                 if meanwhile is not None:
                     meanwhile()
-                known = await asyncio.to_thread(hash_file, path, info.st_size)
-                self._memory.keep_hash(str(path), info, known)
+                known = await self._hash_large(key, path, info.st_size)
+                if is_settled:
+                    self._memory.keep_hash(str(path), info, known)
+        if is_settled:
             self._hashes[key] = known
-        return self._hashes[key]
+        return known
+
+    async def _hash_large(self, key: _File, path: Path, size: int) -> str:
+        """Hash a file in a thread, once for all hosts that wait for it."""
+        task = self._hashing.get(key)
+        if task is None:
+            task = self._hashing[key] = asyncio.create_task(asyncio.to_thread(hash_file, path, size))
+            task.add_done_callback(lambda done: self._hashed(key, done))
+        return await asyncio.shield(task)
+
+    def _hashed(self, key: _File, task: asyncio.Task[str]) -> None:
+        del self._hashing[key]
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it
 
     async def _tree(self, source: Path, contents: bool, meanwhile: Callable[[], None] | None) -> list[Asset]:
         """Return the assets of a directory: with `contents` of what is in it, else also of the directory itself.

@@ -269,15 +269,21 @@ class Memory:
             row = self._database.execute(statement, (path,)).fetchone()
         except StateError:  # it is only quicker
             return None
-        return str(row[0]) if row and tuple(row[1:]) == _signature(info) else None
+        return str(row[0]) if row and tuple(row[1:]) == signature(info) else None
 
     def keep_hash(self, path: str, info: os.stat_result, sha256: str) -> None:
-        """Remember the hash of a file; `info` was taken before the file was read."""
-        if time.time_ns() - info.st_ctime_ns > SETTLED_NS:
-            values = (path, *_signature(info), sha256)
+        """Remember the hash of a file that had settled when `info` was taken, before it was read."""
+        if has_settled(info):
+            values = (path, *signature(info), sha256)
             with contextlib.suppress(StateError):
                 self._database.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
-def _signature(info: os.stat_result) -> tuple[int, int, int, int, int]:
+def has_settled(info: os.stat_result) -> bool:
+    """Return whether no further change of a file can leave its times as they are; info: of this moment."""
+    return time.time_ns() - info.st_ctime_ns > SETTLED_NS
+
+
+def signature(info: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what tells one state of a file from another."""
     return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sloth.engine import assets as assets_module
 from sloth.engine.assets import LARGE, Shipper, find_file, hash_file, read_chunks
 from sloth.errors import CallError
 from sloth.payload.kernel.registry import find
 from sloth.state import memory as memory_module
 from sloth.state.memory import Memory
 from sloth.transport import Asset
+from tests.support.mounts import mounted_with_whole_seconds
 
 
 @pytest.fixture
@@ -24,11 +26,12 @@ def memory(tmp_path: Path) -> Iterator[Memory]:
     opened.close()
 
 
+async def no_variables(needs: object) -> dict[str, object]:
+    return {}
+
+
 async def prepared(memory: Memory, directory: Path, call: str, /, **args: object) -> list[Asset]:
     """Return the assets of a call in a site in `directory`."""
-
-    async def no_variables(needs: object) -> dict[str, object]:
-        return {}
 
     _, assets = await Shipper(memory).prepare(find(call), args, no_variables, (directory,))
     return assets
@@ -64,6 +67,38 @@ async def test_the_hash_of_a_large_file_is_remembered_until_it_changes(memory: M
     path.write_bytes(b"y" * LARGE)
     (asset,) = await prepared(memory, tmp_path, "file.copy", src="large", dest="/x")
     assert asset.sha256 == hash_file(path, LARGE)
+
+
+async def test_a_large_file_is_read_once_for_all_hosts_that_wait_for_it(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").write_bytes(b"x" * LARGE)
+    read = []
+
+    def counted(path: Path, size: int) -> str:
+        read.append(path)
+        return hash_file(path, size)
+
+    monkeypatch.setattr(assets_module, "hash_file", counted)
+    shipper, cls, args = Shipper(memory), find("file.copy"), {"src": "large", "dest": "/x"}
+    waiting = [asyncio.create_task(shipper.prepare(cls, args, no_variables, (tmp_path,))) for _ in range(9)]
+    await asyncio.sleep(0)
+    waiting.pop(0).cancel()  # the host that came first has run out of time
+    found = await asyncio.gather(*waiting)
+    assert {assets[0].sha256 for _, assets in found} == {hash_file(tmp_path / "large", LARGE)}
+    assert len(read) == 1
+
+
+async def test_a_small_file_is_hashed_again_while_its_times_may_stay(memory: Memory, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    shipper, cls, args = Shipper(memory), find("file.copy"), {"src": "f", "dest": "/x"}
+    with mounted_with_whole_seconds(tmp_path / "old") as old:
+        path.symlink_to(old / "f")
+        for _ in range(2):  # of two seconds, one may end in between
+            for text in ("a", "b"):
+                path.write_text(text)
+                _, (asset,) = await shipper.prepare(cls, args, no_variables, (tmp_path,))
+                assert asset.sha256 == hash_file(path, 1)
 
 
 def test_a_file_that_has_become_shorter_is_an_error_that_names_it(tmp_path: Path) -> None:

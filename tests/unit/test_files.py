@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from sloth.payload.lib import files
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
 from tests.support.calls import NoController, execute_call
+from tests.support.mounts import mounted_with_whole_seconds
 from tests.support.paths import ROOT
 from tests.support.stores import record
 
@@ -255,6 +257,29 @@ def test_hashes_of_files_whose_names_are_not_utf_8_are_remembered(tmp_path: Path
     info = os.stat(path)
     store.signatures.put(path, info, "hash", ours=True)
     Host(NoController(), store.signatures).content(path)
+
+
+@pytest.mark.parametrize("size", [1, 2 << 20])
+def test_a_change_within_the_same_second_is_seen_where_times_are_seconds(tmp_path: Path, size: int) -> None:
+    data = b"0" * size
+    store, host = Store(None), Shipped([data])
+    host.signatures = store.signatures
+    asset = Asset(name="f", sha256=sha256(data).hexdigest(), size=size, mode="0644")
+
+    def copied() -> str:
+        return execute_call("file.copy", on=host, store=store, assets=[asset], src="f", dest=str(at)).status
+
+    with mounted_with_whole_seconds(tmp_path / "boot") as boot:
+        at = boot / "flag"
+        for _ in range(2):  # of two seconds, one may end between our write and the other one
+            copied()
+            time.sleep(0.1)  # longer than file systems of today need to tell two changes apart
+            assert copied() == "unchanged"
+            at.write_bytes(b"1" * size)  # the same inode, and size
+            assert copied() == "changed"
+            assert at.read_bytes() == data
+            at.unlink()
+    store.close()
 
 
 def test_an_empty_tree_is_a_directory(tmp_path: Path) -> None:

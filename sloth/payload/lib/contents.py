@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import time
 
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.errors import Failed
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
         def get(self, path: "str", info: "os.stat_result") -> "str | None": ...
 
-        def put(self, path: "str", info: "os.stat_result", sha256: "str", ours: "bool" = False) -> "None": ...
+        def put(
+            self, path: "str", info: "os.stat_result", sha256: "str", ours: "bool" = False, at: "float | None" = None
+        ) -> "None": ...
 
 
 LARGE = 1024 * 1024  # bytes; smaller ones are quickly read again
@@ -37,14 +40,14 @@ class Contents(object):
 
     def of_file(self, path: "str", signatures: "Hashes | None") -> "Content":
         """Return the Content of a regular file; one not changed since it was last hashed, or written, is not read."""
-        info = os.stat(path)
+        info, at = os.stat(path), time.time()
         sha256 = signatures.get(path, info) if signatures else None
         if not sha256:
             identity, ours = self._written.pop(path, ((), ""))
             is_ours = identity == _identity(info)  # else another program has written to it since
             sha256 = ours if is_ours else _hash_file(path, info.st_size)
             if signatures:
-                signatures.put(path, info, sha256, ours=is_ours)
+                signatures.put(path, info, sha256, ours=is_ours, at=at)
         what, known = "%s has changed while it was read" % path, sha256
         return Content(
             known, info.st_size, lambda: self._verified(_read_file(path, info.st_size), known, info.st_size, what)
@@ -71,8 +74,11 @@ class Contents(object):
             self._received.add(sha256)
 
     def note_written(self, path: "str", info: "os.stat_result", content: "Content") -> "None":
-        """Note that a file was written with this content, if it was verified; info: what fstat() reported then."""
-        if content.sha256 in self._received:
+        """Note that a file was written with this content, if it was verified; info: what fstat() reported then.
+
+        Where times are whole seconds, they do not tell whether it is still the same.
+        """
+        if content.sha256 in self._received and info.st_mtime_ns % 10**9:
             self._written[path] = _identity(info), content.sha256
 
 

@@ -21,7 +21,7 @@ from sloth.suggest import did_you_mean
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json, JsonObject
 
-_NO_SETTINGS = ("name", "vars", "groups", "origins", "sealed")  # fields of Host that no key of the file sets
+_NO_SETTINGS = ("name", "vars", "groups", "origins", "sealed", "source")  # fields of Host that no key of the file sets
 _HINT = "create ./inventory.toml, or use -i FILE or $SLOTH_INVENTORY"
 _ATTRIBUTES = {"identity_file": "identity_files"}
 

@@ -280,7 +280,12 @@ def evaluate_variable(host: Host, name: str, value: Templated) -> Json:
     from sloth.inventory.resolve import magic
     from sloth.playbook.template import Renderer
 
-    seen = {**magic(host.name, host.groups), **host.vars, "vars": dict(host.vars), "sealed_files": host.sealed}
+    seen = {
+        **magic(host.name, host.groups, host.source),
+        **host.vars,
+        "vars": dict(host.vars),
+        "sealed_files": host.sealed,
+    }
     return Renderer([]).evaluate(name, value, seen)
 
 

@@ -74,7 +74,8 @@ class HostVariables:
         seen["secret"] = lambda name: self._secret(name, directory)
         templated = [value for value in variables.values() if isinstance(value, Templated)]
         if templated:
-            seen = {**magic(self._host.name, self._host.groups), **seen, "sealed_files": self._host.sealed}
+            magical = magic(self._host.name, self._host.groups, self._host.source)
+            seen = {**magical, **seen, "sealed_files": self._host.sealed}
             needs = {*needs, *(name for name in COSTLY if any(name in str(value.value) for value in templated))}
         if "facts" in needs:
             seen["facts"] = await self._gather()

@@ -35,7 +35,7 @@ class OtherHosts:
     def unevaluated(self, context: RunContext, name: str) -> tuple[JsonObject, JsonObject]:
         """Return the same, and what variables with Jinja in them may use besides. Raises CallError."""
         host = self._find(context, name)
-        seen = {**magic(name, host.groups), "groups": context.groups, "sealed_files": host.sealed}
+        seen = {**magic(name, host.groups, host.source), "groups": context.groups, "sealed_files": host.sealed}
         return self.variables(context, name), seen
 
     async def evaluated(self, context: RunContext, name: str, templates: Templates) -> JsonObject:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sloth.inventory.model import BecomeMethod, ConnectionType, HostKeyPolicy
-from sloth.inventory.templated import is_template
+from sloth.inventory.templated import Encrypted, Templated, is_template
 
 if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
@@ -65,6 +65,8 @@ def examine(name: str, value: Json) -> str:
 
     Raises ValueError for an invalid value.
     """
+    if isinstance(value, (Templated, Encrypted)):
+        value = "{{ }}"  # it is known, and refused, when it is used
     if isinstance(value, str) and name in NAMES:
         # Any text can be an address or an account: these are checked for every one of many hosts.
         return "" if NAMES[name] in ("address", "user") or is_template(value) else _examine(name, value)

@@ -25,6 +25,10 @@ class HostSource(Protocol):
     def where(self, name: str) -> str:
         """Return where the source defines a host."""
 
+    @property
+    def file(self) -> str | None:
+        """The path of the source; None when it is no file."""
+
 
 class TomlHosts:
     """The hosts of a file of ours, ranges expanded. Everything is checked at once, and kept as it is written."""
@@ -51,6 +55,10 @@ class TomlHosts:
 
     def where(self, name: str) -> str:
         return self._document.where("hosts", self._hosts[name][0])
+
+    @property
+    def file(self) -> str | None:
+        return self._document.name
 
     def _settings(self, key: str) -> Settings:
         return read_settings(self._document, self._table(key, self._tables[key]), ("hosts", key), "host")
@@ -111,3 +119,7 @@ class AnsibleHosts:
 
     def where(self, name: str) -> str:
         return self._content.where(self._content.lines[name])
+
+    @property
+    def file(self) -> str | None:
+        return None if self._content.directory is None else self._content.name

@@ -64,17 +64,18 @@ class Inventory:
         return cls((), {"local": Host("local", "localhost", connection=ConnectionType.LOCAL, origins=origins)}, {})
 
     def override(self, variables: JsonObject) -> list[str]:
-        """Let the connection variables of Ansible's among `variables`, those of -e, win over all else for every host.
+        """Let `variables`, those of -e, win over all else for every host: connection variables of Ansible's among them
+        are settings, and the others are what Jinja in connection variables sees.
 
         Return why some of them are not obeyed. Raises UsageError for an invalid value.
         """
-        if not any(name.startswith(("ansible_", "sloth_")) for name in variables):
+        if not variables:
             return []
         from sloth.inventory.variable_settings import settings_of_options
 
         settings, warnings = settings_of_options(variables)
         if isinstance(self.hosts, Hosts):
-            self.hosts.override(settings)
+            self.hosts.override(settings, variables)
         return warnings
 
     def select(self, pattern: str | Sequence[str], where: str = "") -> tuple[Host, ...]:

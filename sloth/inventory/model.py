@@ -53,6 +53,7 @@ class Host:
             "name" where the host is defined, in each file that does.
         vars: plain data, or Templated or Encrypted (see templated.py).
         sealed: files of variables for it that ansible-vault has encrypted.
+        source: the path of the file that defines it first; None: of a list of hosts, or of standard input.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Host:
     tags: tuple[str, ...] = ()
     vars: Mapping[str, Json] = field(default_factory=dict)
     sealed: tuple[str, ...] = ()
+    source: str | None = None
     groups: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -55,6 +55,8 @@ class Hosts(Mapping[str, Host]):
         self._of_file: dict[int, Settings] = {}
         self._groups = groups
         self._override: Settings | None = None
+        self._extra: JsonObject = {}
+        self._names_of_groups: dict[str, list[str]] = {}
         self._groups_of: dict[str, list[int]] = {name: [] for name in drafts}
         for number, group in enumerate(groups):
             for name in group.members:
@@ -75,9 +77,13 @@ class Hosts(Mapping[str, Host]):
     def __len__(self) -> int:
         return len(self._drafts)
 
-    def override(self, settings: Settings) -> None:
-        """Let settings win over all others, for every host. Hosts that were used before stay as they are."""
+    def override(self, settings: Settings, variables: JsonObject) -> None:
+        """Let settings win over all others, for every host, and variables over those that settings are made of.
+
+        Hosts that were used before stay as they are.
+        """
         self._override = settings
+        self._extra = variables
 
     def tagged(self) -> dict[str, frozenset[str]]:
         """Return the hosts of each tag."""
@@ -154,6 +160,7 @@ class Hosts(Mapping[str, Host]):
             vars=merged.vars,
             groups=tuple(groups),
             sealed=self._sealed(name, groups),
+            source=sources[0].file,
             origins={"name": ", ".join(source.where(name) for source in sources), **_origins(merged)},
             **values,
         )
@@ -163,7 +170,15 @@ class Hosts(Mapping[str, Host]):
         drafts = (self._groups[number] for number in self._groups_of[name])
         groups = sorted(group.name for group in drafts if not group.is_every)
         merged = reduce(Settings.overridden_by, self._own(name), self._of_groups(name))
-        return {**magic(name, groups), **merged.vars}
+        return self._seen(name, merged, groups)
+
+    def _seen(self, name: str, merged: Settings, groups: Sequence[str]) -> JsonObject:
+        """Return what Jinja in the connection variables of a host sees."""
+        if not self._names_of_groups:
+            for group in self._groups:
+                self._names_of_groups[group.name] = [host for host in self._drafts if host in group.members]
+        magical = magic(name, groups, self._drafts[name][0].file)
+        return {**merged.vars, **self._extra, **magical, "groups": self._names_of_groups}
 
     def _evaluated(self, name: str, merged: Settings, groups: Sequence[str]) -> Settings:
         """Return the settings with those evaluated that variables with Jinja in them give."""
@@ -174,7 +189,7 @@ class Hosts(Mapping[str, Host]):
             return merged
         from sloth.inventory.connection import interpret
 
-        variables = {**merged.vars, **magic(name, groups)}
+        variables = self._seen(name, merged, groups)
         changes: dict[str, Any] = dict.fromkeys(deferred)
         for one in {id(each): each for each in deferred.values()}.values():
             if self._evaluate is None:
@@ -210,14 +225,16 @@ class HostVariables(Mapping[str, "JsonObject"]):
         return len(self._hosts)
 
 
-def magic(name: str, groups: Sequence[str]) -> JsonObject:
-    """Return the variables that Ansible gives every host."""
+def magic(name: str, groups: Sequence[str], source: str | None) -> JsonObject:
+    """Return the variables that Ansible gives every host; source: the file that defines it first, if it is one."""
+    file = {} if source is None else {"inventory_file": os.path.abspath(source)}
     return {
+        **file,
         "inventory_hostname": name,
         "inventory_hostname_short": name if name.replace(".", "").isdigit() else name.partition(".")[0],
         "group_names": list(groups),
         "ansible_playbook_python": sys.executable,
-        "inventory_dir": os.getcwd(),
+        "inventory_dir": os.getcwd() if source is None else os.path.dirname(os.path.abspath(source)),
     }
 
 

@@ -42,7 +42,7 @@ def settings_of_options(variables: JsonObject) -> tuple[Settings, list[str]]:
     warnings = []
     for name, value in variables.items():
         try:
-            warnings.append(examine(name, value) if name.startswith("ansible_") else "")
+            warnings.append(examine(name, value) if name.startswith(("ansible_", "sloth_")) else "")
         except ValueError as error:
             raise UsageError(f"-e {error}") from error
         if name in NAMES:

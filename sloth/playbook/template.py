@@ -13,7 +13,7 @@ from sloth.errors import CallError
 from sloth.inventory.templated import Templated
 from sloth.playbook import native
 from sloth.playbook.environment import NATIVE, new_environment
-from sloth.playbook.templated import Evaluation
+from sloth.playbook.templated import UNNAMED, Evaluation
 from sloth.reading import expanduser, is_withheld, missing_hint, of_site, read_file
 from sloth.suggest import did_you_mean
 
@@ -189,7 +189,7 @@ def evaluate(value: Templated, variables: JsonObject) -> Json:
     renderer = Renderer([])
     if "hostvars" in variables:
         variables = {**variables, "hostvars": renderer.host_tables(variables["hostvars"])}
-    return renderer.evaluate("the value", value, variables)
+    return renderer.evaluate(UNNAMED, value, variables)
 
 
 def find_template(name: str, directories: Sequence[Path]) -> Path:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Json
 
 DEEPEST = 40  # variables that refer to one another
+UNNAMED = "the value"  # the name of a variable that the error's reader knows from elsewhere
 
 
 class Table(dict[str, Any]):
@@ -107,7 +108,7 @@ class Evaluation:
         except RecursionError:
             raise CallError(f"the variable {name} refers to others too deeply", where=where) from None
         except Exception as error:  # whatever an expression leads to is its error
-            raise CallError(f"the variable {name}: {error or type(error).__name__}", where=where) from None
+            raise CallError(f"{_of(name)}{error or type(error).__name__}", where=where) from None
         return native.keep_newlines(found, native.count_final(text, "\n")) if isinstance(found, str) else found
 
     def _undefined(self, name: str, error: Exception, where: str, variables: Mapping[str, Json]) -> CallError:
@@ -120,7 +121,7 @@ class Evaluation:
             sealed = variables.get("sealed_files")
             if not hint and sealed:
                 hint = f"{', '.join(sealed)} may have it, and is encrypted with ansible-vault"
-        return CallError(f"the variable {name}: {error}", where=where, hint=hint)
+        return CallError(f"{_of(name)}{error}", where=where, hint=hint)
 
     def _compiled(self, text: str) -> jinja2.Template:
         return self._new().from_string(text)

@@ -166,3 +166,48 @@ def test_the_reference_is_shown(home: Home) -> None:
         "Settings", "Keys of a group", "Keys of the backend", "Keys of the engine", "Variables of Ansible",
     ]  # fmt: skip
     assert Path(home.path).is_dir()
+
+
+CONNECTIONS = """\
+all:
+  vars: {domain: prod, deployer: x}
+  children:
+    bastion: {hosts: {jump: {ansible_host: "9.9.9.9", ansible_connection: local}}}
+    web:
+      hosts:
+        here: {ansible_connection: local}
+      vars:
+        ansible_host: "{{ inventory_hostname }}.{{ domain }}"
+        ansible_user: "{{ deployer }}"
+        ansible_ssh_private_key_file: "{{ inventory_dir }}/id"
+        ansible_ssh_common_args: "-J {{ hostvars[groups['bastion'][0]].ansible_host }}"
+        files: "{{ inventory_file }} {{ inventory_dir }}"
+"""
+
+
+def test_connections_are_made_of_what_ansible_makes_them_of(home: Home) -> None:
+    (home.path / "inv").mkdir()
+    (home.path / "inv" / "hosts.yml").write_text(CONNECTIONS)
+    listed = json.loads(home("inventory", "list", "here", "-i", "inv/hosts.yml", "-o", "json"))
+    settings = listed["hosts"]["here"]["settings"]
+    assert settings["identity_files"] == [str(home.path / "inv" / "id")]
+    assert settings["proxy_jump"] == "9.9.9.9"
+    assert (settings["address"], settings["user"]) == ("here.prod", "x")
+
+    (home.path / "site.sloth").write_text("print(host.address, host.user, vars.ansible_host, vars.files)")
+    done = sloth(
+        home.path, "run", "-i", "inv", "-f", "site.sloth", "-l", "here", "-e", "domain=test", "-e", "deployer=y"
+    )
+    folder = home.path / "inv"
+    assert f"here.test\ty\there.test\t{folder}/hosts.yml {folder}" in done.stdout, done.stdout + done.stderr
+
+
+def test_connection_variables_among_values_may_be_templates(home: Home) -> None:
+    home.site("print(host.address, host.port)")
+    (home.path / "v.yml").write_text('ansible_host: "{{ name }}.x"\nname: n\nansible_port: "{{ p }}"\np: 2200\n')
+    assert "n.x\t2200" in home("run", "-f", "site.sloth", "-l", "web1", "--values", "v.yml")
+    (home.path / "v.yml").write_text('ansible_port: "{{ q }}"\n')
+    shown = home("run", "-f", "site.sloth", "-l", "web1", "--values", "v.yml", status=2)
+    assert "ansible_port of web1: 'q' is undefined" in shown
+    shown = home("run", "-f", "site.sloth", "-l", "web1", "-e", "sloth_tags=a!b", status=2)
+    assert "error: -e sloth_tags must be a list of words" in shown

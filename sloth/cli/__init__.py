@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -118,6 +119,10 @@ def command_line() -> None:
     than a short run. Everything durable has been written by then.
     """
     gc.disable()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of Latin-1 cannot show every name or output: what it cannot is written as \u2192, and not lost.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     status: object = 1
     try:
         main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -40,7 +41,8 @@ class Live(Plain):
         self._ask_usual = usual
         self._usual: float | None = None
         self._begun = 0.0
-        self._console = Console(file=out, highlight=False, soft_wrap=True)
+        unknown = os.environ.get("COLUMNS") == "0"  # of a terminal without a size; Rich would show nothing
+        self._console = Console(file=out, highlight=False, soft_wrap=True, width=80 if unknown else None)
         self._total = 0
         self._running: dict[str, tuple[float, str]] = {}
         self._last_flush = 0.0

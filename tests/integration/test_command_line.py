@@ -81,6 +81,23 @@ def test_an_empty_selection_is_an_error_and_not_everything(home: Home, value: st
     home("run", "-f", "site.sloth", "--skip-tags", value)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("kind", ["plain", "rich"])
+def test_what_a_terminal_cannot_show_is_escaped(home: Home, encoding: str, kind: str) -> None:
+    home.site('print("\u2192")')
+    done = sloth(
+        home.path, "run", "-f", "site.sloth", "-o", kind, extra={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "web1: \\u2192" in done.stdout and "2 hosts: 0 changed" in done.stdout
+
+
+def test_a_terminal_without_a_size_shows_the_report(home: Home) -> None:
+    home.site('print("shown")')
+    done = sloth(home.path, "run", "-f", "site.sloth", "-o", "rich", extra={"COLUMNS": "0"})
+    assert "web1: shown" in done.stdout
+
+
 def test_a_tag_may_be_that_of_another_host_s_tasks(home: Home) -> None:
     text = f'if host.name == "web2" then {SITE.replace("users", "other")} else {SITE} end'
     (home.path / "site.sloth").write_text(text)

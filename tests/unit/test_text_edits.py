@@ -140,6 +140,9 @@ TABLE: list[tuple[str, bytes, dict[str, Any], bytes]] = [
     (BLOCK, b"a\n", {"block": "x", "marker": "# mine"}, b"a\n# mine\nx\n# mine\n"),  # ansible#22668
     (REPLACE, b"A x B x", {"regexp": "x", "replace": "y", "after": "A|B"}, b"A y B y"),
     (REPLACE, b"x A x B x", {"regexp": "x", "replace": "y", "before": "A|B"}, b"y A y B x"),
+    (LINE, b"a\nb\n", {"line": "z", "insertafter": ""}, b"a\nb\nz\n"),
+    (LINE, b"a\nb\n", {"line": "z", "insertafter": "", "firstmatch": True}, b"a\nb\nz\n"),
+    (LINE, b"a\nb\n", {"line": "z", "insertbefore": ""}, b"a\nb\nz\n"),
 ]
 
 

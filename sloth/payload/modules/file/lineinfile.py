@@ -112,9 +112,9 @@ file.lineinfile({
         """Return what finds the line beside which a new one is inserted, or None: at an end of the file."""
         args = self.args
         if args.state == "present":
-            if args.insertafter not in (None, "BOF", "EOF"):
+            if args.insertafter not in (None, "", "BOF", "EOF"):
                 return compile_pattern("insertafter", encode(args.insertafter), warn=self.host.warn)
-            if args.insertbefore not in (None, "BOF"):
+            if args.insertbefore not in (None, "", "BOF"):
                 return compile_pattern("insertbefore", encode(args.insertbefore), warn=self.host.warn)
         return None
 

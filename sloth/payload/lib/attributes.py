@@ -26,7 +26,8 @@ FIELDS = (
         "mode",
         "mode",
         help='its permissions: octal digits in quotes ("0644") or symbolic ("u+rwx,g-w,o=r", also X, s and t); '
-        "not changed when not given (a new file gets 0666 less the umask)",
+        "not changed when not given (a new file gets 0666 less the umask), but for the set-uid and set-gid bits of a "
+        "file that gets another content or owner",
     ),
 )
 
@@ -77,12 +78,15 @@ def rewritten(now: "Attributes | None") -> "Attributes | None":
     return None if now is None else dict(now, mode="%04o" % (int(now["mode"], 8) & 0o1777))
 
 
-def desired_attributes(host: "Host", args: "Args", now: "Attributes | None", kind: "str" = "file") -> "Attributes":
+def desired_attributes(
+    host: "Host", args: "Args", now: "Attributes | None", kind: "str" = "file", new: "int | None" = None
+) -> "Attributes":
     """Return those of owner, group and mode that `args` gives, in the form of look().
 
     now: what look() returned (a dict with at least "mode"), or None when it is yet to be created; kind: "file" or
-    "directory". A symbolic mode is relative to the mode in `now`, or to that of a new file (0666) or directory (0777)
-    less the umask. Raises Missing for an unknown user or group, ArgumentError for an invalid mode.
+    "directory". A symbolic mode is relative to the mode in `now`, or to that of a new one: `new` (see
+    parents.new_directory_mode()), or 0666, for a directory 0777, less the umask. Raises Missing for an unknown user or
+    group, ArgumentError for an invalid mode.
     """
     desired = {}
     if args.owner is not None:
@@ -92,7 +96,9 @@ def desired_attributes(host: "Host", args: "Args", now: "Attributes | None", kin
         is_planned = "group:%s" % args.group in host.predicted
         desired["group"] = args.group if is_planned else group_name(_gid(args.group))
     if args.mode is not None:
-        old = int(now["mode"], 8) if now is not None else (0o777 if kind == "directory" else 0o666) & ~umask()
+        if new is None:
+            new = (0o777 if kind == "directory" else 0o666) & ~umask()
+        old = int(now["mode"], 8) if now is not None else new
         if now is not None and kind != "directory" and _has_new_owner(now, desired):
             old &= 0o1777  # nobody's set-uid program becomes one of another account
         desired["mode"] = "%04o" % parse_mode(args.mode, old, kind == "directory")

@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload.kernel.resource import Args, Change, Failed, Missing, Resource
-from sloth.payload.lib import files
+from sloth.payload.lib import files, parents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class EntryCopy(Resource):
     def desired_entry(self, now: "Attributes | None", entry: "Entry") -> "Attributes":
         if now is not None and not self.args.force and not entry.is_directory:
             return now
+        if now is None:
+            parents.refuse_blocked(self.host, entry.path)
         if entry.is_directory:
             return self.desired_directory(now, entry)
         if now is not None and now["type"] == "directory":
@@ -77,12 +79,16 @@ class EntryCopy(Resource):
         if (
             now is None or entry.index is not None or entry.source
         ):  # dest itself may be anybody's: its attributes are set if it is new
-            desired.update(self.directory_attributes(now))
+            desired.update(self.directory_attributes(entry.path, now, entry.mode))
         return desired
 
-    def directory_attributes(self, now: "Attributes | None") -> "Attributes":
-        given = Args({"owner": self.args.owner, "group": self.args.group, "mode": self.args.directory_mode})
-        return files.desired_attributes(self.host, given, now, "directory")
+    def directory_attributes(self, path: "str", now: "Attributes | None", mode: "str" = "") -> "Attributes":
+        """Return what a directory of the copy is to have; mode: that of its source, which it gets if it is new."""
+        if now is not None or self.args.directory_mode is not None:
+            mode = self.args.directory_mode
+        given = Args({"owner": self.args.owner, "group": self.args.group, "mode": mode or None})
+        new = parents.new_directory_mode(self.host, path) if now is None else None
+        return files.desired_attributes(self.host, given, now, "directory", new)
 
     def content(self, entry: "Entry") -> "Content":
         if entry.index is None:
@@ -95,11 +101,29 @@ class EntryCopy(Resource):
             _refuse_other(content, self.args.checksum)
         return content
 
+    def apply_entries(
+        self, entries: "list[Entry]", before: "dict[str, Attributes]", after: "dict[str, Attributes]"
+    ) -> "Attributes":
+        """Make the changes of a tree; before, after: the attributes by path."""
+        values = {}
+        closed = []
+        for entry in entries:
+            one = Change(before.get(entry.path), after.get(entry.path))
+            if not one.names:
+                continue
+            if entry.is_directory and not _is_open(one):  # its owner could put nothing into it
+                closed.append((entry.path, one))
+                one = _opened(one)
+            values.update(self.apply_entry(entry, one, True))
+        for path, one in reversed(closed):
+            files.set_attributes(path, one)
+        return values
+
     def apply_entry(self, entry: "Entry", change: "Change", creates_parent: "bool") -> "Attributes":
         if not entry.is_directory:
             return self.apply_file(entry.path, change, creates_parent)
         if change.before is None:
-            _make_directory(entry.path, self.directory_attributes(None))
+            _make_directory(entry.path, self.directory_attributes(entry.path, None))
         files.set_attributes(entry.path, change)
         return {}
 
@@ -108,7 +132,7 @@ class EntryCopy(Resource):
         values = {"dest": path}
         parent = os.path.dirname(path)
         if creates_parent:
-            _make_directory(parent, self.directory_attributes(None))
+            _make_directory(parent, self.directory_attributes(parent, None))
         if not os.path.isdir(parent):
             raise Failed(
                 "the directory %s does not exist" % parent, hint="create it with file.directory, or end dest with /"
@@ -131,11 +155,10 @@ def remote_entries(src: "str", dest: "str", is_content: "bool") -> "list[Entry]"
     root = dest if is_content else os.path.join(dest, os.path.basename(src))
     if (os.path.realpath(root) + "/").startswith(os.path.realpath(src) + "/"):
         raise Failed("%s is in the directory that is to be copied, %s" % (root, src))
-    entries = [Entry(root, None, "", True, "" if is_content else src)]
+    entries = [Entry(root, None, mode_of(src) or "", True, "" if is_content else src)]
     for name, is_directory in walk(src):
         source = os.path.join(src, name)
-        mode = "" if is_directory else mode_of(source) or ""
-        entries.append(Entry(os.path.join(root, name), None, mode, is_directory, source))
+        entries.append(Entry(os.path.join(root, name), None, mode_of(source) or "", is_directory, source))
     return entries
 
 
@@ -155,6 +178,17 @@ def walk(directory: "str") -> "Iterator[tuple[str, bool]]":
             if os.path.isfile(os.path.join(root, name)):
                 yield os.path.normpath(os.path.join(inside, name)), False
         directories.sort()
+
+
+def _is_open(change: "Change") -> "bool":
+    """Return whether the owner of a directory can put something into it, with the mode that it is to have."""
+    return int((change.after or {}).get("mode", "0700"), 8) & 0o300 == 0o300
+
+
+def _opened(change: "Change") -> "Change":
+    """Return the change of a directory as it is while the copy puts something into it."""
+    after = dict(change.after or {})
+    return Change(change.before, dict(after, mode="%04o" % (int(after["mode"], 8) | 0o300)))
 
 
 def _refuse_other(content: "Content", checksum: "str") -> "None":

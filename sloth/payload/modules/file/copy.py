@@ -26,8 +26,9 @@ class Copy(EntryCopy):
     with / the contents are copied, otherwise the directory itself; links in it are followed. Only what differs is
     written, and each file is replaced atomically. With `mode = "preserve"` a file gets the mode of its source.
 
-    With `remote_src` src is a file or directory on the host; the files of a directory that are written get the modes of
-    their sources unless `mode` is given. If `force` is false, nothing is copied to a directory that exists.
+    With `remote_src` src is a file or directory on the host; of a tree the files that are written get the modes of
+    their sources unless `mode` is given, and new directories unless `directory_mode` is. If `force` is false, nothing
+    is copied to a directory that exists.
 
     Other than Ansible: with `remote_src`, too, `mode` is that of the files of a tree and `directory_mode` that of its
     directories.
@@ -206,13 +207,7 @@ end})"""
             if self.args.follow and not entry.is_directory:
                 entry.path = files.resolve(self._path())  # refuses a link that is not to be trusted
             return self.apply_entry(entry, change, self.args.dest.endswith("/"))
-        values = {}
-        before, after = self._by_path(change.before), self._by_path(change.after)
-        for entry in self._entries():
-            one = Change(before.get(entry.path), after.get(entry.path))
-            if one.names:
-                values.update(self.apply_entry(entry, one, True))
-        return values
+        return self.apply_entries(self._entries(), self._by_path(change.before), self._by_path(change.after))
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest if self._is_tree() else self._target()}

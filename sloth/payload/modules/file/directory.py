@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, Change, Failed, Field, Resource
-from sloth.payload.lib import files
+from sloth.payload.lib import files, parents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Directory(Resource):
     Other than Ansible: parents that are created get default attributes, not those of the directory: a mode such as 1777
     is not meant for them.
 
-    Other than Ansible: `recurse` does not follow links in the directory.
+    Other than Ansible: `recurse` leaves links in the directory as they are, and does not follow them.
     """
 
     name = "file.directory"
@@ -58,7 +58,12 @@ end})"""
         if now is not None and now["type"] != "directory":
             raise Failed("%s exists and is not a directory but a %s" % (self.path, now["type"]))
         desired: "Attributes" = {"type": "directory"}
-        desired.update(files.desired_attributes(self.host, self.args, now, "directory"))
+        new = None
+        if now is None:
+            path = parents.end_of(self.host, self.path)
+            parents.refuse_blocked(self.host, path)
+            new = parents.new_directory_mode(self.host, path)
+        desired.update(files.desired_attributes(self.host, self.args, now, "directory", new))
         if now is not None and self.args.recurse:
             members = now.get("inside", {})
             desired["inside"] = dict((path, self._member(seen)) for path, seen in members.items())

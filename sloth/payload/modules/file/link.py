@@ -3,7 +3,7 @@
 import os
 
 from sloth.payload.kernel.resource import REQUIRED, Args, Failed, Field, Missing, Resource
-from sloth.payload.lib import files
+from sloth.payload.lib import files, parents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ class Link(Resource):
 
     Other than Ansible: a symbolic link to what does not exist causes a warning without `force`, not an error. `owner`
     and `group` are those of the link; Ansible's `follow` also gives them to its target.
+
+    Other than Ansible: a hard link to what is a link leads to that one's target (Ansible makes another name of the
+    link), and with `force` it replaces an empty directory at the path (Ansible puts it into a directory).
     """
 
     name = "file.link"
@@ -69,6 +72,10 @@ end})"""
     def desired(self, now: "Attributes | None") -> "Attributes | None":
         source = self._source()
         target = os.path.join(os.path.dirname(self.path), source)
+        if now is None:
+            parents.refuse_blocked(self.host, self.path)
+        elif now["type"] == "directory" and self.args.force and not self.host.pending and os.listdir(self.path):
+            raise Failed("%s is a directory that is not empty, and is not replaced" % self.path)
         if not self.args.force:
             is_other = now is None or now.get("target") != source
             if not self.args.hard and is_other and not self._exists(target):
@@ -78,6 +85,8 @@ end})"""
         if self.args.hard:
             if not os.path.exists(target):
                 raise Missing("there is no %s to link to" % target)
+            if os.path.isdir(target):
+                raise Failed("%s is a directory, to which there are no hard links" % target)
             info = os.stat(target)
             inode = [info.st_dev, info.st_ino]
             if now is not None and now["inode"] != inode and not self.args.force:

@@ -6,7 +6,7 @@ import os
 from sloth.payload.kernel.content import Content
 from sloth.payload.kernel.hashing import sha256
 from sloth.payload.kernel.resource import REQUIRED, Failed, Field, Missing, Resource
-from sloth.payload.lib import files
+from sloth.payload.lib import files, parents
 from sloth.payload.lib.modes import umask
 
 TYPE_CHECKING = False
@@ -105,6 +105,7 @@ class TextEdit(Resource):
             if not getattr(self.args, "create", False):
                 hint = "set create = true" if hasattr(self.args, "create") else "create it first, with file.copy"
                 raise Missing(self.missing % self.path, hint=hint)
+            parents.refuse_blocked(self.host, parents.end_of(self.host, self.path))
         old = b"" if now is None else now["content"].data()
         text, done = self._edited(old, now is None)
         if now is None and not done:

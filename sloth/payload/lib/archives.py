@@ -137,13 +137,15 @@ class Tar(Archive):
         self._tar.close()
 
     def members(self) -> "Iterator[tuple[str, Member]]":
+        links: "dict[str, str]" = {}  # a symbolic link may have several names, which are hard links to it
         for info in self._tar:
             name = posixpath.normpath(info.name)
             mode = "%04o" % (info.mode & 0o777)  # set-uid, set-gid and sticky bits are not taken over
             if info.isdir():
                 yield name, {"type": "directory", "mode": mode}
-            elif info.issym():
-                yield name, {"type": "link", "target": info.linkname}
+            elif info.issym() or (info.islnk() and info.linkname in links):
+                links[info.name] = info.linkname if info.issym() else links[info.linkname]
+                yield name, {"type": "link", "target": links[info.name]}
             elif info.isreg() or info.islnk():
                 yield name, {"type": "file", "mode": mode, "sha256": _digest(self._open(info))}
             else:

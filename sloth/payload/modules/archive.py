@@ -34,6 +34,8 @@ class Unpack(Resource):
     Other than Ansible: absolute names, links that lead outside of dest, and devices are errors unless they are
     excluded.
 
+    Other than Ansible: hard links become files of their own.
+
     Other than Ansible: `src` cannot be a URL (see http.download), and there is no `mode`, `extra_opts`, `keep_newer`
     and `list_files`.
     """
@@ -66,6 +68,13 @@ end})"""
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         Resource.__init__(self, args, host, assets)
         self._source = _Source(self)
+        self._is_created: "bool | None" = None
+
+    def _is_needless(self) -> "bool":
+        """Return whether `creates` was there when the call began; what it has unpacked itself does not count."""
+        if self._is_created is None:
+            self._is_created = bool(self.args.creates) and os.path.lexists(self.host.expand(self.args.creates))
+        return self._is_created
 
     @property
     def dest(self) -> "str":
@@ -77,7 +86,7 @@ end})"""
 
     def claims(self) -> "list[str]":
         here = ["archive:%s" % self.identity()]
-        if self.args.creates and os.path.lexists(self.host.expand(self.args.creates)):
+        if self._is_needless():
             return here
         try:
             selected = self._selected()
@@ -107,7 +116,7 @@ end})"""
     # The three verbs
 
     def observe(self) -> "Attributes | None":
-        if self.args.creates and os.path.lexists(self.host.expand(self.args.creates)):
+        if self._is_needless():
             return {"creates": self.args.creates}
         if not os.path.isdir(self.dest):
             raise Missing("the directory %s does not exist" % self.dest, hint="create it with file.directory")
@@ -136,6 +145,7 @@ end})"""
         owner = self._owner()
         desired = {}
         for name, member in self._selected().items():
+            _refuse_other_type(os.path.join(self.dest, name), (now or {}).get(name), member)
             desired[name] = dict(member, **owner)
             del desired[name]["member"]
         return desired
@@ -175,10 +185,6 @@ end})"""
     ) -> "None":
         path = os.path.join(self.dest, name)
         if before is not None and before["type"] != member["type"]:
-            if before["type"] == "directory":
-                raise Failed("%s is a directory, and in the archive it is a %s" % (path, member["type"]))
-            if before["type"] not in ("file", "link"):
-                raise Failed("%s is a %s, and in the archive it is a %s" % (path, before["type"], member["type"]))
             with files.Parent(path) as parent:
                 parent.unlink()
             before = None
@@ -269,6 +275,12 @@ def _make_directory(path: "str") -> "None":
         files.make_directories(os.path.dirname(path))
         with files.Parent(path) as parent:
             parent.mkdir(0o700)
+
+
+def _refuse_other_type(path: "str", now: "Attributes | None", member: "Member") -> "None":
+    """Raise Failed for what a member of the archive does not replace: a directory, a device and the like."""
+    if now is not None and now["type"] not in ("file", "link", member["type"]):
+        raise Failed("%s is a %s, and in the archive it is a %s" % (path, now["type"], member["type"]))
 
 
 def _is_among(name: "str", patterns: "Iterable[str]") -> "bool":

@@ -327,6 +327,10 @@ class Server(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "100")
             self.end_headers()
             self.wfile.write(b"only this")
+        elif self.path.startswith("/status/"):
+            self.send_response(int(self.path.rpartition("/")[2]))
+            self.send_header("Location", "ftp://127.0.0.1:9/file")
+            self.end_headers()
         elif self.path == "/garbage":
             self.wfile.write(b"\x1b[2Jgarbage\r\n\r\n")
             self.close_connection = True
@@ -385,6 +389,27 @@ def test_a_broken_download_leaves_nothing(host: Local, web: str, tmp_path: Path)
         with pytest.raises(Failed, match=said):
             call(host, "http.download", url=web + path, dest=str(tmp_path / "got"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "served"]
+
+
+@pytest.mark.parametrize("code", [202, 203, 204, 206, 302])
+def test_an_answer_without_the_whole_content_replaces_nothing(host: Local, web: str, tmp_path: Path, code: int) -> None:
+    (tmp_path / "got").write_text("before")
+    with pytest.raises(Failed, match=f"answered {code} .*" + ("not of HTTP" if code == 302 else "")):
+        call(host, "http.download", url=f"{web}/status/{code}", dest=str(tmp_path / "got"), force=True)
+    assert (tmp_path / "got").read_text() == "before"
+
+
+def test_checksums_as_they_are_copied_and_published(host: Local, web: str, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"content\n").hexdigest()
+    (tmp_path / "served/sums").write_bytes(
+        b"\xef\xbb\xbf" + digest.encode() + b"  file\r\n" + b"0" * 64 + b"  other\r\n"
+    )
+    for number, checksum in enumerate((f" {digest}\n", f"\u200b{digest.upper()}", web + "/sums")):
+        args = {"url": web + "/file", "dest": str(tmp_path / f"got{number}"), "checksum": "sha256:" + checksum}
+        for status in ("changed", "unchanged"):
+            assert call(host, "http.download", **args).status == status
+    with pytest.raises(ArgumentError, match="not a valid sha256"):
+        call(host, "http.download", **{**args, "checksum": f"sha256:{digest[1:]} "})
 
 
 def test_a_file_that_was_tampered_with_is_no_longer_current(host: Local, web: str, tmp_path: Path) -> None:
@@ -708,6 +733,35 @@ def unpack(host: Local, data: bytes, dest: Path, **args: Any) -> Outcome:
     digest = hashlib.sha256(data).hexdigest()
     asset = {"name": "a.tar.gz", "mode": "0644", "dir": False, "sha256": digest, "size": len(data)}
     return call(host, "archive.unpack", assets=(asset,), src="a.tar.gz", dest=str(dest), **args)
+
+
+@pytest.mark.parametrize("creates", ["top/a", "top", "top/"])
+def test_what_an_archive_creates_may_be_in_it(host: Local, tmp_path: Path, creates: str) -> None:
+    (tmp_path / "dest").mkdir()
+    data = tar({"top/a": b"a", "top/b": b"b"})
+    for status, check in (("changed", True), ("changed", False), ("unchanged", False)):
+        done = unpack(host, data, tmp_path / "dest", creates=f"{tmp_path}/dest/{creates}", check=check)
+        assert done.status == status
+    assert (tmp_path / "dest/top/b").read_bytes() == b"b"
+
+
+def test_a_check_sees_what_an_archive_does_not_replace(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest/a/full").mkdir(parents=True)
+    for check in (True, False):
+        with pytest.raises(Failed, match="a is a directory, and in the archive it is a file"):
+            unpack(host, tar({"0": b"new", "a": b"a"}), tmp_path / "dest", check=check)
+    assert os.listdir(tmp_path / "dest") == ["a"]
+
+
+def test_a_link_may_have_several_names_in_an_archive(host: Local, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/link").symlink_to("nowhere")
+    os.link(tmp_path / "from/link", tmp_path / "from/other", follow_symlinks=False)
+    data = subprocess.run(["tar", "c", "-C", str(tmp_path / "from"), "."], stdout=subprocess.PIPE, check=True).stdout
+    for status in ("changed", "unchanged"):
+        assert unpack(host, data, tmp_path / "dest").status == status
+    assert os.readlink(tmp_path / "dest/link") == os.readlink(tmp_path / "dest/other") == "nowhere"
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])

@@ -104,12 +104,15 @@ def open_url(
         def redirect_request(self, *given: "Any") -> "Request | None":
             if method not in ("GET", "HEAD"):
                 return None
+            request, response, code, message, sent, url = given
+            if not re.match("https?://", url, re.IGNORECASE):  # urllib itself would follow one to FTP
+                message = "%s, and leads to %s, which is not of HTTP" % (message, public_url(url))
+                raise urllib.error.HTTPError(request.full_url, code, message, sent, response)
             return urllib.request.HTTPRedirectHandler.redirect_request(self, *given)
 
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), Redirects)
     try:
         response: "HTTPResponse" = opener.open(request, timeout=timeout)
-        return response
     except urllib.error.HTTPError as error:
         if any_status:
             return error  # type: ignore[return-value]  # it has what a response has
@@ -121,6 +124,12 @@ def open_url(
     except http.client.HTTPException as error:
         why = repr(str(error))  # what the server sent: it may be anything
         raise Failed("%s did not answer with valid HTTP: %s %s" % (public_url(url), type(error).__name__, why))
+    if (
+        response.status != 200 and not any_status
+    ):  # such as 202 or 204: the content is not there (yet), or not all of it
+        response.close()
+        raise Failed("%s answered %d %s" % (public_url(url), response.status, response.reason))
+    return response
 
 
 def _reason(error: "Exception", timeout: "float") -> "object":

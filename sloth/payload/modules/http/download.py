@@ -81,7 +81,7 @@ end})"""
             name, colon, rest = values["checksum"].partition(":")
             if not colon or name not in hashlib.algorithms_guaranteed or name.startswith("shake") or not rest:
                 raise ArgumentError("%s: checksum must be ALGORITHM:HEX or ALGORITHM:URL" % cls.name)
-            if not rest.startswith("http") and len(rest) != 2 * hashlib.new(name).digest_size:
+            if not rest.startswith("http") and len(_hex_digits(rest)) != 2 * hashlib.new(name).digest_size:
                 raise ArgumentError("%s: checksum is not a valid %s: %s" % (cls.name, name, rest))
 
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
@@ -151,7 +151,7 @@ end})"""
             return None
         if self._expected is None:
             name, _, rest = self.args.checksum.partition(":")
-            self._expected = (name, self._listed(rest, name) if rest.startswith("http") else rest.lower())
+            self._expected = (name, self._listed(rest, name) if rest.startswith("http") else _hex_digits(rest))
         return self._expected
 
     def _listed(self, url: "str", algorithm: "str") -> "str | None":
@@ -161,7 +161,7 @@ end})"""
         """
         if self.host.offline:
             return None
-        text = b"".join(read_chunks(self._get(url))).decode("utf-8", "replace")
+        text = b"".join(read_chunks(self._get(url))).decode("utf-8-sig", "replace")
         name = file_name(self.args.url)
         listed = parse_checksums(text, algorithm)
         for other, digest in listed:
@@ -219,6 +219,11 @@ end})"""
 
     def result(self, now: "Attributes | None") -> "Attributes":
         return {"dest": self.dest}
+
+
+def _hex_digits(text: "str") -> "str":
+    """Return the digest of an argument without blanks, and what else comes along when one is copied from a page."""
+    return re.sub(r"\W+", "", text).lower()
 
 
 def parse_checksums(text: "str", algorithm: "str") -> "list[tuple[str, str]]":

@@ -14,11 +14,12 @@ import pytest
 
 from sloth.engine.events import CallFinished, HostFinished, Log, TaskFinished
 from sloth.engine.options import Options
-from sloth.engine.workers import address
+from sloth.engine.workers import address, files
 from sloth.engine.workers.engine import PART
 from sloth.errors import UsageError
 from sloth.inventory import Inventory
 from sloth.playbook import Site
+from sloth.state.storage import Storage
 from sloth.transport.loopback import LoopbackFleet
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.home import Home
@@ -165,6 +166,20 @@ async def test_a_tree_is_whole_or_an_error(
         assert name in error
         assert "it does not go to workers on other machines" in error
     assert not (servers.homes["web1"] / "tree").exists()
+
+
+@needs_root
+async def test_a_site_that_is_too_large_is_refused_before_the_run_begins(
+    elsewhere: Cluster, servers: LoopbackFleet, inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "site.sloth").write_text("task({ name = 't', run = function() exec.run('true') end })")
+    monkeypatch.setattr(files, "LARGEST", 3)
+    with pytest.raises(UsageError, match="would go to workers on other machines"):
+        await run_site(tmp_path / "site" / "site.sloth", inventory, tmp_path / "controller", hosts="web1")
+    memory = Storage(tmp_path / "controller").memory()
+    assert list(memory.runs.newest(-1)) == [], "it would be an unfinished run for ever"
+    memory.close()
 
 
 @needs_root

@@ -14,6 +14,7 @@ import pytest
 
 from sloth import reading
 from sloth.engine.workers import elsewhere, files, relay
+from sloth.engine.workers.asking import StoreBegin, StoreEnd, StorePart
 from sloth.engine.workers.files import SiteContents, place
 from sloth.engine.workers.messages import SiteFiles
 from sloth.errors import UsageError
@@ -178,3 +179,26 @@ def test_variables_that_a_site_names_are_not_those_of_the_worker_itself(monkeypa
         assert (os.environ.get("NEW"), os.environ["PASSWORD"]) == (None, "of the run")
     finally:
         os.unsetenv("NEW")
+
+
+def test_a_fetched_file_goes_in_few_parts(tmp_path: Path) -> None:
+    """A worker does nothing else until each part is written: with those of 64 KB all its hosts would stand still."""
+    asked: list[object] = []
+
+    class Run:
+        """The process of the run: it stores what it is sent."""
+
+        def ask_now(self, question: object) -> int:
+            asked.append(question)
+            return 7
+
+    run: Any = Run()
+    sink = elsewhere.RemoteSink(run, tmp_path / "x")
+    pieces = [os.urandom(64 * 1024) for _ in range(40)]
+    for piece in pieces:
+        sink.write(piece)
+    sink.finish()
+    begin, *parts, end = asked
+    assert (begin, end) == (StoreBegin(tmp_path / "x"), StoreEnd(7, True))
+    assert b"".join(part.data for part in parts if isinstance(part, StorePart)) == b"".join(pieces)
+    assert len(parts) == 3

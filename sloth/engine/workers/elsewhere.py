@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sloth.engine.workers.questions import Questions
     from sloth.playbook import Site
 
+GATHERED = 1024 * 1024  # bytes of a fetched file that are sent at a time
+
 
 class RemoteMemory(Memory):
     """What the controller remembers of hosts: it was sent, and what is learned goes back."""
@@ -72,10 +74,11 @@ class RemoteStore(fetch.Store):
 
 
 class RemoteSink(fetch.Sink):
-    """Takes the bytes of one file."""
+    """Takes the bytes of one file, and sends many at a time: each time, this process waits and does nothing else."""
 
     def __init__(self, questions: Questions, path: Path) -> None:
         self._questions = questions
+        self._gathered = bytearray()
         self._number = self._ask(StoreBegin(path))
 
     def _ask(self, question: StoreBegin | StorePart | StoreEnd) -> int:
@@ -85,9 +88,17 @@ class RemoteSink(fetch.Sink):
             raise OSError(0, error.message) from None
 
     def write(self, data: bytes) -> None:
+        self._gathered += data
+        if len(self._gathered) >= GATHERED:
+            self._send()
+
+    def _send(self) -> None:
+        data, self._gathered = bytes(self._gathered), bytearray()
         self._ask(StorePart(self._number, data))
 
     def finish(self) -> None:
+        if self._gathered:
+            self._send()
         self._ask(StoreEnd(self._number, True))
 
     def abort(self) -> None:

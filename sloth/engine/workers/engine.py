@@ -17,7 +17,7 @@ from sloth.engine.workers.job import host_list
 from sloth.engine.workers.link import Link
 from sloth.engine.workers.messages import CODEC
 from sloth.engine.workers.placing import Found, deal, refuse_far
-from sloth.engine.workers.relay import GONE, LINE, MAIN, MARK, Relay, describe_process
+from sloth.engine.workers.relay import GONE, LINE, MAIN, MARK, Relay, machine
 from sloth.engine.workers.workers import Workers
 from sloth.errors import UsageError
 from sloth.inventory.templated import Templated
@@ -182,6 +182,8 @@ class DaskWorkers(Workers):
             self._found = await look_at(self._client, address)
             if self._context.options.only_near:
                 refuse_far(self.hosts, self._context.options.near, self._found)
+            if not all(map(_is_here, self._found)):
+                self._contents = SiteContents(self._context)
         except BaseException:
             await self.close()
             raise
@@ -190,11 +192,10 @@ class DaskWorkers(Workers):
         if self._client is None:
             await self.open()
         self._waking = asyncio.create_task(_keep_awake(self._client))
-        own = describe_process()["machine"]
         options = self._context.options
         count = max(1, min(options.workers or len(self._found), most))
         return tuple(
-            Remote(number, share.hosts, self._client, share.worker, bool(own) and share.worker.facts["machine"] == own)
+            Remote(number, share.hosts, self._client, share.worker, _is_here(share.worker))
             for number, share in enumerate(deal(self.hosts, self._found, count, options.near))
         )
 
@@ -202,8 +203,7 @@ class DaskWorkers(Workers):
         if link.is_here:
             super()._brief(link)
             return
-        if self._contents is None:
-            self._contents = SiteContents(self._context)
+        assert self._contents is not None
         contents, inventory = self._contents, self._context.inventory
         every = contents.needs_other_hosts or any(
             isinstance(value, Templated) and "hostvars" in str(value.value)
@@ -233,6 +233,11 @@ class DaskWorkers(Workers):
             with contextlib.suppress(Exception):  # whatever is wrong with the cluster: the run is over
                 async with asyncio.timeout(ENDING):
                     await client.close()
+
+
+def _is_here(worker: Found) -> bool:
+    """Return whether a worker is on this machine, as the same user."""
+    return worker.facts["machine"] == machine() != ""
 
 
 async def _keep_awake(client: Any) -> None:

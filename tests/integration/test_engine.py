@@ -183,6 +183,19 @@ async def test_a_site_that_is_too_large_is_refused_before_the_run_begins(
 
 
 @needs_root
+def test_a_worker_without_room_for_the_site_says_so(home: Home, tmp_path: Path) -> None:
+    """Containers have 64 MB of /dev/shm, for all runs together."""
+    (home.path / "large").write_bytes(os.urandom(1_000_000))
+    home.site("exec.run('true')")
+    small = 'mount -t tmpfs -o size=256k tmpfs /dev/shm && exec "$0" "$@"'
+    with running_cluster(tmp_path / "dask", workers=0) as cluster:
+        cluster.add_worker(prefix=("unshare", "--mount", "sh", "-c", small))
+        said = home.run("--engine", cluster.url, status=1)
+    assert "nothing was done: the files of the site cannot be put into /dev/shm: No space left on device" in said
+    assert "Traceback" not in said
+
+
+@needs_root
 async def test_this_machine_is_not_that_of_the_worker(elsewhere: Cluster, tmp_path: Path) -> None:
     (tmp_path / "site.sloth").write_text("task({ name = 't', run = function() exec.run('true') end })")
     (tmp_path / "inventory.toml").write_text('[hosts.here]\nconnection = "local"\n')

@@ -24,7 +24,7 @@ from sloth.engine.workers.files import place
 from sloth.engine.workers.job import read_inventory
 from sloth.engine.workers.messages import Answer, Done, HostList, Interrupt, Job, Message, Refusal, SiteFiles, Stopped
 from sloth.engine.workers.questions import Questions
-from sloth.engine.workers.relay import BEAT, SILENCE
+from sloth.engine.workers.relay import BEAT, MEMORY, SILENCE
 from sloth.engine.workers.remote import (
     RemoteBackend,
     RemoteBarriers,
@@ -69,7 +69,12 @@ class Worker:
         job = next(message for message in pending if isinstance(message, Job))
         if self._directory:
             files = next(message for message in pending if isinstance(message, SiteFiles))
-            place(files, Path(self._directory))
+            try:
+                place(files, Path(self._directory))
+            except OSError as error:
+                sys.exit(
+                    f"nothing was done: the files of the site cannot be put into {MEMORY}: {error.strerror or error}"
+                )
             elsewhere.show_variables(job.environment, known)
             job = elsewhere.settle(job, Path(self._directory), self._questions)
         else:

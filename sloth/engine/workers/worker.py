@@ -72,9 +72,8 @@ class Worker:
             try:
                 place(files, Path(self._directory))
             except OSError as error:
-                sys.exit(
-                    f"nothing was done: the files of the site cannot be put into {MEMORY}: {error.strerror or error}"
-                )
+                why = error.strerror or error
+                sys.exit(f"nothing was done: the files of the site cannot be put into {MEMORY}: {why}")
             elsewhere.show_variables(job.environment, known)
             job = elsewhere.settle(job, Path(self._directory), self._questions)
         else:

@@ -175,8 +175,9 @@ class Hosts(Mapping[str, Host]):
     def _seen(self, name: str, merged: Settings, groups: Sequence[str]) -> JsonObject:
         """Return what Jinja in the connection variables of a host sees."""
         if not self._names_of_groups:
+            order = {host: number for number, host in enumerate(self._drafts)}
             for group in self._groups:
-                self._names_of_groups[group.name] = [host for host in self._drafts if host in group.members]
+                self._names_of_groups[group.name] = sorted(group.members, key=order.__getitem__)
         magical = magic(name, groups, self._drafts[name][0].file)
         return {**merged.vars, **self._extra, **magical, "groups": self._names_of_groups}
 

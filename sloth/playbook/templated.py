@@ -144,6 +144,11 @@ class _Tables(Mapping[str, Table]):
         return len(self._hosts)
 
 
+def _of(name: str) -> str:
+    """Return how an error about a variable begins."""
+    return "" if name == UNNAMED else f"the variable {name}: "
+
+
 def context_class(evaluation: Evaluation) -> type[jinja2.runtime.Context]:
     """Return the class of contexts in which variables are evaluated when a template reads them."""
     from jinja2.runtime import Context

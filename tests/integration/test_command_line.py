@@ -89,7 +89,8 @@ def test_what_a_terminal_cannot_show_is_escaped(home: Home, encoding: str, kind:
         home.path, "run", "-f", "site.sloth", "-o", kind, extra={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "web1: \\u2192" in done.stdout and "2 hosts: 0 changed" in done.stdout
+    assert "web1: \\u2192" in done.stdout
+    assert "2 hosts: 0 changed" in done.stdout
 
 
 def test_a_terminal_without_a_size_shows_the_report(home: Home) -> None:

@@ -26,8 +26,8 @@ FIELDS = (
         "mode",
         "mode",
         help='its permissions: octal digits in quotes ("0644") or symbolic ("u+rwx,g-w,o=r", also X, s and t); '
-        "not changed when not given (a new file gets 0666 less the umask), but for the set-uid and set-gid bits of a "
-        "file that gets another content or owner",
+        "not changed when not given (a new file gets 0666 less the umask, and one with another content or owner loses "
+        "set-uid and set-gid)",
     ),
 )
 

@@ -124,9 +124,7 @@ def open_url(
     except http.client.HTTPException as error:
         why = repr(str(error))  # what the server sent: it may be anything
         raise Failed("%s did not answer with valid HTTP: %s %s" % (public_url(url), type(error).__name__, why))
-    if (
-        response.status != 200 and not any_status
-    ):  # such as 202 or 204: the content is not there (yet), or not all of it
+    if response.status != 200 and not any_status:  # 202 or 206: the content is not there yet, or not all of it
         response.close()
         raise Failed("%s answered %d %s" % (public_url(url), response.status, response.reason))
     return response

@@ -16,7 +16,7 @@ from sloth.inventory import Inventory, reference
 from sloth.inventory.connection import NAMES
 from sloth.inventory.settings import HOST_SETTINGS, Settings
 from sloth.payload.kernel.converge import execute
-from sloth.payload.kernel.registry import call_names, registry
+from sloth.payload.kernel.registry import call_names, find, registry
 from sloth.payload.kernel.resource import Action, Args, ArgumentError, Call, Field, Resource
 from sloth.payload.lib.host import Host
 from sloth.payload.state.store import Store
@@ -159,3 +159,20 @@ def test_the_reference_of_inventories_is_current() -> None:
     attributes = {setting.attribute for setting in HOST_SETTINGS.values()}
     assert attributes <= {field.name for field in dataclasses.fields(Settings)}
     assert set(NAMES.values()) <= set(HOST_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("cron.job", {"name": "x", "job": "true", "minute": "5\n"}),
+        ("user.create", {"name": "ann\n"}),
+        ("user.create", {"name": "ann", "umask": "022\n"}),
+        ("group.create", {"name": "staff\n"}),
+        ("sysctl.set", {"name": "vm.swappiness\n", "value": "5"}),
+        ("hostname.set", {"name": "web\n"}),
+    ],
+)
+def test_a_newline_at_the_end_is_no_part_of_a_name_or_a_time(name: str, given: dict[str, object]) -> None:
+    """As the output of a command has one: cron refuses all of a file with such a line."""
+    with pytest.raises(ArgumentError):
+        find(name).check(given)

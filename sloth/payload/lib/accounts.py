@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DATABASES = {"passwd": "/etc/passwd", "group": "/etc/group", "shadow": "/etc/shadow"}
 DAY = 86400  # seconds; /etc/shadow counts days since the epoch
-_NAME = expression(r"^[^\s:,/+~-][^\s:,/]*$")
+_NAME = expression(r"^[^\s:,/+~-][^\s:,/]*\Z")
 
 
 class ShadowEntry(object):

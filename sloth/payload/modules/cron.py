@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPECIAL = ("reboot", "yearly", "annually", "monthly", "weekly", "daily", "hourly")
 MARKS = ("#sloth: ", "#Ansible: ")  # a job that Ansible wrote is taken over
 DIRECTORY = "/etc/cron.d"
-_TIME = expression(r"^[0-9A-Za-z*,/~-]+$")
+_TIME = expression(r"^[0-9A-Za-z*,/~-]+\Z")
 # A job's line, disabled or not; the minute and hour have no names, which tells it from a comment in English.
 _JOB = expression(r"^#?\s*(?:@[a-z]+|[0-9*,/~-]+\s+[0-9*,/~-]+(?:\s+[0-9A-Za-z*,/~?-]+){3})\s+\S")
 
@@ -85,7 +85,7 @@ end})"""
         if cron_file is not None and (not cron_file or ("/" in cron_file and not cron_file.startswith("/"))):
             raise ArgumentError("%s: cron_file must be a file name or an absolute path: %r" % (cls.name, cron_file))
         if values["env"]:
-            if not re.match(r"^[A-Za-z_]\w*$", values["name"]):
+            if not re.match(r"^[A-Za-z_]\w*\Z", values["name"]):
                 raise ArgumentError("%s: %r is not a valid variable name" % (cls.name, values["name"]))
             if is_present and _quote(values["job"]) is None:
                 raise ArgumentError(

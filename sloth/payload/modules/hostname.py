@@ -29,7 +29,7 @@ class Set(Resource):
     def check_together(cls, values: "Arguments") -> "None":
         name = values["name"]
         labels = name.split(".")
-        is_valid = all(re.match(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", label) for label in labels)
+        is_valid = all(re.match(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z", label) for label in labels)
         if not is_valid or len(name) > 64:
             raise ArgumentError("%s: %r is not a valid host name" % (cls.name, name))
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.values import Arguments, Attributes
 
 _LINE = expression(rb"^\s*-?\s*([^#;\s=][^=]*?)\s*=\s*(.*?)\s*$")
-_RANGES = expression(r"^[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*$")
-_NUMBER = expression(r"^[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)$")
+_RANGES = expression(r"^[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\Z")
+_NUMBER = expression(r"^[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)\Z")
 
 
 class Set(Resource):
@@ -52,7 +52,7 @@ end})"""
 
     @classmethod
     def check_together(cls, values: "Arguments") -> "None":
-        if not re.match(r"^[A-Za-z0-9_./:@*-]+$", values["name"]) or ".." in values["name"]:
+        if not re.match(r"^[A-Za-z0-9_./:@*-]+\Z", values["name"]) or ".." in values["name"]:
             raise ArgumentError("%s: %r is not a valid parameter name" % (cls.name, values["name"]))
         if values["state"] == "present" and (values["value"] is None or isinstance(values["value"], (list, dict))):
             raise ArgumentError("%s needs a value: a string, a number, true or false" % cls.name)

@@ -36,10 +36,10 @@ TRANSACTION = Field(
 
 # What no package manager's names go beyond; each has a stricter rule of its own (Backend.valid_name). Characters that
 # are syntax to one of them (= < > ~ ! @ * ? and blanks) are not among these, nor is a leading - or +.
-_NAME = r"^[A-Za-z0-9_/][A-Za-z0-9+._:()/-]*$"
-_PATTERN = r"^[A-Za-z0-9_*?\[][A-Za-z0-9+._:*?!\[\]-]*$"
+_NAME = r"^[A-Za-z0-9_/][A-Za-z0-9+._:()/-]*\Z"
+_PATTERN = r"^[A-Za-z0-9_*?\[][A-Za-z0-9+._:*?!\[\]-]*\Z"
 AT_LEAST = ">="  # before a version: this one or a later one
-_VERSION = r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*$"
+_VERSION = r"^[A-Za-z0-9*][A-Za-z0-9+._:~^*?\[\]-]*\Z"
 
 
 class Wanted(object):

@@ -35,7 +35,7 @@ _NAMED = (
     ("dynamicforward", "dynamicforward", "DynamicForward: [address:]port"),
 )
 _ORDER = [keyword for _, keyword, _ in _NAMED]
-_KEYWORD = expression(r"^[A-Za-z][A-Za-z0-9]*$")
+_KEYWORD = expression(r"^[A-Za-z][A-Za-z0-9]*\Z")
 _LINE = expression(r"(?s)^(\s*)([A-Za-z][A-Za-z0-9]*)(\s*=\s*|\s+)(.*?)(\s*)$")
 _WORD = expression(r'"([^"]*)"|([^\s"]+)')
 

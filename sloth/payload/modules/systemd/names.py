@@ -24,7 +24,7 @@ SETTLE = Field(
     help="seconds that a simple service must stay active to count as started (other types report it themselves)",
 )
 SUFFIXES = ("service", "socket", "timer", "mount", "automount", "swap", "target", "path", "slice", "scope", "device")
-_VALID = expression(r"^[A-Za-z0-9:_.\\@-]+$")
+_VALID = expression(r"^[A-Za-z0-9:_.\\@-]+\Z")
 
 
 def full_name(name: "str") -> "str":

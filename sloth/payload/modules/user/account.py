@@ -92,7 +92,7 @@ class User(Resource):
         home = values.get("home")
         if home is not None and not home.startswith("/"):
             raise ArgumentError("%s: home must be an absolute path: %r" % (cls.name, home))
-        if values.get("umask") is not None and not re.match(r"^0*[0-7]{1,3}$", values["umask"]):
+        if values.get("umask") is not None and not re.match(r"^0*[0-7]{1,3}\Z", values["umask"]):
             raise ArgumentError("%s: umask must consist of octal digits: %s" % (cls.name, values["umask"]))
         _check_password(cls.name, values)
         if values.get("expires") is not None:

@@ -57,6 +57,10 @@ def _names(value: Json) -> tuple[str, ...] | None:
     return tuple(values)
 
 
+def _hosts(value: Json) -> tuple[str, ...] | None:
+    return _names(value) or None  # an empty list, as of a variable, must not mean all
+
+
 def _count(value: Json) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
@@ -149,7 +153,7 @@ OPTIONS: Mapping[str, Option] = {
         is_required=True,
         of_handlers=True,
     ),
-    "hosts": Option("a host pattern or a list of them", _LIST, "Run on these hosts only.", _names, "all hosts"),
+    "hosts": Option("a host pattern or a list of them", _LIST, "Run on these hosts only.", _hosts, "all hosts"),
     "when": Option("a function, or a value", "any", "Run only where it, or what it returns, is true."),
     "tags": Option(
         "a tag or a list of tags",

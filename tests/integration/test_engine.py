@@ -119,6 +119,24 @@ async def test_a_worker_on_another_machine_gets_what_it_needs_and_keeps_nothing(
     assert left_in_memory() == before
 
 
+async def test_a_worker_of_a_cluster_gets_no_key_from_the_environment(
+    servers: LoopbackFleet, inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one on this machine: what it gets goes through the scheduler."""
+    for name in ("SLOTH_KEY", "SLOTH_PASSPHRASE", "SLOTH_SECRET_UNUSED", "SLOTH_SECRET_USED", "OTHER"):
+        monkeypatch.setenv(name, "unguessable")
+    names = "'SLOTH_KEY', 'SLOTH_PASSPHRASE', 'SLOTH_SECRET_UNUSED', 'SLOTH_SECRET_USED', 'OTHER'"
+    (tmp_path / "site.sloth").write_text(f"""task({{ name = "t", run = function()
+        local seen = {{}}
+        for _, name in ipairs({{ {names} }}) do if os.getenv(name) then seen[#seen + 1] = name end end
+        print(table.concat(seen, " "), #secret("used"))
+    end }})""")
+    with running_cluster(tmp_path / "dask") as cluster:
+        monkeypatch.setenv(ENGINE, cluster.url)
+        events = await run_site(tmp_path / "site.sloth", inventory, tmp_path / "controller", Options(), hosts="web1")
+    assert [event.text for event in events if isinstance(event, Log)] == ["OTHER\t11"]
+
+
 @needs_root
 async def test_paths_of_a_site_are_those_of_the_run(
     elsewhere: Cluster, servers: LoopbackFleet, inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from sloth.inventory.templated import Templated
 
 if TYPE_CHECKING:
     from sloth.engine.workers.link import Take
+    from sloth.engine.workers.messages import Job
 
 POLL = 1.0  # seconds that a poll waits for messages
 LOST = 30.0  # seconds without any answer after which a worker is lost
@@ -199,6 +201,15 @@ class DaskWorkers(Workers):
             for number, share in enumerate(deal(self.hosts, self._found, count, options.near))
         )
 
+    def _job(self, link: Link) -> Job:
+        """Return it without our keys and secrets, which the run alone uses: it goes through the scheduler."""
+        job = super()._job(link)
+        wanted = {self._context.inventory.hosts[name].password_env for name in link.hosts}
+        environment = {
+            name: value for name, value in job.environment.items() if name in wanted or not _OURS.match(name)
+        }
+        return dataclasses.replace(job, environment=environment)
+
     def _brief(self, link: Link) -> None:
         if link.is_here:
             super()._brief(link)
@@ -233,6 +244,9 @@ class DaskWorkers(Workers):
             with contextlib.suppress(Exception):  # whatever is wrong with the cluster: the run is over
                 async with asyncio.timeout(ENDING):
                     await client.close()
+
+
+_OURS = re.compile(r"SLOTH_(KEY|PASSPHRASE|SECRET_.*)\Z")
 
 
 def _is_here(worker: Found) -> bool:

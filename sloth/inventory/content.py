@@ -80,6 +80,8 @@ class Content:
         """Make a group the child of another."""
         if child == group:
             raise self.error(f"the group {group} cannot be a child of itself", line)
+        if child == IMPLICIT[0]:
+            raise self.error(f"the group {child}, which has every host, cannot be a child of {group}", line)
         self.group(group, line).children.setdefault(child, line)
 
     def add_host(self, name: Json, group: str, line: int, port: int | None = None) -> Variables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import tomllib
@@ -22,8 +23,8 @@ _YAML = re.compile(r"^(---|[\w\"'{][^=\n]*:(\s|$)|\s*\{)", re.MULTILINE)
 def extra_vars(assignments: Iterable[str], files: Iterable[Path]) -> JsonObject:
     """Return the variables of `files` (TOML, JSON or YAML, later ones win), overridden by the assignments `key=value`.
 
-    A value is read as TOML (`true`, `3`, `"text"`, `["a"]`) when it is valid TOML, as a string otherwise. `a.b=1` sets
-    b in the table a. Raises UsageError.
+    A value is read as TOML (`true`, `3`, `"text"`, `["a"]`) when it is valid TOML and no date, as a string
+    otherwise. `a.b=1` sets b in the table a. Raises UsageError.
     """
     variables: JsonObject = {}
     for path in files:
@@ -45,9 +46,11 @@ def extra_vars(assignments: Iterable[str], files: Iterable[Path]) -> JsonObject:
 
 def _value(text: str) -> Json:
     try:
-        return tomllib.loads(f"v = {text}")["v"] if "\n" not in text else text
+        value: Json = tomllib.loads(f"v = {text}")["v"] if "\n" not in text else text
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    # A date becomes a text in any case: the one that was given, and not as Python writes it.
+    return text if isinstance(value, (datetime.date, datetime.time)) else value
 
 
 def _file(path: Path) -> JsonObject:

@@ -34,6 +34,13 @@ MERGES = "a: &a {k: v}\n" + "".join(
         ("a.yml", "web:\n  hosts:\n    - w1\n", ":2", "without '- '"),
         ("a.yml", "web: {hosts: {w: {ansible_port: x}}}\n", ":1", "ansible_port must be a port number, not 'x'"),
         ("a.yml", "a: {children: {b: {children: {a: }}}}\n", ":1", "cycle: a -> b -> a"),
+        (
+            "a.yml",
+            "web: {hosts: {w: }, children: {all: }}\n",
+            ":1",
+            "all, which has every host, cannot be a child of web",
+        ),
+        ("a.ini", "[web:children]\nall\n", ":2", "cannot be a child of web"),
         ("a.yml", "- x\n", "", "an inventory is a table of groups"),
         ("a.yml", "web: !thing {}\n", ":1", "thing"),
         ("a.yml", BOMB, ":7", "aliases expand to more than"),

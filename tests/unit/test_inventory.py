@@ -107,6 +107,8 @@ def test_extra_variables(tmp_path: Path) -> None:
     (tmp_path / "v.toml").write_text('a = 1\nb = "file"\n')
     values = extra_vars(["b=text with blanks", "c.d=true", 'e=["x"]'], [tmp_path / "v.toml"])
     assert values == {"a": 1, "b": "text with blanks", "c": {"d": True}, "e": ["x"]}
+    for text in ("2024-01-01T07:32:00Z", "2024-01-01", "07:32:00"):
+        assert extra_vars([f"when={text}"], []) == {"when": text}
     with pytest.raises(UsageError):
         extra_vars(["nothing"], [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import io
@@ -43,6 +44,7 @@ COMMANDS = {
 FUNCTIONS = {"exec": "exec_"}  # where a function cannot have the name of its command
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # with a file's name it would be about that
 COLLECT = 20_000  # new objects between two garbage collections: Python's 700 cost 3 % of a run, which has few cycles
 
 
@@ -119,6 +121,9 @@ def command_line() -> None:
     than a short run. Everything durable has been written by then.
     """
     gc.disable()
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who called; what is opened next must not take its place
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the end
     for stream in (sys.stdout, sys.stderr):
         # A terminal of Latin-1 cannot show every name or output: what it cannot is written as \u2192, and not lost.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
@@ -157,6 +162,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
         sys.exit(_explain(error))
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sloth.cli import COMMANDS, SUMMARIES, sloth_runner
 from sloth.state.keys import generate
 from tests.support.command import sloth
 from tests.support.home import Home
+from tests.support.paths import ROOT
 
 SITE = 'task({ name = "users", tags = "users", run = function() file.stat("/") end })'
 
@@ -91,6 +94,24 @@ def test_what_a_terminal_cannot_show_is_escaped(home: Home, encoding: str, kind:
     assert (done.returncode, done.stderr) == (0, "")
     assert "web1: \\u2192" in done.stdout
     assert "2 hosts: 0 changed" in done.stdout
+
+
+def test_an_output_that_is_full_or_closed_is_no_defect(home: Home) -> None:
+    home.site('print("shown")')
+    command = f"{sys.executable} -m sloth"
+    environment = {**os.environ, "HOME": str(home.path), "PYTHONPATH": str(ROOT)}
+    for words, status in (
+        ("inventory list > /dev/full", 1),
+        ("run -f site.sloth > /dev/full", 1),
+        ("inventory list >&-", 0),
+        ("run -f site.sloth >&- 2>&- <&-", 0),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {words}"], cwd=home.path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert ("cannot be written: No space left on device" in done.stderr) is (status == 1)
 
 
 def test_a_terminal_without_a_size_shows_the_report(home: Home) -> None:

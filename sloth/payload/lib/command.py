@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 KEEP = 1024 * 1024  # bytes of each of stdout and stderr that are kept for the result
+LAST = 16 * 1024  # bytes at their ends that are kept, too: a failure is explained there
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 CANCELLED = 3.0  # the same for a command of a run that was interrupted, or of a task whose time is over
 TICK = 0.2  # seconds between looks at whether the run was cancelled
@@ -28,17 +29,21 @@ class Completed(object):
     """A command that has ended.
 
     exit_code: negative when it died of that signal; stdout, stderr: the first KEEP bytes of each; ended: "" when it
-    ended by itself, "timeout" or "cancelled" when it was killed; cut: whether it printed more than was kept.
+    ended by itself, "timeout" or "cancelled" when it was killed; cut: whether it printed more than was kept; last: the
+    last LAST bytes of stderr, or of stdout when it printed nothing there.
     """
 
-    __slots__ = ("cut", "ended", "exit_code", "stderr", "stdout")
+    __slots__ = ("cut", "ended", "exit_code", "last", "stderr", "stdout")
 
-    def __init__(self, exit_code: "int", stdout: "bytes", stderr: "bytes", ended: "str", cut: "bool") -> "None":
+    def __init__(
+        self, exit_code: "int", stdout: "bytes", stderr: "bytes", ended: "str", cut: "bool", last: "bytes" = b""
+    ) -> "None":
         self.exit_code = exit_code
         self.stdout = stdout
         self.stderr = stderr
         self.ended = ended
         self.cut = cut
+        self.last = last
 
 
 def run(
@@ -105,6 +110,7 @@ class _Conversation(object):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._names = {child.stdout.fileno(): "stdout", child.stderr.fileno(): "stderr"}
         self._kept = {"stdout": bytearray(), "stderr": bytearray()}
+        self._last = {"stdout": b"", "stderr": b""}
         self._cut = False
         self._ended = ""
         self._kill_at: "float | None" = None
@@ -136,7 +142,8 @@ class _Conversation(object):
             except Exception:  # TimeoutExpired; naming it would import subprocess at module level
                 pass
         stdout, stderr = bytes(self._kept["stdout"]), bytes(self._kept["stderr"])
-        return Completed(self._child.returncode, stdout, stderr, self._ended, self._cut)
+        last = self._last["stderr"] or self._last["stdout"]
+        return Completed(self._child.returncode, stdout, stderr, self._ended, self._cut, last)
 
     def _read(self, descriptor: "int") -> "None":
         data = os.read(descriptor, 65536)
@@ -148,6 +155,7 @@ class _Conversation(object):
         room = KEEP - len(self._kept[name])
         self._cut = self._cut or len(data) > room
         self._kept[name] += data[: max(0, room)]
+        self._last[name] = (self._last[name] + data)[-LAST:]
         if self._stream:
             self._link.output(name, data)
 

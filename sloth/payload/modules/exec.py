@@ -1,5 +1,6 @@
 """exec.run: runs a command, for what no other module can do; guards say when it is not necessary."""
 
+import errno
 import os
 
 from sloth.payload.kernel.hashing import sha256
@@ -50,8 +51,8 @@ class Run(Action):
         ),
     )
     returns = (
-        Field("stdout", help="its standard output"),
-        Field("stderr", help="its standard error"),
+        Field("stdout", help="its standard output, the first 1 MB"),
+        Field("stderr", help="its standard error, the first 1 MB"),
         Field("exit_code", "int", help="its exit code; negative: it was killed by that signal"),
         Field("success", "bool", help="whether the exit code is among ok_codes"),
     )
@@ -67,6 +68,12 @@ end})"""
         for code in values["ok_codes"]:
             if not code.lstrip("-").isdigit():
                 raise ArgumentError("exec.run: ok_codes must be whole numbers, not %r" % code)
+        for name, value in (values["env"] or {}).items():
+            if not name or "=" in name or "\0" in "%s%s" % (name, value):
+                raise ArgumentError("exec.run: %r cannot be an environment variable" % name)
+        for cmd in (values["cmd"], values["unless"], values["only_if"]):
+            if "\0" in "".join(cmd or ""):
+                raise ArgumentError("exec.run: a command cannot contain a NUL character")
 
     def identity(self) -> "str":
         cmd = self.args.cmd
@@ -111,13 +118,26 @@ end})"""
         env = dict((str(name), str(value)) for name, value in (args.env or {}).items())
         cwd = self.host.expand(args.cwd) if args.cwd else None
         if cwd is not None and not os.path.isdir(cwd):
-            raise Failed("the directory %s does not exist" % cwd)
+            why = "is not a directory" if os.path.exists(cwd) else "does not exist"
+            raise Failed("the directory %s %s" % (cwd, why))
         try:
             return self.host.run(words, stdin=stdin, env=env, cwd=cwd, timeout=args.timeout, stream=stream)
         except FileNotFoundError:
+            if "/" in words[0] and os.path.exists(os.path.join(cwd or os.getcwd(), words[0])):
+                raise Failed(
+                    "the interpreter that the first line of %s names does not exist" % words[0],
+                    hint="is it installed? A line that ends with CR LF names one with a CR",
+                )
             raise Failed("there is no command %s" % words[0], hint="is it installed, and in PATH?")
         except PermissionError:
             raise Failed("permission denied: %s cannot be executed" % words[0], hint="check its mode, or set become")
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            raise Failed(
+                "%s is not a program that this host can execute" % words[0],
+                hint="a script begins with a line like #!/bin/sh",
+            )
 
     def run(self) -> "Attributes":
         args = self.args
@@ -127,7 +147,7 @@ end})"""
             stdin = text.encode("utf-8", "surrogateescape")
         done = self._run(args.cmd, stdin, True)
         stdout, stderr = _text(done.stdout), _text(done.stderr)
-        last = "\n".join((stderr or stdout).splitlines()[-20:])
+        last = "\n".join(_text(done.last).splitlines()[-20:])
         if done.ended == "timeout":
             raise Failed("the command did not end within %g seconds" % args.timeout, detail=last)
         if done.ended:

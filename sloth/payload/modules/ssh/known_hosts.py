@@ -31,6 +31,9 @@ class KnownHosts(UserFileEdit):
     Other than Ansible, a key whose name is hashed, as `ssh-keyscan -H` prints it with a new salt each time, settles:
     any hashed entry with this key counts.
 
+    Other than Ansible, `state = "absent"` with a key removes that key only (Ansible removes all of the host's if one is
+    of the same type).
+
     Other than Ansible, only the host's own name is removed from a line that names several hosts; the line stays for the
     others.
 

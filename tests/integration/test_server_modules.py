@@ -616,6 +616,22 @@ def test_an_untracked_file_in_the_way_is_kept(host: Local, origin: Path, tmp_pat
     assert [(place / name).read_text() for name in ("new", "other")] == ["theirs", "mine"]
 
 
+@pytest.mark.parametrize("version", ["main", "topic/new"])
+def test_a_branch_may_take_the_place_of_one_as_a_directory(
+    host: Local, origin: Path, tmp_path: Path, version: str
+) -> None:
+    place = tmp_path / "copy"
+    git(origin, "branch", "topic")
+    assert cloned(host, origin, place, version="main") == "changed"
+    git(origin, "branch", "-m", "topic", "topic/new")
+    git(origin, "checkout", "-q", version)
+    (origin / "file").write_text("moved on")
+    git(origin, "commit", "-q", "-a", "-m", "moved on")
+    for status in ("changed", "unchanged"):
+        assert cloned(host, origin, place, version=version) == status
+    assert (place / "file").read_text() == "moved on"
+
+
 @pytest.mark.parametrize("where", ["branch", "detached", "other branch"])
 def test_local_commits_are_not_thrown_away_unasked(host: Local, origin: Path, tmp_path: Path, where: str) -> None:
     place = tmp_path / "copy"

@@ -261,13 +261,24 @@ def fetch(git: "Git", version: "Version", remote: "str", depth: "int | None") ->
         # A server may refuse to send a commit by its hash, and none sends one by a part of it.
         git.inside(["fetch", "--depth", str(depth), remote, spec], fine=() if version.ref else (1, 128))
     elif not version.ref or version.ref.startswith(("refs/heads/", "refs/tags/")):
-        git.inside(["fetch", *everything])
+        _fetch_all(git, everything, remote)
     else:
         git.inside(["fetch", remote, version.ref])
     if not git.commit(version.commit):
-        git.inside(["fetch", *(["--unshallow"] if git.has(".git/shallow") else []), *everything])
+        _fetch_all(git, [*(["--unshallow"] if git.has(".git/shallow") else []), *everything], remote)
     if not git.commit(version.commit) and not version.ref:
         git.inside(["fetch", remote, version.commit])
+
+
+def _fetch_all(git: "Git", words: "list[str]", remote: "str") -> "None":
+    try:
+        git.inside(["fetch", *words])
+    except Failed as error:
+        if "cannot lock ref" not in error.detail:
+            raise
+        # A branch `a` that is gone from the repository leaves no room here for its new branch `a/b`.
+        git.inside(["remote", "prune", remote])
+        git.inside(["fetch", *words])
 
 
 def check_out(git: "Git", version: "Version", remote: "str", force: "bool") -> "None":

@@ -173,6 +173,7 @@ def test_nothing_leads_out_of_the_sandbox(body: str) -> None:
         ("notify = 'h'", "notify names the handler h"),
         ("become = 3", "become must be"),
         ("become = 'yes'", "become must be"),
+        ("hosts = {}", "hosts must be a host pattern or a list of them"),
     ],
 )
 def test_task_options_are_checked(options: str, expected: str) -> None:

@@ -30,7 +30,7 @@ class Completed(object):
 
     exit_code: negative when it died of that signal; stdout, stderr: the first KEEP bytes of each; ended: "" when it
     ended by itself, "timeout" or "cancelled" when it was killed; cut: whether it printed more than was kept; last: the
-    last LAST bytes of stderr, or of stdout when it printed nothing there.
+    last lines of stderr, or of stdout when it printed nothing there, as far as they are within its last LAST bytes.
     """
 
     __slots__ = ("cut", "ended", "exit_code", "last", "stderr", "stdout")
@@ -143,6 +143,8 @@ class _Conversation(object):
                 pass
         stdout, stderr = bytes(self._kept["stdout"]), bytes(self._kept["stderr"])
         last = self._last["stderr"] or self._last["stdout"]
+        if len(last) == LAST:  # a line without its beginning may begin with a part of a secret, which nobody would know
+            last = last.partition(b"\n")[2]
         return Completed(self._child.returncode, stdout, stderr, self._ended, self._cut, last)
 
     def _read(self, descriptor: "int") -> "None":

@@ -147,7 +147,7 @@ end})"""
             stdin = text.encode("utf-8", "surrogateescape")
         done = self._run(args.cmd, stdin, True)
         stdout, stderr = _text(done.stdout), _text(done.stderr)
-        last = "\n".join(_text(done.last).splitlines()[-20:])
+        last = "\n".join((_text(done.last) or stderr or stdout).splitlines()[-20:])
         if done.ended == "timeout":
             raise Failed("the command did not end within %g seconds" % args.timeout, detail=last)
         if done.ended:

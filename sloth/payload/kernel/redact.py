@@ -199,7 +199,9 @@ class View(object):
         """Hide what calls about the same things or files knew to be secret, and this session may not."""
         for key in store.claims.neighbours(things):
             record = store.records.get(key)
-            if record is not None and record.is_sensitive:
+            if not key:  # a record that was forgotten since
+                self.sensitive = True
+            elif record is not None and record.is_sensitive:
                 self.sensitive = True
                 if not set(things).isdisjoint(store.claims.of(key)):  # else it has attributes of another part
                     self.hide(record.desired)

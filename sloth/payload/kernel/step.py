@@ -186,6 +186,9 @@ class Part(object):
         if not self.change.names:
             self.remember(after, False, None)
             return
+        is_whole = not self.resource.partial and ("" in self.change.names or "content" in self.change.names)
+        if not self.is_sensitive and (is_whole or self.change.before is None):
+            self.store.claims.forget_secrets(self.things)
         is_ours = _is_addition(self.resource, self.change.before, diff)  # of later changes that is not recorded
         self.remember(after, True, self.before if is_ours else None)
         self.store.history.add(

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from sloth.payload.state.database import Database
 
 PART = "#"  # between the path of a file and a part of it, in a thing
+NOBODY = ""  # in place of the key: a record that is forgotten had secrets there
 
 
 class Claims(object):
@@ -70,6 +71,20 @@ class Claims(object):
                 found += self._db.execute(statement + "thing>=? AND thing<?", bounds).fetchall()
             found += self._db.execute(statement + "thing=?", (thing,)).fetchall()
         return sorted(set(row[0] for row in found))
+
+    def keep_secrets(self, key: "str") -> "None":
+        """Remember, when the record of `key` is forgotten, that there may be secrets in its files."""
+        statement = "INSERT OR IGNORE INTO claims SELECT thing, ?, 0 FROM claims WHERE key=? AND need=0"
+        self._db.write(statement + " AND thing LIKE 'path:%'", (NOBODY, key))
+
+    def forget_secrets(self, things: "Iterable[str]") -> "None":
+        """Note that these files have been written anew, without secrets."""
+        for thing in things:
+            thing = thing.partition(PART)[0]
+            bounds = (NOBODY, thing, thing + PART, thing + chr(ord(PART) + 1))
+            rows = "key=? AND (thing=? OR thing>=? AND thing<?)"
+            if self._db.execute("SELECT 1 FROM claims WHERE " + rows, bounds).fetchone():
+                self._db.write("DELETE FROM claims WHERE " + rows, bounds)
 
     def live(self, without: "Collection[str]") -> "tuple[dict[str, str], dict[str, str]]":
         """Return what records other than `without` claim and need: (thing -> key, thing -> key).

@@ -6,6 +6,7 @@ from sloth.payload.kernel import plain_json
 from sloth.payload.kernel.errors import StoreError
 from sloth.payload.kernel.hashing import canonical
 from sloth.payload.kernel.record import Record
+from sloth.payload.state.claims import NOBODY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sloth.payload.kernel.record import Context
     from sloth.payload.kernel.redact import Redacted
     from sloth.payload.kernel.values import JsonObject
+    from sloth.payload.state.claims import Claims
     from sloth.payload.state.database import Database
 
 _SELECT = "SELECT %s FROM resources" % ",".join(Record.COLUMNS)
@@ -22,8 +24,9 @@ _SELECT = "SELECT %s FROM resources" % ",".join(Record.COLUMNS)
 class Records(object):
     """The table `resources` and, for replicas, that of keys which were removed from it."""
 
-    def __init__(self, database: "Database") -> "None":
+    def __init__(self, database: "Database", claims: "Claims") -> "None":
         self._db = database
+        self._claims = claims
 
     def get(self, key: "str") -> "Record | None":
         """Return the record of `key`."""
@@ -145,6 +148,8 @@ class Records(object):
         module, kind, name = _parts(new)
         if not (module and kind and name):
             raise StoreError("%r is not a state key" % new, hint="a key has the form module:type:id")
+        if record.is_sensitive:
+            self._claims.keep_secrets(old)
         self._db.write("UPDATE claims SET key=? WHERE key=?", (new, old))
         self.forget(old)
         record.key, record.module, record.type, record.id = new, module, kind, name
@@ -156,8 +161,12 @@ class Records(object):
 
     def forget(self, key: "str") -> "bool":
         """Delete the record of `key`; return whether there was one."""
-        if self._db.write("DELETE FROM resources WHERE key=?", (key,)).rowcount == 0:
+        record = self.get(key)
+        if record is None:
             return False
+        self._db.write("DELETE FROM resources WHERE key=?", (key,))
+        if record.is_sensitive:
+            self._claims.keep_secrets(key)
         self._db.write("DELETE FROM claims WHERE key=?", (key,))
         self._db.write("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (key, self._db.next_seq()))
         return True
@@ -166,7 +175,11 @@ class Records(object):
         """Delete every record; return how many there were. History stays."""
         count = self._db.count("resources")
         self._db.write("INSERT OR REPLACE INTO tombstones SELECT key, ? FROM resources", (self._db.next_seq(),))
-        for table in ("resources", "claims", "signatures"):
+        for record in self.select():
+            if record.is_sensitive:
+                self._claims.keep_secrets(record.key)
+        self._db.write("DELETE FROM claims WHERE key<>?", (NOBODY,))
+        for table in ("resources", "signatures"):
             self._db.write("DELETE FROM %s" % table)
         return count
 

@@ -35,8 +35,8 @@ class Store(Database):
         self.merged: "dict[str, Merge]" = {}  # the kernel's: what calls of this run ask of one resource together
         Database.__init__(self, path, readonly)
         self.redactor = Redactor(key=lambda: bytes.fromhex(self.meta("secret_key") or ""))
-        self.records = Records(self)
         self.claims = Claims(self)
+        self.records = Records(self, self.claims)
         self.runs = Runs(self)
         self.history = History(self, self.runs)
         self.handlers = Handlers(self)

@@ -188,7 +188,7 @@ class Rollback(TakeBack):
         self, target: "Target", resource: "Resource", view: "View", entry: "HistoryEntry", now: "Attributes | None"
     ) -> "Done":
         former = dict((path, revive(found, self.store)) for path, found in resource.files(entry.before).items())
-        self._check_files(former, view)
+        self._check_files(former, view, entry.reason in (Reason.PRUNED, Reason.ROLLBACK, Reason.REVERTED))
         change = Change(now, revive(entry.before, self.store))
         wanted = change.after
         if wanted is not None and resource.volatile:
@@ -250,6 +250,8 @@ def is_back(
 
 def _is_at(rollback: "Rollback", entry: "HistoryEntry", place: "str") -> "bool":
     """Return whether a change was one of what is at `place`."""
+    if entry.reason is Reason.RUN or _is_action(entry.key):  # a command is nowhere
+        return False
     try:
         return _place(rollback._replayed(entry.call, entry.key), entry.key) == place
     except Failed:

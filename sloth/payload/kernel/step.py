@@ -73,6 +73,8 @@ class Step(object):
         part_diffs = self._part_diffs(diff, shown)
         # Of what is removed nothing is left, so all of it is kept.
         keep_contents(store, view, change.before, change.names if change.after is not None else None)
+        for part in self.parts[1:]:  # a part may begin with what the one before it leaves
+            keep_contents(store, view, part.change.before, part.change.names)
         notes = store.guard.note(self) if store.guard is not None else []
         try:
             observed, values = apply_and_verify(self.resource, change, view, store, self.context)

@@ -41,6 +41,7 @@ class TakeBack(object):
         self.force = force
         self._predicted = Predicted()
         self._removed: "set[str]" = set()  # in a check: paths at which nothing would be left
+        self._coming: "set[str]" = set()  # in a check: directories that would be there again
 
     def _guarded(self, target: "Target", work: "Callable[[], Done]") -> "Restored":
         """Do one piece of work; whatever goes wrong with it is its result."""
@@ -144,8 +145,11 @@ class TakeBack(object):
             view.hide(attributes)
         return view
 
-    def _check_files(self, wanted: "dict[str, Attributes | None]", view: "View") -> "None":
-        """Raise Failed, before anything is touched, when not all of these paths can be restored."""
+    def _check_files(self, wanted: "dict[str, Attributes | None]", view: "View", was_empty: "bool" = False) -> "None":
+        """Raise Failed, before anything is touched, when not all of these paths can be restored.
+
+        was_empty: a directory that was removed had nothing in it; pruning and rollbacks remove no other.
+        """
         # A directory comes before what is in it, so that the innermost is looked at first.
         for path in sorted(wanted, reverse=True):
             attributes = wanted[path]
@@ -155,7 +159,14 @@ class TakeBack(object):
                     raise Failed("%s is not empty: it contains %s" % (path, left[0]))
                 self._removed.add(self.host.canonical(path))
             else:
-                _check_file(path, attributes, view, self.removes_only_empty)
+                _check_file(path, attributes, view, was_empty or self.removes_only_empty)
+                parent = os.path.dirname(path)
+                is_coming = parent in wanted or self.host.canonical(parent) in self._coming
+                if attributes.get("type") == "directory":
+                    if self.check:
+                        self._coming.add(self.host.canonical(path))
+                elif not is_coming and not os.path.isdir(parent):
+                    raise Failed("the directory %s does not exist" % parent)
 
     def _canonical(self, directory: "str", name: "str") -> "str":
         return self.host.canonical(os.path.join(directory, name))

@@ -127,14 +127,34 @@ end})"""
         return [path, *keys] if self._is_exclusive() else keys
 
     def parts(self) -> "list[Resource]":
+        lines = self._lines_of_parts()
+        return [self._with(lines[at : at + 1]) for at in range(len(lines))] or [self]
+
+    def _lines_of_parts(self) -> "list[str]":
+        """Return the line of each key that has a record of its own, in the order in which edit() writes them."""
         lines = _key_lines(self.args.key)
         if self._is_exclusive() or len(lines) == 1 or any(line.startswith("file://") for line in lines):
-            return [self]
-        keys = dict((parsed.data, line) for line, parsed in ((line, Key.parse(line, True)) for line in lines) if parsed)
-        return [AuthorizedKey(Args(dict(vars(self.args), key=[line])), self.host) for line in keys.values()]
+            return []
+        parsed = ((line, Key.parse(line, True)) for line in lines)
+        found = dict((key.data, line) for line, key in parsed if key)
+        return [found[key.data] for key in self.keys()]
+
+    def _with(self, lines: "list[str]") -> "AuthorizedKey":
+        return AuthorizedKey(Args(dict(vars(self.args), key=lines)), self.host)
 
     def part_change(self, part: "Resource", change: "Change") -> "Change":
-        return Change(change.before, part.desired(change.before))
+        """Return what a key changes after those before it, as if each had been a call: so each can be taken back."""
+        if not change.names:
+            return Change(change.before, part.desired(change.before))
+        lines = self._lines_of_parts()
+        at = lines.index(part.args.key[0])
+        before = self._with(lines[:at]).desired(change.before) if at else change.before
+        return Change(before, part.desired(before) if at < len(lines) - 1 else change.after)
+
+    def part_observed(self, part: "Resource", change: "Change", observed: "Attributes | None") -> "Attributes | None":
+        seen = UserFileEdit.part_observed(self, part, change, observed)
+        after = change.after or {}
+        return seen if seen is None or "content" not in after else dict(seen, content=after["content"])
 
     @property
     def user_file(self) -> "UserFile":

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.test_ownership import KEYS
 from tests.support.home import Home
 
 NOTHING = 'exec.run({cmd = "true", unless = "true"})'
+KEYS = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGrShxPYuoCAF5bnDKQ1kQmJwxJ8s1cZ0lQJZq3yHcAr alice@example",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEy8Bl4Ns5Jm3oVOEHs3hCLGkCGTvnR5NzZl6Vq2qL9u bob@example",
+)
 KEYS_LUA = ", ".join(f'"{key}"' for key in KEYS)
 
 

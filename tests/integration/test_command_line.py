@@ -91,7 +91,7 @@ def test_what_a_terminal_cannot_show_is_escaped(home: Home, encoding: str, kind:
     done = sloth(
         home.path, "run", "-f", "site.sloth", "-o", kind, extra={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert "web1: \\u2192" in done.stdout
     assert "2 hosts: 0 changed" in done.stdout
 

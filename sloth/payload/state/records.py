@@ -175,9 +175,8 @@ class Records(object):
         """Delete every record; return how many there were. History stays."""
         count = self._db.count("resources")
         self._db.write("INSERT OR REPLACE INTO tombstones SELECT key, ? FROM resources", (self._db.next_seq(),))
-        for record in self.select():
-            if record.is_sensitive:
-                self._claims.keep_secrets(record.key)
+        for key in [record.key for record in self.select() if record.is_sensitive]:
+            self._claims.keep_secrets(key)
         self._db.write("DELETE FROM claims WHERE key<>?", (NOBODY,))
         for table in ("resources", "signatures"):
             self._db.write("DELETE FROM %s" % table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarfile
+
 import pytest
 
 from tests.support.home import Home
@@ -89,3 +91,17 @@ def test_a_change_after_a_command_has_a_reason_why_it_stays(home: Home) -> None:
     shown = home("rollback", "last", "--limit", "web1", "--yes", status=1)
     assert "it has changed since: content" in shown
     assert home.text("f") == "by hand"
+
+
+def test_what_an_archive_has_made_is_no_reason_why_it_stays(home: Home) -> None:
+    """`creates` names what the archive has itself, so that a rollback would look no further."""
+    (home.path / "d").mkdir()
+    (home.path / "d" / "a").write_text("a\n")
+    with tarfile.open(home.path / "d.tar", "w") as tar:
+        tar.add(home.path / "d", "d")
+    home.site('archive.unpack({src = "d.tar", dest = "FILES", creates = "FILES/d/a"})')
+    home.run()
+    assert home.text("d/a") == "a\n"
+    said = home("rollback", "last", "--limit", "web1", "--yes", status=1)
+    assert "it has changed since" not in said
+    assert "the files that the archive replaced were not kept" in said

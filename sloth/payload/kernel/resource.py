@@ -168,6 +168,7 @@ class Resource(Call):
     makes_directory = False  # its identity is the path of a directory, which it makes and does not claim
     drift_by = DriftBy.DESIRED
     volatile: "ClassVar[tuple[str, ...]]" = ()  # attributes that a rollback need not bring back
+    guards: "ClassVar[tuple[str, ...]]" = ()  # arguments that say that a call is not needed, and count for no rollback
 
     def place(self) -> "str | None":
         """Return what observe() shows, so that a check can predict it: a file's path, "user:NAME" or "group:NAME"."""

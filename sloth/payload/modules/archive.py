@@ -65,6 +65,8 @@ class Unpack(Resource):
     archive.unpack({src = "app-1.2.tar.gz", dest = "/srv/app", strip_components = 1})
 end})"""
 
+    guards = ("creates",)
+
     def __init__(self, args: "Args", host: "Host", assets: "Sequence[Asset]" = ()) -> "None":
         Resource.__init__(self, args, host, assets)
         self._source = _Source(self)

@@ -65,17 +65,19 @@ class HostVariables:
     async def seen(self, directory: Path, needs: Collection[str]) -> Mapping[str, object]:
         """Return what a template sees: vars by name and as `vars`, `host`, `groups`, and what it `needs` besides.
 
+        What Ansible gives every host (`inventory_hostname`) is there, too, but for variables of these names.
+
         directory: that of the site's file, beside which secrets are looked for.
         """
         context = self._context
         variables = self.of_site()
-        seen: dict[str, object] = {**variables, "vars": variables}
+        magical = magic(self._host.name, self._host.groups, self._host.source)
+        seen: dict[str, object] = {**magical, **variables, "vars": variables}
         seen |= {"host": lua_host(self._host), "groups": context.groups}
         seen["secret"] = lambda name: self._secret(name, directory)
         templated = [value for value in variables.values() if isinstance(value, Templated)]
         if templated:
-            magical = magic(self._host.name, self._host.groups, self._host.source)
-            seen = {**magical, **seen, "sealed_files": self._host.sealed}
+            seen["sealed_files"] = self._host.sealed
             needs = {*needs, *(name for name in COSTLY if any(name in str(value.value) for value in templated))}
         if "facts" in needs:
             seen["facts"] = await self._gather()

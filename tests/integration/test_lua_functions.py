@@ -145,3 +145,12 @@ async def test_what_is_not_json_is_an_error_with_its_line(tmp_path: Path, source
     error = await failure("\n" + source, tmp_path / "home")
     assert "site.sloth:2: " in error
     assert message in error
+
+
+async def test_templates_see_what_ansible_gives_every_host(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    site = """task({ name = "t", run = function()
+        print(jinja("{{ inventory_hostname }} {{ inventory_hostname_short }} {{ group_names | length }}"))
+        print(jinja("{{ inventory_hostname }}", { inventory_hostname = "mine" }))
+    end })"""
+    assert printed(await run_local(site, tmp_path / "home")) == ["local local 0", "mine"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from sloth.cli import credentials
+from sloth.cli.filled import FilledText
 from sloth.errors import UsageError
 from sloth.inventory import BackendSetting, Inventory, find_backend, find_inventory
 from sloth.state.storage import Storage
@@ -16,6 +17,7 @@ NO_BACKEND = "none"
 BACKEND = click.option(
     "--backend",
     metavar="URL",
+    type=FilledText(),
     expose_value=False,
     callback=credentials.note_value,
     help="Share locks, values, run records and copies of states with other controllers: etcd://, s3://, consul:// "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sloth.cli.filled import FilledText
 from sloth.cli.parameters import evaluate_variable
 from sloth.errors import InventoryError, UsageError
 from sloth.inventory.engine import TAGS, EngineSetting
@@ -29,6 +30,7 @@ WORKERS = click.option(
 ENGINE = click.option(
     "--engine",
     metavar="URL",
+    type=FilledText(),
     help="Divide the hosts among the workers of a Dask cluster: dasks://scheduler:8786, or dask:// on this machine; or "
     "none.  [default: $SLOTH_ENGINE, else that of the inventory]",
 )

@@ -13,6 +13,7 @@ import click
 
 from sloth.cli import credentials
 from sloth.cli.completed import Completed, completed
+from sloth.cli.filled import FilledPath
 from sloth.cli.output import warn
 from sloth.errors import UsageError
 from sloth.inventory import Host, Inventory, find_inventory
@@ -110,20 +111,20 @@ BECOME_USER = click.option("--become-user", metavar="NAME", help="Work as this a
 KEY_FILE = click.option(
     "--key-file",
     metavar="FILE",
-    type=click.Path(),
+    type=FilledPath(),
     help="A file of keys, one per line.  [default: $SLOTH_KEY_FILE, or the key $SLOTH_KEY]",
 )
 PASSPHRASE = click.option("--passphrase", is_flag=True, help="Ask for a passphrase, and use it instead of a key.")
 NEW_KEY_FILE = click.option(
     "--new-key-file",
     metavar="FILE",
-    type=click.Path(),
+    type=FilledPath(),
     help="The new key.  [default: the first key of --key-file or $SLOTH_KEY]",
 )
 NEW_PASSPHRASE = click.option("--new-passphrase", is_flag=True, help="Ask for a new passphrase.")
-JUNIT = click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the result to FILE as JUnit XML.")
+JUNIT = click.option("--junit", metavar="FILE", type=FilledPath(), help="Also write the result to FILE as JUnit XML.")
 LOG = click.option(
-    "--log", metavar="FILE", type=click.Path(), help="Also append every event of the run to FILE, a line of JSON each."
+    "--log", metavar="FILE", type=FilledPath(), help="Also append every event of the run to FILE, a line of JSON each."
 )
 PROFILE = click.option(
     "--profile",

@@ -13,6 +13,7 @@ import click
 from sloth.cli import backend_option, credentials, engine_option, parameters, sites
 from sloth.cli.completed import Completed, completed
 from sloth.cli.execute import execute
+from sloth.cli.filled import FilledText
 from sloth.cli.listing import Listing, list_run
 from sloth.cli.output import count, warn
 from sloth.cli.prompts import ask, ask_step, is_yes
@@ -131,6 +132,7 @@ def site_options(is_required: bool = True, output: object | None = None) -> para
 @click.option(
     "--resume",
     metavar="[RUN]",
+    type=FilledText(),
     is_flag=False,
     flag_value="last",
     shell_complete=completed(Completed.RUNS),

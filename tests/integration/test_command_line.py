@@ -84,6 +84,13 @@ def test_an_empty_selection_is_an_error_and_not_everything(home: Home, value: st
     home("run", "-f", "site.sloth", "--skip-tags", value)
 
 
+@pytest.mark.parametrize("option", ["--log", "--junit", "--key-file", "--backend", "--engine", "--resume"])
+def test_an_option_whose_variable_of_the_shell_is_not_set_is_an_error(home: Home, option: str) -> None:
+    (home.path / "site.sloth").write_text(SITE)
+    shown = home("run", "-f", "site.sloth", f"{option}=", status=2)
+    assert f"Invalid value for '{option}': it is empty" in shown
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 @pytest.mark.parametrize("kind", ["plain", "rich"])
 def test_what_a_terminal_cannot_show_is_escaped(home: Home, encoding: str, kind: str) -> None:

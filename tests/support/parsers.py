@@ -10,7 +10,7 @@ from sloth.errors import SlothError
 from sloth.inventory import Inventory
 from sloth.inventory.variables import extra_vars
 from sloth.playbook import Site, check_syntax
-from sloth.playbook.template import plain_text, read_header
+from sloth.playbook.template import is_plain, read_template
 from sloth.state.export import Reader
 from sloth.state.keys import Keys
 from sloth.state.vault import Vault
@@ -33,7 +33,7 @@ def site(path: Path) -> None:
 
 
 def template(path: Path) -> None:
-    plain_text(str(path), read_header(str(path)))
+    is_plain(*read_template(str(path)))
 
 
 def vault(path: Path) -> None:

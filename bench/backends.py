@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from sloth.payload.kernel.values import Json
 from sloth.state.backends.documents import Change, change, load
 from sloth.state.backends.location import open_backend, parse
 from sloth.state.keys import Keys, generate
@@ -26,6 +26,9 @@ from tests.support.consul import ConsulStub
 from tests.support.etcd import EtcdServer
 from tests.support.moto import MotoServer
 from tests.support.seaweed import BUCKET, KEY, SECRET, SeaweedServer
+
+if TYPE_CHECKING:
+    from sloth.payload.kernel.values import Json
 
 ROUNDS = 200
 PROCESSES, EACH = 10, 20

@@ -43,7 +43,7 @@ BAD = ArgumentError
         ("int", "²", BAD), ("int", "x", BAD), ("int", float("inf"), BAD), ("int", float("nan"), BAD),
         ("float", "1.5", 1.5), ("float", 2, 2), ("float", "x", BAD), ("float", [], BAD), ("float", False, BAD),
         ("list", "x", ["x"]), ("list", 3, ["3"]), ("list", ["a", 1.0], ["a", "1"]), ("list", [[]], BAD),
-        ("list", True, BAD), ("list", {}, BAD),
+        ("list", True, BAD), ("list", {}, []),
         ("argv", "a b", "a b"), ("argv", ["a", 1], ["a", "1"]), ("argv", [], BAD), ("argv", 3, BAD),
         ("dict", {"a": 1}, {"a": 1}), ("dict", [], {}), ("dict", "x", BAD), ("dict", [1], BAD),
         ("any", None, None),

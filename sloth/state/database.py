@@ -62,21 +62,14 @@ def open_database(path: Path, migrations: Sequence[Sequence[Step]], patience: fl
     newest = len(migrations)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _create(path)
         database = sqlite3.connect(path, timeout=POLL, isolation_level=None, factory=Database)
         database.path, database.patience = path, patience
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("BEGIN IMMEDIATE")
-        version = int(database.execute("PRAGMA user_version").fetchone()[0])
-        if version < newest:
-            for statements in migrations[version:]:
-                for step in statements:
-                    if isinstance(step, str):
-                        database.execute(step)
-                    else:
-                        step(database)
-            database.execute(f"PRAGMA user_version={newest}")
-        database.execute("COMMIT")
+        try:
+            version = _migrate(database, migrations)
+        except BaseException:
+            database.close()
+            raise
     except OSError as error:
         raise StateError(f"cannot open {path}: {error.strerror}") from error
     except StateBusy:
@@ -92,6 +85,37 @@ def open_database(path: Path, migrations: Sequence[Sequence[Step]], patience: fl
             hint="upgrade sloth-runner",
         )
     return database
+
+
+def _create(path: Path) -> None:
+    """Create the file, for its owner alone, where there is none. Raises OSError.
+
+    One that is there is not opened: POSIX gives up all locks of a process on a file when it closes any descriptor of
+    it, those of another connection among them. Other processes would then take it for a file that nobody uses, remove
+    its log, and lose what is written to that.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):  # the error of opening it says why
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _migrate(database: Database, migrations: Sequence[Sequence[Step]]) -> int:
+    """Bring a file to the newest format; return the one that it had."""
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("BEGIN IMMEDIATE")
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version < len(migrations):
+        for statements in migrations[version:]:
+            for step in statements:
+                if isinstance(step, str):
+                    database.execute(step)
+                else:
+                    step(database)
+        database.execute(f"PRAGMA user_version={len(migrations)}")
+    database.execute("COMMIT")
+    return version
 
 
 class Transaction:

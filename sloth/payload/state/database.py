@@ -235,15 +235,22 @@ def _patiently(work: "Callable[[], T]") -> "T":
 
 
 def _create(path: "str") -> "None":
-    """Create the file where there is none. Raises StoreError."""
+    """Create the file where there is none. Raises StoreError.
+
+    One that is there is not opened: POSIX gives up all locks of a process on a file when it closes any descriptor of
+    it, those of another connection among them, and other processes would remove its log.
+    """
     make_private_directory(os.path.dirname(path))
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(os.open(path, flags | os.O_EXCL, 0o600))
+        except FileExistsError:
+            is_link = os.path.islink(path)
+            if not is_link and not stat.S_ISREG(os.lstat(path).st_mode):
                 raise OSError(errno.ENXIO, "it is not a regular file")
-        finally:
-            os.close(file)
+            if is_link or not os.access(path, os.R_OK | os.W_OK):  # the error of opening it says why
+                os.close(os.open(path, flags, 0o600))
     except OSError as error:
         raise unusable("the state file %s cannot be opened" % path, error)
 

@@ -237,8 +237,7 @@ def _patiently(work: "Callable[[], T]") -> "T":
 def _create(path: "str") -> "None":
     """Create the file where there is none. Raises StoreError.
 
-    One that is there is not opened: POSIX gives up all locks of a process on a file when it closes any descriptor of
-    it, those of another connection among them, and other processes would remove its log.
+    One that is there is not opened: to close it would give up the locks of this process's other connections (POSIX).
     """
     make_private_directory(os.path.dirname(path))
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -246,10 +245,9 @@ def _create(path: "str") -> "None":
         try:
             os.close(os.open(path, flags | os.O_EXCL, 0o600))
         except FileExistsError:
-            is_link = os.path.islink(path)
-            if not is_link and not stat.S_ISREG(os.lstat(path).st_mode):
+            if not os.path.islink(path) and not stat.S_ISREG(os.lstat(path).st_mode):
                 raise OSError(errno.ENXIO, "it is not a regular file")
-            if is_link or not os.access(path, os.R_OK | os.W_OK):  # the error of opening it says why
+            if os.path.islink(path) or not os.access(path, os.R_OK | os.W_OK):  # the error of opening it says why
                 os.close(os.open(path, flags, 0o600))
     except OSError as error:
         raise unusable("the state file %s cannot be opened" % path, error)
